@@ -94,7 +94,7 @@ def test_a_file_has_to_be_chosen_again(browser: Client) -> None:
     mark = opened(browser, url)
     file = SimpleUploadedFile("webhooks.json", b"{}")
     browser.post(url, {"text": "", "file": file, "opened_by": mark})
-    assert "Your changes are back" not in log_in(browser, url).text
+    assert "What you entered is back" not in log_in(browser, url).text
 
 
 def test_a_pasted_import_comes_back_and_is_not_read(browser: Client) -> None:
@@ -104,6 +104,7 @@ def test_a_pasted_import_comes_back_and_is_not_read(browser: Client) -> None:
     page = log_in(browser, url)
     assert page.status_code == 200
     assert "{&quot;version&quot;: 1}</textarea>" in page.text
+    assert "What you entered is back" in page.text
     assert not page.context["is_paused"]
 
 

@@ -57,8 +57,8 @@ def keeps_typed(view: View) -> View:
             messages.warning(
                 request,
                 _(
-                    "Not saved: you had been logged out. Your changes are back. Check "
-                    "them, secrets too, then save again."
+                    "Not saved: you had been logged out. What you entered is back. Check "
+                    "it, secrets too, then try again."
                 ),
             )
         return view(request, *args, **kwargs)

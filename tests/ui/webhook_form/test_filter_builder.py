@@ -287,8 +287,8 @@ def test_a_list_says_how_its_values_are_parted() -> None:
 
 
 DIGITS = (
-    "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus they are "
-    "its beginning."
+    "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus, a value "
+    "matches only the start of a number."
 )
 
 

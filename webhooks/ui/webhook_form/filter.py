@@ -776,8 +776,8 @@ class FilterSection:
 
 def _phone_hint() -> str:
     return _(
-        "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus they "
-        "are its beginning."
+        "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus, a "
+        "value matches only the start of a number."
     )
 
 
