@@ -1,4 +1,4 @@
-# The product for production: gunicorn and `manage.py worker` are commands of this one image.
+# The product for production: `manage.py web` and `manage.py worker` are commands of this one image.
 # compose.yaml runs them; docs/operations.md says how.
 
 FROM python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS build
@@ -30,4 +30,4 @@ RUN SECRET_KEY=build FIELD_ENCRYPTION_KEY=YnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtYnVpbG
 USER webhooks
 VOLUME /data
 EXPOSE 8000
-CMD ["gunicorn", "config.wsgi", "--config=config/gunicorn.py", "--bind=0.0.0.0:8000"]
+CMD ["python", "manage.py", "web", "--bind=0.0.0.0:8000"]

@@ -1,8 +1,8 @@
-"""ASGI entry point."""
+"""ASGI entry point: events are accepted on the event loop, everything else is config/wsgi.py's."""
 
-import os
+from config.wsgi import application as _site
 
-from django.core.asgi import get_asgi_application
+# After that, which loads the settings.
+from webhooks.api.asgi import EventsFirst
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-application = get_asgi_application()
+application = EventsFirst(_site)

@@ -1,123 +1,153 @@
-"""Threads of the web server stay with a connection that is kept, and keep nobody else waiting."""
+"""The web server of compose.yaml: what it refuses, and how it stops."""
 
 import http.client
+import os
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from config import web_server
+from tests.api.clients import LiveServer
 from tests.services import HOST, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.once
 
-Connect = Callable[[], http.client.HTTPConnection]
-
-
-def application(environ: Any, start_response: Any) -> list[bytes]:
-    """Answer with the thread that answers."""
-    if environ["PATH_INFO"] == "/slow":
-        time.sleep(0.5)
-    body = str(threading.get_ident()).encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
+Start = Callable[..., tuple["subprocess.Popen[bytes]", int]]
 
 
 @pytest.fixture
-def server() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "tests.test_web_server:application"]
-    command += ["--worker-class", "config.web_worker.StayingWorker", "--threads", "2"]
-    command += ["--bind", f"{HOST}:{port}"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        try:
-            yield process, port
-        finally:
-            process.kill()
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the server without a database, which it needs for no request of these tests."""
+    with ExitStack() as stack:
+
+        def start(**environment: str) -> tuple["subprocess.Popen[bytes]", int]:
+            port = free_port()
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "web", f"--bind={HOST}:{port}"],
+                cwd=ROOT,
+                env={**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/none.sqlite3"}
+                | environment,
+                stderr=subprocess.DEVNULL,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with suppress(OSError):
+                    assert ask(port) == 200
+                    break
+                time.sleep(0.1)
+            return process, port
+
+        yield start
 
 
-@pytest.fixture
-def connect(server: tuple["subprocess.Popen[bytes]", int]) -> Iterator[Connect]:
-    opened: list[http.client.HTTPConnection] = []
+def ask(port: int) -> int:
+    with closing(http.client.HTTPConnection(HOST, port, timeout=20)) as connection:
+        return ask_over(connection)
 
-    def connect() -> http.client.HTTPConnection:
-        opened.append(http.client.HTTPConnection(HOST, server[1], timeout=10))
-        return opened[-1]
 
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+def ask_over(connection: http.client.HTTPConnection) -> int:
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def send(port: int, content: bytes) -> bytes:
+    """Send as much as the server takes; return all of its answer."""
+    with socket.create_connection((HOST, port), 20) as opened:
         with suppress(OSError):
-            ask(connect())
-            break
-        time.sleep(0.1)
-    opened.pop().close()
-    yield connect
-    for connection in opened:
-        connection.close()
+            opened.sendall(content)
+        answer = b""
+        with suppress(ConnectionError):
+            while chunk := opened.recv(65_536):
+                answer += chunk
+        return answer
 
 
-def ask(connection: http.client.HTTPConnection, path: str = "/") -> bytes:
-    connection.request("GET", path)
-    return connection.getresponse().read()
+def test_a_stop_waits_for_a_request_and_not_for_kept_connections(start: Start) -> None:
+    process, port = start()
+    with (
+        closing(http.client.HTTPConnection(HOST, port, timeout=20)) as kept,
+        socket.create_connection((HOST, port), 20) as busy,
+    ):
+        assert ask_over(kept) == 200
+        busy.sendall(
+            b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\na=1"
+        )
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        busy.sendall(b"&b=2&c=")
+        # Without a CSRF token.
+        assert busy.recv(65_536).startswith(b"HTTP/1.1 403")
+    # For a connection that stays open it would be the 30 s of grace.
+    assert process.wait(20) == 0
 
 
-def test_one_thread_serves_a_connection_that_is_kept(connect: Connect) -> None:
-    first, second = connect(), connect()
-    ask(second)
-    threads = []
-    for number in range(20):
-        threads.append(ask(first))
-        if number % 3 == 0:
-            assert ask(second) != threads[0]
-    assert len(set(threads)) == 1
+def test_two_processes_serve_one_address(start: Start) -> None:
+    _process, port = start(WEB_CONCURRENCY="2")
+    for _ in range(8):
+        assert ask(port) == 200
 
 
-def test_more_connections_than_threads_are_all_served_at_once(connect: Connect) -> None:
-    kept = [connect() for _ in range(8)]
-    began = time.monotonic()
-    for _ in range(5):
-        for connection in kept:
-            ask(connection)
-    # A thread that stayed would hold up each of the 40 requests for a second.
-    assert time.monotonic() - began < 20
+@pytest.fixture
+def server() -> Iterator[LiveServer]:
+    with LiveServer() as server:
+        yield server
 
 
-def test_a_connection_may_rest_and_go_on(connect: Connect) -> None:
-    connection = connect()
-    ask(connection)
-    time.sleep(1.3)
-    socket = connection.sock
-    ask(connection)
-    assert connection.sock is socket
+def test_requests_that_were_sent_ahead_are_answered(server: LiveServer) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    answer = send(server.port, (one + b"\r\n") * 2 + one + b"Connection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 3
 
 
-def test_requests_that_were_sent_ahead_are_answered(connect: Connect) -> None:
-    connection = connect()
-    connection.connect()
-    connection.sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
-    answer = b""
-    while answer.count(b"200 OK") < 3:
-        chunk = connection.sock.recv(4096)
-        assert chunk, answer
-        answer += chunk
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n",
+        b"GET /healthz?" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000 + b"\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Endless: " + b"a" * 2_000_000,
+        b"GET /" + b"a" * 2_000_000,
+        b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 200_000,
+    ],
+    ids=["header", "address", "many", "endless-header", "endless-address", "endless-many"],
+)
+def test_a_head_that_is_too_long_is_refused(server: LiveServer, head: bytes) -> None:
+    answer = send(server.port, head)
+    # One that goes on is cut off: the answer can be lost with what was still on its way.
+    assert answer.startswith(b"HTTP/1.1 400") or (not answer and len(head) > 1_000_000)
 
 
-def test_a_stop_waits_for_a_request_and_not_for_kept_connections(
-    server: tuple["subprocess.Popen[bytes]", int], connect: Connect
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+    ],
+)
+def test_what_two_servers_may_read_in_two_ways_is_refused(server: LiveServer, head: bytes) -> None:
+    assert send(server.port, head).startswith(b"HTTP/1.1 400")
+
+
+def test_a_connection_without_a_request_is_ended(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, busy = connect(), connect()
-    ask(kept)
-    ask(busy)
-    busy.request("GET", "/slow")
-    time.sleep(0.1)
-    server[0].send_signal(signal.SIGTERM)
-    assert busy.getresponse().status == 200
-    # For a connection that stays open it would be the 30 s of gunicorn's `graceful_timeout`.
-    assert server[0].wait(20) == 0
+    monkeypatch.setattr(web_server, "HEAD_SECONDS", 0.2)
+    assert send(server.port, b"GET / HTTP/1.1\r\nHost: local") == b""

@@ -27,10 +27,12 @@ from webhooks.delivery.fan_out import (
     deliver_again,
     fan_out,
     new_delivery,
+    prepare_at_once,
     present_webhooks,
     sample_payload,
 )
-from webhooks.delivery.group_commit import GroupCommit, RareCalls
+from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit, RareCalls
+from webhooks.delivery.queue.async_postgres import AsyncInserts
 from webhooks.delivery.trash import cancel, delete, erase, purge, restore
 from webhooks.models import (
     Credential,
@@ -51,12 +53,14 @@ from webhooks.security import signatures
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "AsyncPublisher",
     "InvalidEventError",
     "NewEvent",
     "Published",
     "cancel",
     "delete",
     "erase",
+    "is_wakeup_to_come",
     "pause",
     "publish",
     "publish_each",
@@ -174,14 +178,15 @@ def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
         if isinstance(error, OperationalError) and not queue.backend().WRITES_IN_PARALLEL:
             # SQLite's file is locked or full for every event, and each alone would wait once more.
             raise
-        # Not its text: that of PostgreSQL goes on with what was to be written.
-        logger.warning("group_failed events=%d error=%s", len(items), _kind(error))
+        _log_failed(items, error)
         return [None] * len(items)
     return [one if isinstance(one, Published) else None for one in accepted]
 
 
-def _kind(error: Exception) -> str:
-    return type(error.__cause__ or error).__name__
+def _log_failed(items: Sequence[NewEvent], error: Exception) -> None:
+    # Not its text: that of PostgreSQL goes on with what was to be written.
+    kind = type(error.__cause__ or error).__name__
+    logger.warning("group_failed events=%d error=%s", len(items), kind)
 
 
 # Beyond 20 events a second a drain is woken for several at once: each costs half as much then.
@@ -193,8 +198,63 @@ def wake_drains() -> None:
     _soon.call()
 
 
+def is_wakeup_to_come() -> bool:
+    """Return whether `wake_drains` would do nothing: it will be done within 50 ms."""
+    return _soon.is_to_come
+
+
 # Requests of one process whose events share a commit, at most: each may have a megabyte.
-_together = GroupCommit(_publish_group, at_most=32)
+_AT_MOST = 32
+_together = GroupCommit(_publish_group, at_most=_AT_MOST)
+
+
+class AsyncPublisher:
+    """Publishes events as `publish_together` does, from the tasks of one event loop."""
+
+    def __init__(self) -> None:
+        # Asked once: each task of a loop would make a connection of Django's for it.
+        self._is_possible = bool(queue.backend().ACCEPTS_AT_ONCE)
+        self._inserts = AsyncInserts()
+        self._together = AsyncGroupCommit(self._write, at_most=_AT_MOST)
+
+    def is_ready(self) -> bool:
+        """Return whether it can publish; if not, it connects to the database meanwhile."""
+        return self._is_possible and self._inserts.is_ready()
+
+    async def close(self) -> None:
+        await self._inserts.close()
+
+    async def publish(self, item: NewEvent) -> Published | None:
+        """Publish one event; None if it has to be published by a thread: nothing was written.
+
+        Raises InvalidEventError, and OperationalError where it is not known what was committed.
+        """
+        check(item)
+        return await self._together.submit(item) if self.is_ready() else None
+
+    async def _write(self, items: Sequence[NewEvent]) -> Sequence[Published | None]:
+        """Return None for each that is to be published by a thread."""
+        results: Sequence[Published | InvalidEventError | None] | None = None
+        try:
+            if self.is_ready() and (prepared := prepare_at_once(items)):
+                results = prepared.results
+                if prepared.events:
+                    written = await self._inserts.insert(
+                        prepared.events,
+                        prepared.deliveries,
+                        prepared.version,
+                        lock_timeout_ms=_LOCK_TIMEOUT_MS,
+                    )
+                    results = prepared.results_of(*written)
+        except Exception as error:
+            if isinstance(error, OperationalError) and not self._inserts.is_connected:
+                # What was committed is not known.
+                raise
+            _log_failed(items, error)
+            results = None
+        return [
+            one if isinstance(one, Published) else None for one in results or [None] * len(items)
+        ]
 
 
 def _notify_of(published: Iterable[Published]) -> None:

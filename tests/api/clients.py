@@ -1,17 +1,26 @@
-"""The two ways to the event API: through Django, and as a server calls config/wsgi.py."""
+"""The ways to the event API: through Django, and as servers call config/wsgi.py and asgi.py."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import uvicorn
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.http import HttpResponse
 from django.test import Client
 
-from webhooks.api import wsgi
+from config.web_server import BoundedProtocol
+from tests.services import HOST
+from tests.waiting import eventually
+from webhooks.api import asgi, wsgi
 
 
 class WsgiClient(Client):
@@ -57,3 +66,65 @@ def call(
 
 
 CLIENTS = (Client, WsgiClient)
+
+
+class LiveServer:
+    """The site served by an event loop in a thread of this process, over HTTP."""
+
+    def __init__(self, site: wsgi.Application | None = None) -> None:
+        served = site or _closing(wsgi.events_first(WSGIHandler()))
+        self._listener = socket.create_server((HOST, 0))
+        self.port = self._listener.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                asgi.EventsFirst(served),
+                http=BoundedProtocol,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                access_log=False,
+                log_level="warning",
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}
+        )
+        self._thread.start()
+        self.loop = eventually(self._loop)
+
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        if not self._server.started:
+            return None
+        return self._server.servers[0].get_loop()
+
+    def __enter__(self) -> "LiveServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=60)) as opened:
+            opened.request(method, path, body, dict(headers or {}))
+            answer = opened.getresponse()
+            found = HttpResponse(answer.read(), status=answer.status, headers=dict(answer.headers))
+        found.json = lambda: json.loads(found.content)  # type: ignore[attr-defined]
+        return found
+
+
+def _closing(site: wsgi.Application) -> wsgi.Application:
+    """Close what a thread of the server opened: the test's database is dropped at the end."""
+
+    def closed(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        answer: Any = site(environ, start_response)
+        try:
+            return list(answer)
+        finally:
+            answer.close()
+            connections.close_all()
+
+    return closed

@@ -1,5 +1,6 @@
 """Events of requests that come together share a transaction, and neither's failure is another's."""
 
+import asyncio
 import json
 import sys
 import traceback
@@ -13,10 +14,11 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.test import Client
 
+from tests.api.clients import LiveServer
 from tests.waiting import eventually
 from webhooks import events as public
 from webhooks.delivery import fan_out, queue
-from webhooks.delivery.group_commit import GroupCommit
+from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit
 from webhooks.models import ApiKey, Delivery, Event, Webhook, phones
 
 # A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
@@ -35,19 +37,31 @@ _WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gr
 Post = Callable[..., "Future[Any]"]
 
 
+@pytest.fixture(params=["threads", "loop"])
+def way(request: pytest.FixtureRequest) -> Iterator[LiveServer | None]:
+    """A server with an event loop; None: threads of this process."""
+    if request.param == "threads":
+        yield None
+        return
+    with LiveServer() as server:
+        yield server
+
+
 @pytest.fixture
-def post() -> Iterator[Post]:
-    """Post an event from a thread of its own."""
+def post(way: LiveServer | None) -> Iterator[Post]:
+    """Post an event without waiting for its answer."""
     key = ApiKey.objects.issue("CRM")[1]
 
     def send(call_id: str, idempotency_key: str | None, language: str) -> Any:
         body = {"type": "form.submitted", "payload": {"call_id": call_id}}
+        content = json.dumps(body | {"idempotency_key": idempotency_key})
+        headers = {"Authorization": f"Bearer {key}", "Accept-Language": language}
+        if way:
+            headers["Content-Type"] = "application/json"
+            return way.ask("POST", "/api/v1/events", content.encode(), headers)
         try:
             return Client(raise_request_exception=False).post(
-                "/api/v1/events",
-                json.dumps(body | {"idempotency_key": idempotency_key}),
-                content_type="application/json",
-                headers={"Authorization": f"Bearer {key}", "Accept-Language": language},
+                "/api/v1/events", content, content_type="application/json", headers=headers
             )
         finally:
             connections.close_all()
@@ -69,6 +83,11 @@ def other() -> Iterator["psycopg.Connection[Any]"]:
 @contextmanager
 def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
     """Keep a first event in its commit, so that what is posted inside is the next group."""
+    # The key and who wants the type are remembered then.
+    known = post("known").result()
+    assert known.status_code == 202
+    Event.objects.filter(call_id="known").delete()
+    Delivery.objects.filter(event_id=known.json()["event_id"]).delete()
     other.execute("SELECT pg_advisory_lock(1)")
     try:
         first = post("waits")
@@ -79,15 +98,29 @@ def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
     assert first.result().status_code == 202
 
 
-def queued(count: int) -> None:
-    """Wait until so many threads wait for the first event's commit."""
+def queued(count: int, way: LiveServer | None) -> None:
+    """Wait until so many threads or tasks wait for the first event's commit."""
+    eventually(lambda: (_waiting_tasks(way.loop) if way else _waiting_threads()) > count)
+
+
+def _waiting_threads() -> int:
     code = GroupCommit.submit.__code__
+    stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
+    return sum(any(frame.f_code is code for frame, _ in stack) for stack in stacks)
 
-    def waiting() -> bool:
-        stacks = [traceback.walk_stack(frame) for frame in sys._current_frames().values()]
-        return sum(any(frame.f_code is code for frame, _ in stack) for stack in stacks) > count
 
-    eventually(waiting)
+def _waiting_tasks(loop: asyncio.AbstractEventLoop) -> int:
+    code = AsyncGroupCommit.submit.__code__
+    return sum(code in _codes(task.get_coro()) for task in asyncio.all_tasks(loop))
+
+
+def _codes(coroutine: Any) -> list[Any]:
+    """Return the code of a coroutine, and of each that it waits for."""
+    codes = []
+    while hasattr(coroutine, "cr_code"):
+        codes.append(coroutine.cr_code)
+        coroutine = coroutine.cr_await
+    return codes
 
 
 def groups() -> int:
@@ -104,33 +137,37 @@ def make_webhook() -> Webhook:
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("postgres")]
 
 
-def test_requests_that_come_together_share_a_transaction(other: Any, post: Post) -> None:
+def test_requests_that_come_together_share_a_transaction(
+    other: Any, post: Post, way: LiveServer | None
+) -> None:
     make_webhook()
     with grouped(other, post):
         sent = [post("a", f"key-{number}" if number % 2 else None) for number in range(6)]
-        queued(6)
+        queued(6, way)
     assert {one.result().status_code for one in sent} == {202}
     assert {one.result().json()["deliveries"] for one in sent} == {1}
     assert (Event.objects.count(), Delivery.objects.count(), groups()) == (7, 7, 2)
 
 
-def test_a_version_that_was_lost_is_back_after_the_next_change(other: Any, post: Post) -> None:
+def test_a_version_that_was_lost_is_back_after_the_next_change(
+    other: Any, post: Post, way: LiveServer | None
+) -> None:
     other.execute("DELETE FROM webhooks_subscriptions")
     assert post("a").result().status_code == 202
     make_webhook()
     with grouped(other, post):
         sent = [post("a") for _ in range(3)]
-        queued(3)
+        queued(3, way)
     assert {one.result().json()["deliveries"] for one in sent} == {1}
     assert (Event.objects.count(), groups()) == (5, 3)
 
 
-def test_a_poisoned_event_fails_alone(other: Any, post: Post) -> None:
+def test_a_poisoned_event_fails_alone(other: Any, post: Post, way: LiveServer | None) -> None:
     with grouped(other, post):
         poisoned = post("poison")
-        queued(1)
+        queued(1, way)
         sent = [post("a") for _ in range(4)]
-        queued(5)
+        queued(5, way)
     assert poisoned.result().status_code >= 500
     assert {one.result().status_code for one in sent} == {202}
     assert not Event.objects.filter(call_id="poison").exists()
@@ -138,7 +175,7 @@ def test_a_poisoned_event_fails_alone(other: Any, post: Post) -> None:
 
 
 def test_an_error_of_ours_fails_its_event_alone(
-    other: Any, post: Post, monkeypatch: pytest.MonkeyPatch
+    other: Any, post: Post, way: LiveServer | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers_of = phones.numbers_of
 
@@ -148,31 +185,33 @@ def test_an_error_of_ours_fails_its_event_alone(
     monkeypatch.setattr(phones, "numbers_of", fail)
     with grouped(other, post):
         sent = [post("a" if number else "odd") for number in range(4)]
-        queued(4)
+        queued(4, way)
     assert [one.result().status_code for one in sent] == [500, 202, 202, 202]
     assert Event.objects.count() == 4
 
 
-def test_a_refusal_is_in_the_language_of_its_client(other: Any, post: Post) -> None:
+def test_a_refusal_is_in_the_language_of_its_client(
+    other: Any, post: Post, way: LiveServer | None
+) -> None:
     alone = post("\ud800", language="uk").result()
     assert alone.status_code == 422
     with grouped(other, post):
         accepted = post("a")
-        queued(1)
+        queued(1, way)
         refused = post("\ud800", language="uk")
-        queued(2)
+        queued(2, way)
     assert refused.result().json() == alone.json()
     assert accepted.result().status_code == 202
 
 
 def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
-    other: Any, post: Post
+    other: Any, post: Post, way: LiveServer | None
 ) -> None:
     with grouped(other, post):
         taken = post("a", "taken")
-        queued(1)
+        queued(1, way)
         sent = [post("a", f"key-{number}") for number in range(3)]
-        queued(4)
+        queued(4, way)
         other.execute("BEGIN")
         other.execute(
             "INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, "
@@ -189,11 +228,13 @@ def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
     assert taken.result().json()["error"]["code"] == "key_reused"
 
 
-def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(other: Any, post: Post) -> None:
+def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(
+    other: Any, post: Post, way: LiveServer | None
+) -> None:
     make_webhook()
     with grouped(other, post):
         sent = [post("lost" if number == 1 else "a") for number in range(3)]
-        queued(3)
+        queued(3, way)
     for one in sent:
         assert one.result().status_code == 503
         assert one.result()["Retry-After"]
@@ -321,10 +362,10 @@ def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:
     assert not Event.objects.exists()
 
 
-def test_the_same_key_at_once_is_one_event(other: Any, post: Post) -> None:
+def test_the_same_key_at_once_is_one_event(other: Any, post: Post, way: LiveServer | None) -> None:
     with grouped(other, post):
         sent = [post("a", "same") for _ in range(4)]
-        queued(4)
+        queued(4, way)
     answers = [one.result().json() for one in sent]
     assert len({answer["event_id"] for answer in answers}) == 1
     assert sorted(answer["duplicate"] for answer in answers) == [False, True, True, True]

@@ -45,9 +45,8 @@ def kill_web(world: World) -> None:
 
 
 def start_web(world: World, port: int) -> Process:
-    command = ["-m", "gunicorn", "config.wsgi", "--config=config/gunicorn.py"]
     log = world.directory / f"web-{len(world.processes)}.log"
-    return world.own(Process([*command, f"--bind={HOST}:{port}"], log))
+    return world.own(Process(["manage.py", "web", f"--bind={HOST}:{port}"], log))
 
 
 def _accepted(clients: Iterable["_Client"]) -> int:

@@ -31,8 +31,7 @@ PASSWORD = "log-in/with+th1s=pass&word"
 SERVER_PASSWORD = "s3rver/password+of=it"
 # A machine with other work starts six processes slowly; one that ends is noticed at once.
 START_SECONDS = 240.0
-_WEB = "gunicorn config.wsgi --threads 4 --worker-tmp-dir /dev/shm --log-level debug"
-_WEB += " --no-control-socket"
+_WEB = f"{sys.executable} manage.py web"
 _WORKER = "celery -A config worker -Q default,deliveries -c 3 -B --scheduler celery.beat:Scheduler"
 
 

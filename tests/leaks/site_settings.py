@@ -23,7 +23,7 @@ LOGGING = {
             "django.security",
             "celery",
             "kombu",
-            "gunicorn",
+            "uvicorn",
         )
     },
 }

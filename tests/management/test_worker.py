@@ -25,7 +25,7 @@ runpy.run_path("manage.py", run_name="__main__")
 # Megabytes that a worker has no use for: Celery's command line with its shell, other kinds of
 # pools, what serves pages, and the addresses that load every screen.
 UNUSED = {
-    "celery.bin.celery", "prompt_toolkit", "pygments", "celery.concurrency.prefork", "gunicorn",
+    "celery.bin.celery", "prompt_toolkit", "pygments", "celery.concurrency.prefork", "uvicorn",
     "waitress", "markdown_it", "config.urls", "webhooks.urls", "webhooks.ui.webhook_form.forms",
 }  # fmt: skip
 

@@ -145,7 +145,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         ("[", "{", '"\\', "\x00", "[1,", "\u202e", '{"a":1},'),
     ),
     "bodies on pages": (logtext.visible, ("\u202e", "<", "a", "\n")),
-    # No server passes a longer header on: gunicorn 8 KiB, `make run` 32 KiB for all of them.
+    # No server passes a longer header on: 32 KiB for all of them.
     "cookies": (lambda text: parse_cookie(text[:32_768]), ('"', "\\", ";", "a=", '="\\101', '\\"')),
     "queries": (quietly(QueryDict), ("&", "a=", "%", "+", ";", "%2")),
     "URLs": (quietly(network.parse_url), ("http://a", "%41", "a.", "@", "xn--", ":")),

@@ -82,11 +82,11 @@ class AnswerResponse(HttpResponse):
 
 Endpoint = Callable[[HttpRequest], Answer]
 # Nothing between keeps an answer.
-_HEADERS = {"Content-Type": _JSON, "Cache-Control": "no-store"}
+HEADERS = {"Content-Type": _JSON, "Cache-Control": "no-store"}
 
 
 def _answer(status: int, values: object, then: Callable[[], None] = _nothing) -> Answer:
-    return Answer(status, json.dumps(values).encode(), _HEADERS, then)
+    return Answer(status, json.dumps(values).encode(), HEADERS, then)
 
 
 class RequestError(Exception):
@@ -113,11 +113,11 @@ class RequestError(Exception):
 
     def answer(self) -> Answer:
         answer = _answer(self.status, self.as_json())
-        return answer._replace(headers={**_HEADERS, **self.headers}) if self.headers else answer
+        return answer._replace(headers={**HEADERS, **self.headers}) if self.headers else answer
 
 
 @dataclass(slots=True)
-class _Caller:
+class Caller:
     """A good key, remembered for a second."""
 
     key_hash: str
@@ -145,14 +145,19 @@ def _endpoint(publish: Endpoint) -> Endpoint:
         except MissingScopeError as missing:
             return _insufficient(missing).answer()
         except (OperationalError, InternalError, InterfaceError) as error:
-            # One line: each of the clients that try again would leave a traceback. PostgreSQL says
-            # InternalError while it only reads, after a failover and in a standby.
-            logger.error("api_unavailable error=%s", " ".join(str(error).split()))
-            message = _("The database does not answer. Send the event again.")
-            headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-            return RequestError(503, "unavailable", message, headers=headers).answer()
+            return unavailable(error)
 
     return respond
+
+
+def unavailable(error: Exception) -> Answer:
+    """Return the answer for an error of the database."""
+    # One line: each of the clients that try again would leave a traceback. PostgreSQL says
+    # InternalError while it only reads, after a failover and in a standby.
+    logger.error("api_unavailable error=%s", " ".join(str(error).split()))
+    message = _("The database does not answer. Send the event again.")
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+    return RequestError(503, "unavailable", message, headers=headers).answer()
 
 
 @csrf_exempt
@@ -175,21 +180,32 @@ def publish_event(request: HttpRequest) -> Answer:
     _check_content_type(request, _JSON)
     body = _read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
     _authenticate_again(caller)
-    fields = _checked(_parse(body))
-    fields["idempotency_key"] = _idempotency_key(request, fields)
+    item = event_of(body, request.META.get("HTTP_IDEMPOTENCY_KEY"), caller)
     try:
-        published = events.publish_together(_event(fields, caller))
+        published = events.publish_together(item)
     except events.InvalidEventError as error:
         raise _refusal(error) from error
     is_new = not published.is_duplicate
-    return _answer(202, _accepted(published), partial(_follow_up, caller, is_new=is_new))
+    return accepted(published, partial(follow_up, caller, is_new=is_new))
 
 
-def _follow_up(caller: "_Caller", *, is_new: bool) -> None:
+def event_of(body: bytes, key: str | None, caller: Caller) -> events.NewEvent:
+    """Return the event of a body, with the key of a header. Raises RequestError."""
+    fields = _checked(_parse(body))
+    fields["idempotency_key"] = _idempotency_key(key, fields)
+    return _event(fields, caller)
+
+
+def accepted(published: events.Published, then: Callable[[], None] = _nothing) -> Answer:
+    return _answer(HTTPStatus.ACCEPTED, _accepted(published), then)
+
+
+def follow_up(caller: Caller, *, is_new: bool) -> None:
     """Do what the client did not have to wait for."""
     if is_new:
         events.wake_drains()
-    _renew(caller)
+    if is_to_renew(caller):
+        _renew(caller)
 
 
 @_endpoint
@@ -236,7 +252,7 @@ def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
 
 
 def _wanted(
-    parts: Sequence[bytes | object], caller: _Caller
+    parts: Sequence[bytes | object], caller: Caller
 ) -> list[events.NewEvent | RequestError]:
     wanted: list[events.NewEvent | RequestError] = []
     left = _EXPLAINED_BYTES
@@ -251,7 +267,7 @@ def _wanted(
     return wanted
 
 
-def _event(fields: Mapping[str, Any], caller: _Caller) -> events.NewEvent:
+def _event(fields: Mapping[str, Any], caller: Caller) -> events.NewEvent:
     return events.NewEvent(
         fields["type"],
         fields["payload"],
@@ -283,11 +299,11 @@ def _result(
 
 
 # By the digest of the key, the newest last.
-_callers: dict[str, _Caller] = {}
+_callers: dict[str, Caller] = {}
 
 
 @sensitive_variables()
-def _authenticate(request: HttpRequest) -> _Caller:
+def _authenticate(request: HttpRequest) -> Caller:
     """Return the caller's key (RFC 6750 section 2.1); the challenge is that of section 3."""
     scheme, _space, plain = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer" or not plain.strip():
@@ -297,8 +313,22 @@ def _authenticate(request: HttpRequest) -> _Caller:
     caller = _caller_of(plain.strip())
     if caller is None:
         raise _unknown_key()
-    _note_use(caller)
+    if _is_use_to_note(caller):
+        _note_use(caller)
     return caller
+
+
+@sensitive_variables()
+def known_caller(request: HttpRequest) -> Caller | None:
+    """Return the caller's key if that needs no database; `still_known` looks again later."""
+    scheme, _space, plain = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return still_known(hash_key(plain.strip())) if scheme.lower() == "bearer" else None
+
+
+def still_known(key_hash: str) -> Caller | None:
+    """Return the caller with a key of this digest unless the database is to be asked, or told."""
+    caller = _callers.get(key_hash)
+    return None if caller is None or _is_old(caller) or _is_use_to_note(caller) else caller
 
 
 def _unknown_key() -> RequestError:
@@ -307,13 +337,13 @@ def _unknown_key() -> RequestError:
     return RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
 
 
-def _authenticate_again(caller: _Caller) -> None:
+def _authenticate_again(caller: Caller) -> None:
     """Refuse a key that was revoked while its body came in: that may take minutes."""
     if _is_old(caller) and _look_up(caller.key_hash) is None:
         raise _unknown_key()
 
 
-def _is_old(caller: _Caller) -> bool:
+def _is_old(caller: Caller) -> bool:
     return time.monotonic() - caller.looked_at >= _KEY_SECONDS
 
 
@@ -324,7 +354,7 @@ def _insufficient(missing: MissingScopeError) -> RequestError:
 
 
 @sensitive_variables()
-def _caller_of(plain: str) -> _Caller | None:
+def _caller_of(plain: str) -> Caller | None:
     """Return who has a key; one that is revoked is still good for _KEY_SECONDS at most."""
     key_hash = hash_key(plain)
     caller = _callers.get(key_hash)
@@ -333,7 +363,7 @@ def _caller_of(plain: str) -> _Caller | None:
     return caller
 
 
-def _look_up(key_hash: str) -> _Caller | None:
+def _look_up(key_hash: str) -> Caller | None:
     now = time.monotonic()
     api_key = ApiKey.objects.verify_hash(key_hash)
     if api_key is None:
@@ -341,7 +371,7 @@ def _look_up(key_hash: str) -> _Caller | None:
         return None
     if len(_callers) >= _MAX_KEYS:
         _callers.clear()
-    caller = _Caller(
+    caller = Caller(
         key_hash,
         api_key.pk,
         messages.dump("api_key", prefix=api_key.prefix),
@@ -352,10 +382,12 @@ def _look_up(key_hash: str) -> _Caller | None:
     return caller
 
 
-def _renew(caller: _Caller) -> None:
-    """Look a key up again before it has to be, so that a client that goes on waits for none."""
-    if caller.is_renewed or time.monotonic() - caller.looked_at < _KEY_SECONDS / 2:
-        return
+def is_to_renew(caller: Caller) -> bool:
+    """Return whether a key is looked up again, before a request has to wait for that."""
+    return not caller.is_renewed and time.monotonic() - caller.looked_at >= _KEY_SECONDS / 2
+
+
+def _renew(caller: Caller) -> None:
     caller.is_renewed = True
     try:
         _look_up(caller.key_hash)
@@ -364,12 +396,25 @@ def _renew(caller: _Caller) -> None:
         logger.info("key_not_renewed error=%s", type(error).__name__)
 
 
-def _note_use(caller: _Caller) -> None:
+def _is_use_to_note(caller: Caller) -> bool:
+    last = caller.last_used_at
+    return last is None or last <= timezone.now() - _LAST_USED_STEP
+
+
+def _note_use(caller: Caller) -> None:
     now = timezone.now()
-    if caller.last_used_at is None or caller.last_used_at <= now - _LAST_USED_STEP:
-        unused = Q(last_used_at=None) | Q(last_used_at__lte=now - _LAST_USED_STEP)
-        ApiKey.objects.filter(unused, pk=caller.pk).update(last_used_at=now)
-        caller.last_used_at = now
+    unused = Q(last_used_at=None) | Q(last_used_at__lte=now - _LAST_USED_STEP)
+    ApiKey.objects.filter(unused, pk=caller.pk).update(last_used_at=now)
+    caller.last_used_at = now
+
+
+def takes(request: HttpRequest) -> bool:
+    """Return whether a single event may come in a body of this kind."""
+    try:
+        _check_content_type(request, _JSON)
+    except RequestError:
+        return False
+    return True
 
 
 def _check_content_type(request: HttpRequest, *media_types: str) -> str:
@@ -401,7 +446,7 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
     try:
         while len(body) <= limit and (chunk := stream.read(limit + 1 - len(body))):
             body += chunk
-    # Each server has its own errors for chunks that are none; gunicorn's are no OSError.
+    # Each server has its own errors for chunks that are none, some of them no OSError.
     except Exception as error:
         raise _incomplete() from error
     if len(body) > limit:
@@ -447,8 +492,7 @@ def _checked(fields: Any) -> dict[str, Any]:
     return fields
 
 
-def _idempotency_key(request: HttpRequest, fields: Mapping[str, Any]) -> str | None:
-    header = request.META.get("HTTP_IDEMPOTENCY_KEY")
+def _idempotency_key(header: str | None, fields: Mapping[str, Any]) -> str | None:
     if header is not None and not header.isascii():
         # A server gives bytes as Latin-1 (PEP 3333): the same key as inside of the body.
         with suppress(UnicodeError):

@@ -31,6 +31,7 @@ StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 MIDDLEWARE = "webhooks.middleware.event_api"
+_LANGUAGE = "Content-Language"
 
 
 class EventApi:
@@ -48,6 +49,23 @@ class EventApi:
 
         Of the request nothing but its head was read then.
         """
+        headers = self.headers(request)
+        if headers is None:
+            return None
+        translation.activate(headers[_LANGUAGE])
+        try:
+            answer = events.ENDPOINTS[request.path_info](request)
+        except Exception as error:
+            # As Django's own handler: a line and a traceback in the log, and signals.
+            failed = response_for_exception(request, error)
+            answer = Answer(failed.status_code, failed.content, failed.headers)
+            if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                answer = events.internal_error()
+        length = str(len(answer.content))
+        return answer._replace(headers={**headers, "Content-Length": length, **answer.headers})
+
+    def headers(self, request: HttpRequest) -> dict[str, str] | None:
+        """Return what every answer to such a request has; None when Django answers it."""
         try:
             request.get_host()
         except DisallowedHost:
@@ -59,23 +77,7 @@ class EventApi:
         language = settings.LANGUAGE_CODE
         if "HTTP_ACCEPT_LANGUAGE" in request.META or "HTTP_COOKIE" in request.META:
             language = translation.get_language_from_request(request)
-        translation.activate(language)
-        try:
-            answer = events.ENDPOINTS[request.path_info](request)
-        except Exception as error:
-            # As Django's own handler: a line and a traceback in the log, and signals.
-            failed = response_for_exception(request, error)
-            answer = Answer(failed.status_code, failed.content, failed.headers)
-            if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                answer = events.internal_error()
-        return answer._replace(
-            headers={
-                **headers,
-                "Content-Language": language,
-                "Content-Length": str(len(answer.content)),
-                **answer.headers,
-            }
-        )
+        return {**headers, _LANGUAGE: language}
 
     def _headers_for(self, request: HttpRequest) -> Mapping[str, str] | None:
         """Return what the middlewares add: the same for every answer, so it is made once."""
@@ -105,13 +107,16 @@ class EventsFirst:
         if answer is None:
             return self._others(environ, start_response)
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            # As Django's own handler.
-            refusal = AnswerResponse(answer)
-            reason = refusal.reason_phrase
-            log_response("%s: %s", reason, request.path, response=refusal, request=request)
+            log_refusal(answer, request)
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         start_response(status, list(answer.headers.items()))
         return _Body(answer)
+
+
+def log_refusal(answer: Answer, request: HttpRequest) -> None:
+    """Log a refusal as Django's own handler does."""
+    refusal = AnswerResponse(answer)
+    log_response("%s: %s", refusal.reason_phrase, request.path, response=refusal, request=request)
 
 
 def _leave_out_unreadable_type(environ: Environ) -> None:

@@ -40,6 +40,8 @@ _MAX_ROWS_IN_MEMORY = 20_000
 _EVENT = Trigger.EVENT.value
 # After a failover to a database that lacks the last commits a version may come a second time.
 _REMEMBERED_SECONDS = 60.0
+# Some 20 ms, for which the other requests of an event loop wait.
+_MAX_ROWS_ON_LOOP, _MAX_JUDGED_ON_LOOP = 4000, 1000
 
 
 class DeliveryError(Exception):
@@ -141,20 +143,62 @@ def accept_at_once(
     """
     types = {item.type for item in items}
     for _attempt in range(2):
-        known = _subscriptions_of(types)
-        results, events, deliveries = _fanned_out(items, known.by_type)
-        if not events:
-            return results
-        version, written = queue.backend().enqueue_at_once(
-            events, deliveries, known.version, lock_timeout_ms=lock_timeout_ms
+        prepared = _prepared(items, _subscriptions_of(types))
+        if not prepared.events:
+            return prepared.results
+        results = prepared.results_of(
+            *queue.backend().enqueue_at_once(
+                prepared.events,
+                prepared.deliveries,
+                prepared.version,
+                lock_timeout_ms=lock_timeout_ms,
+            )
         )
-        if version == known.version:
-            return [
-                None if isinstance(one, Published) and one.event_id not in written else one
-                for one in results
-            ]
-        _known.clear()
+        if results is not None:
+            return results
     return [None] * len(items)
+
+
+class Prepared(NamedTuple):
+    """What one statement inserts, as of a version of the subscriptions."""
+
+    # What comes of each event if it is new; None for one too many.
+    results: list[Published | InvalidEventError | None]
+    events: list[NewEventRow]
+    deliveries: list[NewDelivery]
+    version: int
+
+    def results_of(
+        self, version: int, written: Set[str]
+    ) -> list[Published | InvalidEventError | None] | None:
+        """Return the results, given what the statement did; None where it found other webhooks."""
+        if version != self.version:
+            _known.clear()
+            return None
+        return [
+            None if isinstance(one, Published) and one.event_id not in written else one
+            for one in self.results
+        ]
+
+
+def prepare_at_once(items: Sequence[NewEvent]) -> Prepared | None:
+    """Prepare what `accept_at_once` inserts, without asking the database.
+
+    None when it has to be asked who wants one of these types, or would be asked too much of.
+    """
+    known = _remembered()
+    if known is None or any(item.type not in known.by_type for item in items):
+        return None
+    wanting = [known.by_type[item.type] for item in items]
+    rows = sum(map(len, wanting))
+    judged = sum(one.filter is not None for subscribers in wanting for one in subscribers)
+    if rows > _MAX_ROWS_ON_LOOP or judged > _MAX_JUDGED_ON_LOOP:
+        return None
+    return _prepared(items, known)
+
+
+def _prepared(items: Sequence[NewEvent], known: "_Subscriptions") -> Prepared:
+    return Prepared(*_fanned_out(items, known.by_type), known.version)
 
 
 def _fanned_out(
@@ -194,16 +238,23 @@ class _Subscriptions(NamedTuple):
 _known: deque[_Subscriptions] = deque(maxlen=1)
 
 
+def _remembered() -> _Subscriptions | None:
+    known = next(iter(_known.copy()), None)
+    if known is None or time.monotonic() - known.read_at > _REMEMBERED_SECONDS:
+        return None
+    return known
+
+
 def _subscriptions_of(types: Set[str]) -> _Subscriptions:
     """Return what is remembered of these types; whether it still holds is seen by its version."""
-    now = time.monotonic()
-    known = next(iter(_known.copy()), None)
-    if known is None or now - known.read_at > _REMEMBERED_SECONDS:
-        known = _Subscriptions(queue.backend().subscriptions_version(), now, {})
+    known = _remembered()
+    if known is None:
+        version = queue.backend().subscriptions_version()
+        known = _Subscriptions(version, time.monotonic(), {})
     elif types <= known.by_type.keys():
         return known
     elif (version := queue.backend().subscriptions_version()) != known.version:
-        known = _Subscriptions(version, now, {})
+        known = _Subscriptions(version, time.monotonic(), {})
     # Read after its version: what changes in between is in it and read once more later.
     missing = types - known.by_type.keys()
     # None are, where no event was left to accept, or another thread has just read them.

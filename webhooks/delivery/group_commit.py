@@ -1,13 +1,15 @@
-"""Group commit: what several threads write in the same moment goes into one transaction.
+"""Group commit: what is written in the same moment goes into one transaction.
 
 Nobody waits for company: the first thread writes at once, and what comes meanwhile is the next
 group, which the first of its threads writes for all. Each returns after the commit of its own.
+So do the tasks of an event loop.
 """
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -81,6 +83,43 @@ class GroupCommit(Generic[Item, Result]):
                 one.turn.release()
 
 
+class AsyncGroupCommit(Generic[Item, Result]):
+    """`GroupCommit` for the tasks of one event loop; `write` is a coroutine function."""
+
+    def __init__(
+        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], at_most: int
+    ) -> None:
+        self._write = write
+        self._at_most = at_most
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item) -> Result:
+        """Write an item with those of other tasks; return its result after the commit."""
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, mine))
+        if self._writer is None:
+            self._writer = loop.create_task(self._write_all())
+        return await mine
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            size = min(len(self._waiting), self._at_most)
+            group = [self._waiting.popleft() for _ in range(size)]
+            try:
+                results = await self._write([item for item, _ in group])
+                for (_, future), result in zip(group, results, strict=True):
+                    # Unless its task was ended meanwhile.
+                    if not future.done():
+                        future.set_result(result)
+            except Exception as error:
+                for _, future in group:
+                    if not future.done():
+                        future.set_exception(error)
+        self._writer = None
+
+
 class RareCalls:
     """Calls a function at once, up to a burst, then at most every `every_seconds`."""
 
@@ -92,6 +131,11 @@ class RareCalls:
         # GCRA: the monotonic time of the next call on schedule.
         self._next_at = float("-inf")
         self._is_to_come = False
+
+    @property
+    def is_to_come(self) -> bool:
+        """Whether a call is waited for already, so that another one would do nothing."""
+        return self._is_to_come
 
     def call(self) -> None:
         with self._lock:

@@ -58,12 +58,12 @@ _OF_COUNT: list[_Kind] = [arrays.numbers, arrays.moments, arrays.texts, arrays.n
 _OF_COUNT += [arrays.numbers]
 _OF_DELIVERY: list[_Kind] = [arrays.texts, arrays.texts, arrays.numbers, *_SOME_TEXTS[:3]]
 # The name of the statement that inserts at once, and the connections that know it.
-_INSERT_AT_ONCE = b"insert_at_once"
+INSERT_AT_ONCE_NAME = b"insert_at_once"
 _prepared_on: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
 # The connections that are or were a session of the engine.
 _sessions: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
 # Its parameters: a timeout, a version, and the columns of both kinds of rows.
-_BINARY = [Format.BINARY] * (2 + len(_OF_EVENT) + len(_OF_DELIVERY))
+BINARY = [Format.BINARY] * (2 + len(_OF_EVENT) + len(_OF_DELIVERY))
 # So few results are written with one statement.
 _FEW_ROWS = 16
 # Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
@@ -149,14 +149,26 @@ def enqueue_at_once(
     Returns the version of the subscriptions, and the events that were inserted with their
     deliveries: none unless the version is `version`, and none whose idempotency key is in use.
     """
-    parameters = [b"%d" % lock_timeout_ms, *_data_of(_OF_EVENT, _in_order(events))]
-    parameters += [version.to_bytes(8, signed=True), *_data_of(_OF_DELIVERY, deliveries)]
+    parameters = parameters_at_once(events, deliveries, version, lock_timeout_ms)
     # Of this thread; `connection` looks it up with each use.
     own = connections[DEFAULT_DB_ALIAS]
     _leave_closed_connection(own)
     own.ensure_connection()
     with own.wrap_database_errors:
-        result = _insert_at_once(own.connection, parameters)
+        return inserted_at_once(_insert_at_once(own.connection, parameters))
+
+
+def parameters_at_once(
+    events: Sequence[NewEventRow],
+    deliveries: Sequence[NewDelivery],
+    version: int,
+    lock_timeout_ms: int,
+) -> list[bytes]:
+    parameters = [b"%d" % lock_timeout_ms, *_data_of(_OF_EVENT, _in_order(events))]
+    return [*parameters, version.to_bytes(8, signed=True), *_data_of(_OF_DELIVERY, deliveries)]
+
+
+def inserted_at_once(result: PGresult) -> tuple[int, set[str]]:
     if not result.ntuples:
         return -1, set()
     found, written = result.get_value(0, 0), result.get_value(0, 1)
@@ -174,14 +186,20 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
     libpq = opened.pgconn
     if opened.prepare_threshold is not None or opened in _sessions:
         # Where psycopg prepared statements, it lets the server forget all of them at a rollback.
-        result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, _BINARY)
+        result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, BINARY)
     else:
         if opened not in _prepared_on:
-            _check(libpq, libpq.prepare(_INSERT_AT_ONCE, sql.INSERT_AT_ONCE.encode()))
+            prepare_at_once(opened)
             _prepared_on.add(opened)
-        result = libpq.exec_prepared(_INSERT_AT_ONCE, parameters, _BINARY)
+        result = libpq.exec_prepared(INSERT_AT_ONCE_NAME, parameters, BINARY)
     _check(libpq, result)
     return result
+
+
+def prepare_at_once(opened: "psycopg.Connection[Any]") -> None:
+    """Let the server plan the statement once for this connection."""
+    libpq = opened.pgconn
+    _check(libpq, libpq.prepare(INSERT_AT_ONCE_NAME, sql.INSERT_AT_ONCE.encode()))
 
 
 def _check(libpq: PGconn, result: PGresult) -> None:
@@ -206,12 +224,15 @@ def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
     """Connect again where the server has ended the connection: seen at once, without asking it."""
     if own.connection is None or own.in_atomic_block:
         return
-    if not own.connection.closed:
-        poll = select.poll()
-        poll.register(own.connection.fileno(), select.POLLIN)
-        if not poll.poll(0):
-            return
-    own.close()
+    if own.connection.closed or has_sent_unasked(own.connection.fileno()):
+        own.close()
+
+
+def has_sent_unasked(descriptor: int) -> bool:
+    """Return whether a server has sent something though nothing was asked: that it ends."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _in_order(events: Sequence[NewEventRow]) -> Sequence[NewEventRow]:

@@ -35,7 +35,7 @@ _ADMIN = "admin"
 _WEB_THREADS = 8
 _WORKER_NAME = "webhooks@run"
 _SAME_SIGNAL_SECONDS = 1.0
-# gunicorn takes less; the longest address of a page has a few thousand characters.
+# As `manage.py web`; the longest address of a page has a few thousand characters.
 _MAX_HEADER_BYTES = 32_768
 # Pages and the event API take far less; more is refused before it is read.
 _MAX_BODY_BYTES = max(

@@ -1,0 +1,182 @@
+"""Inserts events from an event loop, over one connection for whose answers no thread waits."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
+
+from webhooks.delivery.queue import postgres
+from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
+
+Opened = psycopg.Connection[Any]
+
+
+class AsyncInserts:
+    """One statement at a time. It connects in a thread, and again when it was lost or is old."""
+
+    def __init__(self) -> None:
+        self._opened: Opened | None = None
+        # A descriptor of its socket for the loop: libpq closes its own once it is lost.
+        self._socket = -1
+        # Monotonic seconds.
+        self._opened_at = 0.0
+        self._opening: asyncio.Task[None] | None = None
+        self._is_closed = False
+        # A younger one, for the next statement.
+        self._next: Opened | None = None
+        self._answer: asyncio.Future[PGresult] | None = None
+        # The newest result of the statement: its commit may fail after its rows have come.
+        self._result: PGresult | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._opened is not None
+
+    def is_ready(self) -> bool:
+        """Return whether it can insert; if not, or not for long, it connects meanwhile."""
+        is_wanted = self._opened is None or self._is_old()
+        if is_wanted and self._opening is None and self._next is None and not self._is_closed:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        return self.is_connected
+
+    def _is_old(self) -> bool:
+        # As Django's own connections: a failover leaves one at a server that only reads.
+        age = connections.settings[DEFAULT_DB_ALIAS]["CONN_MAX_AGE"]
+        return age is not None and time.monotonic() - self._opened_at >= max(age, 1)
+
+    async def _open(self) -> None:
+        try:
+            self._next = await asyncio.get_running_loop().run_in_executor(None, _connect)
+        except (psycopg.Error, DatabaseError):
+            # Requests ask by connections of their own meanwhile, and say what is the matter.
+            return
+        finally:
+            self._opening = None
+        if self._answer is None and not self._is_closed:
+            self._take_next()
+
+    def _take_next(self) -> None:
+        if self._next is not None:
+            self._drop()
+            self._opened, self._opened_at, self._next = self._next, time.monotonic(), None
+            self._socket = os.dup(self._opened.fileno())
+            asyncio.get_running_loop().add_reader(self._socket, self._read)
+
+    async def close(self) -> None:
+        """Close the connection for good."""
+        self._is_closed = True
+        if self._opening is not None:
+            await self._opening
+        if self._next is not None:
+            self._next.close()
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._opened is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket)
+            loop.remove_writer(self._socket)
+            os.close(self._socket)
+            self._opened.close()
+            self._opened = None
+
+    async def insert(
+        self,
+        events: Sequence[NewEventRow],
+        deliveries: Sequence[NewDelivery],
+        version: int,
+        *,
+        lock_timeout_ms: int,
+    ) -> tuple[int, set[str]]:
+        """Insert as `postgres.enqueue_at_once` does, where `is_ready`.
+
+        Raises Django's DatabaseError for a statement that was refused; OperationalError, and is
+        not connected any more, where it is not known what was committed.
+        """
+        self._take_next()
+        parameters = postgres.parameters_at_once(events, deliveries, version, lock_timeout_ms)
+        if self._opened is not None and postgres.has_sent_unasked(self._socket):
+            # The server has ended it, which the loop has not seen yet.
+            self._drop()
+        if self._opened is None or self._answer is not None:
+            raise DatabaseError("The connection is not free.")
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            self._send(self._opened, parameters)
+            result = await self._answer
+        finally:
+            self._answer, self._result = None, None
+        if result.status == ExecStatus.TUPLES_OK:
+            return postgres.inserted_at_once(result)
+        error = psycopg.errors.error_from_result(result)
+        if result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) != b"ERROR":
+            self._drop()
+            raise OperationalError(str(error)) from error
+        raise DatabaseError(str(error)) from error
+
+    def _send(self, opened: Opened, parameters: Sequence[bytes]) -> None:
+        try:
+            opened.pgconn.send_query_prepared(
+                postgres.INSERT_AT_ONCE_NAME, parameters, postgres.BINARY
+            )
+            self._flush()
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _flush(self) -> None:
+        """Send what the socket takes; the rest when it takes more."""
+        opened, loop = self._opened, asyncio.get_running_loop()
+        if opened is None:
+            return
+        try:
+            if opened.pgconn.flush():
+                loop.add_writer(self._socket, self._flush)
+            else:
+                loop.remove_writer(self._socket)
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _read(self) -> None:
+        """Take what the server sent: results, or that it ended the connection."""
+        if self._opened is None:
+            return
+        libpq = self._opened.pgconn
+        try:
+            libpq.consume_input()
+            while self._answer is not None and not libpq.is_busy():
+                result = libpq.get_result()
+                if result is not None:
+                    self._result = result
+                    continue
+                if self._result is not None and not self._answer.done():
+                    self._answer.set_result(self._result)
+                break
+            if libpq.status == ConnStatus.BAD:
+                raise psycopg.OperationalError(libpq.get_error_message())
+        except psycopg.Error as error:
+            self._lose(error)
+
+    def _lose(self, error: psycopg.Error) -> None:
+        self._drop()
+        if self._answer is not None and not self._answer.done():
+            lost = OperationalError(str(error))
+            lost.__cause__ = error
+            self._answer.set_exception(lost)
+
+
+def _connect() -> Opened:
+    wrapper = connections.create_connection(DEFAULT_DB_ALIAS)
+    opened: Opened = wrapper.get_new_connection(wrapper.get_connection_params())
+    try:
+        postgres.prepare_at_once(opened)
+    except psycopg.Error:
+        opened.close()
+        raise
+    opened.pgconn.nonblocking = 1
+    return opened
