@@ -14,6 +14,8 @@ HEAD_SECONDS = 30.0
 # Further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
+# Longer than a proxy keeps a connection to it, 60 s for nginx: otherwise both end it at once.
+_KEEP_ALIVE_SECONDS = 75
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -69,5 +71,6 @@ def serve(bind: str) -> None:
         access_log=False,
         log_config=None,
         limit_concurrency=_MAX_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

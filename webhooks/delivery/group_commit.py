@@ -1,8 +1,7 @@
 """Group commit: what is written in the same moment goes into one transaction.
 
-Nobody waits for company: the first thread writes at once, and what comes meanwhile is the next
-group, which the first of its threads writes for all. Each returns after the commit of its own.
-So do the tasks of an event loop.
+The first thread writes at once, and what comes meanwhile is the next group, which the first of its
+threads writes for all. Each returns after the commit of its own. So do the tasks of an event loop.
 """
 
 import asyncio
@@ -14,6 +13,8 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Measured with eight clients: 0.4 ms is too short for them to come again, 1.5 no better.
+_COMPANY_SECONDS = 0.001
 
 
 class _Waiting(Generic[Item, Result]):
@@ -84,7 +85,11 @@ class GroupCommit(Generic[Item, Result]):
 
 
 class AsyncGroupCommit(Generic[Item, Result]):
-    """`GroupCommit` for the tasks of one event loop; `write` is a coroutine function."""
+    """`GroupCommit` for the tasks of one event loop; `write` is a coroutine function.
+
+    After a group of several it waits for a moment: those who were just answered come again, and
+    fewer commits save more time than that takes.
+    """
 
     def __init__(
         self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], at_most: int
@@ -104,7 +109,10 @@ class AsyncGroupCommit(Generic[Item, Result]):
         return await mine
 
     async def _write_all(self) -> None:
+        size = 0
         while self._waiting:
+            if size > 1 and len(self._waiting) < self._at_most:
+                await asyncio.sleep(_COMPANY_SECONDS)
             size = min(len(self._waiting), self._at_most)
             group = [self._waiting.popleft() for _ in range(size)]
             try:
