@@ -257,6 +257,22 @@ def test_a_revoked_key_is_refused_within_a_second(server: LiveServer, key: dict[
     assert server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key).status_code == 401
 
 
+def test_a_key_that_is_revoked_while_its_body_comes_is_refused(
+    server: LiveServer, key: dict[str, str]
+) -> None:
+    body = json.dumps(BODY).encode()
+    for _ in range(2):
+        assert server.ask("POST", URL, body, JSON | key).status_code == 202
+    with socket.create_connection((HOST, server.port), 20) as opened:
+        opened.sendall(head(server, JSON | key | {"Content-Length": str(len(body))}) + body[:5])
+        time.sleep(0.2)
+        ApiKey.objects.update(revoked_at=timezone.now())
+        time.sleep(1.1)
+        opened.sendall(body[5:])
+        assert opened.recv(65_536).startswith(b"HTTP/1.1 401")
+    assert Event.objects.count() == 2
+
+
 def test_headers_that_look_like_those_of_a_proxy_are_none(
     server: LiveServer, key: dict[str, str], settings: Any
 ) -> None:

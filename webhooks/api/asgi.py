@@ -104,19 +104,19 @@ class EventsFirst:
         head = None
         if scope["path"] in events.ENDPOINTS and self._publisher.is_ready():
             head = self._head(scope)
-        caller = events.still_known(head.key_hash) if head else None
-        if head and caller:
+        if head and events.still_known(head.key_hash):
             limit = _MAX_EVENT_BYTES if head.is_ordinary else settings.WEBHOOKS_MAX_BATCH_BYTES
             read, is_whole = await _read(receive, limit)
-            if head.is_ordinary and is_whole:
+            # Its body may have come for minutes.
+            caller = events.still_known(head.key_hash)
+            if head.is_ordinary and is_whole and caller:
                 answer = await self._answer(scope, head, caller, read)
                 if answer is not None:
                     await _send(send, answer, head)
                     self._follow_up(caller)
                     return
-            receive = _again(
-                {"type": "http.request", "body": read, "more_body": not is_whole}, receive
-            )
+            again = {"type": "http.request", "body": read, "more_body": not is_whole}
+            receive = _again(again, receive)
         await self._site(scope, receive, send)  # type: ignore[arg-type]
 
     def _head(self, scope: Scope) -> _Head | None:
