@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -16,40 +18,97 @@ _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
 # Longer than a proxy keeps a connection to it, 60 s for nginx: otherwise both end it at once.
 _KEEP_ALIVE_SECONDS = 75
+# Of a request that offers another protocol; none is spoken here.
+_OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses the head of a request that is too long, or that does not come."""
+    """Refuses heads that are too long, do not come, or go on behind a body.
+
+    A request that offers to change to another protocol is read as if it did not.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # Bytes of the connection that belong to no body, since the last head or piece of a body.
         self._head_bytes = 0
         self._is_head = True
+        self._is_upgrade = False
         super().connection_made(transport)
-        self.loop.call_later(HEAD_SECONDS, self._end_without_head)
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._end)
 
-    def _end_without_head(self) -> None:
-        """End a connection whose first request has not begun."""
-        if self.cycle is None:
-            self.transport.close()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _end(self) -> None:
+        self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._head_bytes += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.logger.info("An HTTP request was refused.")
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        # What the parser has kept of something that goes on.
+        if self._head_bytes > _MAX_HEAD_BYTES + len(data):
+            self.send_400_response("The head of the request is too long.")
+        elif self._is_head and self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._end)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The parser leaves a body unread then.
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            head = [b"%b %b HTTP/%b" % (method, self.url, version)]
+            head += [
+                b"%b: %b" % (name, value) for name, value in self.headers if name not in _OF_UPGRADE
+            ]
+            self._is_upgrade = False
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(b"\r\n".join([*head, b"", b""]) + data[upgrade.args[0] :])
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         self._is_head = True
         super().on_message_begin()
 
-    def data_received(self, data: bytes) -> None:
-        self._head_bytes += len(data)
-        super().data_received(data)
-        # What the parser has kept of a head that goes on.
-        if self._is_head and self._head_bytes > _MAX_HEAD_BYTES + len(data):
-            self.send_400_response("The head of the request is too long.")
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_head:
+            raise ValueError("Nothing is taken from behind a body.")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._is_head = False
         length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if length > _MAX_HEAD_BYTES:
             raise ValueError("The head of the request is too long.")
+        if self.parser.should_upgrade():
+            self._is_upgrade = True
+            return
+        self._is_head = False
+        self._head_bytes = 0
+        self._stop_timer()
+        # For who answers in a thread, and would go on for nobody.
+        state: Any = self.scope["state"]
+        state["is_gone"] = self.transport.is_closing
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_upgrade:
+            super().on_message_complete()
 
 
 def serve(bind: str) -> None:

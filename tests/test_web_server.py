@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -151,3 +152,32 @@ def test_a_connection_without_a_request_is_ended(
 ) -> None:
     monkeypatch.setattr(web_server, "HEAD_SECONDS", 0.2)
     assert send(server.port, b"GET / HTTP/1.1\r\nHost: local") == b""
+
+
+def test_what_comes_behind_a_body_is_refused(server: LiveServer) -> None:
+    head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = send(server.port, head + b"1\r\na\r\n0\r\nX-Forwarded-Proto: https\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    answer = send(server.port, head + b"1\r\na\r\n0\r\nX-Endless: " + b"a" * 2_000_000)
+    assert answer.startswith(b"HTTP/1.1 400") or not answer
+
+
+def test_an_offer_of_another_protocol_is_not_taken(server: LiveServer) -> None:
+    """Java's client offers HTTP/2 with its first request."""
+    body = b'{"type": "GET /smuggled HTTP/1.1"}'
+    head = (
+        b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for pieces in ([head + body + last], [head, body + last], [head[:99], head[99:] + body, last]):
+        with socket.create_connection((HOST, server.port), 20) as opened:
+            for piece in pieces:
+                opened.sendall(piece)
+                time.sleep(0.1)
+            answer = b""
+            while chunk := opened.recv(65_536):
+                answer += chunk
+        # Without a key.
+        assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"401", b"200"]

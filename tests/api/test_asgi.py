@@ -3,8 +3,12 @@
 import http.client
 import json
 import socket
+import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -132,6 +136,16 @@ def test_a_host_that_is_not_ours_is_refused(server: LiveServer, key: dict[str, s
     assert Event.objects.count() == 2
 
 
+def test_a_content_type_that_django_cannot_read_is_refused(
+    server: LiveServer, key: dict[str, str]
+) -> None:
+    server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
+    kind = {"Content-Type": "application/json; charset*=nosuch''x"}
+    for _ in range(2):
+        answer = server.ask("POST", URL, json.dumps(BODY).encode(), key | kind)
+        assert answer.status_code == 415
+
+
 def test_an_accepted_event_has_the_headers_of_the_site(
     server: LiveServer, key: dict[str, str]
 ) -> None:
@@ -167,7 +181,7 @@ def test_a_filter_and_a_fan_out_are_judged(loop_alone: LiveServer, key: dict[str
     assert Event.objects.order_by("-id")[0].filtered_count == 1
 
 
-@pytest.mark.parametrize("size", [70_000, 1_000_000])
+@pytest.mark.parametrize("size", [10_000, 70_000, 1_000_000])
 def test_a_large_event_is_accepted(server: LiveServer, key: dict[str, str], size: int) -> None:
     body = json.dumps(BODY | {"payload": {"text": "a" * size}}).encode()
     for _ in range(2):
@@ -332,3 +346,65 @@ def test_many_clients_at_once_each_get_their_own_answer(
     for one in opened:
         one.close()
     assert (Event.objects.count(), Delivery.objects.count()) == (120, 120)
+
+
+def test_a_database_that_ends_connections_under_load_loses_no_event_and_holds_up_none(
+    server: LiveServer, key: dict[str, str]
+) -> None:
+    body = json.dumps(BODY).encode()
+    accepted: list[str] = []
+    is_over = threading.Event()
+
+    def post() -> None:
+        while not is_over.is_set():
+            answer = server.ask("POST", URL, body, JSON | key)
+            assert answer.status_code in {202, 503}
+            if answer.status_code == 202:
+                accepted.append(json.loads(answer.content)["event_id"])
+
+    with (
+        psycopg.connect(**connection.get_connection_params(), autocommit=True) as other,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        clients = [threads.submit(post) for _ in range(8)]
+        for _ in range(30):
+            before = len(accepted)
+            eventually(lambda before=before: len(accepted) > before + 20)  # type: ignore[misc]
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
+                "(SELECT application_name FROM pg_stat_activity WHERE pid = %s) "
+                "AND pid NOT IN (pg_backend_pid(), %s) AND backend_type = 'client backend'",
+                [connection.connection.info.backend_pid] * 2,
+            )
+        is_over.set()
+        for one in clients:
+            one.result()
+    stored = set(Event.objects.values_list("pk", flat=True))
+    assert set(accepted) <= stored
+    assert len(set(accepted)) == len(accepted)
+
+
+@pytest.mark.parametrize("path", [URL, f"{URL}/batch", "/login/"])
+@pytest.mark.parametrize("size", [5, 60_000])
+def test_bodies_that_do_not_come_take_no_thread(
+    server: LiveServer, key: dict[str, str], path: str, size: int
+) -> None:
+    server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
+    length = {"Content-Length": str(2 * size), "Cookie": f"csrftoken={'a' * 32}"}
+    with ExitStack() as stack:
+        for _ in range(20):
+            opened = stack.enter_context(socket.create_connection((HOST, server.port), 20))
+            opened.sendall(head(server, JSON | key | length, path) + b"a" * size)
+        assert server.ask("GET", "/healthz").status_code == 200
+        assert server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key).status_code == 202
+
+
+def test_who_leaves_amid_answers_keeps_no_thread(server: LiveServer) -> None:
+    request = f"GET /login/ HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n".encode()
+    for _ in range(40):
+        with socket.create_connection((HOST, server.port), 20) as opened:
+            opened.sendall(request * 2)
+            opened.recv(100)
+            # An end that is a reset.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert server.ask("GET", "/login/").status_code == 200

@@ -5,11 +5,14 @@ nothing of the database but its insertion. Everything else is answered by the WS
 pages, batches, and each event that is refused or has to be looked at more closely.
 """
 
+import asyncio
 import gc
+import logging
 import string
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -24,7 +27,16 @@ from django.utils import translation
 from webhooks import events as public
 from webhooks.api import events
 from webhooks.api.events import Answer, Caller
-from webhooks.api.wsgi import Application, Environ, EventApi, StartResponse, log_refusal
+from webhooks.api.wsgi import (
+    Application,
+    Environ,
+    EventApi,
+    StartResponse,
+    leave_out_unreadable_type,
+    log_refusal,
+)
+
+logger = logging.getLogger(__name__)
 
 # https://asgi.readthedocs.io/en/latest/specs/www.html
 Scope = MutableMapping[str, Any]
@@ -35,8 +47,13 @@ Send = Callable[[Message], Awaitable[None]]
 # Most of a request is waiting for the database.
 _THREADS = 16
 _SINGLE = "/api/v1/events"
-# While a larger event is parsed the loop's other requests would wait.
-_MAX_EVENT_BYTES = 65_536
+# While a larger event is read and written the loop's other requests would wait.
+_MAX_EVENT_BYTES = 8192
+# Bodies are read before a thread is taken: of requests to a page up to so many bytes, and so many
+# of all requests. Who sends nothing for so long is not waited for.
+_MAX_PAGE_BYTES = 1024 * 1024
+_MAX_READ_BYTES = 128 * 1024 * 1024
+_SILENT_SECONDS = 30.0
 _MAX_HEADS = 1000
 # What the answer to an event depends on, beside its body.
 _JUDGED_HEADERS = [
@@ -49,11 +66,18 @@ class _ClientGoneError(ConnectionError):
     """The connection ended before the request did."""
 
 
+class _RefusedBodyError(Exception):
+    """A body that is not waited for, with the status that says why."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
 class _Head(NamedTuple):
     """The head of a request with a good key, as it was judged once."""
 
     key_hash: str
-    request: WSGIRequest
     # Whether its body can be an event.
     is_ordinary: bool
     headers: dict[str, str]
@@ -61,11 +85,16 @@ class _Head(NamedTuple):
     pairs: list[tuple[bytes, bytes]]
 
 
+class _Body(NamedTuple):
+    content: bytes
+    is_whole: bool
+
+
 class EventsFirst:
     """An ASGI application: ordinary events, and a WSGI site in threads for everything else."""
 
     def __init__(self, site: Application) -> None:
-        self._site = WSGIMiddleware(partial(_whatever_its_length, site), workers=_THREADS)
+        self._site = WSGIMiddleware(partial(_for_who_is_there, site), workers=_THREADS)
         self._api = EventApi()
         self._publisher = public.AsyncPublisher()
         # What follows an answer; one thread, with one connection to the database.
@@ -74,6 +103,8 @@ class EventsFirst:
         self._is_followed_up = False
         self._judged_headers = frozenset(name.encode() for name in _judged_headers())
         self._heads: dict[object, _Head] = {}
+        # Of bodies of requests that are not answered yet.
+        self._read_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,6 +116,8 @@ class EventsFirst:
             except _ClientGoneError:
                 # Nobody is there to be told.
                 return
+            except _RefusedBodyError as refusal:
+                await _refuse(send, refusal.status)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Answer the server's two questions, when it starts and when it stops."""
@@ -104,20 +137,65 @@ class EventsFirst:
         head = None
         if scope["path"] in events.ENDPOINTS and self._publisher.is_ready():
             head = self._head(scope)
-        if head and events.still_known(head.key_hash):
-            limit = _MAX_EVENT_BYTES if head.is_ordinary else settings.WEBHOOKS_MAX_BATCH_BYTES
-            read, is_whole = await _read(receive, limit)
-            # Its body may have come for minutes.
-            caller = events.still_known(head.key_hash)
-            if head.is_ordinary and is_whole and caller:
-                answer = await self._answer(scope, head, caller, read)
-                if answer is not None:
-                    await _send(send, answer, head)
-                    self._follow_up(caller)
-                    return
-            again = {"type": "http.request", "body": read, "more_body": not is_whole}
-            receive = _again(again, receive)
-        await self._site(scope, receive, send)  # type: ignore[arg-type]
+        body = await self._read(scope, receive)
+        try:
+            if head and head.is_ordinary and await self._accept(scope, head, body, send):
+                return
+            again = {"type": "http.request", "body": body.content, "more_body": not body.is_whole}
+            await self._site(scope, _again(again, receive), _unless_closed(send))  # type: ignore[arg-type]
+        finally:
+            self._read_bytes -= len(body.content)
+
+    async def _read(self, scope: Scope, receive: Receive) -> _Body:
+        """Read a body; of one that is too large for that not much more than its limit.
+
+        Its bytes count until the request is answered.
+        """
+        limit = _limit(scope)
+        if any(
+            name == b"content-length" and int(value) > limit for name, value in scope["headers"]
+        ):
+            return _Body(b"", False)
+        message = await receive()
+        content, is_whole = message.get("body", b""), not message.get("more_body", False)
+        self._read_bytes += len(content)
+        if is_whole or len(content) > limit:
+            return _Body(content, is_whole)
+        body = bytearray(content)
+        try:
+            while not is_whole and len(body) <= limit:
+                if self._read_bytes > _MAX_READ_BYTES:
+                    raise _RefusedBodyError(HTTPStatus.SERVICE_UNAVAILABLE)
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    message = await receive()
+                piece, is_whole = message.get("body", b""), not message.get("more_body", False)
+                body += piece
+                self._read_bytes += len(piece)
+        except TimeoutError as error:
+            self._read_bytes -= len(body)
+            raise _RefusedBodyError(HTTPStatus.REQUEST_TIMEOUT) from error
+        except BaseException:
+            self._read_bytes -= len(body)
+            raise
+        return _Body(bytes(body), is_whole)
+
+    async def _accept(self, scope: Scope, head: _Head, body: _Body, send: Send) -> bool:
+        """Answer an ordinary event; return whether it is one."""
+        # Its body may have come for minutes.
+        caller = events.still_known(head.key_hash)
+        if caller is None or not body.is_whole or len(body.content) > _MAX_EVENT_BYTES:
+            return False
+        answer = await self._answer(scope, head, caller, body.content)
+        if answer is None:
+            return False
+        try:
+            await _send(send, answer, head)
+        except RuntimeError:
+            # The connection was closed meanwhile.
+            logger.info("client_gone")
+        finally:
+            self._follow_up(caller)
+        return True
 
     def _head(self, scope: Scope) -> _Head | None:
         """Return the head of a request; None where the site has to look at it."""
@@ -132,15 +210,14 @@ class EventsFirst:
         return head
 
     def _judge(self, scope: Scope) -> _Head | None:
-        environ: Any = build_environ(scope, BytesIO())  # type: ignore[arg-type]
-        request = WSGIRequest(environ)
+        request = _request(scope)
         headers, caller = self._api.headers(request), events.known_caller(request)
         if headers is None or caller is None:
             return None
         is_single = (scope["method"], scope["path"]) == ("POST", _SINGLE)
         is_ordinary = is_single and events.takes(request)
         pairs = _pairs({**headers, **events.HEADERS})
-        return _Head(caller.key_hash, request, is_ordinary, headers, pairs)
+        return _Head(caller.key_hash, is_ordinary, headers, pairs)
 
     async def _answer(
         self, scope: Scope, head: _Head, caller: Caller, body: bytes
@@ -149,13 +226,15 @@ class EventsFirst:
         keys = [value for name, value in scope["headers"] if name == b"idempotency-key"]
         key = b",".join(keys).decode("latin-1") if keys else None
         try:
-            published = await self._publisher.publish(events.event_of(body, key, caller))
+            published = await self._publisher.publish(
+                events.event_of(body, key, caller, is_explained=False)
+            )
         except (events.RequestError, public.InvalidEventError):
             return None
         except OperationalError as error:
             with translation.override(head.headers["Content-Language"]):
                 answer = events.unavailable(error)
-            log_refusal(answer, head.request)
+            log_refusal(answer, _request(scope))
             return answer
         return events.accepted(published) if published else None
 
@@ -200,16 +279,21 @@ def _until_gone(receive: Receive) -> Receive:
     return received
 
 
-async def _read(receive: Receive, limit: int) -> tuple[bytes, bool]:
-    """Read a body; return it, or a little more than `limit` bytes, and whether it is whole."""
-    message = await receive()
-    if not message.get("more_body", False):
-        return message.get("body", b""), True
-    body = bytearray(message.get("body", b""))
-    while message.get("more_body", False) and len(body) <= limit:
-        message = await receive()
-        body += message.get("body", b"")
-    return bytes(body), not message.get("more_body", False)
+def _limit(scope: Scope) -> int:
+    """Return how many bytes of a request are read before a thread answers it."""
+    limit = _MAX_PAGE_BYTES
+    if scope["path"] in events.ENDPOINTS:
+        is_single = scope["path"] == _SINGLE
+        limit = (
+            settings.WEBHOOKS_MAX_PAYLOAD_BYTES if is_single else settings.WEBHOOKS_MAX_BATCH_BYTES
+        )
+    return limit
+
+
+def _request(scope: Scope) -> WSGIRequest:
+    environ: Any = build_environ(scope, BytesIO())  # type: ignore[arg-type]
+    leave_out_unreadable_type(environ)
+    return WSGIRequest(environ)
 
 
 def _again(message: Message, receive: Receive) -> Receive:
@@ -230,11 +314,50 @@ async def _send(send: Send, answer: Answer, head: _Head) -> None:
     await send({"type": "http.response.body", "body": answer.content})
 
 
+async def _refuse(send: Send, status: HTTPStatus) -> None:
+    content = status.phrase.encode()
+    headers = {"Content-Type": "text/plain", "Content-Length": str(len(content))}
+    headers |= {"Connection": "close", "Retry-After": "5"}
+    start = {"type": "http.response.start", "status": int(status), "headers": _pairs(headers)}
+    await _unless_closed(send)(start)
+    await _unless_closed(send)({"type": "http.response.body", "body": content})
+
+
+def _unless_closed(send: Send) -> Send:
+    """Return what sends, and nothing more once the connection is closed.
+
+    A server raises RuntimeError then, which would end what reads a thread's answer, and the thread
+    would wait for that forever.
+    """
+    is_closed = False
+
+    async def sent(message: Message) -> None:
+        nonlocal is_closed
+        if not is_closed:
+            try:
+                await send(message)
+            except RuntimeError:
+                is_closed = True
+
+    return sent
+
+
 def _pairs(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
-def _whatever_its_length(site: Application, environ: Environ, start: StartResponse) -> Any:
-    """Say that a body ends where it ends, however it came."""
+def _for_who_is_there(
+    site: Application, environ: Environ, start_response: StartResponse
+) -> Iterator[bytes]:
+    """Answer until the client is gone. A body ends where it ends, however it came."""
     environ["wsgi.input_terminated"] = True
-    return site(environ, start)
+    is_gone = environ["asgi.scope"].get("state", {}).get("is_gone", lambda: False)
+    answer: Any = site(environ, start_response)
+    try:
+        for chunk in answer:
+            if is_gone():
+                return
+            yield chunk
+    finally:
+        if hasattr(answer, "close"):
+            answer.close()

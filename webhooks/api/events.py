@@ -189,9 +189,14 @@ def publish_event(request: HttpRequest) -> Answer:
     return accepted(published, partial(follow_up, caller, is_new=is_new))
 
 
-def event_of(body: bytes, key: str | None, caller: Caller) -> events.NewEvent:
-    """Return the event of a body, with the key of a header. Raises RequestError."""
-    fields = _checked(_parse(body))
+def event_of(
+    body: bytes, key: str | None, caller: Caller, *, is_explained: bool = True
+) -> events.NewEvent:
+    """Return the event of a body, with the key of a header. Raises RequestError.
+
+    To explain what is no JSON takes a while.
+    """
+    fields = _checked(_parse(body, is_explained=is_explained))
     fields["idempotency_key"] = _idempotency_key(key, fields)
     return _event(fields, caller)
 

@@ -97,7 +97,7 @@ class EventsFirst:
         self._api = EventApi()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        _leave_out_unreadable_type(environ)
+        leave_out_unreadable_type(environ)
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
         # One that is too old, as after a night: a failover leaves it at a server that only reads.
@@ -119,7 +119,7 @@ def log_refusal(answer: Answer, request: HttpRequest) -> None:
     log_response("%s: %s", refusal.reason_phrase, request.path, response=refusal, request=request)
 
 
-def _leave_out_unreadable_type(environ: Environ) -> None:
+def leave_out_unreadable_type(environ: Environ) -> None:
     """Take out a Content-Type that Django ends at, on whatever page.
 
     That is one whose parameter has an encoding that there is not (RFC 2231).

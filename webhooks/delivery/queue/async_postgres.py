@@ -9,12 +9,15 @@ from typing import Any
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 
 from webhooks.delivery.queue import postgres
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
 
 Opened = psycopg.Connection[Any]
+# Longer than a disk or a checkpoint holds up an insert; who posted it hardly waits longer.
+_ANSWER_SECONDS = 30.0
+_LATE = psycopg.OperationalError(f"no answer within {_ANSWER_SECONDS:.0f} s")
 
 
 class AsyncInserts:
@@ -40,6 +43,8 @@ class AsyncInserts:
 
     def is_ready(self) -> bool:
         """Return whether it can insert; if not, or not for long, it connects meanwhile."""
+        if self._answer is None:
+            self._take_next()
         is_wanted = self._opened is None or self._is_old()
         if is_wanted and self._opening is None and self._next is None and not self._is_closed:
             self._opening = asyncio.get_running_loop().create_task(self._open())
@@ -62,11 +67,18 @@ class AsyncInserts:
             self._take_next()
 
     def _take_next(self) -> None:
-        if self._next is not None:
-            self._drop()
-            self._opened, self._opened_at, self._next = self._next, time.monotonic(), None
-            self._socket = os.dup(self._opened.fileno())
-            asyncio.get_running_loop().add_reader(self._socket, self._read)
+        if self._next is None:
+            return
+        opened, self._next = self._next, None
+        try:
+            socket = os.dup(opened.fileno())
+        except (OSError, psycopg.Error):
+            # No descriptor is left, or the server has ended it meanwhile.
+            opened.close()
+            return
+        self._drop()
+        self._opened, self._opened_at, self._socket = opened, time.monotonic(), socket
+        asyncio.get_running_loop().add_reader(socket, self._read)
 
     async def close(self) -> None:
         """Close the connection for good."""
@@ -84,7 +96,7 @@ class AsyncInserts:
             loop.remove_writer(self._socket)
             os.close(self._socket)
             self._opened.close()
-            self._opened = None
+            self._opened, self._socket = None, -1
 
     async def insert(
         self,
@@ -107,10 +119,12 @@ class AsyncInserts:
         if self._opened is None or self._answer is not None:
             raise DatabaseError("The connection is not free.")
         self._answer = asyncio.get_running_loop().create_future()
+        late = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._lose, _LATE)
         try:
             self._send(self._opened, parameters)
             result = await self._answer
         finally:
+            late.cancel()
             self._answer, self._result = None, None
         if result.status == ExecStatus.TUPLES_OK:
             return postgres.inserted_at_once(result)
@@ -148,19 +162,26 @@ class AsyncInserts:
             return
         libpq = self._opened.pgconn
         try:
-            libpq.consume_input()
-            while self._answer is not None and not libpq.is_busy():
-                result = libpq.get_result()
-                if result is not None:
-                    self._result = result
-                    continue
-                if self._result is not None and not self._answer.done():
-                    self._answer.set_result(self._result)
-                break
-            if libpq.status == ConnStatus.BAD:
-                raise psycopg.OperationalError(libpq.get_error_message())
+            # All of it: uvloop tells of a connection that was reset once.
+            is_left = True
+            while is_left:
+                libpq.consume_input()
+                self._take_results(libpq)
+                if libpq.status == ConnStatus.BAD:
+                    raise psycopg.OperationalError(libpq.get_error_message())
+                is_left = postgres.has_sent_unasked(self._socket)
         except psycopg.Error as error:
             self._lose(error)
+
+    def _take_results(self, libpq: PGconn) -> None:
+        while self._answer is not None and not libpq.is_busy():
+            result = libpq.get_result()
+            if result is not None:
+                self._result = result
+                continue
+            if self._result is not None and not self._answer.done():
+                self._answer.set_result(self._result)
+            return
 
     def _lose(self, error: psycopg.Error) -> None:
         self._drop()
