@@ -18,7 +18,7 @@ from webhooks.payloads.errors import (
     Violation,
     megabytes,
 )
-from webhooks.payloads.json_reader import load_json
+from webhooks.payloads.json_reader import CURLY_QUOTES, load_json
 from webhooks.payloads.paths import escape, parse_path
 from webhooks.payloads.placeholders import has_placeholder, only_variable, template_problems
 from webhooks.payloads.renderer import Rendered, compile_request, rows_as_placeholders, sent_as

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue, filters
+from webhooks import catalogue, filters, payloads
 from webhooks.filters import (
     FITTING,
     LISTS,
@@ -638,7 +638,10 @@ class FilterSection:
     def tree(self) -> dict[str, Any]:
         """Return the tree to store: the stored one itself when it means the same."""
         if self.mode == "json":
-            tree = _parsed(self.json_text)
+            try:
+                tree = _parsed(self.json_text)
+            except ValueError:
+                return {}
             return tree if isinstance(tree, dict) else {}
         tree = to_tree(self.root)
         is_same = _problem(self._stored) == "" and tree == to_tree(from_tree(self._stored))
@@ -654,7 +657,8 @@ class FilterSection:
     @property
     def mistake(self) -> str:
         """Return what is wrong with the JSON, or the conditions together; empty when right."""
-        return _problem(_parsed(self.json_text) if self.mode == "json" else to_tree(self.root))
+        is_json = self.mode == "json"
+        return _json_problem(self.json_text) if is_json else _problem(to_tree(self.root))
 
     @property
     def is_wrong(self) -> bool:
@@ -756,7 +760,7 @@ class FilterSection:
                 row.fit()
 
     def _leave_json(self) -> None:
-        self.json_error = _problem(_parsed(self.json_text))
+        self.json_error = _json_problem(self.json_text)
         if self.json_error:
             self.focus = "filter-json"
             return
@@ -764,7 +768,7 @@ class FilterSection:
 
     def _check(self) -> None:
         if self.mode == "json":
-            self.json_error = _problem(_parsed(self.json_text))
+            self.json_error = _json_problem(self.json_text)
             return
         for row in self.root.rows():
             row.errors = problem_of(row)
@@ -811,23 +815,33 @@ def _label(name: str) -> str | Promise:
 
 
 def _parsed(text: str) -> object:
-    """Return the JSON value of a text, {} for an empty one, or None when it is not JSON.
+    """Return the JSON value of a text, {} for an empty one; raise ValueError with a sentence.
 
-    NaN, NUL and half a surrogate pair are in no JSON that PostgreSQL stores.
+    Infinity, NUL and half a surrogate pair are in no JSON that PostgreSQL stores.
     """
-    if not text.strip():
+    if not text.strip("\ufeff \t\r\n"):
         return {}
     try:
-        parsed = json.loads(text)
+        parsed = payloads.load_json(text.encode())
         written = json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
+    except payloads.DocumentError:
+        raise
     except (ValueError, RecursionError):
-        return None
-    return None if b"\\u0000" in written else parsed
+        written = b"\\u0000"
+    if b"\\u0000" in written:
+        raise ValueError(_("This is not JSON. See the example below."))
+    return parsed
+
+
+def _json_problem(text: str) -> str:
+    """Return what is wrong with a filter in JSON; "" when nothing is."""
+    try:
+        return _problem(_parsed(text))
+    except ValueError as error:
+        return str(error)
 
 
 def _problem(tree: object) -> str:
-    if tree is None:
-        return _("This is not JSON. See the example below.")
     try:
         compile_filter(tree)
     except FilterError as error:
