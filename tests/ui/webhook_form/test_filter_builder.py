@@ -421,3 +421,15 @@ def test_groups_without_end_are_drawn_flat_after_some_depth() -> None:
     section = FilterSection({}, data)
     assert 1 < max(group.depth for group in section.root.groups()) < 20
     assert to_tree(section.root) is not None
+
+
+@pytest.mark.parametrize("path", ["fields..city", ".a", "a.", "a[b]", "a[]"])
+def test_a_path_that_no_event_has_is_refused_at_its_row_and_kept(path: str) -> None:
+    section = with_row(".", "equals", "Kyiv")
+    section = saved(section, filter_1_path=path, filter_1_was=path)
+    [row] = section.root.rows()
+    assert list(row.errors) == ["variable"]
+    assert (row.path, row.values) == (path, ["Kyiv"])
+    assert section.usable_tree == {}
+    [problem] = section.problems()
+    assert problem["target"] == "filter-1-path"

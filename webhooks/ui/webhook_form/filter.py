@@ -215,6 +215,11 @@ class ConditionRow:
     def value_id(self) -> str:
         return f"filter-{self.id}-value"
 
+    def target(self, part: str) -> str:
+        """Return the id of the input that a part's sentence is about."""
+        is_path = part == "variable" and self.chosen == PATH
+        return f"filter-{self.id}-{'path' if is_path else part}"
+
     def fit(self) -> None:
         """Choose an operator and values that fit the variable, which was changed."""
         if self.operator not in FITTING[self.kind]:
@@ -721,7 +726,7 @@ class FilterSection:
         """Return every error as the form's summary lists them."""
         found = [
             {
-                "target": f"filter-{row.id}-{part}",
+                "target": row.target(part),
                 "label": _("Filter, condition %d") % row.number,
                 "sentence": sentence,
             }

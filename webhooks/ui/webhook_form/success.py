@@ -13,7 +13,7 @@ from webhooks.delivery.success import OPERATORS, PRESETS, compile_rule
 from webhooks.filters import OPERATOR_LABELS, PRESENCE
 from webhooks.models import AnswerRule, Attempt, Outcome, Webhook
 from webhooks.models.messages import Message
-from webhooks.payloads import MappingError, parse_path
+from webhooks.payloads import MappingError, path_problem
 from webhooks.ui.fields import StatusCodesField, WordsField
 
 FIELDS = (
@@ -116,11 +116,8 @@ class SuccessFields(forms.Form):
         if values.get("answer_expired") and not reason:
             self.add_error("answer_reason", _("Enter the field of the error."))
         for name, path in (("answer_variable", variable), ("answer_reason", reason)):
-            try:
-                if path:
-                    parse_path(path)
-            except ValueError as error:
-                self.add_error(name, str(error))
+            if path and (sentence := path_problem(path)):
+                self.add_error(name, sentence)
 
     @property
     def success_presets(self) -> list[tuple[str, str]]:
