@@ -131,7 +131,10 @@ class ConditionRow:
         how = ""
         if self.kind is Kind.DATETIME and self.wanted_operator not in PRESENCE:
             how = _("Times in events are in UTC: 2026-05-14T09:26:31Z.")
-        return f"{words} {_phone_hint() if self.compares_digits else how}".strip()
+        if self.compares_digits:
+            is_part = self.wanted_operator in (Operator.CONTAINS, Operator.NOT_CONTAINS)
+            how = _phone_part_hint() if is_part else _phone_hint()
+        return f"{words} {how}".strip()
 
     @property
     def compares_digits(self) -> bool:
@@ -787,6 +790,13 @@ def _phone_hint() -> str:
     return _(
         "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus, a "
         "value matches only the start of a number."
+    )
+
+
+def _phone_part_hint() -> str:
+    return _(
+        "Only the digits of a number count, wherever they are: (202) is also in +1 520 255-0100. "
+        "With a plus, like +1202, a value matches only the start of a number."
     )
 
 
