@@ -20,7 +20,8 @@ from webhooks.payloads.errors import DocumentError, MappingError, Violation
 _SPACE = re.compile(r"[ \t\r\n]*")
 # RFC 8259 sections 3 and 6.
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
-_WORD = re.compile(r"[^\s,\]}:]{1,1000}")
+_MAX_DIGITS = 1000
+_WORD = re.compile(rf"[^\s,\]}}:]{{1,{_MAX_DIGITS}}}")
 # What editors of texts make of double quotes, and one that is within a text where its end belongs.
 CURLY_QUOTES = "“”„‟«»"
 _CURLY_END = re.compile(rf'[^\n"{CURLY_QUOTES}]*([{CURLY_QUOTES}])[ \t]*(?:[:,}}\]\n]|\Z)')
@@ -208,6 +209,8 @@ class _Reader:
         plain = _PLAIN.match(self._text, position)
         word = _WORD.match(self._text, position)
         if plain is None or word is None or plain.end() != word.end():
+            if plain and len(plain[0]) > _MAX_DIGITS:
+                self.fail(position, _("A number has too many digits."))
             self._fail_at_value(position)
         return Plain(plain[0]), plain.end()
 

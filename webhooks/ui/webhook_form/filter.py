@@ -744,7 +744,7 @@ class FilterSection:
     def _read(self, data: QueryDict) -> None:
         self.mode = "json" if data.get("filter-mode") == "json" else "rows"
         self.root = from_post(data)
-        self.json_text = data.get("filter-json", "")[:_LONGEST_JSON]
+        self.json_text = data.get("filter-json", "")
         action = data.get("action", "")
         if not action.startswith(ACTION):
             return
@@ -836,6 +836,8 @@ def _parsed(text: str) -> object:
     """
     if not text.strip("\ufeff \t\r\n"):
         return {}
+    if len(text) > _LONGEST_JSON:
+        raise ValueError(_("The filter has at most %d characters.") % _LONGEST_JSON)
     try:
         parsed = payloads.load_json(text.encode())
         written = json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
