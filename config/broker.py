@@ -1,9 +1,10 @@
-"""The Redis broker, which drops what is no message instead of ending the worker that reads it."""
+"""The Redis broker: what is no message, or no Redis, does not end the worker that meets it."""
 
 import logging
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,15 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+
+    def establish_connection(self) -> Any:
+        """Connect; what answers and is no Redis is a broker that is away, so it is tried again."""
+        try:
+            return super().establish_connection()
+        except Exception as error:
+            if isinstance(error, (*self.connection_errors, *self.channel_errors)):
+                raise
+            raise RedisConnectionError(f"No answer of Redis: {type(error).__name__}") from error
 
     def _deliver(self, message: Any, queue: str | None) -> None:
         try:

@@ -452,3 +452,21 @@ def test_a_delivery_compares_two_attempts_and_copies_one_as_curl(browser: Client
         assert text in page.text
     assert reverse("webhooks:delivery_edit", args=[delivery.pk]) in page.text
     assert reverse("admin:webhooks_event_change", args=[delivery.event_id]) in page.text
+
+
+@pytest.mark.parametrize(
+    ("address", "posted"),
+    [
+        ("auth/group/add/", {"name": "Operators", "permissions": ["9" * 30]}),
+        ("auth/user/%d/change/", {"username": "olena", "groups": ["1", "9" * 30]}),
+        ("auth/user/%d/change/", {"username": "olena", "user_permissions": ["9" * 30]}),
+    ],
+)
+def test_a_group_or_permission_that_no_row_can_have_is_a_mistake_of_the_form(
+    browser: Client, address: str, posted: dict[str, Any]
+) -> None:
+    user = get_user_model().objects.create_user("olena")
+    page = browser.post(f"/admin/{address % user.pk if '%' in address else address}", posted)
+    assert page.status_code == 200
+    assert f"Select a valid choice. {'9' * 30} is not one of the available choices." in page.text
+    assert not user.groups.exists()

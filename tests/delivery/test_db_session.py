@@ -1,5 +1,6 @@
 """How the engine thread's connection behaves when the database does not."""
 
+import errno
 import time
 
 import pytest
@@ -33,6 +34,18 @@ def test_what_fails_is_nothing_and_what_works_is_the_answer() -> None:
 def test_after_a_fault_the_database_is_left_alone_for_a_moment() -> None:
     session = failed_session()
     assert session.run(lambda: ask("SELECT 1")) is None
+
+
+@pytest.mark.parametrize("lack", [OSError(errno.EMFILE, "none left"), MemoryError()])
+def test_what_this_machine_lacks_for_a_connection_is_a_fault_that_ends(lack: Exception) -> None:
+    session = DatabaseSession(queue.backend())
+
+    def fail() -> None:
+        raise lack
+
+    assert session.run(fail) is None
+    time.sleep(session.backoff_seconds)
+    assert session.run(lambda: ask("SELECT 1")) == 1
 
 
 def test_the_wait_grows_up_to_a_limit() -> None:

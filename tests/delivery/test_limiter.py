@@ -42,12 +42,21 @@ def test_a_lane_closes_after_failures_in_a_row_and_opens_for_one_probe() -> None
 
 def test_a_lane_that_keeps_failing_is_closed_longer_each_time_but_not_over_a_minute() -> None:
     limiter = Limiter(most=64)
-    waits = []
-    for _ in range(30):
+    waits, now = [], 0.0
+    for _ in range(15):
+        limiter.note(Outcome.NETWORK, now=now, seconds=0.1)
+        waits.append(limiter.open_until - now)
+        now = max(now, limiter.open_until)
+    assert waits[4:] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0]
+
+
+def test_what_was_in_flight_when_the_lane_closed_keeps_it_closed_no_longer() -> None:
+    limiter = Limiter(most=64)
+    for _ in range(36):
         limiter.note(Outcome.NETWORK, now=0.0, seconds=0.1)
-        waits.append(limiter.open_until)
-    assert waits[5] < waits[7] < waits[9]
-    assert max(waits) == 60.0
+    assert limiter.quota(now=1.0) == 1
+    limiter.note(Outcome.NETWORK, now=1.0, seconds=0.1)
+    assert limiter.open_until == 3.0
 
 
 def test_a_success_opens_the_lane_again() -> None:
@@ -95,8 +104,8 @@ def test_a_receiver_that_answers_late_is_not_quick_and_no_rows_wait_for_it() -> 
 
 def test_the_next_drain_knows_what_the_one_before_learned() -> None:
     limiters = Limiters(64)
-    for _ in range(9):
-        limiters.get(1).note(Outcome.TIMEOUT, now=0.0, seconds=2.0)
+    for number in range(9):
+        limiters.get(1).note(Outcome.TIMEOUT, now=100.0 * number, seconds=2.0)
     limiters.get(1).claimed = 5
     open_until = limiters.get(1).open_until
     limiters = limiters.successor(forgets=True)

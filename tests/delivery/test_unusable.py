@@ -7,10 +7,11 @@ import pytest
 
 from tests.factories import make_delivery, make_webhook
 from tests.waiting import eventually
+from webhooks.delivery import outcomes, queue
 from webhooks.delivery import plans as module
-from webhooks.delivery import queue
 from webhooks.delivery.plans import PlanEntry, Plans
-from webhooks.models import Delivery, Status, Webhook, WebhookState
+from webhooks.models import Attempt, Delivery, Status, Webhook, WebhookState
+from webhooks.models.messages import dump
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,3 +62,46 @@ def test_they_are_tried_less_and_less_often_until_they_are_changed(
     [entry] = entries(plans)
     assert entry.plan is not None
     plans.close()
+
+
+def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.05)
+    failing, other = make_webhook(), make_webhook(name="Other")
+    test = make_delivery(failing)
+    Delivery.objects.filter(pk=test.pk).update(trigger="test")
+    make_delivery(other)
+    # Written past the form.
+    Webhook.objects.filter(pk=failing.pk).update(retry_schedule_seconds=["soon"])
+    plans = Plans()
+    first = {one.problem for one in entries(plans)}
+    reason = dump("not_built", error="ValueError")
+    assert first == {reason, ""}
+    assert not Delivery.objects.exclude(status=Status.PENDING).exists()
+    assert not WebhookState.objects.exclude(last_error="").exists()
+    time.sleep(0.05)
+    assert {one.problem for one in entries(plans)} == first
+    eventually(lambda: WebhookState.objects.filter(last_error=reason).exists())
+    plans.close()
+    attempt = Attempt.objects.get()
+    assert (attempt.delivery_id, attempt.error) == (test.pk, reason)
+    assert outcomes.sentence(attempt.error) == "The request could not be built (ValueError)."
+    assert set(Delivery.objects.exclude(status=Status.PENDING)) == {test}
+    assert not WebhookState.objects.filter(webhook=other).exclude(last_error="").exists()
+
+
+def test_a_failure_of_the_moment_ends_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.05)
+    test = make_delivery(make_webhook())
+    Delivery.objects.filter(pk=test.pk).update(trigger="test")
+    Webhook.objects.update(retry_schedule_seconds=["soon"])
+    plans = Plans()
+    [entry] = entries(plans)
+    assert (entry.plan, entry.retry_seconds) == (None, 0.0)
+    Webhook.objects.update(retry_schedule_seconds=[60])
+    time.sleep(0.05)
+    [entry] = entries(plans)
+    plans.close()
+    assert entry.plan is not None
+    assert Delivery.objects.get().status == Status.PENDING

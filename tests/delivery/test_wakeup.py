@@ -1,8 +1,11 @@
 """Wakeups: heard when it can be, harmless when it cannot."""
 
+import socketserver
 import threading
 import time
 from collections.abc import Callable
+
+import pytest
 
 from tests.services import RedisServer, free_port
 from webhooks.delivery.wakeup import ProcessWakeup, RedisWakeup, Wakeup
@@ -78,3 +81,24 @@ def test_wakeups_come_back_with_redis(redis_server: RedisServer) -> None:
     redis_server.start()
     time.sleep(2.1)
     assert heard_by(RedisWakeup(redis_server.url), wakeup.notify)
+
+
+@pytest.mark.parametrize(
+    "answer", [b":abc\r\n", b"\0\xff" * 50, b"*-5\r\n", b"$9\r\nabc", b"+OK\r\n" * 9]
+)
+def test_what_is_no_redis_is_a_broker_that_is_away(answer: bytes) -> None:
+    class Stranger(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1000)
+            self.request.sendall(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        wakeup = RedisWakeup(f"redis://127.0.0.1:{server.server_address[1]}/0")
+        try:
+            assert not wakeup.notify()
+            assert not wakeup.wait(0.01)
+        finally:
+            server.shutdown()
+    assert wakeup.failures == 2
+    assert wakeup.is_broken

@@ -1,13 +1,17 @@
-"""F8-F13: Redis stopped, killed, emptied, frozen, full, read-only or closed to us."""
+"""F8-F13, F53: Redis stopped, killed, emptied, frozen, full, read-only, closed, or no Redis."""
 
+import itertools
+import socketserver
+import threading
 import time
+from contextlib import suppress
 
 import redis
 
 from tests.faults.catalogue import fault
 from tests.faults.processes import Process
 from tests.faults.world import World, check
-from tests.services import free_port
+from tests.services import HOST, free_port
 from webhooks import events
 from webhooks.delivery.wakeup import RedisWakeup, wakeup
 from webhooks.models import Attempt
@@ -147,3 +151,42 @@ def refuse(world: World) -> None:
         finally:
             client.config_set("requirepass", "")
     _works_again(world, worker)
+
+
+# What a program that is no Redis says; the fourth is no number, where one has to be.
+_STRANGE = (
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"\0\xff" * 50,
+    b"*-5\r\n",
+    b":abc\r\n",
+    b"+OK\r\n" * 50,
+)
+
+
+@fault("F53", "something that is no Redis answers at its port")
+def answer_strangely(world: World) -> None:
+    worker = _worker(world)
+    port = world.redis_server.port
+    world.redis_server.stop()
+    answers = itertools.cycle(_STRANGE)
+
+    class Stranger(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(0.2)
+            with suppress(OSError):
+                self.request.recv(1000)
+                self.request.sendall(next(answers))
+
+    with _Server((HOST, port), Stranger) as stranger:
+        serving = threading.Thread(target=stranger.serve_forever, args=(0.05,))
+        serving.start()
+        _publish_timed(world, 30)
+        time.sleep(8)
+        stranger.shutdown()
+        serving.join()
+    world.redis_server.start()
+    _works_again(world, worker)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True

@@ -58,6 +58,10 @@ def _slow_or_large() -> Iterator[Case]:
     yield Case("R6", "1 GiB body", "succeeded", do.flood(gibibyte, _BLOCK))
     chunk = b"10000\r\n" + _BLOCK + b"\r\n"
     yield Case("R7", "endless chunks", "succeeded", do.flood(_CHUNKED, chunk))
+    extension = do.flood(_CHUNKED + b"2;", b"a" * 8192)
+    yield Case("R7", "endless chunk extension", "timeout", extension)
+    trailers = do.flood(_CHUNKED + b"0\r\n", b"X-Trailer: " + b"a" * 500 + b"\r\n")
+    yield Case("R7", "endless trailers", "protocol", trailers)
     bombs = {
         "gzip": gzip.compress(bytes(200 * 2**20)),
         "br": do.BROTLI_BOMB,
@@ -94,6 +98,9 @@ def _broken() -> Iterator[Case]:
     yield Case("R18", "status without a number", "protocol", do.answer(b"HTTP/1.1 fine\r\n\r\n"))
     small = do.answer(b"http/1.1 500 oops\r\nContent-Length: 0\r\n\r\n")
     yield Case("R18", "status line in small letters", "protocol", small)
+    for code in (b"999", b"000"):
+        odd = do.answer(b"HTTP/1.1 %s Odd\r\nContent-Length: 0\r\n\r\n" % code, closes=False)
+        yield Case("R18", f"status {code.decode()}", "protocol", odd)
     yield Case("R19", "HTTP/0.9", "protocol", do.answer(b"<html>It works</html>"))
     interim = b"HTTP/1.1 102 Processing\r\n\r\n"
     yield Case("R20", "flood of 1xx", "protocol", do.flood(b"", interim))
@@ -137,6 +144,8 @@ def _statuses() -> Iterator[Case]:
         "-5": (3, 7),
         "1000000000": (290, 305),
         "soon, I guess": (3, 7),
+        # Later than a clock of Python can say.
+        "Fri, 31 Dec 9999 23:59:59 -9999": (3, 305),
     }
     for value, seconds in asked.items():
         handler = do.status(429, f"Retry-After: {value}")
@@ -161,6 +170,7 @@ def _bodies_and_connections(seen: do.Seen) -> Iterator[Case]:
     yield Case("R38", "closed when used again", "succeeded network", reused, events=2)
     stays = do.early(413, stays=True)
     yield Case("R39", "413 before the body is read", "refused", stays, fields=_LARGE)
+    yield Case("R39", "the body is never read", "timeout", do.unread, fields=_LARGE)
     # The reset can overtake the answer.
     closes = do.early(200, stays=False)
     yield Case("R39", "200 and closed", "succeeded network", closes, fields=_LARGE)

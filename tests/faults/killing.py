@@ -1,5 +1,6 @@
-"""F1-F7: processes that die, or end, at the worst moment."""
+"""F1-F7, F55: processes that die, or end, at the worst moment."""
 
+import os
 import signal
 import time
 
@@ -72,6 +73,23 @@ def stop_gently(world: World) -> None:
     world.any_worker()
     world.settle()
     world.verify()
+    check(_unknowns() == 0, "an attempt is unknown although nothing was killed")
+
+
+@fault("F55", "SIGHUP while sending, as of a terminal that is closed", databases=BOTH)
+def hang_up(world: World) -> None:
+    """Celery starts its worker again; everything in one process ends as it does at SIGTERM."""
+    worker = world.any_worker()
+    busy(world, worker)
+    os.kill(worker.pid, signal.SIGHUP)
+    if world.database == "sqlite":
+        world.wait(lambda: not worker.is_running, GRACE_SECONDS + 15, "The end")
+        left = world.statuses()[Status.SENDING]
+        check(left == 0, f"{left} rows were neither finished nor handed back")
+        worker = world.any_worker()
+    world.settle()
+    world.verify()
+    check(worker.is_running, "the worker ended")
     check(_unknowns() == 0, "an attempt is unknown although nothing was killed")
 
 

@@ -101,6 +101,14 @@ async def silent(reader: Reader, writer: Writer) -> None:
     await asyncio.sleep(_LONG_SECONDS)
 
 
+async def unread(reader: Reader, writer: Writer) -> None:
+    """Read nothing, until the window of the connection is closed."""
+    transport = writer.transport
+    assert isinstance(transport, asyncio.Transport)
+    transport.pause_reading()
+    await asyncio.sleep(_LONG_SECONDS)
+
+
 async def hang_up(reader: Reader, writer: Writer) -> None:
     await reader.read(16)
 

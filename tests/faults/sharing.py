@@ -1,4 +1,4 @@
-"""F20-F24, F27, F28: several workers, clocks and beats; a poison row; recycled processes."""
+"""F20-F24, F27, F28, F42, F52: several workers, clocks, beats; poison; recycled processes."""
 
 import time
 from itertools import pairwise
@@ -44,6 +44,27 @@ def outlive_lease(world: World) -> None:
         "the first worker changed rows that were not its own any more",
     )
     world.verify()
+
+
+@fault("F52", "every worker stands still for longer than the lease", databases=BOTH)
+def stand_still(world: World) -> None:
+    """As when a machine is suspended: all live, so none takes from another, and nothing is lost."""
+    first = world.any_worker()
+    workers = [first, world.any_worker()] if world.database == "postgres" else [first]
+    busy(world, first)
+    # What each waits before it takes back what ended, so that it would.
+    time.sleep(4)
+    world.publish(60)
+    world.wait_for_flight(4)
+    for worker in workers:
+        worker.freeze()
+    time.sleep(LEASE_SECONDS + 2)
+    for worker in workers:
+        worker.thaw()
+    world.settle()
+    world.verify()
+    failed = Attempt.objects.exclude(outcome=Outcome.SUCCEEDED).count()
+    check(failed == 0, f"{failed} answers that came meanwhile were not read")
 
 
 @fault("F22", "two beats")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -194,6 +195,27 @@ def few_files(world: World) -> None:
         failed = Attempt.objects.exclude(outcome="succeeded").count()
     check(failed == 0, f"{failed} attempts failed for want of files")
     check("too_few_descriptors" in worker.log, "the worker had enough of them")
+
+
+@fault("F54", "a worker that has connections may open no more files", databases=BOTH)
+def no_more_files(world: World) -> None:
+    worker = world.any_worker()
+    warm_up(world)
+    world.receiver.delays[""] = 0.05
+    for number in range(20):
+        world.webhook(f"{_HEALTHY}/{number}")
+    world.publish(2)
+    world.settle()
+    for pid in (worker.pid, *worker.children):
+        most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 6
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    world.publish(20)
+    world.settle()
+    world.verify()
+    with fresh_connection():
+        failed = Attempt.objects.exclude(outcome="succeeded").count()
+    check(failed == 0, f"{failed} attempts failed for want of files")
+    check("machine_lacks" in worker.log, "the worker had enough of them")
 
 
 @fault("F41", "300 ordered webhooks whose heads wait for a retry", databases=BOTH)

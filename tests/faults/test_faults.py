@@ -11,8 +11,8 @@ from tests.faults.environment import ROOT
 from tests.faults.report import BROKEN, Row
 
 # What takes seconds and covers each kind: death, a gentle end, the broker, the database, keys.
-POSTGRES = ("F2", "F3", "F6", "F9", "F14", "F17", "F20", "F50")
-SQLITE = ("F2", "F3", "F4", "F5", "F6", "F7", "F33", "F34")
+POSTGRES = ("F2", "F3", "F6", "F9", "F14", "F17", "F20", "F50", "F52")
+SQLITE = ("F2", "F3", "F4", "F5", "F6", "F7", "F33", "F34", "F54")
 RECEIVERS = tuple(f"R{number}" for number in range(1, 41))
 # One process runs all of a database's faults before the first test of it is judged.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.together]

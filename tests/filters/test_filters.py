@@ -371,6 +371,14 @@ def nested(levels: int) -> dict[str, Any]:
         (condition("", "exists"), ("variable",)),
         (condition("x" * 1001, "exists"), ("variable",)),
         ({"variable": 3, "operator": "exists"}, ("variable",)),
+        (condition("fields..city", "exists"), ("variable",)),
+        (condition(".a", "exists"), ("variable",)),
+        (condition("a.", "exists"), ("variable",)),
+        (condition("a[b]", "exists"), ("variable",)),
+        (condition("a[100]", "exists"), ("variable",)),
+        (condition("a[]", "exists"), ("variable",)),
+        (condition("a\\b", "exists"), ("variable",)),
+        (condition("x." * 300, "exists"), ("variable",)),
         (condition("a", "matches", ".*"), ("operator",)),
         ({"variable": "a"}, ("operator",)),
         ({"variable": "a", "operator": ["equals"]}, ("operator",)),
@@ -412,6 +420,11 @@ def test_the_limits_are_the_documented_ones() -> None:
     validate({"all": [condition("x", "exists")] * (MAX_CONDITIONS - 1)})
     with pytest.raises(FilterError, match="at most"):
         validate({"all": [condition("x", "exists")] * MAX_CONDITIONS})
+
+
+@pytest.mark.parametrize("name", ["a\\.b", "x.y.z[0][1]", "a b", ".".join("x" * 300), "*"])
+def test_a_path_that_may_be_in_an_event_is_taken(name: str) -> None:
+    validate(condition(name, "exists"))
 
 
 def test_a_hostile_filter_is_refused_without_deep_recursion() -> None:

@@ -215,6 +215,9 @@ def test_a_url_that_parsers_read_differently_is_refused(url: str, code: str) -> 
         ("[::ffff:93.184.215.14]", "93.184.215.14"),
         ("::FFFF:93.184.215.14", "93.184.215.14"),
         ("[::ffff:5db8:d70e]", "93.184.215.14"),
+        ("[::93.184.215.14]", "93.184.215.14"),
+        ("[::5db8:d70e]", "93.184.215.14"),
+        ("[::0808]", "[::808]"),
     ],
 )
 def test_the_refusal_of_another_spelling_names_the_right_one(host: str, right: str) -> None:

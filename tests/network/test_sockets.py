@@ -6,8 +6,10 @@ For libcurl it is `strace`, in `test_url_table`. No test connects to anything bu
 
 import contextlib
 import datetime
+import errno
 import gzip
 import os
+import resource
 import socket
 import ssl
 import threading
@@ -451,6 +453,30 @@ def test_an_opener_is_not_asked_about_a_connection_that_is_open(
         handle.perform_rb()
     handle.close()
     assert (len(calls), len(server.requests)) == (1, 3)
+
+
+def test_a_socket_without_a_descriptor_for_its_duplicate_is_what_the_machine_lacks(
+    serve: Callable[..., Server],
+) -> None:
+    opener, handle = network.SocketOpener(LOOPBACK), pycurl.Curl()
+    network.configure_curl(handle, opener)
+    handle.setopt(pycurl.URL, serve().url)
+    handle.setopt(pycurl.FRESH_CONNECT, 1)
+    handle.perform_rb()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as probe:
+        free = probe.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+    try:
+        with pytest.raises(pycurl.error) as raised:
+            handle.perform()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised.value.args[0] == pycurl.E_COULDNT_CONNECT
+    lack = opener.lacks_resources(handle)
+    assert lack is not None
+    assert lack.params["reason"] == os.strerror(errno.EMFILE)
+    handle.close()
 
 
 # Pins, as the engine's CurlMulti treats them.

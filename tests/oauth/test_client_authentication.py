@@ -170,6 +170,7 @@ def test_a_key_is_read_from_google_json_and_certificates_are_named(
     assert header["x5t"]
     assert header["x5t#S256"]
     assert pem.private_key(json.dumps({"type": "service_account", "private_key": KEY}))
+    assert pem.private_key("\ufeff" + json.dumps({"private_key": KEY}))
     for text in ("x", "{}", "{", '{"a":' * 5000, KEY[:200]):
         with pytest.raises(pem.PEMError, match="no_key"):
             pem.private_key(text)

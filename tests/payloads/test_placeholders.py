@@ -188,6 +188,14 @@ def test_a_document_without_places_is_sent_as_it_is(value: Any) -> None:
         ('{"a": "{{ }}"}', 1, 8, "Choose a variable"),
         ('{"a": "{{ \'x\'|text }}"}', 1, 8, "stands alone"),
         ('{"a": "{{ client_number.x }}"}', 1, 8, "single value"),
+        ("{\n “a”: 1}", 2, 2, "This quote (“) is curly"),
+        ('{"a": „b“}', 1, 7, "This quote („) is curly"),
+        ('{"a": 1, "b”: 2}', 1, 12, "This quote (”) is curly"),
+        ('{"a": "b”}', 1, 9, "This quote (”) is curly"),
+        ('{"a": "b”,\n "c": 1}', 1, 9, "This quote (”) is curly"),
+        ('{"a": "“b” is it}', 1, 7, "double quote that ends"),
+        ('{\u00a0"a": 1}', 1, 2, "invisible character (U+00A0)"),
+        ('{"a": 1}\u200b', 1, 9, "invisible character (U+200B)"),
     ],
 )
 def test_a_mistake_is_named_by_line_column_and_what_to_do(
@@ -197,6 +205,11 @@ def test_a_mistake_is_named_by_line_column_and_what_to_do(
     assert words in found.sentence
     assert (found.line, found.column) == (line, column), found.sentence
     assert found.sentence.startswith(f"Line {line}, column {column}: ")
+
+
+def test_the_mark_before_a_text_and_curly_quotes_within_one_are_no_mistake() -> None:
+    assert problems('\ufeff{"a": "“b”"}') == []
+    assert json.loads(written('\ufeff {"a": "“b”"}')) == {"a": "“b”"}
 
 
 def test_every_wrong_place_is_named_at_once() -> None:

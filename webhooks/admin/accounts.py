@@ -9,8 +9,9 @@ from typing import Any
 
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, Permission
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
-from django.forms import CheckboxSelectMultiple
+from django.forms import CheckboxSelectMultiple, ModelMultipleChoiceField
 from django.http import HttpRequest
 
 from webhooks import audit
@@ -22,6 +23,18 @@ _BOXES = ("permissions", "user_permissions", "groups")
 _GIVEN = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
+class _RowsField(ModelMultipleChoiceField):  # type: ignore[type-arg]
+    """Rows by their keys; one that is too large for SQLite is of no row, as on PostgreSQL."""
+
+    def clean(self, value: Any) -> Any:
+        try:
+            return super().clean(value)
+        except OverflowError:
+            largest = {"value": max(value, key=len)[:40]}
+            message = self.error_messages["invalid_choice"]
+            raise ValidationError(message, code="invalid_choice", params=largest) from None
+
+
 class _AccountAdmin(ModelAdmin):
     """Draws permissions as boxes, and records who changed which account or group."""
 
@@ -29,7 +42,7 @@ class _AccountAdmin(ModelAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         if db_field.name in _BOXES:
-            kwargs["widget"] = CheckboxSelectMultiple()
+            kwargs |= {"widget": CheckboxSelectMultiple(), "form_class": _RowsField}
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:

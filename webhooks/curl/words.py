@@ -39,6 +39,8 @@ _IN_ANSI = re.compile(
     re.DOTALL,
 )
 _LETTERS = dict(zip(b"'\"\\?ntrabeEfv", b"'\"\\?\n\t\r\a\b\x1b\x1b\f\v", strict=True))
+# Before a command; the last is the mark that some editors put before a text.
+_SPACES = " \t\n\u00a0\u202f\ufeff"
 # What editors of texts make of quotes and hyphens.
 _TYPOGRAPHIC = frozenset("“”„‟‘’‚‛«»‐‑–—―−")
 # What may stand before a command: “TOKEN=abc”.
@@ -56,7 +58,7 @@ class Words:
 
 def split(text: str) -> Words:
     """Return the words of a command; raise CurlError for a quote that is never closed."""
-    return _Bash(text.replace("\r\n", "\n").replace("\r", "\n").lstrip()).read()
+    return _Bash(text.replace("\r\n", "\n").replace("\r", "\n").lstrip(_SPACES)).read()
 
 
 class _Bash:

@@ -17,6 +17,8 @@ from django.db import connection
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+# psycopg opens a connection with files and memory of this machine.
+_FAULTS = (DatabaseError, OSError, MemoryError)
 # The first and the longest wait while the database does not answer.
 _BACKOFF_SECONDS = (0.1, 2.0)
 _CLOCK_SECONDS = 10.0
@@ -57,10 +59,10 @@ class DatabaseSession:
                 self._queue.prepare_session()
                 self._prepared = connection.connection
             done = work()
-        except DatabaseError as error:
+        except _FAULTS as error:
             shortest, longest = _BACKOFF_SECONDS
             self.backoff_seconds = min(longest, max(shortest, self.backoff_seconds * 2))
-            self._fault_at = time.monotonic()
+            self.note_fault()
             self.resume_at = self._fault_at + self.backoff_seconds
             logger.warning("database_fault wait=%.1f error=%s", self.backoff_seconds, error)
             connection.close()
@@ -72,6 +74,10 @@ class DatabaseSession:
             self._began_at = float("inf")
         self.backoff_seconds = 0.0
         return done
+
+    def note_fault(self) -> None:
+        """Count the calm from now on: others may hold what they could not write."""
+        self._fault_at = time.monotonic()
 
     def is_calm(self, now: float) -> bool:
         """Return whether the database worked for so long that a lease that ended means a death."""

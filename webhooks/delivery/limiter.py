@@ -88,10 +88,13 @@ class Limiter:
     def note(self, outcome: Outcome | None, now: float, seconds: float) -> None:
         """Learn from a request that took so long and came to an answer, or to an error."""
         if outcome not in _UNREACHABLE:
-            self.failures = 0
+            self.failures, self.open_until = 0, 0.0
             self.limit = min(self.most, self.limit + 1)
             mean = self.mean_seconds
             self.mean_seconds = seconds if mean is None else mean + (seconds - mean) * _LAST_SHARE
+            return
+        if now < self.open_until:
+            # In flight when the breaker opened: says nothing new.
             return
         self.failures += 1
         self.limit = max(1, self.limit // 2)

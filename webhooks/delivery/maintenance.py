@@ -6,6 +6,7 @@ webhooks of receivers that answered 410 before that is recorded. Used by the eng
 """
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 # How often it is looked whose health is to be written: one statement for many webhooks.
 _STATE_SECONDS = 0.5
+# So long without a turn means that this process stood still.
+_STOOD_SECONDS = 3.0
 # How long it is shown what the machine lacked.
 _LACK_SHOWN_SECONDS = 60
 
@@ -53,13 +56,18 @@ class Maintenance:
         self._resolver = resolver
         # Leases that ended mean a death only while none of these waits for the database.
         self._users = (session, writer, claimer)
+        self._ran_at = math.inf
         self._on_due = on_due
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
         self._state_at = 0.0
 
     def run_due(self, now: float) -> None:
-        """Do what is due at `now`, in monotonic seconds."""
+        """Do what is due at `now`, in monotonic seconds; called every second."""
+        if now - self._ran_at > _STOOD_SECONDS:
+            # The others of this machine may have stood still as well, and live.
+            self._session.note_fault()
+        self._ran_at = now
         self._session.sync_clock(now)
         if now >= self.look_at:
             self.look_at = now + _LOOK_SECONDS

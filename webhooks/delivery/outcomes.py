@@ -53,7 +53,6 @@ SENTENCES: Mapping[str, Sentence] = {
         "The process that was sending this died, so it is not known whether the receiver got it."
     ),
     # Of a webhook that cannot be used as it is.
-    "unreadable_settings": _("The webhook's settings could not be read."),
     "rendered_too_large": _(
         "The body of this event would have more than the %(megabytes)s MB that are sent. "
         "Use its large variables fewer times."

@@ -84,6 +84,8 @@ _FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long; settings that cannot
 # be used as they are after this at most: a change of them is seen at once.
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
+# What nobody expected is tried again after this, before it counts.
+_AGAIN_SECONDS = 1.0
 # How long no plan failed before the next failure is logged in full.
 _LOG_SECONDS = 1.0
 
@@ -264,9 +266,10 @@ class Plans:
             return True
         except Exception as error:
             self._log_failure(candidate.webhook_id, error)
-            reason = outcomes.stored(Message("unreadable_settings", {}))
-            unusable[candidate.webhook_id] = reason
-            entry = self._unavailable(candidate, reason)
+            reason = outcomes.stored(Message("not_built", {"error": type(error).__name__}))
+            entry = self._unexpected(candidate, reason)
+            if entry.retry_seconds:
+                unusable[candidate.webhook_id] = reason
         if entry is not None:
             self._entries[candidate.webhook_id] = entry
         return entry is not None
@@ -292,6 +295,17 @@ class Plans:
             reason = outcomes.stored(outcomes.of_error(error))
             unusable[candidate.webhook_id] = reason
             return self._unavailable(candidate, reason)
+
+    def _unexpected(self, candidate: Candidate, problem: str) -> PlanEntry:
+        """Return the entry of a failure that may have been of the moment: it has to occur again.
+
+        Until then nothing is said of the webhook, and its tests wait as its other deliveries do.
+        """
+        entry = self._unavailable(candidate, problem)
+        before = self._entries.get(candidate.webhook_id) or self._before.get(candidate.webhook_id)
+        if before is not None and (before.version, before.problem) == (entry.version, problem):
+            return entry
+        return entry._replace(expires=time.monotonic() + _AGAIN_SECONDS, retry_seconds=0.0)
 
     def _unavailable(self, candidate: Candidate, problem: str) -> PlanEntry:
         """Return the entry of settings that cannot be used; the wait doubles each time."""

@@ -33,6 +33,9 @@ _LONGEST_WAIT_SECONDS = 1.0
 # How long nothing new is begun after this machine lacked something for a request, and after which
 # time it may have twice as many in flight again.
 _LACK_SECONDS, _GROW_SECONDS = 1.0, 10.0
+# A look at the clock that comes so much too late means that this process stood still. What was
+# answered meanwhile is read, for so long, before anything is too late.
+_STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
 # After how many failures in a row what waits for a receiver makes room in memory for others.
 _FAILURES_TO_GIVE_BACK = 2
 
@@ -74,6 +77,8 @@ class Sender:
         self._timer_ms: int | None = None
         self._grow_at = math.inf
         self._wake_at = math.inf
+        # When the clock had to be looked at, and when a request may be too late.
+        self._look_at = self._late_at = math.inf
         self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -125,17 +130,24 @@ class Sender:
         self._watch = SocketWatch(self._opener, self._wake_read)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch.change)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        idle = network.affordable_connections(self._places + _IDLE_CONNECTIONS)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, idle)
+        self._limit_kept()
         try:
             while not self._is_stopping or self._in_flight:
                 self._turn()
         finally:
             self._close()
 
+    def _limit_kept(self) -> None:
+        """Keep no more connections than there are descriptors that nothing else needs."""
+        kept = network.affordable_connections(self._places + _IDLE_CONNECTIONS)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, kept)
+
     def _turn(self) -> None:
-        if (now := time.monotonic()) >= self._grow_at:
+        self._look()
+        if (now := self._look_at) >= self._grow_at:
             self._grow(now)
+        if now >= self._late_at:
+            self._end_late(now)
         self._take_arrived()
         if self._recalls or self._is_stopping:
             self._take_recalls()
@@ -149,17 +161,38 @@ class Sender:
         self._collect()
 
     def _poll(self) -> list[tuple[int, int]]:
-        now = time.monotonic()
+        self._look()
+        now = self._look_at
         if self._timer_ms is not None:
             self._wake_at = now + self._timer_ms / 1000 if self._timer_ms >= 0 else math.inf
             self._timer_ms = None
-        wait = min(_LONGEST_WAIT_SECONDS, max(0.0, self._wake_at - now))
+        wait = min(_LONGEST_WAIT_SECONDS, max(0.0, min(self._wake_at, self._late_at) - now))
         self._is_asleep = True
         if self._arrived or self._pins or self._recalls:
             wait = 0.0
+        self._look_at = now + wait
         ready = self._watch.poll(wait)
         self._is_asleep = False
         return ready
+
+    def _look(self) -> None:
+        """Notice that this process stood still, as a machine that was suspended."""
+        now = time.monotonic()
+        if now - self._look_at > _STOOD_SECONDS:
+            seconds = now - self._look_at
+            logger.warning("stood_still seconds=%.1f in_flight=%d", seconds, self._in_flight)
+            self._late_at = now + _READ_SECONDS
+        self._look_at = now
+
+    def _end_late(self, now: float) -> None:
+        """End what takes longer than its webhook's timeout."""
+        transfers = list(self._transfers.values())
+        for transfer in transfers:
+            if now >= transfer.ends_at:
+                self._end(transfer.curl, pycurl.E_OPERATION_TIMEDOUT, "")
+        left = self._transfers.values()
+        self._late_at = min((transfer.ends_at for transfer in left), default=math.inf)
+        self._on_response()
 
     def _set_timer(self, timeout_ms: int) -> None:
         # Called twice for each request: the time is worked out once before each wait.
@@ -217,13 +250,14 @@ class Sender:
     def _begin(
         self, request: Request, lease_ends: float, limiter: Limiter, *, is_fresh: bool = False
     ) -> None:
-        if self._is_stopping or time.monotonic() + request.plan.timeout_seconds > lease_ends:
+        now = time.monotonic()
+        if self._is_stopping or now + request.plan.timeout_seconds > lease_ends:
             self.unsent.append(request.claim)
             self._on_response()
             return
         transfer = self._idle.pop() if self._idle else Transfer(self._opener)
         try:
-            transfer.load(request, limiter, lease_ends, is_fresh=is_fresh)
+            transfer.load(request, limiter, lease_ends, now, is_fresh=is_fresh)
             if self._pins:
                 self._set_pins(transfer)
             self._multi.add_handle(transfer.curl)
@@ -237,6 +271,7 @@ class Sender:
         limiter.in_flight += 1
         self._in_flight += 1
         self._transfers[transfer.curl] = transfer
+        self._late_at = min(self._late_at, transfer.ends_at)
 
     def _set_pins(self, transfer: Transfer) -> None:
         entries: list[str] = []
@@ -292,6 +327,7 @@ class Sender:
         now = time.monotonic()
         if self.lack is None or now - self.lack[0] > _GROW_SECONDS:
             logger.error("machine_lacks reason=%s in_flight=%d", reason, self._in_flight)
+            self._limit_kept()
         self.lack = now, reason
         self._places = max(1, min(self._places, self._in_flight - 1))
         self._grow_at = now + _GROW_SECONDS
@@ -302,6 +338,7 @@ class Sender:
         """Have more in flight again, after a while in which nothing was lacking."""
         self._places = min(self._max_in_flight, 2 * self._places)
         self._grow_at = now + _GROW_SECONDS if self._places < self._max_in_flight else math.inf
+        self._limit_kept()
 
     @property
     def is_lacking(self) -> bool:
@@ -319,6 +356,10 @@ class Sender:
             names, secured = getinfo(pycurl.NAMELOOKUP_TIME), getinfo(pycurl.APPCONNECT_TIME)
             dns_ms, connect_ms = names * 1000, (connected - names) * 1000
             tls_ms = (secured - connected) * 1000 if secured else None
+        total_ms = getinfo(pycurl.TOTAL_TIME) * 1000
+        if code == pycurl.E_OPERATION_TIMEDOUT:
+            # What libcurl noted when it last did something.
+            total_ms = (time.monotonic() - transfer.began_at) * 1000
         body = transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body)
         # Thousands may wait for a database that does not answer.
         kept = transfer.max_bytes if self._is_judged(transfer) else KEPT_BODY_BYTES
@@ -335,7 +376,7 @@ class Sender:
             connect_ms,
             tls_ms,
             first_byte_ms=getinfo(pycurl.STARTTRANSFER_TIME) * 1000,
-            total_ms=getinfo(pycurl.TOTAL_TIME) * 1000,
+            total_ms=total_ms,
         )
 
     @staticmethod

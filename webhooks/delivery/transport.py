@@ -25,8 +25,8 @@ class Transfer(network.ResponseBuffer):
     """One easy handle and the buffers of the request it is working on."""
 
     __slots__ = (
-        "_opened_before", "_opener", "curl", "is_fresh", "lease_ends", "limiter", "request",
-        "sends",
+        "_opened_before", "_opener", "began_at", "curl", "is_fresh", "lease_ends", "limiter",
+        "request", "sends",
     )  # fmt: skip
 
     def __init__(self, opener: network.SocketOpener) -> None:
@@ -39,7 +39,8 @@ class Transfer(network.ResponseBuffer):
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_send)
         self.request: Request | None = None
         self.limiter: Limiter | None = None
-        self.lease_ends = 0.0
+        # Monotonic seconds, as all times here.
+        self.began_at = self.lease_ends = 0.0
         # Whether the request has to have a connection of its own.
         self.is_fresh = False
         # How often libcurl was about to send the request.
@@ -47,15 +48,29 @@ class Transfer(network.ResponseBuffer):
         self._opener = opener
         self._opened_before = 0
 
+    @property
+    def ends_at(self) -> float:
+        """Return when the request has to be over.
+
+        Whoever drives the handle looks at it: libcurl looks at its own timeout before it reads what
+        came in time.
+        """
+        assert self.request is not None
+        return self.began_at + self.request.plan.timeout_seconds
+
     def load(
-        self, request: Request, limiter: Limiter, lease_ends: float, *, is_fresh: bool = False
+        self,
+        request: Request,
+        limiter: Limiter,
+        lease_ends: float,
+        began_at: float,
+        *,
+        is_fresh: bool = False,
     ) -> None:
         """Set what differs from the request this handle sent before."""
         curl, before, plan = self.curl, self.request, request.plan
         if before is None or before.plan.method != plan.method:
             _set_method(curl, plan.method)
-        if before is None or before.plan.timeout_seconds != plan.timeout_seconds:
-            curl.setopt(pycurl.TIMEOUT_MS, plan.timeout_seconds * 1000)
         if before is None or before.url != request.url:
             curl.setopt(pycurl.URL, request.url)
         if (before.plan.certificate if before else "") != plan.certificate:
@@ -67,6 +82,7 @@ class Transfer(network.ResponseBuffer):
             curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
             self.is_fresh = is_fresh
         self.request, self.limiter, self.lease_ends = request, limiter, lease_ends
+        self.began_at = began_at
         self.sends, self._opened_before = 0, self._opener.opened_for(curl)
 
     def _may_send(self, *_addresses: object) -> int:

@@ -94,7 +94,8 @@ class RedisWakeup:
                 is_heard = bool(pipe.execute()[2])
             self.is_broken = False
             return is_heard
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:
+            # Not only errors of redis-py: what answers at its port may be something else.
             self._failed("notify", error)
             return False
 
@@ -106,7 +107,8 @@ class RedisWakeup:
             is_woken = self._listener.blpop([_LIST], timeout=max(timeout_seconds, 0.05)) is not None
             self.is_broken = False
             return is_woken
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:
+            # A drain ends with its listener.
             self._failed("wait", error)
             time.sleep(timeout_seconds)
             return False

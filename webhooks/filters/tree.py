@@ -21,7 +21,7 @@ from webhooks.filters.operators import (
     present_value,
     shown,
 )
-from webhooks.payloads import WHOLE_EVENT, finder
+from webhooks.payloads import WHOLE_EVENT, finder, path_problem
 
 # A person's filter has a handful of conditions; the limits keep a hostile one cheap.
 MAX_DEPTH = 8
@@ -184,8 +184,13 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
         name = shown(min(map(str, unknown)))
         raise FilterError(_("A condition has no “%s”.") % name, path)
     variable = node.get("variable")
-    if not isinstance(variable, str) or not 0 < len(variable) <= MAX_LENGTH:
+    if not isinstance(variable, str) or not variable:
         raise FilterError(_("Choose the variable to compare."), (*path, "variable"))
+    if len(variable) > MAX_LENGTH:
+        sentence = _("A name has at most %d characters.") % MAX_LENGTH
+        raise FilterError(sentence, (*path, "variable"))
+    if sentence := path_problem(variable):
+        raise FilterError(sentence, (*path, "variable"))
     try:
         operator = Operator(str(node.get("operator")))
     except ValueError:

@@ -131,8 +131,11 @@ class SocketOpener:
         return bad
 
     def open(self, family: int, kind: int, protocol: int, where: Any) -> socket.socket | int:
-        """Open a socket for an address that passed the policy."""
-        return _Socket(family, kind, protocol)
+        """Open a socket for an address that passed the policy. Errors: OSError."""
+        opened = _Socket(family, kind, protocol)
+        # pycurl says only that the connection failed when no descriptor is left for its duplicate.
+        os.close(os.dup(opened.fileno()))
+        return opened
 
     def _problem(self, family: int, kind: int, where: Any) -> Failure | None:
         if kind & ~_SOCKET_FLAGS != socket.SOCK_STREAM or family not in (

@@ -20,6 +20,8 @@ from webhooks.network.failures import Failure, UnsafeURLError, blocked
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+# The addresses up to this one, such as ::1, stand for none of IPv4.
+_NO_IPV4 = 0xFFFF
 # Linux tells its addresses here; in a container they are the container's own.
 _IPV4, _IPV6 = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
 _LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\s+/32 host LOCAL")
@@ -61,7 +63,9 @@ def _in_url(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """Return how an address stands in a URL: a public one of IPv4 is never sent to as IPv6."""
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
-    four = ip.ipv4_mapped
+    # RFC 4291 sections 2.5.5.1 and 2.5.5.2: ::8.8.8.8 and ::ffff:8.8.8.8.
+    is_compatible = _NO_IPV4 < int(ip) < 2**32
+    four = ipaddress.IPv4Address(int(ip)) if is_compatible else ip.ipv4_mapped
     return str(four) if four is not None and four.is_global else f"[{ip}]"
 
 

@@ -295,6 +295,10 @@ _MISCONFIGURED = {
         "the key."
     ),
     "no_header_line": _("“%(line)s” is not a header. Write one a line, like X-Tenant: 42."),
+    "no_header_value": _(
+        "A header value is one line of plain ASCII, without line breaks or control "
+        "characters. Percent-encode other letters."
+    ),
     "reserved_header": _("“%(name)s” cannot be an extra header: it is set from the other fields."),
     "no_tls": _("%(field)s must start with https://: secrets are sent to it."),
     "callback_elsewhere": _("The callback URL must lead back to this site: %(urls)s"),

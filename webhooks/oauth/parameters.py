@@ -61,10 +61,11 @@ def check_headers(text: str) -> Pairs:
     found: dict[str, tuple[str, list[str]]] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = (part.strip() for part in line.partition(":"))
-        is_header = _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)
-        if not colon or not is_header or len(line) > _MAX_LENGTH:
-            # The value may be a secret.
+        # Neither says the value, which may be a secret.
+        if not colon or not _HEADER_NAME.fullmatch(name) or len(line) > _MAX_LENGTH:
             raise MisconfiguredError(stored("no_header_line", line=name[:60]))
+        if not _HEADER_VALUE.fullmatch(value):
+            raise MisconfiguredError(stored("no_header_value"))
         if name.lower() in _OWN_HEADERS:
             raise MisconfiguredError(stored("reserved_header", name=name))
         found.setdefault(name.lower(), (name, []))[1].append(value)

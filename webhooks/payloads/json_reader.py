@@ -20,7 +20,13 @@ from webhooks.payloads.errors import DocumentError, MappingError, Violation
 _SPACE = re.compile(r"[ \t\r\n]*")
 # RFC 8259 sections 3 and 6.
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
-_WORD = re.compile(r"[^\s,\]}:]{1,1000}")
+_MAX_DIGITS = 1000
+_WORD = re.compile(rf"[^\s,\]}}:]{{1,{_MAX_DIGITS}}}")
+# What editors of texts make of double quotes, and one that is within a text where its end belongs.
+CURLY_QUOTES = "“”„‟«»"
+_CURLY_END = re.compile(rf'[^\n"{CURLY_QUOTES}]*([{CURLY_QUOTES}])[ \t]*(?:[:,}}\]\n]|\Z)')
+# The mark that some editors put before a text.
+BYTE_ORDER_MARK = "\ufeff"
 # The search for the mistake is slower than the parser; a longer text was not typed by a person.
 _MAX_EXPLAINED = 65_536
 
@@ -54,7 +60,7 @@ def load_json(data: bytes, *, is_explained: bool = True) -> Any:
 def load_typed(text: str) -> Any:
     """Return the JSON value of what a person typed into a field; raise ValueError."""
     try:
-        value = json.loads(text)
+        value = json.loads(text.removeprefix(BYTE_ORDER_MARK))
     except RecursionError as error:
         raise _too_deep() from error
     check_depth(value)
@@ -153,7 +159,7 @@ def problem_at(text: str, position: int, sentence: str) -> Violation:
 def parse(text: str, *, has_placeholders: bool = True) -> Node:
     """Return the document as a tree; raise MappingError with the position of the mistake."""
     reader = _Reader(text, has_placeholders=has_placeholders)
-    position = reader.skip(0)
+    position = reader.skip(len(BYTE_ORDER_MARK) if text.startswith(BYTE_ORDER_MARK) else 0)
     if position == len(text) and has_placeholders:
         reader.fail(position, _('Write a JSON document, for example {"id": "{{ call_id }}"}.'))
     node, position = reader.value(position, 1)
@@ -161,6 +167,16 @@ def parse(text: str, *, has_placeholders: bool = True) -> Node:
     if position != len(text):
         reader.fail(position, _("The document ends before this. Remove what follows."))
     return node
+
+
+def _pasted_problem(sign: str) -> str:
+    """Return what to do about a sign that copies from pages and documents have; "" for others."""
+    if sign and sign in CURLY_QUOTES:
+        sentence = _('This quote (%s) is curly. Replace all curly quotes with straight ones (").')
+        return sentence % sign
+    if sign and not sign.isascii() and not sign.isprintable():
+        return _("Here is an invisible character (%s). Remove it.") % f"U+{ord(sign):04X}"
+    return ""
 
 
 class _Reader:
@@ -175,7 +191,8 @@ class _Reader:
         return found.end() if found else position
 
     def fail(self, position: int, sentence: str) -> NoReturn:
-        raise MappingError(problem_at(self._text, position, sentence))
+        found = _pasted_problem(self._text[position : position + 1])
+        raise MappingError(problem_at(self._text, position, found or sentence))
 
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:
@@ -192,6 +209,8 @@ class _Reader:
         plain = _PLAIN.match(self._text, position)
         word = _WORD.match(self._text, position)
         if plain is None or word is None or plain.end() != word.end():
+            if plain and len(plain[0]) > _MAX_DIGITS:
+                self.fail(position, _("A number has too many digits."))
             self._fail_at_value(position)
         return Plain(plain[0]), plain.end()
 
@@ -258,6 +277,9 @@ class _Reader:
         return Text(value, position, end), end
 
     def _fail_in_string(self, start: int, error: JSONDecodeError) -> NoReturn:
+        is_open = error.msg.startswith("Unterminated") or "control character" in error.msg
+        if is_open and (curly := _CURLY_END.match(self._text, start + 1)):
+            self.fail(curly.start(1), "")
         if error.msg.startswith("Unterminated"):
             self.fail(start, _("The double quote that ends this text is missing."))
         if "control character" in error.msg:

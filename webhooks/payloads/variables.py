@@ -17,7 +17,7 @@ from webhooks.catalogue import ALWAYS, CURRENT_NAMES, INSTANT, OLDER_NAMES, VARI
 from webhooks.payloads.document import ENCODER, instant, instant_of_text, shown
 from webhooks.payloads.errors import MappingError, Violation, megabytes
 from webhooks.payloads.json_reader import load_typed
-from webhooks.payloads.paths import Steps, parse_path
+from webhooks.payloads.paths import APPEND, Steps, parse_path
 
 # The most bytes that one of a value becomes: in the JSON of a text a quote or a backslash gets a
 # backslash; in a form nearly everything is percent-encoded.
@@ -79,6 +79,20 @@ def _follow(value: Any, steps: Steps) -> Any:
     return value
 
 
+def path_problem(name: str) -> str:
+    """Return why `finder` reads nothing by this name, whatever the event; "" when it may."""
+    try:
+        steps = parse_path(name)
+    except ValueError as error:
+        is_only_deep = all(name.split(".")) and not any(sign in name for sign in "[]\\")
+        return "" if is_only_deep else str(error)
+    return _appends() if APPEND in steps else ""
+
+
+def _appends() -> str:
+    return _("[] adds to a list; to read one element write its number, like “items[0]”.")
+
+
 def variable_problem(name: str, known: Collection[str]) -> str:
     """Return what to do about a variable that no event has; "" when there may be one."""
     if not name:
@@ -91,8 +105,8 @@ def variable_problem(name: str, known: Collection[str]) -> str:
         return str(error)
     if head not in known:
         return _unknown(name if not steps else str(head), known)
-    if None in steps:
-        return _("[] adds to a list; to read one element write its number, like “items[0]”.")
+    if APPEND in steps:
+        return _appends()
     variable = VARIABLES.get(CURRENT_NAMES.get(str(head), str(head)))
     if steps and variable is not None and variable.type is not VariableType.OBJECT:
         return _("“%s” is a single value without parts. Remove what follows it.") % head

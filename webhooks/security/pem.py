@@ -57,6 +57,8 @@ def check_certificate(text: str) -> None:
 
 
 def _pem_of(text: str) -> str:
+    # A mark that some editors put before a text.
+    text = text.strip().removeprefix("\ufeff")
     if not text.lstrip().startswith("{"):
         return text
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import ProhibitNullCharactersValidator
 from django.utils.datastructures import MultiValueDict
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext
@@ -152,6 +153,12 @@ _PEM_SENTENCES = {
     "no_certificate": _("There is no certificate in it. Paste it and its private key, both PEM."),
     "other_key": _("The certificate and the private key do not belong together."),
 }
+
+
+def require_visible(text: str) -> None:
+    """Raise ValidationError for a name of invisible characters alone: no page could show it."""
+    if not any(one.isprintable() and not one.isspace() for one in text):
+        raise ValidationError(gettext("Enter a name."), code="required")
 
 
 def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
@@ -325,6 +332,10 @@ def _pair(line: str) -> tuple[str, str]:
     return name, value
 
 
+# PostgreSQL keeps none; a text field of Django refuses them by itself.
+_refuse_null = ProhibitNullCharactersValidator()
+
+
 class ListField(forms.Field):
     """A list as text, its items parted by `separators`; cleans to a list."""
 
@@ -346,7 +357,9 @@ class ListField(forms.Field):
     def to_python(self, value: Any) -> list[Any]:
         if isinstance(value, list | tuple):
             return list(value)
-        parts = re.split(self.separators, str(value or ""))
+        text = str(value or "")
+        _refuse_null(text)
+        parts = re.split(self.separators, text)
         found = self.read([part.strip() for part in parts if part.strip()])
         if self.limit and len(found) > self.limit:
             counts = {"count": len(found), "limit": self.limit}

@@ -342,6 +342,8 @@ def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
         (b'{"version": 1, "webhooks": []}', "no webhook in the file"),
         (b'{"version": 1, "webhooks": [{"name": "\\u0000"}]}', "such as NUL"),
         (b'{"version": 1, "webhooks": [{"name": "\\ud800"}]}', "such as NUL"),
+        (b'{"version": 1, "webhooks": [{"parameters": [{"value": 1e999}]}]}', "such as 1e999"),
+        (b'{"version": 1, "webhooks": [{"filter": {"value": [-1e999]}}]}', "such as 1e999"),
         (b'{"version": 1, "webhooks": ' + json.dumps([{}] * 501).encode() + b"}", "at most 500"),
         (b" " * (2 * 1024 * 1024 + 1), "larger than 2 MB"),
     ],

@@ -49,6 +49,7 @@ def test_a_key_is_made_once_and_its_public_half_is_for_everybody(browser: Client
     [
         ({**SIGNING, "client_key": "a key"}, "client_key", "no RSA or EC private key"),
         ({**OAUTH, "token_headers": "Host: x"}, "token_headers", "cannot be an extra header"),
+        ({**OAUTH, "token_headers": "X-A: “b”"}, "token_headers", "one line of plain ASCII"),
         ({**OAUTH, "client_certificate": "x"}, "client_certificate", "no certificate"),
         ({**SIGNING, "assertion_claims": "exp=1"}, "assertion_claims", "set from the other"),
         ({**SIGNING, "client_authentication": "tls_client_auth"}, "client_certificate", "Paste"),

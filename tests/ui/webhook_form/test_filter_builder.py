@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.http import QueryDict
 
-from webhooks.filters import PRESETS, validate
+from webhooks.filters import PRESETS, compile_filter, validate
 from webhooks.ui.webhook_form.filter import FilterSection, from_tree, to_tree
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
@@ -298,7 +298,7 @@ DIGITS = (
     [
         ("client_number", "equals", True),
         ("E164", "one_of", True),
-        ("phone", "contains", True),
+        ("phone", "starts_with", True),
         ("phone", "exists", False),
         ("employee_number", "equals", False),
     ],
@@ -312,6 +312,15 @@ def test_that_a_phone_number_is_compared_by_its_digits_is_said_once(
     (row,) = section.root.rows()
     assert (row.hint if mode == "rows" else section.note).endswith(DIGITS) is is_said
     assert mode == "json" or not section.note
+
+
+@pytest.mark.parametrize("operator", ["contains", "not_contains"])
+def test_that_digits_are_looked_for_anywhere_in_a_phone_number_is_said(operator: str) -> None:
+    condition = {"variable": "client_number", "operator": operator, "value": "(202)"}
+    (row,) = FilterSection(condition).root.rows()
+    assert "wherever they are: (202) is also in +1 520 255-0100." in row.hint
+    is_in = compile_filter(condition).matches({"client_number": "+1 520 255-0100"})
+    assert is_in is (operator == "contains")
 
 
 def test_a_condition_on_a_moment_says_how_it_is_written() -> None:
@@ -421,3 +430,15 @@ def test_groups_without_end_are_drawn_flat_after_some_depth() -> None:
     section = FilterSection({}, data)
     assert 1 < max(group.depth for group in section.root.groups()) < 20
     assert to_tree(section.root) is not None
+
+
+@pytest.mark.parametrize("path", ["fields..city", ".a", "a.", "a[b]", "a[]"])
+def test_a_path_that_no_event_has_is_refused_at_its_row_and_kept(path: str) -> None:
+    section = with_row(".", "equals", "Kyiv")
+    section = saved(section, filter_1_path=path, filter_1_was=path)
+    [row] = section.root.rows()
+    assert list(row.errors) == ["variable"]
+    assert (row.path, row.values) == (path, ["Kyiv"])
+    assert section.usable_tree == {}
+    [problem] = section.problems()
+    assert problem["target"] == "filter-1-path"

@@ -173,7 +173,11 @@ def test_a_mistake_is_told_while_typing(browser: Client) -> None:
     ("written", "words_of_it"),
     [
         ('{"all": [{"variable": "disposition", "operator": "eq", "value": "X"}]}', "operator"),
-        ('{"all": [', "This is not JSON."),
+        ('{"all": [', "The text is not JSON. Line 1, column 10: The text ends here"),
+        ("{“all”: []}", "This quote (“) is curly."),
+        ('{"all": [], "all": []}', "“all” is in this object already."),
+        ('{"variable": "a", "operator": "exists", "value": 1e999}', "This is not JSON."),
+        ('{"variable": "a", "operator": "exists", "value": "\\u0000"}', "This is not JSON."),
         ("[]", "filter"),
     ],
 )

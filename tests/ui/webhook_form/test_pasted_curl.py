@@ -90,6 +90,13 @@ def test_a_body_that_says_it_is_json_and_is_not_is_kept_to_be_corrected() -> Non
     assert problem.sentence.startswith("Line 1, column 2")
 
 
+def test_a_body_whose_quotes_an_editor_changed_becomes_a_json_body_that_says_so() -> None:
+    data, _pasted = paste("\ufeffcurl https://crm.test/in -d '{\n “a”: 1}'")
+    assert (data["parameters_mode"], data["body_template"]) == ("template", "{\n “a”: 1}")
+    (problem,) = MappingSection(Webhook(), data).check(method="POST", body_format="json")
+    assert problem.sentence.startswith("Line 2, column 2: This quote (“) is curly.")
+
+
 def test_a_value_that_is_one_known_place_becomes_a_variable() -> None:
     body = '{"phone": "{{ client_number }}", "spent": "{{ billsec }}", "source": "PBX"}'
     data, _pasted = paste(f"curl https://crm.test/in --json '{body}'")

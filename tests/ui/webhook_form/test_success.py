@@ -65,6 +65,7 @@ def test_without_a_rule_the_status_counts() -> None:
         ("success_codes", {"success_codes": " ".join(map(str, range(200, 221)))}, "200 to 599"),
         ("answer_variable", {"answer_rule": "fails"}, "Enter a response field"),
         ("answer_variable", RULE | {"answer_variable": "a..b"}, "between two dots"),
+        ("answer_variable", RULE | {"answer_variable": "data[]"}, "write its number"),
         ("answer_value", RULE | {"answer_operator": "equals"}, "Give a value"),
         (
             "answer_value",

@@ -48,6 +48,12 @@ def test_signs_in_words_stand_for_themselves(browser: Client, words: str) -> Non
     assert names(browser.get(LIST, {"q": words})) == [f"<{words}>"]
 
 
+@pytest.mark.parametrize("words", ["[" * 2048, "д" * 2048, "x" * 70_000])
+def test_words_that_no_webhook_can_have_find_none(browser: Client, words: str) -> None:
+    make_webhook(name="CRM")
+    assert names(browser.get(LIST, {"q": words})) == []
+
+
 def test_an_event_finds_who_names_it_and_who_takes_its_group(browser: Client) -> None:
     make_webhook(name="One", event_types=["call.incoming.after"])
     make_webhook(name="Group", event_types=["call.incoming.*"])

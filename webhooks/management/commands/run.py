@@ -53,6 +53,9 @@ class Command(BaseCommand):
         stop = _Stop()
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        # A terminal that is closed; under nohup it is ignored.
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, stop)
         with ExitStack() as stack:
             web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
             self.stdout.write("\n".join(["", *lines, "", ""]))

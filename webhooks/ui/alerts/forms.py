@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import network
 from webhooks.models import AlertChannel, ChannelKind, Webhook, is_plain_http, origin_of
-from webhooks.ui.fields import PLAIN_HTTP_HELP, plain_http_refusal
+from webhooks.ui.fields import PLAIN_HTTP_HELP, plain_http_refusal, require_visible
 from webhooks.ui.requests import whole_number
 
 _BOT_TOKEN = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{20,100}")
@@ -93,6 +93,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             self.fields["accepts_plain_http"].help_text = PLAIN_HTTP_HELP
         else:
             del self.fields["accepts_plain_http"]
+        if "name" in self.fields:
+            self.fields["name"].validators.append(require_visible)
         for name, missing in _MISSING.items():
             if name in self.fields:
                 self.fields[name].error_messages["required"] = missing

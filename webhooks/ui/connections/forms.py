@@ -18,7 +18,7 @@ from webhooks.models import (
     is_plain_http,
 )
 from webhooks.security.drafts import Draft
-from webhooks.ui.fields import ListField
+from webhooks.ui.fields import ListField, require_visible
 from webhooks.ui.webhook_form.credential_form import CREDENTIAL_FIELDS, CredentialForm
 from webhooks.ui.webhook_form.sections import ALERT_FIELDS
 
@@ -105,6 +105,7 @@ class ConnectionForm(CredentialForm):
             "it works again."
         )
         self.fields["name"].required = True
+        self.fields["name"].validators.append(require_visible)
         self.fields["name"].help_text = _("For example “CRM login”.")
         self.fields["name"].error_messages["required"] = _("Enter a name.")
         kind: Any = self.fields["authorization_type"]

@@ -1,6 +1,7 @@
 """A file of webhooks: every setting by the name of its column, no secret, connections by name."""
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -116,8 +117,11 @@ def read(content: bytes | str) -> list[Any]:
 
 
 def _entries(found: Any) -> list[Any]:
-    if any(map(_UNSTORABLE.search, _texts(found))):
-        raise FileError(_("The file holds characters that no text has, such as NUL."))
+    for leaf in _leaves(found):
+        if isinstance(leaf, str) and _UNSTORABLE.search(leaf):
+            raise FileError(_("The file holds characters that no text has, such as NUL."))
+        if isinstance(leaf, float) and math.isinf(leaf):
+            raise FileError(_("The file holds a number that is too large, such as 1e999."))
     entries = found.get("webhooks") if isinstance(found, dict) else None
     if not isinstance(entries, list) or "version" not in found:
         raise FileError(
@@ -136,17 +140,17 @@ def _entries(found: Any) -> list[Any]:
     return entries
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every string, keys too. As deep as the parser went, so no recursion."""
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield every value, keys too. As deep as the parser went, so no recursion."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, dict):
+        if isinstance(one, dict):
             waiting += [*one.keys(), *one.values()]
         elif isinstance(one, list):
             waiting += one
+        else:
+            yield one
 
 
 def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
-from webhooks import catalogue, filters
+from webhooks import catalogue, filters, payloads
 from webhooks.filters import (
     FITTING,
     LISTS,
@@ -131,7 +131,10 @@ class ConditionRow:
         how = ""
         if self.kind is Kind.DATETIME and self.wanted_operator not in PRESENCE:
             how = _("Times in events are in UTC: 2026-05-14T09:26:31Z.")
-        return f"{words} {_phone_hint() if self.compares_digits else how}".strip()
+        if self.compares_digits:
+            is_part = self.wanted_operator in (Operator.CONTAINS, Operator.NOT_CONTAINS)
+            how = _phone_part_hint() if is_part else _phone_hint()
+        return f"{words} {how}".strip()
 
     @property
     def compares_digits(self) -> bool:
@@ -214,6 +217,11 @@ class ConditionRow:
     @property
     def value_id(self) -> str:
         return f"filter-{self.id}-value"
+
+    def target(self, part: str) -> str:
+        """Return the id of the input that a part's sentence is about."""
+        is_path = part == "variable" and self.chosen == PATH
+        return f"filter-{self.id}-{'path' if is_path else part}"
 
     def fit(self) -> None:
         """Choose an operator and values that fit the variable, which was changed."""
@@ -638,7 +646,10 @@ class FilterSection:
     def tree(self) -> dict[str, Any]:
         """Return the tree to store: the stored one itself when it means the same."""
         if self.mode == "json":
-            tree = _parsed(self.json_text)
+            try:
+                tree = _parsed(self.json_text)
+            except ValueError:
+                return {}
             return tree if isinstance(tree, dict) else {}
         tree = to_tree(self.root)
         is_same = _problem(self._stored) == "" and tree == to_tree(from_tree(self._stored))
@@ -654,7 +665,8 @@ class FilterSection:
     @property
     def mistake(self) -> str:
         """Return what is wrong with the JSON, or the conditions together; empty when right."""
-        return _problem(_parsed(self.json_text) if self.mode == "json" else to_tree(self.root))
+        is_json = self.mode == "json"
+        return _json_problem(self.json_text) if is_json else _problem(to_tree(self.root))
 
     @property
     def is_wrong(self) -> bool:
@@ -717,7 +729,7 @@ class FilterSection:
         """Return every error as the form's summary lists them."""
         found = [
             {
-                "target": f"filter-{row.id}-{part}",
+                "target": row.target(part),
                 "label": _("Filter, condition %d") % row.number,
                 "sentence": sentence,
             }
@@ -732,7 +744,7 @@ class FilterSection:
     def _read(self, data: QueryDict) -> None:
         self.mode = "json" if data.get("filter-mode") == "json" else "rows"
         self.root = from_post(data)
-        self.json_text = data.get("filter-json", "")[:_LONGEST_JSON]
+        self.json_text = data.get("filter-json", "")
         action = data.get("action", "")
         if not action.startswith(ACTION):
             return
@@ -756,7 +768,7 @@ class FilterSection:
                 row.fit()
 
     def _leave_json(self) -> None:
-        self.json_error = _problem(_parsed(self.json_text))
+        self.json_error = _json_problem(self.json_text)
         if self.json_error:
             self.focus = "filter-json"
             return
@@ -764,7 +776,7 @@ class FilterSection:
 
     def _check(self) -> None:
         if self.mode == "json":
-            self.json_error = _problem(_parsed(self.json_text))
+            self.json_error = _json_problem(self.json_text)
             return
         for row in self.root.rows():
             row.errors = problem_of(row)
@@ -778,6 +790,13 @@ def _phone_hint() -> str:
     return _(
         "Only the digits of a number count: +1 (202) 555-0100 equals 12025550100. With a plus, a "
         "value matches only the start of a number."
+    )
+
+
+def _phone_part_hint() -> str:
+    return _(
+        "Only the digits of a number count, wherever they are: (202) is also in +1 520 255-0100. "
+        "With a plus, like +1202, a value matches only the start of a number."
     )
 
 
@@ -811,23 +830,35 @@ def _label(name: str) -> str | Promise:
 
 
 def _parsed(text: str) -> object:
-    """Return the JSON value of a text, {} for an empty one, or None when it is not JSON.
+    """Return the JSON value of a text, {} for an empty one; raise ValueError with a sentence.
 
-    NaN, NUL and half a surrogate pair are in no JSON that PostgreSQL stores.
+    Infinity, NUL and half a surrogate pair are in no JSON that PostgreSQL stores.
     """
-    if not text.strip():
+    if not text.strip("\ufeff \t\r\n"):
         return {}
+    if len(text) > _LONGEST_JSON:
+        raise ValueError(_("The filter has at most %d characters.") % _LONGEST_JSON)
     try:
-        parsed = json.loads(text)
+        parsed = payloads.load_json(text.encode())
         written = json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
+    except payloads.DocumentError:
+        raise
     except (ValueError, RecursionError):
-        return None
-    return None if b"\\u0000" in written else parsed
+        written = b"\\u0000"
+    if b"\\u0000" in written:
+        raise ValueError(_("This is not JSON. See the example below."))
+    return parsed
+
+
+def _json_problem(text: str) -> str:
+    """Return what is wrong with a filter in JSON; "" when nothing is."""
+    try:
+        return _problem(_parsed(text))
+    except ValueError as error:
+        return str(error)
 
 
 def _problem(tree: object) -> str:
-    if tree is None:
-        return _("This is not JSON. See the example below.")
     try:
         compile_filter(tree)
     except FilterError as error:

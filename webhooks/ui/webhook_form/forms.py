@@ -30,7 +30,7 @@ from webhooks.models import (
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import EventTypesField, refusal
+from webhooks.ui.fields import EventTypesField, refusal, require_visible
 from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.filter import FilterSection
@@ -205,6 +205,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             is_checked=is_checked,
         )
         self.mapping = MappingSection(instance, data)
+        self.fields["name"].validators.append(require_visible)
         zone: Any = self.fields["time_zone"]
         zone.choices = _time_zones(instance.time_zone)
         self.offer_connections(lifecycle.connections())

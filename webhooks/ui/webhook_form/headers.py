@@ -123,7 +123,7 @@ class HeaderRow(forms.Form):
     is_secret = forms.BooleanField(label=_("Secret"), required=False)
     is_removed = forms.BooleanField(label=_("Remove"), required=False)
     # The stored header this row came from, so that its secret value can be kept.
-    stored_name = forms.CharField(required=False, widget=forms.HiddenInput)
+    stored_name = forms.Field(required=False, widget=forms.HiddenInput)
 
     use_required_attribute = False
 

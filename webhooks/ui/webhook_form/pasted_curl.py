@@ -26,6 +26,7 @@ ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)
 _TYPES = {"application/json": "json", "application/x-www-form-urlencoded": "form"}
 _TIMEOUTS = range(1, 61)
+_CURLY_KEY = re.compile(rf"[\ufeff\s]*[\[{{][\[{{\s]*[{payloads.CURLY_QUOTES}]")
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]+")
 
 
@@ -300,9 +301,10 @@ def _is_exact(text: str, value: Any) -> bool:
 
 
 def _is_meant_as_json(body: str) -> bool:
-    """Return whether a body is JSON, or would be if its placeholders had quotes around them."""
-    is_like_json = body.lstrip()[:1] in ("{", "[") and payloads.has_placeholder(body)
-    return _json(body) is not None or is_like_json
+    """Return whether a body is JSON, or would be with other quotes, or some around placeholders."""
+    is_like_json = payloads.has_placeholder(body) or _CURLY_KEY.match(body)
+    begins = body.lstrip("\ufeff \t\r\n")[:1]
+    return _json(body) is not None or (begins in ("{", "[") and bool(is_like_json))
 
 
 def _known_placeholder(value: Any) -> str:

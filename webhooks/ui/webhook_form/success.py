@@ -13,7 +13,7 @@ from webhooks.delivery.success import OPERATORS, PRESETS, compile_rule
 from webhooks.filters import OPERATOR_LABELS, PRESENCE
 from webhooks.models import AnswerRule, Attempt, Outcome, Webhook
 from webhooks.models.messages import Message
-from webhooks.payloads import MappingError, parse_path
+from webhooks.payloads import MappingError, path_problem
 from webhooks.ui.fields import StatusCodesField, WordsField
 
 FIELDS = (
@@ -107,20 +107,18 @@ class SuccessFields(forms.Form):
         """Add what is wrong with the rule as a whole to the field that has to change."""
         variable, reason = values.get("answer_variable"), values.get("answer_reason")
         if values.get("answer_rule"):
-            if not variable:
+            if not variable and "answer_variable" not in self.errors:
                 self.add_error("answer_variable", _("Enter a response field, like “error”."))
             # Commas alone are no value of a list either.
             is_blank = not (values.get("answer_value") or "").strip(", ")
-            if values.get("answer_operator") not in PRESENCE and is_blank:
+            is_wrong = self.errors.keys() & {"answer_operator", "answer_value"}
+            if values.get("answer_operator") not in PRESENCE and is_blank and not is_wrong:
                 self.add_error("answer_value", _("Give a value to compare with."))
-        if values.get("answer_expired") and not reason:
+        if values.get("answer_expired") and not reason and "answer_reason" not in self.errors:
             self.add_error("answer_reason", _("Enter the field of the error."))
         for name, path in (("answer_variable", variable), ("answer_reason", reason)):
-            try:
-                if path:
-                    parse_path(path)
-            except ValueError as error:
-                self.add_error(name, str(error))
+            if path and (sentence := path_problem(path)):
+                self.add_error(name, sentence)
 
     @property
     def success_presets(self) -> list[tuple[str, str]]:
