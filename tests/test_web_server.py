@@ -167,7 +167,8 @@ def test_an_offer_of_another_protocol_is_not_taken(server: LiveServer) -> None:
     body = b'{"type": "GET /smuggled HTTP/1.1"}'
     head = (
         b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\n"
-        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body)
     )
     last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
