@@ -383,6 +383,8 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * WEBHOOKS_MAX_PAYLOAD_BYTES
+# Pages and the event API take far less; more is refused before it is read.
+MAX_REQUEST_BYTES = max(8 * WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * WEBHOOKS_MAX_BATCH_BYTES)
 # A webhook's form has 8 fields for each of 100 parameters, 4 for each of 50 headers, and a filter.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
 

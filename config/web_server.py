@@ -12,7 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
-HEAD_SECONDS = 30.0
+# How long the head of a request is waited for, and each piece of its body.
+PATIENCE_SECONDS = 30.0
 # Further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
@@ -23,7 +24,7 @@ _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses heads that are too long, do not come, or go on behind a body.
+    """Refuses heads that are too long, requests that do not come, and what comes behind a body.
 
     A request that offers to change to another protocol is read as if it did not.
     """
@@ -31,22 +32,31 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # Bytes of the connection that belong to no body, since the last head or piece of a body.
         self._head_bytes = 0
-        self._is_head = True
-        self._is_upgrade = False
+        self._is_head, self._is_body = True, False
+        # The head of a request that offers another protocol, until it is read again.
+        self._offer: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
-        self._timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._end)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
 
-    def _end(self) -> None:
-        self.transport.close()
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(PATIENCE_SECONDS, self._end)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _end(self) -> None:
+        """End a connection whose request does not come, unless nothing is read from it."""
+        if self.flow.read_paused:
+            self._start_timer()
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -60,22 +70,32 @@ class BoundedProtocol(HttpToolsProtocol):
         # What the parser has kept of something that goes on.
         if self._head_bytes > _MAX_HEAD_BYTES + len(data):
             self.send_400_response("The head of the request is too long.")
-        elif self._is_head and self._timer is None and not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEAD_SECONDS, self._end)
+        elif not self.transport.is_closing():
+            self._wait_on()
+
+    def _wait_on(self) -> None:
+        """Wait for the rest of a request, or for the next one."""
+        if self._is_body or not self._is_head:
+            self._stop_timer()
+        if self._is_body or (self._is_head and self._timer is None):
+            self._start_timer()
+        is_idle = not self._is_body and not self._is_head and self.cycle.response_complete
+        if is_idle and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # The parser leaves a body unread then.
-            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-            head = [b"%b %b HTTP/%b" % (method, self.url, version)]
-            head += [
-                b"%b: %b" % (name, value) for name, value in self.headers if name not in _OF_UPGRADE
-            ]
-            self._is_upgrade = False
-            self.parser = httptools.HttpRequestParser(self)
-            self._feed(b"\r\n".join([*head, b"", b""]) + data[upgrade.args[0] :])
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser leaves a body unread then.
+                data = b"\r\n".join([*self._offer, b"", b""]) + data[upgrade.args[0] :]
+                self._offer = []
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -92,22 +112,35 @@ class BoundedProtocol(HttpToolsProtocol):
         if length > _MAX_HEAD_BYTES:
             raise ValueError("The head of the request is too long.")
         if self.parser.should_upgrade():
-            self._is_upgrade = True
+            self._offer = self._without_offer()
             return
-        self._is_head = False
+        self._is_head, self._is_body = False, True
         self._head_bytes = 0
-        self._stop_timer()
         # For who answers in a thread, and would go on for nobody.
         state: Any = self.scope["state"]
         state["is_gone"] = self.transport.is_closing
         super().on_headers_complete()
+
+    def _without_offer(self) -> list[bytes]:
+        """Return the lines of a head without its offer to change to another protocol."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise ValueError("This is no proxy.")
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        for name, value in self.headers:
+            if name not in _OF_UPGRADE:
+                lines.append(b"%b: %b" % (name, value))
+            elif name == b"connection" and b"close" in value.lower():
+                lines.append(b"Connection: close")
+        return lines
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_upgrade:
+        if not self._offer:
+            self._is_body = False
             super().on_message_complete()
 
 

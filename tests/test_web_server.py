@@ -141,17 +141,49 @@ def test_a_head_that_is_too_long_is_refused(server: LiveServer, head: bytes) -> 
         b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"hello\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n" + b"a" * 9000,
     ],
 )
 def test_what_two_servers_may_read_in_two_ways_is_refused(server: LiveServer, head: bytes) -> None:
     assert send(server.port, head).startswith(b"HTTP/1.1 400")
 
 
-def test_a_connection_without_a_request_is_ended(
-    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: local",
+        b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+        b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\na",
+        b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1",
+    ],
+)
+def test_a_request_that_does_not_come_is_not_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch, piece: bytes
 ) -> None:
-    monkeypatch.setattr(web_server, "HEAD_SECONDS", 0.2)
-    assert send(server.port, b"GET / HTTP/1.1\r\nHost: local") == b""
+    monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 0.2)
+    assert send(server.port, piece) == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200"),
+        (b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n", b"413"),
+    ],
+)
+def test_what_follows_an_answer_and_is_no_request_is_not_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch, head: bytes, status: bytes
+) -> None:
+    monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 1)
+    with socket.create_connection((HOST, server.port), 20) as opened:
+        opened.sendall(head)
+        assert opened.recv(65_536).startswith(b"HTTP/1.1 " + status)
+        with suppress(ConnectionError):
+            opened.sendall(b"\r\n")
+            # uvicorn keeps a connection for 5 s here.
+            while opened.recv(65_536):
+                pass
 
 
 def test_what_comes_behind_a_body_is_refused(server: LiveServer) -> None:
@@ -171,7 +203,10 @@ def test_an_offer_of_another_protocol_is_not_taken(server: LiveServer) -> None:
         b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body)
     )
-    last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    last = (
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close, Upgrade\r\n"
+        b"Upgrade: h2c\r\n\r\n"
+    )
     for pieces in ([head + body + last], [head, body + last], [head[:99], head[99:] + body, last]):
         with socket.create_connection((HOST, server.port), 20) as opened:
             for piece in pieces:

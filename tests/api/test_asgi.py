@@ -371,10 +371,9 @@ def test_a_database_that_ends_connections_under_load_loses_no_event_and_holds_up
             before = len(accepted)
             eventually(lambda before=before: len(accepted) > before + 20)  # type: ignore[misc]
             other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
-                "(SELECT application_name FROM pg_stat_activity WHERE pid = %s) "
-                "AND pid NOT IN (pg_backend_pid(), %s) AND backend_type = 'client backend'",
-                [connection.connection.info.backend_pid] * 2,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)",
+                [connection.connection.info.backend_pid],
             )
         is_over.set()
         for one in clients:

@@ -74,13 +74,9 @@ def _accept(given: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": given["key"]} if given["key"] else {}
     request = _requests.post("/api/events/", given["body"], "application/json", headers=headers)
     events._check_content_type(request, "application/json")
-    fields = events._checked(events._parse(events._read_body(request, limit=_LIMIT)))
-    item = fan_out.NewEvent(
-        fields["type"],
-        fields["payload"],
-        events._idempotency_key(request, fields),
-        events._occurred_at(fields),
-    )
+    body = events._read_body(request, limit=_LIMIT)
+    caller = events.Caller("", 0, "", 0.0, None)
+    item = events.event_of(body, request.META.get("HTTP_IDEMPOTENCY_KEY"), caller)
     fan_out.check(item)
     try:
         payloads.fingerprint(item.type, item.payload)

@@ -5,7 +5,6 @@ nothing of the database but its insertion. Everything else is answered by the WS
 pages, batches, and each event that is refused or has to be looked at more closely.
 """
 
-import asyncio
 import gc
 import logging
 import string
@@ -49,11 +48,11 @@ _THREADS = 16
 _SINGLE = "/api/v1/events"
 # While a larger event is read and written the loop's other requests would wait.
 _MAX_EVENT_BYTES = 8192
-# Bodies are read before a thread is taken: of requests to a page up to so many bytes, and so many
-# of all requests. Who sends nothing for so long is not waited for.
-_MAX_PAGE_BYTES = 1024 * 1024
-_MAX_READ_BYTES = 128 * 1024 * 1024
-_SILENT_SECONDS = 30.0
+# Bodies are read before a thread is taken: so many bytes of all requests, and of those whose key
+# is not known.
+_MAX_READ_BYTES, _MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
+# Each piece of an answer by a thread takes one change to the loop and back.
+_PIECE_BYTES = 65_536
 _MAX_HEADS = 1000
 # What the answer to an event depends on, beside its body.
 _JUDGED_HEADERS = [
@@ -137,7 +136,7 @@ class EventsFirst:
         head = None
         if scope["path"] in events.ENDPOINTS and self._publisher.is_ready():
             head = self._head(scope)
-        body = await self._read(scope, receive)
+        body = await self._read(scope, receive, head is not None)
         try:
             if head and head.is_ordinary and await self._accept(scope, head, body, send):
                 return
@@ -146,34 +145,33 @@ class EventsFirst:
         finally:
             self._read_bytes -= len(body.content)
 
-    async def _read(self, scope: Scope, receive: Receive) -> _Body:
-        """Read a body; of one that is too large for that not much more than its limit.
+    async def _read(self, scope: Scope, receive: Receive, is_known: bool) -> _Body:
+        """Read a body. One that is too large for the event API is left to the site, which refuses.
 
         Its bytes count until the request is answered.
         """
-        limit = _limit(scope)
-        if any(
-            name == b"content-length" and int(value) > limit for name, value in scope["headers"]
-        ):
+        limit, is_page = _limit(scope)
+        declared = [value for name, value in scope["headers"] if name == b"content-length"]
+        if any(int(value) > limit for value in declared):
+            if is_page:
+                raise _RefusedBodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return _Body(b"", False)
         message = await receive()
         content, is_whole = message.get("body", b""), not message.get("more_body", False)
         self._read_bytes += len(content)
-        if is_whole or len(content) > limit:
-            return _Body(content, is_whole)
-        body = bytearray(content)
+        if is_whole:
+            return _Body(content, True)
+        body, budget = bytearray(content), _MAX_READ_BYTES if is_known else _MAX_READ_OF_STRANGERS
         try:
             while not is_whole and len(body) <= limit:
-                if self._read_bytes > _MAX_READ_BYTES:
+                if self._read_bytes > budget:
                     raise _RefusedBodyError(HTTPStatus.SERVICE_UNAVAILABLE)
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    message = await receive()
+                message = await receive()
                 piece, is_whole = message.get("body", b""), not message.get("more_body", False)
                 body += piece
                 self._read_bytes += len(piece)
-        except TimeoutError as error:
-            self._read_bytes -= len(body)
-            raise _RefusedBodyError(HTTPStatus.REQUEST_TIMEOUT) from error
+            if is_page and len(body) > limit:
+                raise _RefusedBodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except BaseException:
             self._read_bytes -= len(body)
             raise
@@ -279,15 +277,13 @@ def _until_gone(receive: Receive) -> Receive:
     return received
 
 
-def _limit(scope: Scope) -> int:
-    """Return how many bytes of a request are read before a thread answers it."""
-    limit = _MAX_PAGE_BYTES
-    if scope["path"] in events.ENDPOINTS:
-        is_single = scope["path"] == _SINGLE
-        limit = (
-            settings.WEBHOOKS_MAX_PAYLOAD_BYTES if is_single else settings.WEBHOOKS_MAX_BATCH_BYTES
-        )
-    return limit
+def _limit(scope: Scope) -> tuple[int, bool]:
+    """Return how many bytes a body may have, and whether the request is for a page."""
+    if scope["path"] not in events.ENDPOINTS:
+        return settings.MAX_REQUEST_BYTES, True
+    if scope["path"] == _SINGLE:
+        return settings.WEBHOOKS_MAX_PAYLOAD_BYTES, False
+    return settings.WEBHOOKS_MAX_BATCH_BYTES, False
 
 
 def _request(scope: Scope) -> WSGIRequest:
@@ -349,15 +345,24 @@ def _pairs(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 def _for_who_is_there(
     site: Application, environ: Environ, start_response: StartResponse
 ) -> Iterator[bytes]:
-    """Answer until the client is gone. A body ends where it ends, however it came."""
+    """Answer in large pieces until the client is gone.
+
+    A body ends where it ends, however it came.
+    """
     environ["wsgi.input_terminated"] = True
     is_gone = environ["asgi.scope"].get("state", {}).get("is_gone", lambda: False)
     answer: Any = site(environ, start_response)
+    pieces, size = [], 0
     try:
-        for chunk in answer:
-            if is_gone():
-                return
-            yield chunk
+        for piece in answer:
+            pieces.append(piece)
+            size += len(piece)
+            if size >= _PIECE_BYTES:
+                if is_gone():
+                    return
+                yield b"".join(pieces)
+                pieces, size = [], 0
+        yield b"".join(pieces)
     finally:
         if hasattr(answer, "close"):
             answer.close()

@@ -96,7 +96,7 @@ def test_a_retry_schedule_is_read(typed: str, seconds: list[int]) -> None:
         ("0s", "“0s” is out of range"),
         ("8d", "“8d” is out of range"),
         ("999999999d", "out of range"),
-        ("5s\0", "is not a waiting time."),
+        ("5s\0", "Null characters are not allowed."),
         (", ".join(["1m"] * (MAX_STEPS + 1)), "16 waiting times are too many; the limit is 15"),
     ],
 )
@@ -185,7 +185,7 @@ def test_recipients_are_read_a_line_or_a_comma_each(typed: str, addresses: list[
         ("ops@", "“ops@” is not an e-mail address."),
         ("a@example.com\nnobody", "“nobody” is not an e-mail address."),
         ("Ops <ops@example.com>", "“Ops” is not an e-mail address."),
-        ("a@example.com\0", "is not an e-mail address."),
+        ("a@example.com\0", "Null characters are not allowed."),
         ("a" * 65 + "@example.com" * 20, "is not an e-mail address."),
         (
             "\n".join(f"p{n}@example.com" for n in range(21)),

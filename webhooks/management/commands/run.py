@@ -37,10 +37,6 @@ _WORKER_NAME = "webhooks@run"
 _SAME_SIGNAL_SECONDS = 1.0
 # As `manage.py web`; the longest address of a page has a few thousand characters.
 _MAX_HEADER_BYTES = 32_768
-# Pages and the event API take far less; more is refused before it is read.
-_MAX_BODY_BYTES = max(
-    8 * settings.WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * settings.WEBHOOKS_MAX_BATCH_BYTES
-)
 
 
 class Command(BaseCommand):
@@ -137,7 +133,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             port=port,
             threads=_WEB_THREADS,
             ident=None,
-            max_request_body_size=_MAX_BODY_BYTES,
+            max_request_body_size=settings.MAX_REQUEST_BYTES,
             max_request_header_size=_MAX_HEADER_BYTES,
             # select() cannot watch the descriptors that a busy drain pushes past 1,024.
             asyncore_use_poll=True,
