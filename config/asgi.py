@@ -3,6 +3,6 @@
 from config.wsgi import application as _site
 
 # After that, which loads the settings.
-from webhooks.api.asgi import EventsFirst
+from webhooks.api.asgi import EventLoopSite
 
-application = EventsFirst(_site)
+application = EventLoopSite(_site)

@@ -24,7 +24,7 @@ _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses heads that are too long, requests that do not come, and what comes behind a body.
+    """Refuses heads that are too long, requests that stay incomplete, and trailers.
 
     A request that offers to change to another protocol is read as if it did not.
     """
@@ -52,7 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _end(self) -> None:
-        """End a connection whose request does not come, unless nothing is read from it."""
+        """Close a connection whose request stays incomplete, unless reading is paused."""
         if self.flow.read_paused:
             self._start_timer()
         else:
@@ -104,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_head:
-            raise ValueError("Nothing is taken from behind a body.")
+            raise ValueError("Trailers are not accepted.")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -116,9 +116,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_head, self._is_body = False, True
         self._head_bytes = 0
-        # For who answers in a thread, and would go on for nobody.
+        # A thread that answers stops by it.
         state: Any = self.scope["state"]
-        state["is_gone"] = self.transport.is_closing
+        state["is_disconnected"] = self.transport.is_closing
         super().on_headers_complete()
 
     def _without_offer(self) -> list[bytes]:

@@ -218,7 +218,7 @@ class AsyncPublisher:
         self._together = AsyncGroupCommit(self._write, at_most=_AT_MOST)
 
     def is_ready(self) -> bool:
-        """Return whether it can publish; if not, it connects to the database meanwhile."""
+        """Return whether it can publish; if not, start to connect to the database."""
         return self._is_possible and self._inserts.is_ready()
 
     async def close(self) -> None:

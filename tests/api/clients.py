@@ -77,7 +77,7 @@ class LiveServer:
         self.port = self._listener.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                asgi.EventsFirst(served),
+                asgi.EventLoopSite(served),
                 http=BoundedProtocol,
                 log_config=None,
                 proxy_headers=False,

@@ -20,6 +20,7 @@ from django.utils import timezone
 from tests.api.clients import LiveServer
 from tests.services import HOST
 from tests.waiting import eventually
+from webhooks.api import asgi
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("postgres")]
@@ -396,6 +397,25 @@ def test_bodies_that_do_not_come_take_no_thread(
             opened.sendall(head(server, JSON | key | length, path) + b"a" * size)
         assert server.ask("GET", "/healthz").status_code == 200
         assert server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key).status_code == 202
+
+
+@pytest.mark.parametrize("path", [f"{URL}/batch", "/login/"])
+def test_bodies_beyond_what_is_read_at_once_are_refused(
+    server: LiveServer, key: dict[str, str], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(asgi, "_MAX_READ_OF_STRANGERS", 1000)
+    body = json.dumps(BODY).encode()
+    server.ask("POST", URL, body, JSON | key)
+    length = {"Content-Length": "5000", "Authorization": "Bearer whapi_no"}
+    answer = raw(server, head(server, JSON | length, path) + b"a" * 2000, b"a")
+    top, _, content = answer.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 5" in top
+    if path != "/login/":
+        assert json.loads(content)["error"]["code"] == "unavailable"
+    # What was refused is not counted any more, and strangers leave room for others.
+    assert server.ask("POST", URL, body, JSON | key).status_code == 202
+    assert server.ask("POST", path, b"a" * 900, JSON).status_code in {401, 403}
 
 
 def test_who_leaves_amid_answers_keeps_no_thread(server: LiveServer) -> None:

@@ -99,7 +99,7 @@ def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
 
 
 def queued(count: int, way: LiveServer | None) -> None:
-    """Wait until so many threads or tasks wait for the first event's commit."""
+    """Wait until more than `count` threads or tasks wait for the first event's commit."""
     eventually(lambda: (_waiting_tasks(way.loop) if way else _waiting_threads()) > count)
 
 

@@ -1,4 +1,4 @@
-"""What nobody should type or post, through the views: a sentence, nothing lost, never an error."""
+"""Bad input through the views: a clear sentence, nothing lost, never a server error."""
 
 from html import unescape
 from typing import Any

@@ -6,7 +6,6 @@ pages, batches, and each event that is refused or has to be looked at more close
 """
 
 import gc
-import logging
 import string
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +34,6 @@ from webhooks.api.wsgi import (
     log_refusal,
 )
 
-logger = logging.getLogger(__name__)
-
 # https://asgi.readthedocs.io/en/latest/specs/www.html
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,7 +50,7 @@ _MAX_EVENT_BYTES = 8192
 _MAX_READ_BYTES, _MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
 # Each piece of an answer by a thread takes one change to the loop and back.
 _PIECE_BYTES = 65_536
-_MAX_HEADS = 1000
+_MAX_JUDGED = 1000
 # What the answer to an event depends on, beside its body.
 _JUDGED_HEADERS = [
     *("host", "authorization", "content-type", "content-encoding", "transfer-encoding"),
@@ -61,7 +58,7 @@ _JUDGED_HEADERS = [
 ]
 
 
-class _ClientGoneError(ConnectionError):
+class _ClientDisconnectedError(ConnectionError):
     """The connection ended before the request did."""
 
 
@@ -84,16 +81,16 @@ class _Head(NamedTuple):
     pairs: list[tuple[bytes, bytes]]
 
 
-class _Body(NamedTuple):
+class _RequestBody(NamedTuple):
     content: bytes
     is_whole: bool
 
 
-class EventsFirst:
+class EventLoopSite:
     """An ASGI application: ordinary events, and a WSGI site in threads for everything else."""
 
     def __init__(self, site: Application) -> None:
-        self._site = WSGIMiddleware(partial(_for_who_is_there, site), workers=_THREADS)
+        self._site = WSGIMiddleware(partial(_while_connected, site), workers=_THREADS)
         self._api = EventApi()
         self._publisher = public.AsyncPublisher()
         # What follows an answer; one thread, with one connection to the database.
@@ -101,7 +98,7 @@ class EventsFirst:
         # Whether that thread is to begin with it.
         self._is_followed_up = False
         self._judged_headers = frozenset(name.encode() for name in _judged_headers())
-        self._heads: dict[object, _Head] = {}
+        self._judged: dict[object, _Head] = {}
         # Of bodies of requests that are not answered yet.
         self._read_bytes = 0
 
@@ -110,13 +107,14 @@ class EventsFirst:
             await self._live(receive, send)
         elif scope["type"] == "http":
             _clean(scope)
+            send = _unless_closed(send)
             try:
-                await self._respond(scope, _until_gone(receive), send)
-            except _ClientGoneError:
-                # Nobody is there to be told.
+                await self._respond(scope, _until_disconnected(receive), send)
+            except _ClientDisconnectedError:
+                # There is no connection to answer over.
                 return
             except _RefusedBodyError as refusal:
-                await _refuse(send, refusal.status)
+                await _refuse(scope, send, refusal.status)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Answer the server's two questions, when it starts and when it stops."""
@@ -141,11 +139,11 @@ class EventsFirst:
             if head and head.is_ordinary and await self._accept(scope, head, body, send):
                 return
             again = {"type": "http.request", "body": body.content, "more_body": not body.is_whole}
-            await self._site(scope, _again(again, receive), _unless_closed(send))  # type: ignore[arg-type]
+            await self._site(scope, _again(again, receive), send)  # type: ignore[arg-type]
         finally:
             self._read_bytes -= len(body.content)
 
-    async def _read(self, scope: Scope, receive: Receive, is_known: bool) -> _Body:
+    async def _read(self, scope: Scope, receive: Receive, is_known: bool) -> _RequestBody:
         """Read a body. One that is too large for the event API is left to the site, which refuses.
 
         Its bytes count until the request is answered.
@@ -155,12 +153,12 @@ class EventsFirst:
         if any(int(value) > limit for value in declared):
             if is_page:
                 raise _RefusedBodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return _Body(b"", False)
+            return _RequestBody(b"", False)
         message = await receive()
         content, is_whole = message.get("body", b""), not message.get("more_body", False)
         self._read_bytes += len(content)
         if is_whole:
-            return _Body(content, True)
+            return _RequestBody(content, True)
         body, budget = bytearray(content), _MAX_READ_BYTES if is_known else _MAX_READ_OF_STRANGERS
         try:
             while not is_whole and len(body) <= limit:
@@ -175,9 +173,9 @@ class EventsFirst:
         except BaseException:
             self._read_bytes -= len(body)
             raise
-        return _Body(bytes(body), is_whole)
+        return _RequestBody(bytes(body), is_whole)
 
-    async def _accept(self, scope: Scope, head: _Head, body: _Body, send: Send) -> bool:
+    async def _accept(self, scope: Scope, head: _Head, body: _RequestBody, send: Send) -> bool:
         """Answer an ordinary event; return whether it is one."""
         # Its body may have come for minutes.
         caller = events.still_known(head.key_hash)
@@ -186,13 +184,8 @@ class EventsFirst:
         answer = await self._answer(scope, head, caller, body.content)
         if answer is None:
             return False
-        try:
-            await _send(send, answer, head)
-        except RuntimeError:
-            # The connection was closed meanwhile.
-            logger.info("client_gone")
-        finally:
-            self._follow_up(caller)
+        await _send(send, answer, head)
+        self._follow_up(caller)
         return True
 
     def _head(self, scope: Scope) -> _Head | None:
@@ -200,11 +193,11 @@ class EventsFirst:
         names = self._judged_headers
         judged = tuple([pair for pair in scope["headers"] if pair[0] in names])
         key = scope["method"], scope["scheme"], scope["path"], judged
-        head = self._heads.get(key)
+        head = self._judged.get(key)
         if head is None and (head := self._judge(scope)):
-            if len(self._heads) >= _MAX_HEADS:
-                self._heads.clear()
-            self._heads[key] = head
+            if len(self._judged) >= _MAX_JUDGED:
+                self._judged.clear()
+            self._judged[key] = head
         return head
 
     def _judge(self, scope: Scope) -> _Head | None:
@@ -265,13 +258,13 @@ def _clean(scope: Scope) -> None:
         scope["query_string"] = quote(scope["query_string"], safe=string.punctuation).encode()
 
 
-def _until_gone(receive: Receive) -> Receive:
-    """Return what receives a body, and raises _ClientGoneError where that is not all of it."""
+def _until_disconnected(receive: Receive) -> Receive:
+    """Return what receives a body, and raises where the client disconnects before its end."""
 
     async def received() -> Message:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _ClientGoneError
+            raise _ClientDisconnectedError
         return message
 
     return received
@@ -310,13 +303,14 @@ async def _send(send: Send, answer: Answer, head: _Head) -> None:
     await send({"type": "http.response.body", "body": answer.content})
 
 
-async def _refuse(send: Send, status: HTTPStatus) -> None:
-    content = status.phrase.encode()
-    headers = {"Content-Type": "text/plain", "Content-Length": str(len(content))}
-    headers |= {"Connection": "close", "Retry-After": "5"}
-    start = {"type": "http.response.start", "status": int(status), "headers": _pairs(headers)}
-    await _unless_closed(send)(start)
-    await _unless_closed(send)({"type": "http.response.body", "body": content})
+async def _refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:
+    content, headers = status.phrase.encode(), {"Content-Type": "text/plain", "Retry-After": "5"}
+    if scope["path"] in events.ENDPOINTS:
+        answer = events.busy()
+        content, headers = answer.content, dict(answer.headers)
+    pairs = _pairs({**headers, "Connection": "close", "Content-Length": str(len(content))})
+    await send({"type": "http.response.start", "status": int(status), "headers": pairs})
+    await send({"type": "http.response.body", "body": content})
 
 
 def _unless_closed(send: Send) -> Send:
@@ -342,15 +336,15 @@ def _pairs(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
-def _for_who_is_there(
+def _while_connected(
     site: Application, environ: Environ, start_response: StartResponse
 ) -> Iterator[bytes]:
-    """Answer in large pieces until the client is gone.
+    """Answer in large pieces, no longer than the client is connected.
 
     A body ends where it ends, however it came.
     """
     environ["wsgi.input_terminated"] = True
-    is_gone = environ["asgi.scope"].get("state", {}).get("is_gone", lambda: False)
+    is_disconnected = environ["asgi.scope"].get("state", {}).get("is_disconnected", lambda: False)
     answer: Any = site(environ, start_response)
     pieces, size = [], 0
     try:
@@ -358,7 +352,7 @@ def _for_who_is_there(
             pieces.append(piece)
             size += len(piece)
             if size >= _PIECE_BYTES:
-                if is_gone():
+                if is_disconnected():
                     return
                 yield b"".join(pieces)
                 pieces, size = [], 0

@@ -331,7 +331,7 @@ def known_caller(request: HttpRequest) -> Caller | None:
 
 
 def still_known(key_hash: str) -> Caller | None:
-    """Return the caller with a key of this digest unless the database is to be asked, or told."""
+    """Return the caller with a key of this digest; None where the database has to be used."""
     caller = _callers.get(key_hash)
     return None if caller is None or _is_old(caller) or _is_use_to_note(caller) else caller
 
@@ -460,6 +460,13 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
         # A server gives what came when the client went away: some lines of NDJSON are events.
         raise _incomplete()
     return body
+
+
+def busy() -> Answer:
+    """Return the answer when there is no room for another body."""
+    message = _("Too many large requests at once. Send the event again.")
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+    return RequestError(503, "unavailable", message, headers=headers).answer()
 
 
 def internal_error() -> Answer:

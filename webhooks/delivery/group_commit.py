@@ -1,7 +1,8 @@
 """Group commit: what is written in the same moment goes into one transaction.
 
-The first thread writes at once, and what comes meanwhile is the next group, which the first of its
-threads writes for all. Each returns after the commit of its own. So do the tasks of an event loop.
+The first thread writes at once, and what comes during its commit is the next group, which the first
+of its threads writes for all. Each returns after the commit of its own. So do the tasks of an event
+loop.
 """
 
 import asyncio

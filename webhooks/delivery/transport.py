@@ -52,7 +52,7 @@ class Transfer(network.ResponseBuffer):
     def ends_at(self) -> float:
         """Return when the request has to be over.
 
-        Whoever drives the handle looks at it: libcurl looks at its own timeout before it reads what
+        The sender compares it with the clock: libcurl looks at its own timeout before it reads what
         came in time.
         """
         assert self.request is not None

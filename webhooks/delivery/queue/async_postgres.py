@@ -21,7 +21,7 @@ _LATE = psycopg.OperationalError(f"no answer within {_ANSWER_SECONDS:.0f} s")
 
 
 class AsyncInserts:
-    """One statement at a time. It connects in a thread, and again when it was lost or is old."""
+    """Sends one statement at a time; connects in a thread, again when it was lost or is old."""
 
     def __init__(self) -> None:
         self._opened: Opened | None = None
@@ -42,7 +42,7 @@ class AsyncInserts:
         return self._opened is not None
 
     def is_ready(self) -> bool:
-        """Return whether it can insert; if not, or not for long, it connects meanwhile."""
+        """Return whether it can insert; if not, or not for long, start to connect."""
         if self._answer is None:
             self._take_next()
         is_wanted = self._opened is None or self._is_old()
