@@ -4,11 +4,19 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    Scope,
+)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
@@ -21,6 +29,8 @@ _GRACE_SECONDS = 30
 _KEEP_ALIVE_SECONDS = 75
 # Of a request that offers another protocol; none is spoken here.
 _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
+# What knows no answer in chunks (RFC 9112 section 6.1).
+_WITHOUT_CHUNKS = {"0.9", "1.0"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -38,6 +48,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         self._start_timer()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] in _WITHOUT_CHUNKS:
+            app = partial(_answer_without_chunks, cycle, app)
+        super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -142,6 +157,29 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._offer:
             self._is_body = False
             super().on_message_complete()
+
+
+async def _answer_without_chunks(
+    cycle: RequestResponseCycle,
+    app: ASGI3Application,
+    scope: Scope,
+    receive: ASGIReceiveCallable,
+    send: ASGISendCallable,
+) -> None:
+    """Let an answer that does not say its length end with the connection."""
+    is_endless = False
+
+    async def sent(message: ASGISendEvent) -> None:
+        nonlocal is_endless
+        if message["type"] == "http.response.start":
+            is_endless = b"content-length" not in dict(message["headers"])
+            if is_endless:
+                cycle.chunked_encoding = False
+        elif is_endless and message["type"] == "http.response.body":
+            cycle.expected_content_length = len(message["body"])
+        await send(message)
+
+    await app(scope, receive, sent)
 
 
 def serve(bind: str) -> None:

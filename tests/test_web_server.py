@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,23 @@ def test_two_processes_serve_one_address(start: Start) -> None:
 def server() -> Iterator[LiveServer]:
     with LiveServer() as server:
         yield server
+
+
+def _in_pieces(environ: Any, start_response: Any) -> Iterator[bytes]:
+    """Stand for a page without a length, as an export is."""
+    start_response("200 OK", [("Content-Type", "text/csv")])
+    for _ in range(3):
+        yield b"a" * 70_000
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_client_that_knows_no_chunks_gets_none(method: str) -> None:
+    with LiveServer(_in_pieces) as server:
+        answer = send(server.port, f"{method} / HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"transfer-encoding" not in head
+    assert body == (b"a" * 210_000 if method == "GET" else b"")
 
 
 def test_requests_that_were_sent_ahead_are_answered(server: LiveServer) -> None:
