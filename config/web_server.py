@@ -58,6 +58,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Return whether the connection stays: for the answer to what came whole before its end."""
+        is_to_answer = not (self._is_head or self._is_body or self.cycle.response_complete)
+        if is_to_answer:
+            self.cycle.keep_alive = False
+        return is_to_answer
+
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(PATIENCE_SECONDS, self._end)
 

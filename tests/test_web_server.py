@@ -64,11 +64,13 @@ def ask_over(connection: http.client.HTTPConnection) -> int:
     return answer.status
 
 
-def send(port: int, content: bytes) -> bytes:
+def send(port: int, content: bytes, *, is_ended: bool = False) -> bytes:
     """Send as much as the server takes; return all of its answer."""
     with socket.create_connection((HOST, port), 20) as opened:
         with suppress(OSError):
             opened.sendall(content)
+        if is_ended:
+            opened.shutdown(socket.SHUT_WR)
         answer = b""
         with suppress(ConnectionError):
             while chunk := opened.recv(65_536):
@@ -130,6 +132,15 @@ def test_requests_that_were_sent_ahead_are_answered(server: LiveServer) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     answer = send(server.port, (one + b"\r\n") * 2 + one + b"Connection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 3
+
+
+def test_a_client_that_has_sent_everything_is_answered(server: LiveServer) -> None:
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    answer = send(server.port, get + post + b"a=b&", is_ended=True)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"403"]
+    assert send(server.port, post + b"a=b", is_ended=True) == b""
+    assert send(server.port, get[:-1], is_ended=True) == b""
 
 
 @pytest.mark.parametrize(
