@@ -46,16 +46,22 @@ class BoundedProtocol(HttpToolsProtocol):
         # The head of a request that offers another protocol, until it is read again.
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        # What is answered now; `cycle` is of the last request that was sent ahead.
+        self._answered: RequestResponseCycle | None = None
         super().connection_made(transport)
         self._start_timer()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
         if cycle.scope["http_version"] in _WITHOUT_CHUNKS:
             app = partial(_answer_without_chunks, cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -116,6 +117,28 @@ def _in_pieces(environ: Any, start_response: Any) -> Iterator[bytes]:
     start_response("200 OK", [("Content-Type", "text/csv")])
     for _ in range(3):
         yield b"a" * 70_000
+
+
+def test_a_client_that_leaves_amid_answers_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    is_left, is_over = threading.Event(), threading.Event()
+
+    def begins(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "10000000")])
+        try:
+            yield b"a" * 100_000
+            is_left.wait(20)
+            time.sleep(0.2)
+            yield from [b"a" * 100_000] * 99
+        finally:
+            is_over.set()
+
+    with LiveServer(begins) as server:
+        with socket.create_connection((HOST, server.port), 20) as opened:
+            opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+            assert opened.recv(100)
+        is_left.set()
+        assert is_over.wait(20)
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
