@@ -16,13 +16,14 @@ from uvicorn._types import (
     ASGISendEvent,
     Scope,
 )
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
 # How long the head of a request is waited for, and each piece of its body.
 PATIENCE_SECONDS = 30.0
-# Further connections get 503. A proxy in front keeps some hundred.
+# Requests of further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
 # Longer than a proxy keeps a connection to it, 60 s for nginx: otherwise both end it at once.
@@ -53,6 +54,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
+        if app is service_unavailable:
+            # The site says so in its own words.
+            app = self.app
+            cycle.scope["state"]["is_refused"] = True
         if cycle.scope["http_version"] in _WITHOUT_CHUNKS:
             app = partial(_answer_without_chunks, cycle, app)
         super()._start_asgi_task(cycle, app)

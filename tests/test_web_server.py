@@ -1,6 +1,7 @@
 """The web server of compose.yaml: what it refuses, and how it stops."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -155,6 +156,16 @@ def test_requests_that_were_sent_ahead_are_answered(server: LiveServer) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     answer = send(server.port, (one + b"\r\n") * 2 + one + b"Connection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 3
+
+
+def test_what_too_many_connections_ask_for_is_refused_in_the_words_of_the_address() -> None:
+    with LiveServer(most_connections=2) as server, socket.create_connection((HOST, server.port)):
+        answer = server.ask("POST", "/api/v1/events", b"{}")
+        assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+        assert json.loads(answer.content)["error"]["code"] == "unavailable"
+        answer = server.ask("GET", "/login/")
+        assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+        assert answer.content == b"Service Unavailable"
 
 
 def test_a_client_that_has_sent_everything_is_answered(server: LiveServer) -> None:

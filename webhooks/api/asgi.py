@@ -131,6 +131,9 @@ class EventLoopSite:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("state", {}).get("is_refused"):
+            # The server has too many connections.
+            raise _RefusedBodyError(HTTPStatus.SERVICE_UNAVAILABLE)
         head = None
         if scope["path"] in events.ENDPOINTS and self._publisher.is_ready():
             head = self._head(scope)
