@@ -21,8 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
-# How long the head of a request is waited for, and each piece of its body.
+# How long the head of a request is waited for, and a body that comes slower than it has to. A bad
+# line is faster: Apache's mod_reqtimeout demands as much.
 PATIENCE_SECONDS = 30.0
+LEAST_BYTES_PER_SECOND = 500
 # Requests of further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
@@ -47,6 +49,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # The head of a request that offers another protocol, until it is read again.
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        # In seconds of the loop's clock.
+        self._until = 0.0
         # What is answered now; `cycle` is of the last request that was sent ahead.
         self._answered: RequestResponseCycle | None = None
         super().connection_made(transport)
@@ -77,7 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         return is_to_answer
 
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(PATIENCE_SECONDS, self._end)
+        self._until = self.loop.time() + PATIENCE_SECONDS
+        self._timer = self.loop.call_at(self._until, self._end)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -88,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close a connection whose request stays incomplete, unless reading is paused."""
         if self.flow.read_paused:
             self._start_timer()
+        elif self.loop.time() < self._until:
+            self._timer = self.loop.call_at(self._until, self._end)
         else:
             self.transport.close()
 
@@ -108,9 +115,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _wait_on(self) -> None:
         """Wait for the rest of a request, or for the next one."""
-        if self._is_body or not self._is_head:
+        if not self._is_body and not self._is_head:
             self._stop_timer()
-        if self._is_body or (self._is_head and self._timer is None):
+        elif self._timer is None:
             self._start_timer()
         is_idle = not self._is_body and not self._is_head and self.cycle.response_complete
         if is_idle and self.timeout_keep_alive_task is None:
@@ -133,6 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         self._is_head = True
+        self._stop_timer()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -149,6 +157,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_head, self._is_body = False, True
         self._head_bytes = 0
+        self._stop_timer()
         # A thread that answers stops by it.
         state: Any = self.scope["state"]
         state["is_disconnected"] = self.transport.is_closing
@@ -169,6 +178,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
+        if self._timer is not None:
+            earned = self._until + len(body) / LEAST_BYTES_PER_SECOND
+            self._until = min(earned, self.loop.time() + PATIENCE_SECONDS)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,48 @@ def test_a_request_that_does_not_come_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 0.2)
     assert send(server.port, piece) == b""
+
+
+def trickle(port: int, head: bytes, pieces: Iterable[bytes]) -> bytes:
+    """Send pieces, one each 50 ms; return what is answered."""
+    with socket.create_connection((HOST, port), 20) as opened:
+        opened.sendall(head)
+        with suppress(ConnectionError):
+            for piece in pieces:
+                opened.sendall(piece)
+                time.sleep(0.05)
+            return opened.recv(65_536)
+    return b""
+
+
+_LENGTH = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+_CHUNKED = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ", [b"a"] * 100 + [b"\r\n\r\n"]),
+        (_LENGTH, [b"a"] * 100),
+        (_CHUNKED, [b"1\r\na\r\n"] * 100 + [b"0\r\n\r\n"]),
+        (_CHUNKED + b"1;", [b"a"] * 100 + [b"\r\na\r\n0\r\n\r\n"]),
+    ],
+    ids=["head", "body", "chunks", "extension"],
+)
+def test_a_request_that_comes_byte_by_byte_is_not_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch, head: bytes, pieces: Iterable[bytes]
+) -> None:
+    monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 1)
+    assert trickle(server.port, head, pieces) == b""
+
+
+def test_a_body_that_comes_over_a_bad_line_is_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 1)
+    head = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+    answer = trickle(server.port, head, [b"a" * 1000] * 60)
+    assert answer.startswith(b"HTTP/1.1 403")
 
 
 @pytest.mark.parametrize(
