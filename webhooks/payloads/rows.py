@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from django.core.validators import ProhibitNullCharactersValidator
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
@@ -249,7 +250,9 @@ def _style_problem(stored: Mapping[str, Any]) -> Violation | None:
 
 
 def _check_encodable(value: Any) -> None:
-    """Raise ValueError, with a sentence, for what no request can hold."""
+    """Raise ValueError, with a sentence, for what no request or no database can hold."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(str(ProhibitNullCharactersValidator.message))
     check_depth(value)
     try:
         ENCODER.encode(value).encode()

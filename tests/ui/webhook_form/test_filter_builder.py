@@ -183,6 +183,38 @@ def test_a_hostile_post_makes_no_error() -> None:
     assert FilterSection({}, data).tree == {}
 
 
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        ("variable", {"filter_1_variable": ".", "filter_1_path": "fields.ci\0ty"}),
+        ("value", {"filter_1_variable": "employee_name", "filter_1_value": "Ol\0ena"}),
+        ("value", {"filter_1_operator": "one_of", "filter_1_value": "\0"}),
+    ],
+)
+def test_a_null_character_is_named_at_its_row_and_kept(part: str, fields: dict[str, str]) -> None:
+    section = pressed(FilterSection({}), "add:0")
+    typed = {
+        "filter_1_variable": "caller",
+        "filter_1_operator": "equals",
+        "filter_1_value": "a",
+        **fields,
+    }
+    section = saved(section, **typed, filter_1_was=typed["filter_1_variable"])
+    assert not section.is_valid
+    [row] = section.root.rows()
+    assert row.errors == {part: "Null characters are not allowed."}
+    assert "\0" in (row.path if part == "variable" else row.value)
+
+
+def test_a_null_character_in_a_filter_as_json_is_named() -> None:
+    condition = json.dumps({**MISSED, "value": "a\0b"})
+    data = QueryDict(mutable=True)
+    data.update({"filter-mode": "json", "filter-json": condition})
+    section = FilterSection({}, data, is_checked=True)
+    assert "Null characters are not allowed." in section.mistake
+    assert section.json_text == condition
+
+
 def test_too_many_conditions_are_refused_with_a_sentence() -> None:
     tree = {"all": [MISSED] * 199}
     section = pressed(pressed(FilterSection(tree), "add:0"), "add:0")
