@@ -155,9 +155,14 @@ _PEM_SENTENCES = {
 }
 
 
+def is_visible(name: str) -> bool:
+    """Return whether a page can show a name: not one of invisible characters alone."""
+    return any(one.isprintable() and not one.isspace() for one in name)
+
+
 def require_visible(text: str) -> None:
-    """Raise ValidationError for a name of invisible characters alone: no page could show it."""
-    if not any(one.isprintable() and not one.isspace() for one in text):
+    """Raise ValidationError for a name that no page could show."""
+    if not is_visible(text):
         raise ValidationError(gettext("Enter a name."), code="required")
 
 
