@@ -8,13 +8,13 @@ import sys
 from typing import Any
 
 from celery.utils.nodenames import default_nodename, host_format
-from django.core.management.base import BaseCommand
 
 from config.celery import app
+from webhooks.management.printable import PrintableCommand
 from webhooks.management.threads import worker_options
 
 
-class Command(BaseCommand):
+class Command(PrintableCommand):
     help = "Deliver, run tasks and keep the clock. Start it once for each core to use."
     # Their answer comes from `manage.py check`; they would load every page and take 4 MiB.
     requires_system_checks: list[str] = []
