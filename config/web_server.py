@@ -32,6 +32,9 @@ _GRACE_SECONDS = 30
 _KEEP_ALIVE_SECONDS = 75
 # Of a request that offers another protocol; none is spoken here.
 _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
+# Requests of one connection that wait for the answers to earlier ones. A packet may have thousands,
+# each of which takes some kilobytes.
+_MAX_AHEAD = 50
 # What knows no answer in chunks (RFC 9112 section 6.1).
 _WITHOUT_CHUNKS = {"0.9", "1.0"}
 
@@ -105,13 +108,28 @@ class BoundedProtocol(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError:
             self.logger.info("An HTTP request was refused.")
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse("Invalid HTTP request received.")
             return
         # What the parser has kept of something that goes on.
         if self._head_bytes > _MAX_HEAD_BYTES + len(data):
-            self.send_400_response("The head of the request is too long.")
+            self._refuse("The head of the request is too long.")
         elif not self.transport.is_closing():
             self._wait_on()
+
+    def _refuse(self, sentence: str) -> None:
+        """Answer 400, unless a client would take that for the answer to another request."""
+        answered = self._answered
+        is_own = self._is_body and answered is self.cycle
+        if answered is not None and not answered.response_complete and not is_own:
+            # It is answered, and nothing after it.
+            self._stop_timer()
+            self.pipeline.clear()
+            answered.keep_alive = False
+            self.flow.pause_reading()
+        elif is_own and answered is not None and answered.response_started:
+            self.transport.close()
+        else:
+            self.send_400_response(sentence)
 
     def _wait_on(self) -> None:
         """Wait for the rest of a request, or for the next one."""
@@ -162,6 +180,8 @@ class BoundedProtocol(HttpToolsProtocol):
         state: Any = self.scope["state"]
         state["is_disconnected"] = self.transport.is_closing
         super().on_headers_complete()
+        if len(self.pipeline) > _MAX_AHEAD:
+            raise ValueError("Too many requests were sent ahead.")
 
     def _without_offer(self) -> list[bytes]:
         """Return the lines of a head without its offer to change to another protocol."""

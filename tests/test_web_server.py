@@ -291,6 +291,38 @@ def test_what_follows_an_answer_and_is_no_request_is_not_waited_for(
                 pass
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"hello\r\n\r\n", b"200"),
+        (_CHUNKED + b"0\r\n\r\n", _CHUNKED + b"hello\r\n", b"403"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /" + b"a" * 40_000, b"200"),
+    ],
+)
+def test_what_is_refused_is_not_taken_for_the_answer_to_what_came_before(
+    server: LiveServer, first: bytes, then: bytes, status: bytes
+) -> None:
+    assert re.findall(rb"HTTP/1.1 (\d+)", send(server.port, first + then)) == [status]
+
+
+def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(server: LiveServer) -> None:
+    head = _CHUNKED.replace(b"/login/", b"/api/v1/events")
+    with socket.create_connection((HOST, server.port), 20) as opened:
+        opened.sendall(head + b"1000000\r\n" + b"a" * 9_000_000)
+        # Without a key, and larger than any body.
+        assert opened.recv(65_536).startswith(b"HTTP/1.1 401")
+        with suppress(ConnectionError):
+            opened.sendall(b"a" * (0x1000000 - 9_000_000) + b"hello")
+            assert opened.recv(65_536) == b""
+
+
+def test_very_many_requests_that_were_sent_ahead_are_not_kept(server: LiveServer) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    answer = send(server.port, (one + b"\r\n") * 2000 + one + b"Connection: close\r\n\r\n")
+    assert 1 <= answer.count(b"HTTP/1.1 200") < 200
+    assert answer.count(b"HTTP/1.1") == answer.count(b"HTTP/1.1 200")
+
+
 def test_what_comes_behind_a_body_is_refused(server: LiveServer) -> None:
     head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = send(server.port, head + b"1\r\na\r\n0\r\nX-Forwarded-Proto: https\r\n\r\n")
