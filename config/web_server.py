@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from functools import partial
 from typing import Any
@@ -25,6 +26,8 @@ _MAX_HEAD_BYTES = 32_768
 # line is faster: Apache's mod_reqtimeout demands as much.
 PATIENCE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 500
+# How long a client may take nothing of an answer: a thread may wait for it.
+UNREAD_SECONDS = 60.0
 # Requests of further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
@@ -56,6 +59,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._until = 0.0
         # What is answered now; `cycle` is of the last request that was sent ahead.
         self._answered: RequestResponseCycle | None = None
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Linux alone has it.
+            unread_ms = round(UNREAD_SECONDS * 1000)
+            opened = transport.get_extra_info("socket")
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread_ms)
         super().connection_made(transport)
         self._start_timer()
 

@@ -142,6 +142,25 @@ def test_a_client_that_leaves_amid_answers_is_no_error(caplog: pytest.LogCapture
     assert not [one for one in caplog.records if one.levelname == "ERROR"]
 
 
+def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "UNREAD_SECONDS", 0.5)
+    is_over = threading.Event()
+
+    def endless(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/csv")])
+        try:
+            while True:
+                yield b"a" * 100_000
+        finally:
+            is_over.set()
+
+    with LiveServer(endless) as server, socket.create_connection((HOST, server.port)) as opened:
+        opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        is_ended = is_over.wait(30)
+        opened.close()
+        assert is_ended
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_client_that_knows_no_chunks_gets_none(method: str) -> None:
     with LiveServer(_in_pieces) as server:
