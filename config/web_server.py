@@ -38,6 +38,8 @@ _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
 # Requests of one connection that wait for the answers to earlier ones. A packet may have thousands,
 # each of which takes some kilobytes.
 _MAX_AHEAD = 50
+# Pieces of a body, beside one for so many of its bytes: each costs as much as some kilobytes do.
+_MAX_PIECES, _BYTES_OF_PIECE = 10_000, 64
 # What knows no answer in chunks (RFC 9112 section 6.1).
 _WITHOUT_CHUNKS = {"0.9", "1.0"}
 
@@ -52,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # Bytes of the connection that belong to no body, since the last head or piece of a body.
         self._head_bytes = 0
         self._is_head, self._is_body = True, False
+        # How many more of a body are read.
+        self._pieces = 0
         # The head of a request that offers another protocol, until it is read again.
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -183,6 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_head, self._is_body = False, True
         self._head_bytes = 0
+        self._pieces = _MAX_PIECES
         self._stop_timer()
         # A thread that answers stops by it.
         state: Any = self.scope["state"]
@@ -206,6 +211,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
+        self._pieces += len(body) // _BYTES_OF_PIECE - 1
+        if self._pieces < 0:
+            raise ValueError("The body comes in too many pieces.")
         if self._timer is not None:
             earned = self._until + len(body) / LEAST_BYTES_PER_SECOND
             self._until = min(earned, self.loop.time() + PATIENCE_SECONDS)

@@ -335,6 +335,18 @@ def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(server: Live
             assert opened.recv(65_536) == b""
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "status"), [(1, 9000, b"403"), (1, 30_000, b"400"), (64, 30_000, b"403")]
+)
+def test_a_body_of_very_many_chunks_is_refused_unless_they_hold_something(
+    server: LiveServer, size: int, count: int, status: bytes
+) -> None:
+    chunk = b"%x\r\n%b\r\n" % (size, b"a" * size)
+    head = _CHUNKED.replace(b"chunked\r\n", b"chunked\r\nConnection: close\r\n")
+    answer = send(server.port, head + chunk * count + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
 def test_very_many_requests_that_were_sent_ahead_are_not_kept(server: LiveServer) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     answer = send(server.port, (one + b"\r\n") * 2000 + one + b"Connection: close\r\n\r\n")
