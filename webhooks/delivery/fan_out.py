@@ -432,7 +432,7 @@ def _compiled(conditions: str) -> filters.Filter:
 def is_readable(tree: object) -> bool:
     """Return whether a stored filter means something; what it refuses is unknown otherwise."""
     try:
-        filters.validate(tree)
+        filters.compile_filter(tree)
     except filters.FilterError:
         return False
     return True

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.utils.timezone import get_default_timezone
@@ -135,10 +135,6 @@ def instant_of_text(text: str) -> str:
         return text
 
 
-def _encode_other(value: object) -> str:
-    return instant(cast(datetime, value))
-
-
 _make_encoder = partial(
     json.JSONEncoder,
     ensure_ascii=False,
@@ -146,7 +142,7 @@ _make_encoder = partial(
     check_circular=False,
     allow_nan=False,
     separators=(",", ":"),
-    default=_encode_other,
+    default=instant,
 )
 ENCODER = _make_encoder()
 _SORTED_ENCODER = _make_encoder(sort_keys=True)
