@@ -419,13 +419,6 @@ LOGGING = {
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
-        # At DEBUG these print codes, tokens and Authorization headers.
-        "requests_oauthlib": {"level": "WARNING"},
-        "oauthlib": {"level": "WARNING"},
-        "urllib3": {"level": "INFO"},
-        "requests": {"level": "INFO"},
-        "django.db.backends": {"level": "INFO"},
-        "django.template": {"level": "INFO"},
         "django.server": {"level": "WARNING"},
         # At INFO each failed login is four lines.
         "axes": {"level": "WARNING"},
