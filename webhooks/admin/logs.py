@@ -3,7 +3,6 @@
 Also the webhooks, as a list that leads to their screen.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -245,9 +244,9 @@ class WebhookFilter(LogFilter):
         return webhook_choices(request.GET.get(self.parameter_name, ""))
 
     def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
-        if not re.fullmatch("[0-9]{1,18}", value):
+        if not (webhook_id := whole_number(value)):
             raise IncorrectLookupParameters(value)
-        return queryset.filter(webhook=int(value))
+        return queryset.filter(webhook=webhook_id)
 
 
 class ActionFilter(LogFilter):
