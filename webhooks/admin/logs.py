@@ -184,9 +184,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
         "webhook_name", "kind", "started", "took", "outcome", "said", "url", "response_code",
         "request_text", "response_text",
     )  # fmt: skip
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.fields
+    readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthExchange]:
         secrets = [f"credential__{name}" for name in CREDENTIAL_SECRETS]
@@ -288,9 +286,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     fields = (
         "time", "who", "what", "kind", "object_name", "object_id", "field_names", "said",
     )  # fmt: skip
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.fields
+    readonly_fields = fields
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str
