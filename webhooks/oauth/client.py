@@ -88,7 +88,7 @@ def wait_seconds(request: TokenRequest) -> float:
 
 
 def ask_once(
-    request: TokenRequest, *, seconds: float = TOTAL_SECONDS, is_last: bool = True
+    request: TokenRequest, *, seconds: float, is_last: bool = True
 ) -> tuple[TokenAnswer, Transcript, RawAnswer]:
     """Send a request, and return its answer as it came as well."""
     started_at, started = timezone.now(), time.perf_counter()
