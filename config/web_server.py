@@ -4,23 +4,36 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    Scope,
+)
+from uvicorn.protocols.http.flow_control import service_unavailable
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
-# How long the head of a request is waited for, and each piece of its body.
+# How long the head of a request is waited for, and a body that comes slower than it has to. A bad
+# line is faster: Apache's mod_reqtimeout demands as much.
 PATIENCE_SECONDS = 30.0
-# Further connections get 503. A proxy in front keeps some hundred.
+LEAST_BYTES_PER_SECOND = 500
+# Requests of further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
 _GRACE_SECONDS = 30
 # Longer than a proxy keeps a connection to it, 60 s for nginx: otherwise both end it at once.
 _KEEP_ALIVE_SECONDS = 75
 # Of a request that offers another protocol; none is spoken here.
 _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
+# What knows no answer in chunks (RFC 9112 section 6.1).
+_WITHOUT_CHUNKS = {"0.9", "1.0"}
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,15 +49,40 @@ class BoundedProtocol(HttpToolsProtocol):
         # The head of a request that offers another protocol, until it is read again.
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        # In seconds of the loop's clock.
+        self._until = 0.0
+        # What is answered now; `cycle` is of the last request that was sent ahead.
+        self._answered: RequestResponseCycle | None = None
         super().connection_made(transport)
         self._start_timer()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        if app is service_unavailable:
+            # The site says so in its own words.
+            app = self.app
+            cycle.scope["state"]["is_refused"] = True
+        if cycle.scope["http_version"] in _WITHOUT_CHUNKS:
+            app = partial(_answer_without_chunks, cycle, app)
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Return whether the connection stays: for the answer to what came whole before its end."""
+        is_to_answer = not (self._is_head or self._is_body or self.cycle.response_complete)
+        if is_to_answer:
+            self.cycle.keep_alive = False
+        return is_to_answer
+
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(PATIENCE_SECONDS, self._end)
+        self._until = self.loop.time() + PATIENCE_SECONDS
+        self._timer = self.loop.call_at(self._until, self._end)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -55,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close a connection whose request stays incomplete, unless reading is paused."""
         if self.flow.read_paused:
             self._start_timer()
+        elif self.loop.time() < self._until:
+            self._timer = self.loop.call_at(self._until, self._end)
         else:
             self.transport.close()
 
@@ -75,9 +115,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _wait_on(self) -> None:
         """Wait for the rest of a request, or for the next one."""
-        if self._is_body or not self._is_head:
+        if not self._is_body and not self._is_head:
             self._stop_timer()
-        if self._is_body or (self._is_head and self._timer is None):
+        elif self._timer is None:
             self._start_timer()
         is_idle = not self._is_body and not self._is_head and self.cycle.response_complete
         if is_idle and self.timeout_keep_alive_task is None:
@@ -100,6 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         self._is_head = True
+        self._stop_timer()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -116,6 +157,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_head, self._is_body = False, True
         self._head_bytes = 0
+        self._stop_timer()
         # A thread that answers stops by it.
         state: Any = self.scope["state"]
         state["is_disconnected"] = self.transport.is_closing
@@ -136,12 +178,38 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
+        if self._timer is not None:
+            earned = self._until + len(body) / LEAST_BYTES_PER_SECOND
+            self._until = min(earned, self.loop.time() + PATIENCE_SECONDS)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self._offer:
             self._is_body = False
             super().on_message_complete()
+
+
+async def _answer_without_chunks(
+    cycle: RequestResponseCycle,
+    app: ASGI3Application,
+    scope: Scope,
+    receive: ASGIReceiveCallable,
+    send: ASGISendCallable,
+) -> None:
+    """Let an answer that does not say its length end with the connection."""
+    is_endless = False
+
+    async def sent(message: ASGISendEvent) -> None:
+        nonlocal is_endless
+        if message["type"] == "http.response.start":
+            is_endless = b"content-length" not in dict(message["headers"])
+            if is_endless:
+                cycle.chunked_encoding = False
+        elif is_endless and message["type"] == "http.response.body":
+            cycle.expected_content_length = len(message["body"])
+        await send(message)
+
+    await app(scope, receive, sent)
 
 
 def serve(bind: str) -> None:
