@@ -106,7 +106,7 @@ def test_the_form_says_what_is_wrong_and_keeps_it(
         ("connections/new/", {"name": "a", "allowed_hosts": "x.com\0"}, NULL),
         ("alerts/add/slack/", {"name": "\u200b"}, "Enter a name."),
         ("alerts/add/slack/", {"name": "a", "secret": "https://[::8.8.8.8]/"}, "as 8.8.8.8."),
-        ("alerts/add/email/", {"recipient": "a@b.test", "webhooks": HUGE}, "a valid choice."),
+        ("alerts/add/email/", {"recipient": "a@b.test", "webhooks": HUGE}, "is not a valid value"),
         ("import/", {"text": "{“version”: 1}"}, "This quote (“) is curly."),
         ("import/", {"text": '{"version": 1, "webhooks": [1e999]}'}, "a number that is too large"),
         ("import/", {"text": "\ufeff[]"}, "The file is an object with a list"),
