@@ -7,7 +7,6 @@ import pytest
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.sandbox import Receiver
 from tests.sandbox.receiver.client import Received
-from webhooks.delivery_log import filter_preview
 from webhooks.models import Event, Webhook
 from webhooks.security.masker import MASK
 from webhooks.ui.webhook_form import preview as request_preview
@@ -49,7 +48,7 @@ def test_the_preview_of_a_real_event_is_what_arrived(
     arrived = received_by(
         receiver, webhook, client_number="380", number=7, call_started_at="2026-10-25T00:30:00Z"
     )
-    source = filter_preview.newest_event(["call.incoming.after"])
+    source = request_preview.newest(["call.incoming.after"])
     assert source is not None
     preview = request_preview.build(
         webhook, source, now=float(arrived.header("webhook-timestamp") or 0)
@@ -72,7 +71,7 @@ def test_a_secret_is_masked_where_the_request_has_it(receiver: Receiver) -> None
         basic_password="p4ss",
     )
     arrived = received_by(receiver, webhook)
-    source = filter_preview.newest_event(["call.incoming.after"])
+    source = request_preview.newest(["call.incoming.after"])
     assert source is not None
     preview = request_preview.build(
         webhook, source, now=float(arrived.header("webhook-timestamp") or 0)
@@ -105,11 +104,11 @@ def test_a_new_webhook_has_no_signature_yet() -> None:
 
 
 def test_a_test_event_is_no_real_one() -> None:
-    assert filter_preview.newest_event([]) is None
+    assert request_preview.newest([]) is None
     webhook = make_webhook()
     make_delivery(webhook)
     Event.objects.update(source="test")
-    assert filter_preview.newest_event(["call.incoming.after"]) is None
+    assert request_preview.newest(["call.incoming.after"]) is None
 
 
 def test_a_form_and_a_query_are_decoded_for_reading() -> None:

@@ -8,7 +8,7 @@ import copy
 import datetime as dt
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,7 +27,7 @@ from webhooks.delivery.plans import token_authorization
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import decoded_body, filter_preview
 from webhooks.filters import compile_filter
-from webhooks.models import AuthorizationType, Event, Trigger, Webhook
+from webhooks.models import AuthorizationType, Trigger, Webhook
 from webhooks.network import UnsafeURLError
 from webhooks.payloads import MappingError
 from webhooks.security import signatures
@@ -194,6 +194,24 @@ class PreviewError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The event a preview is of; `created_at` is None for a sample."""
+
+    type: str
+    event_id: str
+    document: bytes
+    created_at: dt.datetime | None = None
+
+    @property
+    def label(self) -> Any:
+        return catalogue.label_of(self.type)
+
+    def values(self) -> dict[str, Any]:
+        """Return the event's values, as a filter reads them."""
+        return payloads.read_document(self.document)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """A request as it would go over the wire, secrets masked."""
 
@@ -221,18 +239,31 @@ class Preview:
         return len(self.url) > MAX_ADDRESS_LENGTH
 
 
-def sample(webhook: Webhook, event_type: str) -> Event:
-    """Return the event that Send test would send, unsaved; one about a webhook is about it."""
+def sample(webhook: Webhook, event_type: str) -> Source:
+    """Return the sample that Send test would send; one about a webhook is about this one."""
     payload = fan_out.sample_payload(webhook, event_type)
     event_id = str(payload["event_id"])
     occurred_at = dt.datetime.fromisoformat(str(payload["occurred_at"]))
     document = payloads.build_document(
         event_type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, payload
     )
-    return Event(type=event_type, id=event_id, payload=document)
+    return Source(type=event_type, event_id=event_id, document=document)
 
 
-def build(webhook: Webhook, source: Event, *, now: float, is_signed: bool = True) -> Preview:
+def newest(event_types: Sequence[str]) -> Source | None:
+    """Return the newest real event of these types."""
+    event = filter_preview.newest_event(event_types)
+    if event is None:
+        return None
+    return Source(
+        type=event.type,
+        event_id=event.pk,
+        document=bytes(event.payload),
+        created_at=event.created_at,
+    )
+
+
+def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = True) -> Preview:
     """Make the request of the first attempt; `now` is Unix time in seconds.
 
     A webhook that was never saved has no signing secret, so its signature is masked, as it is
@@ -241,11 +272,11 @@ def build(webhook: Webhook, source: Event, *, now: float, is_signed: bool = True
     claim = Claimed(
         id="",
         webhook_id=webhook.pk or 0,
-        event_id=source.pk,
+        event_id=source.event_id,
         number=1,
         failure_count=0,
         trigger=Trigger.EVENT,
-        payload=bytes(source.payload),
+        payload=source.document,
     )
     try:
         if is_new := not webhook.signing_secret:
@@ -288,8 +319,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     may_see = request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("preview_event", "")
     source, note = _source(webhook, types, wanted, may_see=may_see)
-    values = payloads.read_document(source.payload)
-    _note_absent(form, values)
+    _note_absent(form, source)
     made = None
     try:
         may_sign = request.user.has_perm("webhooks.test_webhook")
@@ -297,7 +327,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
             made = build(webhook, source, now=time.time(), is_signed=may_sign)
     except PreviewError as error:
         problems.append(str(error))
-    refusals = compile_filter(form.conditions.usable_tree).explain(values)
+    refusals = compile_filter(form.conditions.usable_tree).explain(source.values())
     return {
         "preview": made,
         "preview_body": decoded_body.read(made.body[:_SHOWN_BYTES]) if made else None,
@@ -307,9 +337,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         "preview_hint": _hint(form.mapping),
         "preview_note": note,
         "is_refused": bool(list(refusals)),
-        # The event that is shown; a sample has no time.
         "source": source,
-        "source_label": catalogue.label_of(source.type),
         "wanted": wanted if wanted in types or wanted == _REAL else types[0],
         "sample_types": [catalogue.EVENT_TYPES[key] for key in types],
         "may_see_payload": may_see,
@@ -317,19 +345,21 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     }
 
 
-def _source(webhook: Webhook, types: list[str], wanted: str, *, may_see: bool) -> tuple[Event, str]:
+def _source(
+    webhook: Webhook, types: list[str], wanted: str, *, may_see: bool
+) -> tuple[Source, str]:
     """Return the event that was asked for, or a sample and why it is one."""
     if wanted == _REAL and may_see:
-        if found := filter_preview.newest_event(types):
+        if found := newest(types):
             return found, ""
         note = _("No such event yet. This is a sample.")
         return sample(webhook, types[0]), note
     return sample(webhook, wanted if wanted in types else types[0]), ""
 
 
-def _note_absent(form: WebhookForm, values: Mapping[str, Any]) -> None:
+def _note_absent(form: WebhookForm, source: Source) -> None:
     """Note at each row whose variable the shown event does not have what is sent instead."""
-    fields = {**values, "attempt": 1}
+    fields = {**source.values(), "attempt": 1}
     is_json = payloads.sent_as(_value(form, "method"), _value(form, "body_format")) == "json"
     for row in form.mapping.rows:
         name = row.value("content").strip()
