@@ -45,16 +45,13 @@ def build_document(
     occurred_at: datetime,
     project_id: str,
     payload: Mapping[str, object],
-    *,
-    max_bytes: int | None = None,
 ) -> bytes:
     """Return the frozen document: compact UTF-8 JSON of one flat object.
 
     The reserved names come first and win over the payload's own. Moments are written as ISO 8601
-    in UTC; one without an offset is in TIME_ZONE. Raises DocumentError. `max_bytes` defaults to
-    WEBHOOKS_MAX_PAYLOAD_BYTES.
+    in UTC; one without an offset is in TIME_ZONE. Raises DocumentError.
     """
-    limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES if max_bytes is None else max_bytes
+    limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES
     _check_payload(payload, limit)
     head: dict[str, object] = {
         "event": event_type,
