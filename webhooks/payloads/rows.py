@@ -152,7 +152,7 @@ def rows_problems(
         if problem is None:
             good.append((number, read_row(one)))
         else:
-            problems.append(_at(problem, number))
+            problems.append(replace(problem, row=number))
     if body_format == "json":
         problems += _conflicts(good)
     if body_format != "query":
@@ -270,10 +270,6 @@ def _number(text: str) -> Any:
     except (ValueError, OverflowError):
         pass
     raise ValueError(_("Write a number like 42 or 0.5, with a dot, or choose Text."))
-
-
-def _at(problem: Violation, row: int) -> Violation:
-    return Violation(sentence=problem.sentence, row=row, field=problem.field)
 
 
 def value_as_typed(kind: str | None, value: Any) -> tuple[str, str]:

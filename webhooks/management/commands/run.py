@@ -26,8 +26,8 @@ from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 from config.celery import app
 from config.environment import add_arguments
 from webhooks.management import sandbox
+from webhooks.management.commands.worker import worker_options
 from webhooks.management.printable import PrintableCommand
-from webhooks.management.threads import worker_options
 from webhooks.models.tables import older_tables
 from webhooks.security import key_check
 from webhooks.tasks import sweep

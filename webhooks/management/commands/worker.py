@@ -8,10 +8,27 @@ import sys
 from typing import Any
 
 from celery.utils.nodenames import default_nodename, host_format
+from django.conf import settings
 
 from config.celery import app
+from webhooks.delivery.drains import QUEUE
 from webhooks.management.printable import PrintableCommand
-from webhooks.management.threads import worker_options
+
+# One drains; the others sweep, refresh tokens, send alerts and delete old rows.
+_THREADS = 4
+
+
+def worker_options() -> dict[str, Any]:
+    return {
+        "pool": "threads",
+        "concurrency": _THREADS,
+        "queues": [settings.CELERY_TASK_DEFAULT_QUEUE, QUEUE],
+        # The step of `config.celery`.
+        "clock": True,
+        # They speak to other workers, of which this one has no need to know.
+        "without_gossip": True,
+        "without_mingle": True,
+    }
 
 
 class Command(PrintableCommand):
