@@ -195,11 +195,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.str("REDIS_URL", default="")
 CELERY_BROKER_URL = REDIS_URL or "memory://localhost"
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-CELERY_RESULT_SERIALIZER = "json"
 CELERY_RESULT_ACCEPT_CONTENT = ["json"]
-CELERY_EVENT_SERIALIZER = "json"
 # Workers take no commands through the broker, so an intruder there can give none.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
@@ -419,13 +416,6 @@ LOGGING = {
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
-        # At DEBUG these print codes, tokens and Authorization headers.
-        "requests_oauthlib": {"level": "WARNING"},
-        "oauthlib": {"level": "WARNING"},
-        "urllib3": {"level": "INFO"},
-        "requests": {"level": "INFO"},
-        "django.db.backends": {"level": "INFO"},
-        "django.template": {"level": "INFO"},
         "django.server": {"level": "WARNING"},
         # At INFO each failed login is four lines.
         "axes": {"level": "WARNING"},

@@ -2,19 +2,20 @@
 
 One run can cover several databases. `TEST_DATABASES=sqlite,postgres pytest -n 4 --dist each`
 (`make test`) gives each worker one of them: a test that touches the database runs on all of them,
-every other test runs once, on one worker or another. Plain `pytest` runs on SQLite.
+every other test runs once. A worker takes the next test that no other has begun, so that all end
+at about the same time. Plain `pytest` runs on SQLite.
 """
 
 import atexit
+import functools
 import gc
+import hashlib
 import importlib
-import itertools
 import os
 import shutil
 import socket
 import tempfile
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,12 @@ DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 BROWSER = Path(__file__).parent / "browser"
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
+# Whether workers of several databases share the tests. Then this folder, of which they inherit the
+# name, has an empty file for each test that one of them began.
+_IS_SHARED = bool(_WORKER) and len(_DATABASES) > 1
+if not _WORKER:
+    (DATA_DIR / "begun").mkdir()
+    os.environ["TESTS_BEGUN"] = str(DATA_DIR / "begun")
 # Of a table `make quick` takes these few rows, from its whole length; rows that do not ask the
 # database cost less.
 _QUICK_DATABASE_ROWS = 3
@@ -210,24 +217,64 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what belongs to this worker's database, and this worker's share of the rest.
+    """Keep what this worker may run; what takes long comes first, as it ends the run otherwise.
 
     Tests in a browser come last: starting one takes longer than most of them, and they share it.
     """
     if long := [item.nodeid[:200] for item in items if len(item.nodeid) > _NAME_CHARACTERS]:
         raise pytest.UsageError(f"These need shorter ids: {long}")
-    items.sort(key=lambda item: "chromium" in getattr(item, "fixturenames", ()))
     for item in items:
         if starts_a_process(item):
             item.add_marker(pytest.mark.process)
+    items.sort(key=_turn)
     if config.option.quick:
         _keep(config, items, _quick_ones(items))
-    if len(_DATABASES) == 1 or not _WORKER:
-        for item in items:
-            if (wanted := _wanted_database(item)) not in (None, DATABASE):
-                item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
+    others = {item for item in items if _wanted_database(item) not in (None, DATABASE)}
+    if _IS_SHARED:
+        _keep(config, items, set(items) - others)
         return
-    _keep(config, items, _share(items))
+    for item in others:
+        wanted = _wanted_database(item)
+        item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
+
+
+def _turn(item: pytest.Item) -> tuple[bool, bool, bool]:
+    is_quick = not (item.get_closest_marker("slow") or item.get_closest_marker("process"))
+    is_alone = not item.get_closest_marker("together")
+    return "chromium" in getattr(item, "fixturenames", ()), is_alone, is_quick
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Leave out a test that another worker has begun."""
+    if not _IS_SHARED or _is_first_at(item):
+        # Shown with a failure: what runs once does so on any database.
+        item.add_report_section("setup", "database", DATABASE)
+        return None
+    # What was kept for this test has to end before what comes next begins.
+    end = pytest.CallInfo.from_call(
+        lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown"
+    )
+    if end.excinfo:
+        report = item.ihook.pytest_runtest_makereport(item=item, call=end)
+        item.ihook.pytest_runtest_logreport(report=report)
+    return True
+
+
+def _is_first_at(item: pytest.Item) -> bool:
+    """Return whether no other worker began a test, or the module of one that stays together."""
+    name = item.path.name if item.get_closest_marker("together") else item.nodeid
+    return _begins(name if _runs_once(item) else f"{DATABASE} {name}")
+
+
+@functools.cache
+def _begins(name: str) -> bool:
+    begun = Path(os.environ["TESTS_BEGUN"], hashlib.blake2s(name.encode()).hexdigest())
+    try:
+        begun.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _keep(config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item]) -> None:
@@ -251,38 +298,20 @@ def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
     return kept
 
 
-def _share(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Return what this worker runs: tests are dealt out in turn, so that each file is shared.
-
-    The tests of one file take about as long as each other. What runs once and commits runs on
-    SQLite, which is emptied in a tenth of the time; those in a browser take longer than that.
-    """
-    turns: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
-    mine: set[pytest.Item] = set()
-    for item in sorted(items, key=lambda item: item.nodeid):
-        wanted = _wanted_database(item)
-        is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
-        if is_once and _commits(item) and "sqlite" in _DATABASES:
-            wanted = wanted or "sqlite"
-        kind = wanted or ("once" if is_once else "each")
-        if item.get_closest_marker("together"):
-            number = zlib.crc32(item.path.name.encode())
-        else:
-            number = next(turns[kind])
-        if kind == "once":
-            is_mine = number % _WORKERS == _NUMBER
-        else:
-            # The workers of one database share its tests.
-            shares = max(1, _WORKERS // len(_DATABASES))
-            is_mine = wanted in (None, DATABASE) and number % shares == _NUMBER // len(_DATABASES)
-        if is_mine:
-            mine.add(item)
-    return mine
+def _runs_once(item: pytest.Item) -> bool:
+    is_once = item.get_closest_marker("once") is not None or not _touches_database(item)
+    return is_once and _wanted_database(item) is None
 
 
 def _wanted_database(item: pytest.Item) -> str | None:
-    marker = item.get_closest_marker("database")
-    return marker.args[0] if marker else None
+    """Return the only database that a test may run on.
+
+    What runs once and commits runs on SQLite, which is emptied in a tenth of the time.
+    """
+    if marker := item.get_closest_marker("database"):
+        return str(marker.args[0])
+    is_sqlites = "sqlite" in _DATABASES and item.get_closest_marker("once") and _commits(item)
+    return "sqlite" if is_sqlites else None
 
 
 def _touches_database(item: pytest.Item) -> bool:

@@ -63,7 +63,7 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
         token = oauth.usable_token(credential.pk)
     else:
         token = oauth.refresh(credential, dead_version=dead_version)
-    header = BearerAuthorization(token.access_token, credential.header_prefix).header()
+    header = BearerAuthorization(token.access_token, credential.header_prefix).header
     with requests.Session() as session:
         session.trust_env = False
         sent = session.post(url, headers={"Authorization": header}, timeout=30)

@@ -1,16 +1,19 @@
 """The web server of compose.yaml: what it refuses, and how it stops."""
 
 import http.client
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,11 +66,13 @@ def ask_over(connection: http.client.HTTPConnection) -> int:
     return answer.status
 
 
-def send(port: int, content: bytes) -> bytes:
+def send(port: int, content: bytes, *, is_ended: bool = False) -> bytes:
     """Send as much as the server takes; return all of its answer."""
     with socket.create_connection((HOST, port), 20) as opened:
         with suppress(OSError):
             opened.sendall(content)
+        if is_ended:
+            opened.shutdown(socket.SHUT_WR)
         answer = b""
         with suppress(ConnectionError):
             while chunk := opened.recv(65_536):
@@ -108,10 +113,87 @@ def server() -> Iterator[LiveServer]:
         yield server
 
 
+def _in_pieces(environ: Any, start_response: Any) -> Iterator[bytes]:
+    """Stand for a page without a length, as an export is."""
+    start_response("200 OK", [("Content-Type", "text/csv")])
+    for _ in range(3):
+        yield b"a" * 70_000
+
+
+def test_a_client_that_leaves_amid_answers_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    is_left, is_over = threading.Event(), threading.Event()
+
+    def begins(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "10000000")])
+        try:
+            yield b"a" * 100_000
+            is_left.wait(20)
+            time.sleep(0.2)
+            yield from [b"a" * 100_000] * 99
+        finally:
+            is_over.set()
+
+    with LiveServer(begins) as server:
+        with socket.create_connection((HOST, server.port), 20) as opened:
+            opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+            assert opened.recv(100)
+        is_left.set()
+        assert is_over.wait(20)
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
+
+
+def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "UNREAD_SECONDS", 0.5)
+    is_over = threading.Event()
+
+    def endless(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/csv")])
+        try:
+            while True:
+                yield b"a" * 100_000
+        finally:
+            is_over.set()
+
+    with LiveServer(endless) as server, socket.create_connection((HOST, server.port)) as opened:
+        opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        is_ended = is_over.wait(30)
+        opened.close()
+        assert is_ended
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_client_that_knows_no_chunks_gets_none(method: str) -> None:
+    with LiveServer(_in_pieces) as server:
+        answer = send(server.port, f"{method} / HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"transfer-encoding" not in head
+    assert body == (b"a" * 210_000 if method == "GET" else b"")
+
+
 def test_requests_that_were_sent_ahead_are_answered(server: LiveServer) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
     answer = send(server.port, (one + b"\r\n") * 2 + one + b"Connection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 3
+
+
+def test_what_too_many_connections_ask_for_is_refused_in_the_words_of_the_address() -> None:
+    with LiveServer(most_connections=2) as server, socket.create_connection((HOST, server.port)):
+        answer = server.ask("POST", "/api/v1/events", b"{}")
+        assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+        assert json.loads(answer.content)["error"]["code"] == "unavailable"
+        answer = server.ask("GET", "/login/")
+        assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+        assert answer.content == b"Service Unavailable"
+
+
+def test_a_client_that_has_sent_everything_is_answered(server: LiveServer) -> None:
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    answer = send(server.port, get + post + b"a=b&", is_ended=True)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"403"]
+    assert send(server.port, post + b"a=b", is_ended=True) == b""
+    assert send(server.port, get[:-1], is_ended=True) == b""
 
 
 @pytest.mark.parametrize(
@@ -165,6 +247,48 @@ def test_a_request_that_does_not_come_is_not_waited_for(
     assert send(server.port, piece) == b""
 
 
+def trickle(port: int, head: bytes, pieces: Iterable[bytes]) -> bytes:
+    """Send pieces, one each 50 ms; return what is answered."""
+    with socket.create_connection((HOST, port), 20) as opened:
+        opened.sendall(head)
+        with suppress(ConnectionError):
+            for piece in pieces:
+                opened.sendall(piece)
+                time.sleep(0.05)
+            return opened.recv(65_536)
+    return b""
+
+
+_LENGTH = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+_CHUNKED = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ", [b"a"] * 100 + [b"\r\n\r\n"]),
+        (_LENGTH, [b"a"] * 100),
+        (_CHUNKED, [b"1\r\na\r\n"] * 100 + [b"0\r\n\r\n"]),
+        (_CHUNKED + b"1;", [b"a"] * 100 + [b"\r\na\r\n0\r\n\r\n"]),
+    ],
+    ids=["head", "body", "chunks", "extension"],
+)
+def test_a_request_that_comes_byte_by_byte_is_not_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch, head: bytes, pieces: Iterable[bytes]
+) -> None:
+    monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 1)
+    assert trickle(server.port, head, pieces) == b""
+
+
+def test_a_body_that_comes_over_a_bad_line_is_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "PATIENCE_SECONDS", 1)
+    head = b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+    answer = trickle(server.port, head, [b"a" * 1000] * 60)
+    assert answer.startswith(b"HTTP/1.1 403")
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -184,6 +308,50 @@ def test_what_follows_an_answer_and_is_no_request_is_not_waited_for(
             # uvicorn keeps a connection for 5 s here.
             while opened.recv(65_536):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"hello\r\n\r\n", b"200"),
+        (_CHUNKED + b"0\r\n\r\n", _CHUNKED + b"hello\r\n", b"403"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /" + b"a" * 40_000, b"200"),
+    ],
+)
+def test_what_is_refused_is_not_taken_for_the_answer_to_what_came_before(
+    server: LiveServer, first: bytes, then: bytes, status: bytes
+) -> None:
+    assert re.findall(rb"HTTP/1.1 (\d+)", send(server.port, first + then)) == [status]
+
+
+def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(server: LiveServer) -> None:
+    head = _CHUNKED.replace(b"/login/", b"/api/v1/events")
+    with socket.create_connection((HOST, server.port), 20) as opened:
+        opened.sendall(head + b"1000000\r\n" + b"a" * 9_000_000)
+        # Without a key, and larger than any body.
+        assert opened.recv(65_536).startswith(b"HTTP/1.1 401")
+        with suppress(ConnectionError):
+            opened.sendall(b"a" * (0x1000000 - 9_000_000) + b"hello")
+            assert opened.recv(65_536) == b""
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "status"), [(1, 9000, b"403"), (1, 30_000, b"400"), (64, 30_000, b"403")]
+)
+def test_a_body_of_very_many_chunks_is_refused_unless_they_hold_something(
+    server: LiveServer, size: int, count: int, status: bytes
+) -> None:
+    chunk = b"%x\r\n%b\r\n" % (size, b"a" * size)
+    head = _CHUNKED.replace(b"chunked\r\n", b"chunked\r\nConnection: close\r\n")
+    answer = send(server.port, head + chunk * count + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+def test_very_many_requests_that_were_sent_ahead_are_not_kept(server: LiveServer) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    answer = send(server.port, (one + b"\r\n") * 2000 + one + b"Connection: close\r\n\r\n")
+    assert 1 <= answer.count(b"HTTP/1.1 200") < 200
+    assert answer.count(b"HTTP/1.1") == answer.count(b"HTTP/1.1 200")
 
 
 def test_what_comes_behind_a_body_is_refused(server: LiveServer) -> None:

@@ -81,10 +81,13 @@ __all__ = [
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
 ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
-# How long a group waits for another transaction with one of its idempotency keys, and then one
-# event alone or a batch: who sends it again waits in one more thread of the web server.
-_LOCK_TIMEOUT_MS = 500
+# How long a group waits for another transaction with one of its idempotency keys, which is longer
+# than a commit takes, and then one event alone or a batch.
+_LOCK_TIMEOUT_MS = 50
 _LOCK_TIMEOUT_ALONE_MS = 10_000
+# The keys of events that threads publish alone: another transaction may hold them. One more with
+# such a key holds up no group, and waits in no thread.
+_alone: list[str] = []
 
 
 def publish(
@@ -156,11 +159,24 @@ def publish_together(item: NewEvent) -> Published:
     more then.
     """
     check(item)
-    published = None if connection.in_atomic_block else _together.submit(item)
+    is_grouped = not connection.in_atomic_block and item.idempotency_key not in _alone
+    published = _together.submit(item) if is_grouped else None
     if published is None:
-        published = _accept_alone(item, lock_timeout_ms=_LOCK_TIMEOUT_ALONE_MS)
+        published = _publish_alone(item)
         _notify_of([published])
     return published
+
+
+def _publish_alone(item: NewEvent) -> Published:
+    key = item.idempotency_key
+    timeout_ms = _LOCK_TIMEOUT_MS if key in _alone else _LOCK_TIMEOUT_ALONE_MS
+    if key is None:
+        return _accept_alone(item, lock_timeout_ms=timeout_ms)
+    _alone.append(key)
+    try:
+        return _accept_alone(item, lock_timeout_ms=timeout_ms)
+    finally:
+        _alone.remove(key)
 
 
 def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
@@ -230,7 +246,9 @@ class AsyncPublisher:
         Raises InvalidEventError, and OperationalError where it is not known what was committed.
         """
         check(item)
-        return await self._together.submit(item) if self.is_ready() else None
+        if item.idempotency_key in _alone or not self.is_ready():
+            return None
+        return await self._together.submit(item)
 
     async def _write(self, items: Sequence[NewEvent]) -> Sequence[Published | None]:
         """Return None for each that is to be published by a thread."""

@@ -71,7 +71,9 @@ CLIENTS = (Client, WsgiClient)
 class LiveServer:
     """The site served by an event loop in a thread of this process, over HTTP."""
 
-    def __init__(self, site: wsgi.Application | None = None) -> None:
+    def __init__(
+        self, site: wsgi.Application | None = None, *, most_connections: int | None = None
+    ) -> None:
         served = site or _closing(wsgi.events_first(WSGIHandler()))
         self._listener = socket.create_server((HOST, 0))
         self.port = self._listener.getsockname()[1]
@@ -84,6 +86,7 @@ class LiveServer:
                 server_header=False,
                 access_log=False,
                 log_level="warning",
+                limit_concurrency=most_connections,
             )
         )
         self._thread = threading.Thread(

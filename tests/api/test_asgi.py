@@ -182,6 +182,16 @@ def test_a_filter_and_a_fan_out_are_judged(loop_alone: LiveServer, key: dict[str
     assert Event.objects.order_by("-id")[0].filtered_count == 1
 
 
+@pytest.mark.parametrize("part", [[], {}, 1, [[[]]]])
+def test_an_event_of_very_many_values_does_not_hold_up_the_loop(
+    server: LiveServer, loop_alone: LiveServer, key: dict[str, str], part: object
+) -> None:
+    for count, status in ((100, 202), (1000, 418)):
+        body = json.dumps(BODY | {"payload": {"parts": [part] * count}}).encode()
+        assert loop_alone.ask("POST", URL, body, JSON | key).status_code == status
+        assert server.ask("POST", URL, body, JSON | key).status_code == 202
+
+
 @pytest.mark.parametrize("size", [10_000, 70_000, 1_000_000])
 def test_a_large_event_is_accepted(server: LiveServer, key: dict[str, str], size: int) -> None:
     body = json.dumps(BODY | {"payload": {"text": "a" * size}}).encode()

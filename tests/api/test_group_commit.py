@@ -354,6 +354,27 @@ def test_a_key_that_is_held_for_long_makes_a_503(
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
 
 
+def test_a_key_that_is_waited_for_holds_up_nothing_more(
+    other: Any, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert post("a").result().status_code == 202
+    other.execute("BEGIN")
+    other.execute(KEY, ["taken", "evt_1"])
+    try:
+        waiting = post("a", "taken")
+        eventually(lambda: public._alone == ["taken"])
+        monkeypatch.setattr(public, "_LOCK_TIMEOUT_ALONE_MS", 600_000)
+        assert post("a", "taken").result(60).status_code == 503
+        monkeypatch.setattr(public, "_LOCK_TIMEOUT_MS", 600_000)
+        again = post("a", "taken")
+        eventually(lambda: other.execute(_BLOCKED).fetchone() == (2,))
+        assert post("a").result(60).status_code == 202
+    finally:
+        other.execute("ROLLBACK")
+    answers = [one.result().json()["duplicate"] for one in (waiting, again)]
+    assert sorted(answers) == [False, True]
+
+
 def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:
     with transaction.atomic():
         [published] = fan_out.accept_at_once([fan_out.NewEvent("form.submitted", {})])

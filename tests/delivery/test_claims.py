@@ -129,6 +129,22 @@ def test_a_blocked_webhook_costs_nothing_until_something_comes_back(
     assert len(asked) == 1
 
 
+def test_a_suspect_is_no_matter_of_other_shards() -> None:
+    webhooks = [make_webhook(), make_webhook()]
+    for webhook in webhooks:
+        fill(webhook, 1)
+    suspicious, other = (webhook.pk % 2 for webhook in webhooks)
+    Delivery.objects.filter(webhook=webhooks[0]).update(unknown_count=2)
+
+    def has_suspects(*numbers: int) -> list[bool]:
+        found = queue.backend().page(shards=2, numbers=numbers)
+        return [one.has_suspects for one in found.candidates]
+
+    assert has_suspects(suspicious) == [True]
+    assert has_suspects(other) == [False]
+    assert has_suspects(0, 1) == [True, True]
+
+
 @pytest.mark.parametrize("limit", [{"concurrency_limit": 1}, {"rate_limit": 1}])
 def test_a_suspect_keeps_to_the_limit_of_its_webhook(limit: dict[str, int]) -> None:
     webhook = make_webhook(rate_limit_seconds=60, **limit)

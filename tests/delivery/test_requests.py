@@ -86,14 +86,14 @@ def attempt_of(answer: Response, plan: RequestPlan) -> dict[str, object]:
 
 
 def test_basic_authorization_is_base64_of_login_and_password_in_utf8() -> None:
-    header = BasicAuthorization("Олена", "p:ä").header()
+    header = BasicAuthorization("Олена", "p:ä").header
     assert base64.b64decode(header.removeprefix("Basic ")).decode() == "Олена:p:ä"
 
 
 def test_bearer_authorization_may_have_another_prefix_or_none() -> None:
-    assert BearerAuthorization("T").header() == "Bearer T"
-    assert BearerAuthorization("T", "Zoho-oauthtoken").header() == "Zoho-oauthtoken T"
-    assert BearerAuthorization("T", "").header() == "T"
+    assert BearerAuthorization("T").header == "Bearer T"
+    assert BearerAuthorization("T", "Zoho-oauthtoken").header == "Zoho-oauthtoken T"
+    assert BearerAuthorization("T", "").header == "T"
 
 
 def test_the_request_is_signed_as_standard_webhooks_ask() -> None:

@@ -79,7 +79,7 @@ def test_the_example_of_own_types_is_accepted() -> None:
 def test_the_example_of_a_filter_is_accepted() -> None:
     example = re.search(r"## Filters\n\n```json\n(.+?)\n```", PAGE.text, re.S)
     assert example is not None
-    filters.validate(json.loads(example[1]))
+    filters.compile_filter(json.loads(example[1]))
     operators = re.search(r"Operators: `([a-z_ \n]+)`", PAGE.text)
     assert operators is not None
     assert operators[1].split() == [operator.value for operator in Operator]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ from django.db.models import Min
 from django.utils import timezone
 
 from tests.faults.catalogue import BOTH, fault
+from tests.faults.processes import Process
 from tests.faults.world import World, check, fresh_connection
 from tests.network.dns import name_server
 from tests.oauth_fakes import fake_provider, token
@@ -195,39 +196,41 @@ def slow_receivers_at_the_end(world: World) -> None:
 
 @fault("F40", "a worker may open few files", databases=BOTH)
 def few_files(world: World) -> None:
-    worker = world.any_worker({"FAULT_FILES": "80"})
+    worker = _busy_worker(world, {"FAULT_FILES": "80"})
+    world.publish(30)
+    _check_lack(world, worker, "too_few_descriptors")
+
+
+def _busy_worker(world: World, environment: Mapping[str, str] | None = None) -> Process:
+    """Start a worker that sends to twenty webhooks at once."""
+    worker = world.any_worker(environment)
     warm_up(world)
     world.receiver.delays[""] = 0.05
     for number in range(20):
         world.webhook(f"{_HEALTHY}/{number}")
-    world.publish(30)
+    return worker
+
+
+def _check_lack(world: World, worker: Process, line: str) -> None:
+    """Check that a worker said what it lacked, and that no attempt failed for it."""
     world.settle()
     world.verify()
     with fresh_connection():
         failed = Attempt.objects.exclude(outcome="succeeded").count()
     check(failed == 0, f"{failed} attempts failed for want of files")
-    check("too_few_descriptors" in worker.log, "the worker had enough of them")
+    check(line in worker.log, "the worker had enough of them")
 
 
 @fault("F54", "a worker that has connections may open no more files", databases=BOTH)
 def no_more_files(world: World) -> None:
-    worker = world.any_worker()
-    warm_up(world)
-    world.receiver.delays[""] = 0.05
-    for number in range(20):
-        world.webhook(f"{_HEALTHY}/{number}")
+    worker = _busy_worker(world)
     world.publish(2)
     world.settle()
     for pid in (worker.pid, *worker.children):
         most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 6
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
     world.publish(20)
-    world.settle()
-    world.verify()
-    with fresh_connection():
-        failed = Attempt.objects.exclude(outcome="succeeded").count()
-    check(failed == 0, f"{failed} attempts failed for want of files")
-    check("machine_lacks" in worker.log, "the worker had enough of them")
+    _check_lack(world, worker, "machine_lacks")
 
 
 @fault("F41", "300 ordered webhooks whose heads wait for a retry", databases=BOTH)

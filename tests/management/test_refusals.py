@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import find_commands, load_command_class
 
 from tests.services import free_port
+from webhooks.management.printable import PrintableCommand
 
 _GONE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
 
@@ -44,6 +46,18 @@ def test_what_a_command_lacks_is_said(
     assert done.returncode == 1
     assert done.stderr.startswith(f"CommandError: {sentence}")
     assert "Traceback" not in done.stderr
+
+
+def test_an_argument_that_there_is_not_is_repeated_without_control_characters() -> None:
+    done = run({}, "rotate_keys", "--no\x1b[31m\u202esuch")
+    assert done.returncode == 2
+    assert done.stderr.endswith(r"unrecognized arguments: --no\x1b[31m\x202esuch" + "\n")
+
+
+def test_every_command_repeats_no_control_characters() -> None:
+    names = find_commands(str(settings.BASE_DIR / "webhooks" / "management"))
+    for name in names:
+        assert isinstance(load_command_class("webhooks", name), PrintableCommand), name
 
 
 @pytest.mark.parametrize("port", ["0", "-1", "65534", "99999", "x"])

@@ -282,7 +282,7 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
     assert ("code_challenge" in sent) is case.has_pkce
     assert (row.state, row.access_token, row.warning) == ("valid", "access-1", "")
     assert (row.expires_at is not None) is case.has_expiry
-    assert BearerAuthorization("T", credential.header_prefix).header() == case.header
+    assert BearerAuthorization("T", credential.header_prefix).header == case.header
 
     assert renewed(1).access_token == "access-2"
     later += timedelta(days=2)

@@ -60,6 +60,8 @@ def json_filter(text: str) -> dict[str, str]:
         ({"name": "x" * 10_000}, "at most 100 characters (it has 10000)"),
         ({"url": "\ufeffhttps://example.com/"}, "a space or an invisible character in it"),
         ({"url": "https://[::8.8.8.8]/"}, "Write the IP address as 8.8.8.8."),
+        ({"url": "https://[::127.0.0.1]/"}, "is not on the public internet"),
+        ({"url": "https://[::FFFF:10.0.0.1]/"}, "is not on the public internet"),
         ({"url": "https://example.com:" + HUGE}, "at most 2048 characters"),
         ({"timeout_seconds": HUGE}, "Enter a whole number from 1 to 60."),
         ({"rate_limit": "1e3"}, "Enter a whole number from 1 to 100,000"),

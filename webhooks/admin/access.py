@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
@@ -96,10 +95,9 @@ class ApiKeyAdmin(ModelAdmin):
     # Making one
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        if change:
-            raise PermissionDenied
+        assert request.user.is_authenticated
         issued, plain = ApiKey.objects.issue(
-            obj.name, created_by=_person(request), scopes=form.cleaned_data["scopes"]
+            obj.name, created_by=request.user, scopes=form.cleaned_data["scopes"]
         )
         audit.record(Action.KEY_ISSUED, issued, user=request.user)
         obj.__dict__.update(issued.__dict__)
@@ -176,7 +174,3 @@ def _first_event(url: str, plain: str) -> str:
         f"-d {shlex.quote(event)}",
     ]
     return " \\\n  ".join(lines)
-
-
-def _person(request: HttpRequest) -> User | None:
-    return request.user if request.user.is_authenticated else None

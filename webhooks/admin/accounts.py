@@ -8,31 +8,19 @@ or set its password, only when they have all of its permissions: they could othe
 from typing import Any
 
 from django.contrib.auth import admin as auth_admin
-from django.contrib.auth.models import Group, Permission
-from django.core.exceptions import ValidationError
+from django.contrib.auth.models import Permission
 from django.db.models import Q, QuerySet
-from django.forms import CheckboxSelectMultiple, ModelMultipleChoiceField
+from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest
 
 from webhooks import audit
 from webhooks.admin.readonly import ModelAdmin
 from webhooks.models import Action
+from webhooks.ui.fields import RowsField
 
 _BOXES = ("permissions", "user_permissions", "groups")
 # What makes somebody more than they are.
 _GIVEN = ("is_staff", "is_superuser", "groups", "user_permissions")
-
-
-class _RowsField(ModelMultipleChoiceField):  # type: ignore[type-arg]
-    """Rows by their keys; one that is too large for SQLite is of no row, as on PostgreSQL."""
-
-    def clean(self, value: Any) -> Any:
-        try:
-            return super().clean(value)
-        except OverflowError:
-            largest = {"value": max(value, key=len)[:40]}
-            message = self.error_messages["invalid_choice"]
-            raise ValidationError(message, code="invalid_choice", params=largest) from None
 
 
 class _AccountAdmin(ModelAdmin):
@@ -42,7 +30,7 @@ class _AccountAdmin(ModelAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         if db_field.name in _BOXES:
-            kwargs |= {"widget": CheckboxSelectMultiple(), "form_class": _RowsField}
+            kwargs |= {"widget": CheckboxSelectMultiple(), "form_class": RowsField}
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -87,7 +75,7 @@ class GroupAdmin(_AccountAdmin, auth_admin.GroupAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         may_delete = super().has_delete_permission(request, obj)
-        return may_delete and (obj is None or _has_all(request, _permissions_of_group(obj)))
+        return may_delete and (obj is None or _has_all(request, _named(obj.permissions.all())))
 
 
 def _gives(request: HttpRequest) -> bool:
@@ -102,16 +90,11 @@ def _may_touch(request: HttpRequest, user: Any) -> bool:
     """Return whether an account has no permission that the one who is logged in has not."""
     if user is None or _gives(request):
         return True
-    return not user.is_superuser and _has_all(request, _permissions_of(user))
+    # Also those of an inactive account: it can be made active.
+    given = _named(Permission.objects.filter(Q(user=user) | Q(group__user=user)))
+    return not user.is_superuser and _has_all(request, given | set(user.get_all_permissions()))
 
 
-def _permissions_of(user: Any) -> set[str]:
-    """Return the permissions of an account, also of an inactive one: it can be made active."""
-    given = Permission.objects.filter(Q(user=user) | Q(group__user=user))
-    names = given.values_list("content_type__app_label", "codename")
-    return {f"{app}.{name}" for app, name in names} | set(user.get_all_permissions())
-
-
-def _permissions_of_group(group: Group) -> set[str]:
-    names = group.permissions.values_list("content_type__app_label", "codename")
+def _named(permissions: QuerySet[Permission]) -> set[str]:
+    names = permissions.values_list("content_type__app_label", "codename")
     return {f"{app}.{name}" for app, name in names}

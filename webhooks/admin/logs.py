@@ -3,7 +3,6 @@
 Also the webhooks, as a list that leads to their screen.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -185,9 +184,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
         "webhook_name", "kind", "started", "took", "outcome", "said", "url", "response_code",
         "request_text", "response_text",
     )  # fmt: skip
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.fields
+    readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthExchange]:
         secrets = [f"credential__{name}" for name in CREDENTIAL_SECRETS]
@@ -245,9 +242,9 @@ class WebhookFilter(LogFilter):
         return webhook_choices(request.GET.get(self.parameter_name, ""))
 
     def narrow(self, queryset: QuerySet[AuditEntry], value: str) -> QuerySet[AuditEntry]:
-        if not re.fullmatch("[0-9]{1,18}", value):
+        if not (webhook_id := whole_number(value)):
             raise IncorrectLookupParameters(value)
-        return queryset.filter(webhook=int(value))
+        return queryset.filter(webhook=webhook_id)
 
 
 class ActionFilter(LogFilter):
@@ -289,9 +286,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     fields = (
         "time", "who", "what", "kind", "object_name", "object_id", "field_names", "said",
     )  # fmt: skip
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.fields
+    readonly_fields = fields
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str

@@ -473,8 +473,8 @@ def _read_body(request: HttpRequest, *, limit: int) -> bytes:
 
 
 def busy() -> Answer:
-    """Return the answer when there is no room for another body."""
-    message = _("Too many large requests at once. Send the event again.")
+    """Return the answer when there is no room for another request or its body."""
+    message = _("Too many requests at once. Send the event again.")
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
     return RequestError(503, "unavailable", message, headers=headers).answer()
 

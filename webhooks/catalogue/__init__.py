@@ -111,10 +111,6 @@ def patterns_for(event_type: str) -> tuple[str, ...]:
     return (event_type, *wildcards)
 
 
-def matches(pattern: str, event_type: str) -> bool:
-    return pattern in patterns_for(event_type)
-
-
 def types_for(patterns: Iterable[str]) -> list[str]:
     """Return the event types that patterns cover, in the order of the catalogue."""
     wanted = set(patterns)

@@ -42,11 +42,6 @@ def is_stopping() -> bool:
     return _stopping[0] == 1
 
 
-def stop() -> None:
-    _stopping[0] = 1
-    _ended.set()
-
-
 @contextmanager
 def watch_for_stop() -> Iterator[Callable[[], bool]]:
     """Give a drain the question whether to stop: its worker does, or its process got a SIGTERM.
@@ -123,7 +118,8 @@ def _keep_drains(sender: Any, **_: object) -> None:
 
 @signals.worker_shutting_down.connect
 def _stop(**_: object) -> None:
-    stop()
+    _stopping[0] = 1
+    _ended.set()
 
 
 def _look(controller: Any) -> None:

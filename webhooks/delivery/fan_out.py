@@ -269,7 +269,11 @@ def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]])
     known = _known_events(items)
     while True:
         try:
-            return _write(_Batch(items, known), insert)
+            with transaction.atomic():
+                batch = _Batch(items, known)
+                results = insert(batch)
+                batch.write()
+            return results
         except IntegrityError:
             # Another process used one of the keys a moment ago, or the event of one is gone.
             before, known = known, _known_events(items)
@@ -282,13 +286,6 @@ def _free_keys(items: Sequence[NewEvent]) -> bool:
     event = Event.objects.filter(pk=OuterRef("event_id"))
     used = IdempotencyKey.objects.filter(key__in=_keys_of(items))
     return used.exclude(Exists(event)).delete()[0] > 0
-
-
-@transaction.atomic
-def _write(batch: "_Batch", insert: Callable[["_Batch"], list[_T]]) -> list[_T]:
-    results = insert(batch)
-    batch.write()
-    return results
 
 
 class _KnownEvent(NamedTuple):
@@ -432,7 +429,7 @@ def _compiled(conditions: str) -> filters.Filter:
 def is_readable(tree: object) -> bool:
     """Return whether a stored filter means something; what it refuses is unknown otherwise."""
     try:
-        filters.validate(tree)
+        filters.compile_filter(tree)
     except filters.FilterError:
         return False
     return True

@@ -168,7 +168,7 @@ def make_plan(
     if render is None:
         lines.append("Content-Type: application/json")
         logged.append("Content-Type: application/json")
-    hidden = [*authorization.secrets(), *(value for _, value, is_secret in custom if is_secret)]
+    hidden = [*authorization.secrets, *(value for _, value, is_secret in custom if is_secret)]
     # Never sent, but the receiver knows them too. Read once, as each time decrypts them.
     signing_secrets = webhook.signing_secret, webhook.previous_signing_secret
     hidden += [secret.removeprefix(signatures.SECRET_PREFIX) for secret in signing_secrets]
@@ -192,8 +192,8 @@ def make_plan(
         can_refresh_token=token_version > 0,
         expired_status_codes=frozenset(webhook.credential.expired_status_codes or [401]),
         success_rule=compile_rule(webhook) if webhook.has_success_rule else None,
-        query=authorization.query(),
-        logged_query=authorization.logged_query(),
+        query=authorization.query,
+        logged_query=authorization.logged_query,
         stored_body_bytes=settings.WEBHOOKS_STORED_BODY_BYTES,
         certificate=webhook.credential.client_certificate,
     )
@@ -203,20 +203,21 @@ def _headers(
     target: Target, custom: Sequence[tuple[str, str, bool]], authorization: Authorization
 ) -> tuple[list[str], list[str]]:
     """Return the lines that libcurl is given, and all of them as the log shows them."""
-    header = authorization.header()
+    header = authorization.header
     # Whoever shares a connection may have a header of the token's name: the token's is sent.
     taken = "" if header is None else authorization.name.lower()
     custom = [row for row in custom if row[0].lower() != taken]
     chosen = {taken, *(name.lower() for name, _, _ in custom)}
     own = [line for line in _OWN_HEADERS if line.partition(":")[0].lower() not in chosen]
     lines: list[str] = []
-    logged = [f"Host: {host_header(target)}", *own]
+    # As libcurl will send it: without the scheme's default port.
+    logged = [f"Host: {target.origin.partition('://')[2]}", *own]
     for name, value, is_secret in custom:
         lines.append(_line(name, value))
         logged.append(f"{name}: {MASK if is_secret else value}")
     if header is not None:
         lines.append(_line(authorization.name, header))
-        logged.append(f"{authorization.name}: {authorization.logged_header()}")
+        logged.append(f"{authorization.name}: {authorization.logged_header}")
     return lines, logged
 
 
@@ -230,11 +231,6 @@ def _line(name: str, value: str) -> str:
         problem = payloads.Violation(sentence=sentence % payloads.shown(name), field="headers")
         raise payloads.MappingError(problem)
     return f"{name}: {value}" if value else f"{name};"
-
-
-def host_header(target: Target) -> str:
-    """Return `Host` as libcurl will send it: without the scheme's default port."""
-    return target.origin.partition("://")[2]
 
 
 def _signing_keys(secret: str, previous: str, until: dt.datetime | None) -> tuple[bytes, ...]:

@@ -287,7 +287,7 @@ def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
 
 
 def _first_id(moment: dt.datetime | None) -> str:
-    return ids.floor("dlv", max(moment.timestamp(), 0)) if moment else ""
+    return ids.floor("dlv", moment.timestamp()) if moment else ""
 
 
 def _now() -> dt.datetime:

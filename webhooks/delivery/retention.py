@@ -91,7 +91,9 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
         batch = list(following[: min(_BATCH, at_most - seen)])
         if not batch:
             break
-        deleted += _delete(batch)
+        Attempt.objects.filter(delivery_id__in=batch).delete()
+        old = Delivery.objects.filter(id__in=batch, status__in=_FINAL)
+        deleted += old._raw_delete(old.db)
         seen, last = seen + len(batch), batch[-1]
     return deleted
 
@@ -105,12 +107,6 @@ def _surplus() -> int:
         # Nothing of this is ever deleted, so a backlog is no reason to delete what is finished.
         surplus -= Delivery.objects.filter(status=status).order_by()[:surplus].count()
     return max(surplus, 0)
-
-
-def _delete(delivery_ids: list[str]) -> int:
-    Attempt.objects.filter(delivery_id__in=delivery_ids).delete()
-    finished = Delivery.objects.filter(id__in=delivery_ids, status__in=_FINAL)
-    return finished._raw_delete(finished.db)
 
 
 def _delete_orphaned_events(cutoff: dt.datetime) -> None:

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from functools import cache
-from typing import Protocol
 
 import redis
 from django.conf import settings
@@ -28,21 +27,10 @@ _MAX_WAITING = 16
 _PAUSE_SECONDS = 2.0
 
 
-class Wakeup(Protocol):
-    @property
-    def is_broken(self) -> bool:
-        """Return whether the last thing it did failed, and so most likely the broker fails too."""
-
-    def notify(self) -> bool:
-        """Wake one listener; return False when none is known to listen."""
-
-    def wait(self, timeout_seconds: float) -> bool:
-        """Listen for this long; return whether there was a wakeup."""
-
-
 class ProcessWakeup:
     """Wakeups inside one process."""
 
+    # Whether the last thing it did failed, and so most likely the broker fails too.
     is_broken = False
 
     def __init__(self) -> None:
@@ -51,12 +39,14 @@ class ProcessWakeup:
         self._listened_at = float("-inf")
 
     def notify(self) -> bool:
+        """Wake one listener; return False when none is known to listen."""
         with self._changed:
             self._waiting = min(self._waiting + 1, _MAX_WAITING)
             self._changed.notify()
             return time.monotonic() - self._listened_at < _LISTENING_SECONDS
 
     def wait(self, timeout_seconds: float) -> bool:
+        """Listen for this long; return whether there was a wakeup."""
         with self._changed:
             self._listened_at = time.monotonic()
             is_woken = self._changed.wait_for(lambda: self._waiting > 0, timeout_seconds)
@@ -67,7 +57,7 @@ class ProcessWakeup:
 
 
 class RedisWakeup:
-    """Wakeups over Redis, for any number of processes and machines."""
+    """The same over Redis, for any number of processes and machines."""
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(
@@ -119,6 +109,9 @@ class RedisWakeup:
         self.is_broken = True
         self._silent_until = time.monotonic() + _PAUSE_SECONDS
         logger.warning("wakeup_failed action=%s error=%s", what, type(error).__name__)
+
+
+Wakeup = ProcessWakeup | RedisWakeup
 
 
 @cache

@@ -165,10 +165,5 @@ def editable_payload(event: Event) -> str:
     payload = {name: value for name, value in document.items() if name not in RESERVED}
     text = json.dumps(payload, ensure_ascii=False, indent=2)
     return "".join(
-        character if character == "\n" or character.isprintable() else _json_escape(character)
-        for character in text
+        one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in text
     )
-
-
-def _json_escape(character: str) -> str:
-    return json.dumps(character)[1:-1]

@@ -123,12 +123,9 @@ def _headers(label: str, before: str, after: str) -> Iterator[Difference]:
 def _values(headers: str) -> dict[str, str]:
     """Return header values by name in lower case; those of one name are joined."""
     values: dict[str, str] = {}
-    for line in headers.split("\n"):
-        name, colon, value = line.partition(":")
-        if not colon or name.startswith("HTTP/"):
-            continue
-        key = name.strip().lower()
-        values[key] = f"{values[key]}, {value.strip()}" if key in values else value.strip()
+    for name, value in decoded_body.header_lines(headers):
+        key = name.lower()
+        values[key] = f"{values[key]}, {value}" if key in values else value
     return values
 
 

@@ -223,14 +223,10 @@ def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuer
 
 def _in_range(rows: DeliveryQuerySet, wanted: Conditions) -> DeliveryQuerySet:
     if wanted.since:
-        rows = rows.filter(pk__gte=first_id(wanted.since))
+        rows = rows.filter(pk__gte=ids.floor("dlv", wanted.since.timestamp()))
     if wanted.until:
-        rows = rows.filter(pk__lt=first_id(wanted.until))
+        rows = rows.filter(pk__lt=ids.floor("dlv", wanted.until.timestamp()))
     return rows
-
-
-def first_id(moment: dt.datetime) -> str:
-    return ids.floor("dlv", max(moment.timestamp(), 0))
 
 
 def _narrow(rows: DeliveryQuerySet, wanted: Conditions, found: Found | None) -> DeliveryQuerySet:

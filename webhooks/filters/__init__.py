@@ -24,7 +24,6 @@ from webhooks.filters.tree import (
     Filter,
     Judgement,
     compile_filter,
-    validate,
 )
 from webhooks.filters.words import (
     condition_words,

@@ -126,13 +126,8 @@ def _folded(event: Document | Folded) -> Folded:
     return event if isinstance(event, Folded) else Folded(event)
 
 
-def validate(tree: object) -> None:
-    """Raise FilterError, with the path of the wrong part, unless the tree compiles."""
-    compile_filter(tree)
-
-
 def compile_filter(tree: object) -> Filter:
-    """Return the filter of a condition tree; raise FilterError.
+    """Return the filter of a condition tree; raise FilterError with the path of the wrong part.
 
     Text is compared without regard to case. A number is compared as a number, also when the
     filter spells it as text. Variables may be given by either name, and a part of an object or a

@@ -97,13 +97,10 @@ def prepare_webhooks(addresses: Addresses) -> bool:
     elif remembered.is_file():
         _replace_addresses(json.loads(remembered.read_text()), asdict(addresses))
     _write(remembered, asdict(addresses))
-    for webhook in (webhooks := _sandbox_webhooks(addresses)):
+    webhooks = Webhook.objects.present().filter(url__startswith=addresses.receiver + "/")
+    for webhook in webhooks:
         _send_secret(addresses.receiver, webhook.signing_secret)
     return bool(webhooks)
-
-
-def _sandbox_webhooks(addresses: Addresses) -> list[Webhook]:
-    return list(Webhook.objects.present().filter(url__startswith=addresses.receiver + "/"))
 
 
 def _create_webhooks(addresses: Addresses) -> None:

@@ -71,7 +71,7 @@ def _text(prefix: str, number: int) -> str:
 
 def floor(prefix: str, unix_seconds: float) -> str:
     """Return the smallest id that could be made at a moment; older ids sort before it."""
-    return _text(prefix, int(unix_seconds * 1000) << _RANDOM_BITS)
+    return _text(prefix, int(max(unix_seconds, 0) * 1000) << _RANDOM_BITS)
 
 
 def moment(id: str) -> dt.datetime:

@@ -63,10 +63,14 @@ def _in_url(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """Return how an address stands in a URL: a public one of IPv4 is never sent to as IPv6."""
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
+    four = _ipv4_in(ip)
+    return str(four) if four is not None and four.is_global else f"[{ip}]"
+
+
+def _ipv4_in(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     # RFC 4291 sections 2.5.5.1 and 2.5.5.2: ::8.8.8.8 and ::ffff:8.8.8.8.
     is_compatible = _NO_IPV4 < int(ip) < 2**32
-    four = ipaddress.IPv4Address(int(ip)) if is_compatible else ip.ipv4_mapped
-    return str(four) if four is not None and four.is_global else f"[{ip}]"
+    return ipaddress.IPv4Address(int(ip)) if is_compatible else ip.ipv4_mapped
 
 
 def _canonical_literal(text: str) -> str:
@@ -75,7 +79,9 @@ def _canonical_literal(text: str) -> str:
     except ValueError:
         raise UnsafeURLError(bare_address(text) or blocked("literal", address=text)) from None
     canonical = _in_url(ip)
-    if text.lower() != canonical:
+    # One such as [::127.0.0.1] is refused in each spelling, unless somebody opened it.
+    is_private = isinstance(ip, ipaddress.IPv6Address) and _ipv4_in(ip) and canonical[0] == "["
+    if text.lower() != canonical and not is_private:
         raise UnsafeURLError(blocked("literal_spelling", address=canonical))
     return str(ip)
 

@@ -5,13 +5,10 @@ Other packages use the names below: `begin_authorization` and `finish_authorizat
 """
 
 from webhooks.oauth.assertions import make_key, public_keys, public_pem
-from webhooks.oauth.authorize import (
-    begin_authorization,
-    finish_authorization,
-)
+from webhooks.oauth.authorize import begin_authorization, finish_authorization
 from webhooks.oauth.callback import hashed, pending_credential
 from webhooks.oauth.device import begin_device_authorization, pending_device, poll_device
-from webhooks.oauth.discovery import Discovered, discover, fill
+from webhooks.oauth.discovery import discover, fill
 from webhooks.oauth.endpoints import (
     check_callback_url,
     default_callback_url,
@@ -22,7 +19,6 @@ from webhooks.oauth.errors import (
     SENTENCES,
     AuthorizationError,
     MisconfiguredError,
-    OAuthError,
     TokenUnavailableError,
     sentence,
 )
@@ -50,11 +46,4 @@ from webhooks.oauth.tokens import (
     token_at_hand,
     usable_token,
 )
-from webhooks.oauth.troubleshoot import (
-    AuthenticationCheck,
-    Diagnosis,
-    Finding,
-    diagnose,
-    examine,
-    try_authentication,
-)
+from webhooks.oauth.troubleshoot import diagnose, examine, try_authentication

@@ -154,6 +154,7 @@ def _nonce(credential: Credential, state: str) -> str:
 def _finish(
     found: AuthorizationRequest, answer: Mapping[str, str], user: User, now: datetime | None
 ) -> None:
+    """Check an answer, exchange its code, and store the token."""
     moment = now or timezone.now()
     try:
         callback.check_request(found, now=moment)
@@ -164,24 +165,17 @@ def _finish(
         _record(found, answer, moment, result=TokenResult.MISCONFIGURED, message=error.message)
         raise
     _record(found, answer, moment, result=TokenResult.OK)
-    nonce = _nonce(found.credential, answer["state"])
-    _exchange_code(found, code, user, now, nonce=nonce)
-
-
-def _exchange_code(
-    found: AuthorizationRequest, code: str, user: User, now: datetime | None, *, nonce: str
-) -> None:
-    credential = found.credential
     try:
         request = token_requests.code_request(
-            credential,
+            found.credential,
             code=code,
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
         )
     except MisconfiguredError as error:
-        raise AuthorizationError(error.message, credential) from error
+        raise AuthorizationError(error.message, found.credential) from error
     result, transcripts = client.ask(request)
+    nonce = _nonce(found.credential, answer["state"])
     settle(found, result, transcripts, user, now, nonce=nonce)
 
 

@@ -82,8 +82,7 @@ def take_request(
 
 def find_request(state: str, *, user: User, session_key: str) -> AuthorizationRequest:
     """Return the pending request that this person began in this session."""
-    pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
-    found = pending.select_related("credential").first()
+    found = _pending(state)
     if found is None:
         _refuse("unknown_state" if state else "no_state")
     if found.user_id != user.pk:
@@ -95,9 +94,13 @@ def find_request(state: str, *, user: User, session_key: str) -> AuthorizationRe
 
 def pending_credential(state: str) -> Credential | None:
     """Return whose authorization a state began, without using the state up."""
-    pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
-    found = pending.select_related("credential").first()
+    found = _pending(state)
     return found.credential if found and found.credential.deleted_at is None else None
+
+
+def _pending(state: str) -> AuthorizationRequest | None:
+    pending = AuthorizationRequest.objects.filter(state_hash=hashed(state))
+    return pending.select_related("credential").first()
 
 
 def check_request(found: AuthorizationRequest, *, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 requests-oauthlib's session sends through the guarded transport. What it gets wrong is closed
 here: no redirect is followed, the whole exchange has one deadline, nothing is logged below
-WARNING, and no exception of any library leaves `ask`.
+WARNING, and no exception of any library leaves `ask_once`.
 """
 
 import logging
@@ -69,11 +69,11 @@ def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
     """
     seconds = wait_seconds(request)
     ends_at = time.monotonic() + seconds
-    answer, transcript, _raw = _ask_once(request, seconds=seconds, is_last=False)
+    answer, transcript, _raw = ask_once(request, seconds=seconds, is_last=False)
     left = ends_at - time.monotonic()
     if not answer.is_truncated or request.is_single_use or left < 1:
         return answer, [transcript]
-    second, again, _raw = _ask_once(request, seconds=left, is_last=True)
+    second, again, _raw = ask_once(request, seconds=left)
     return second, [transcript, again]
 
 
@@ -87,19 +87,10 @@ def wait_seconds(request: TokenRequest) -> float:
     return TOTAL_SECONDS if is_hasty else float(settings.WEBHOOKS_REFRESH_SECONDS)
 
 
-def tell(request: TokenRequest, *, seconds: float) -> tuple[TokenAnswer, Transcript]:
-    """Send a request whose answer holds no token, once."""
-    return _ask_once(request, seconds=seconds, is_last=True)[:2]
-
-
-def ask_raw(request: TokenRequest) -> tuple[TokenAnswer, Transcript, RawAnswer]:
-    """Send a request whose answer is no token, once, and return it as it came as well."""
-    return _ask_once(request, seconds=TOTAL_SECONDS, is_last=True)
-
-
-def _ask_once(
-    request: TokenRequest, *, seconds: float, is_last: bool
+def ask_once(
+    request: TokenRequest, *, seconds: float, is_last: bool = True
 ) -> tuple[TokenAnswer, Transcript, RawAnswer]:
+    """Send a request, and return its answer as it came as well."""
     started_at, started = timezone.now(), time.perf_counter()
     raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
@@ -153,8 +144,6 @@ def _send(
         answer = _failed("no_answer", TokenResult.TRANSIENT, reason)
         answer = replace(answer, is_lost=getattr(error, "is_sent", True))
         return RawAnswer(status=0), answer, render_reason(reason)
-    finally:
-        session.close()
     return _raw(response), None, response
 
 

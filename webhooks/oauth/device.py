@@ -76,7 +76,8 @@ def begin_device_authorization(
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
     expected = replace(request.expected, grant=Grant.DEVICE_CODE, scope=credential.scope)
-    answer, transcript, raw = client.ask_raw(replace(request, expected=expected))
+    request = replace(request, expected=expected)
+    answer, transcript, raw = client.ask_once(request, seconds=client.TOTAL_SECONDS)
     try:
         if not 200 <= raw.status < 300:
             raise UnusableAnswerError(answer.reason, answer.message)

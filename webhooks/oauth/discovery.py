@@ -143,8 +143,6 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
         return None, _("%s cannot be reached.") % url
     except network.NetworkError as error:
         return None, error.reason
-    finally:
-        session.close()
     if answer.status_code != 200:
         return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
     coding, kind = (answer.headers.get(f"Content-{name}", "") for name in ("Encoding", "Type"))

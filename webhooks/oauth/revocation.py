@@ -71,7 +71,7 @@ def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
         request = _request(credential, hint, token)
     except (MisconfiguredError, SecretUnreadableError):
         return False
-    answer, transcript = client.tell(request, seconds=_SECONDS)
+    answer, transcript, _raw = client.ask_once(request, seconds=_SECONDS)
     status = transcript.status_code
     # 400 with unsupported_token_type and the like: it is not revoked, and nothing can be done.
     is_done = status is not None and 200 <= status < 300

@@ -152,13 +152,9 @@ def client_credentials_request(credential: Credential) -> TokenRequest:
 
 def machine_request(credential: Credential) -> TokenRequest:
     """Return the request for a token that no person approves. Errors: MisconfiguredError."""
-    if credential.grant_type == GrantType.JWT_BEARER:
-        return jwt_bearer_request(credential)
-    return client_credentials_request(credential)
-
-
-def jwt_bearer_request(credential: Credential) -> TokenRequest:
-    """Return the request of RFC 7523 section 2.1. Errors: MisconfiguredError."""
+    if credential.grant_type != GrantType.JWT_BEARER:
+        return client_credentials_request(credential)
+    # RFC 7523 section 2.1.
     scope = parameters.scope(credential)
     assertion = assertions.grant_assertion(credential, credential.token_url, scope)
     pairs = [("assertion", assertion), *([("scope", scope)] if scope else [])]

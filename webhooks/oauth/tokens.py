@@ -392,7 +392,7 @@ def _exchange(
     lost_at = row.answer_lost_at if request.is_single_use is not False else None
     if lost_at:
         question = token_requests.refresh_request(row.credential, random.token_urlsafe(32))
-        reply, transcript = client.tell(question, seconds=client.TOTAL_SECONDS)
+        reply, transcript, _raw = client.ask_once(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
             # Nothing was asked for that could be lost.

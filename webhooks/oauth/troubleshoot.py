@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
+import requests
 from django.utils.translation import gettext as _
 from oauthlib.oauth2 import WebApplicationClient
 
@@ -246,57 +247,43 @@ def _check_auth_url(credential: Credential) -> str:
         # Another field is wrong and says so itself.
         url = target.url
     page = _get(url)
+    status, headers = page.status_code, page.headers
+    leads_to = headers.get("Location", "") if 300 <= status < 400 else ""
     try:
-        location = urljoin(url, page.location) if page.location else ""
+        location = urljoin(url, leads_to) if leads_to else ""
         login_host = urlsplit(location).hostname or ""
     except ValueError:
         location = login_host = ""
     if location.startswith(redirect_uri):
         return _judge_answer(credential, dict(parse_qsl(urlsplit(location).query)), redirect_uri)
-    leads_nowhere = bool(page.location) and not login_host
-    if page.status in _NO_PAGE or page.status >= 500 or leads_nowhere:
+    leads_nowhere = bool(leads_to) and not login_host
+    if status in _NO_PAGE or status >= 500 or leads_nowhere:
         raise MisconfiguredError(_("Answered %d instead of a page. Copy the address from the "
-                              "provider's documentation.") % page.status)  # fmt: skip
-    if page.is_data:
+                              "provider's documentation.") % status)  # fmt: skip
+    content_type = headers.get("Content-Type", "")
+    if page.content and media_type(content_type) == "application/json":
         raise MisconfiguredError(
             _("Answered with data instead of a page: it may be another endpoint of the provider.")
         )
-    if page.status >= 400 or "error" in urlsplit(location).path.lower():
-        _doubt_page(page, redirect_uri)
+    if status >= 400 or "error" in urlsplit(location).path.lower():
+        _doubt_page(status, network.decode(page.content[:100_000], content_type), redirect_uri)
     if location:
         return _("Leads on to %s, where you log in.") % exchange_log.clean(login_host, limit=100)
     return _("Shows a page, where you log in and approve.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _LoginPage:
-    status: int
-    location: str = ""
-    text: str = ""
-    is_data: bool = False
-
-
-def _get(url: str) -> _LoginPage:
+def _get(url: str) -> requests.Response:
     """Return what a browser would get. Errors: MisconfiguredError."""
     session = network.GuardedSession(total_seconds=_SECONDS, max_bytes=1_000_000)
     headers = {"Accept": "text/html,application/xhtml+xml"}
     try:
-        answer = session.get(url, headers=headers, allow_redirects=False)
+        return session.get(url, headers=headers, allow_redirects=False)
     except network.ResponseTooLargeError as error:
-        return _LoginPage(status=error.status_code)
+        return error.head
     except network.TransferError as error:
         raise MisconfiguredError(_("Cannot be reached from this server.")) from error
     except network.NetworkError as error:
         raise MisconfiguredError(error.reason) from error
-    finally:
-        session.close()
-    content_type = answer.headers.get("Content-Type", "")
-    return _LoginPage(
-        status=answer.status_code,
-        location=answer.headers.get("Location", "") if 300 <= answer.status_code < 400 else "",
-        text=network.decode(answer.content[:100_000], content_type),
-        is_data=bool(answer.content) and media_type(content_type) == "application/json",
-    )
 
 
 def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: str) -> str:
@@ -309,11 +296,11 @@ def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: 
     return _("Approves without asking anybody.")
 
 
-def _doubt_page(page: _LoginPage, redirect_uri: str) -> None:
+def _doubt_page(status: int, text: str, redirect_uri: str) -> None:
     """Raise what a page that refuses is about; a page can only be guessed at."""
-    if page.status >= 400 and _ABOUT_REDIRECT.search(page.text):
+    if status >= 400 and _ABOUT_REDIRECT.search(text):
         raise MisconfiguredError(stored("redirect_uri_mismatch", url=redirect_uri))
-    if page.status >= 400 and _ABOUT_CLIENT.search(page.text):
+    if status >= 400 and _ABOUT_CLIENT.search(text):
         raise MisconfiguredError(
             _("The provider does not know this client. Copy Client ID from the provider again.")
         )
@@ -322,7 +309,7 @@ def _doubt_page(page: _LoginPage, redirect_uri: str) -> None:
             "The provider refuses to show its login page (%(status)d). Most often Client ID is "
             "not right, or exactly this callback URL is not registered there: %(url)s"
         )
-        % {"status": page.status, "url": redirect_uri}
+        % {"status": status, "url": redirect_uri}
     )
 
 
@@ -358,7 +345,7 @@ def _check_revocation_url(credential: Credential) -> str:
 
 
 def _tell(credential: Credential, request: token_requests.TokenRequest) -> TokenAnswer:
-    answer, transcript = client.tell(request, seconds=_SECONDS)
+    answer, transcript, _raw = client.ask_once(request, seconds=_SECONDS)
     # Kept apart from real requests: what a check hears is no state of the token.
     transcript = dataclasses.replace(transcript, kind=ExchangeKind.CHECK)
     exchange_log.record(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.utils.timezone import get_default_timezone
@@ -45,16 +45,13 @@ def build_document(
     occurred_at: datetime,
     project_id: str,
     payload: Mapping[str, object],
-    *,
-    max_bytes: int | None = None,
 ) -> bytes:
     """Return the frozen document: compact UTF-8 JSON of one flat object.
 
     The reserved names come first and win over the payload's own. Moments are written as ISO 8601
-    in UTC; one without an offset is in TIME_ZONE. Raises DocumentError. `max_bytes` defaults to
-    WEBHOOKS_MAX_PAYLOAD_BYTES.
+    in UTC; one without an offset is in TIME_ZONE. Raises DocumentError.
     """
-    limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES if max_bytes is None else max_bytes
+    limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES
     _check_payload(payload, limit)
     head: dict[str, object] = {
         "event": event_type,
@@ -135,10 +132,6 @@ def instant_of_text(text: str) -> str:
         return text
 
 
-def _encode_other(value: object) -> str:
-    return instant(cast(datetime, value))
-
-
 _make_encoder = partial(
     json.JSONEncoder,
     ensure_ascii=False,
@@ -146,7 +139,7 @@ _make_encoder = partial(
     check_circular=False,
     allow_nan=False,
     separators=(",", ":"),
-    default=_encode_other,
+    default=instant,
 )
 ENCODER = _make_encoder()
 _SORTED_ENCODER = _make_encoder(sort_keys=True)

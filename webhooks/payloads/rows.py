@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from django.core.validators import ProhibitNullCharactersValidator
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import ENCODER, shown
@@ -151,7 +152,7 @@ def rows_problems(
         if problem is None:
             good.append((number, read_row(one)))
         else:
-            problems.append(_at(problem, number))
+            problems.append(replace(problem, row=number))
     if body_format == "json":
         problems += _conflicts(good)
     if body_format != "query":
@@ -249,7 +250,9 @@ def _style_problem(stored: Mapping[str, Any]) -> Violation | None:
 
 
 def _check_encodable(value: Any) -> None:
-    """Raise ValueError, with a sentence, for what no request can hold."""
+    """Raise ValueError, with a sentence, for what no request or no database can hold."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(str(ProhibitNullCharactersValidator.message))
     check_depth(value)
     try:
         ENCODER.encode(value).encode()
@@ -267,10 +270,6 @@ def _number(text: str) -> Any:
     except (ValueError, OverflowError):
         pass
     raise ValueError(_("Write a number like 42 or 0.5, with a dot, or choose Text."))
-
-
-def _at(problem: Violation, row: int) -> Violation:
-    return Violation(sentence=problem.sentence, row=row, field=problem.field)
 
 
 def value_as_typed(kind: str | None, value: Any) -> tuple[str, str]:

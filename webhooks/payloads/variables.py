@@ -266,12 +266,10 @@ def _local(moment: datetime) -> datetime:
 
     The local mean times that zones had before the railways have them.
     """
-    offset = (moment.utcoffset() or timedelta()).total_seconds()
-    return moment if offset % 60 == 0 else moment.astimezone(timezone(_minutes(offset)))
-
-
-def _minutes(seconds: float) -> timedelta:
-    return timedelta(minutes=round(seconds / 60))
+    minutes = (moment.utcoffset() or timedelta()).total_seconds() / 60
+    if minutes.is_integer():
+        return moment
+    return moment.astimezone(timezone(timedelta(minutes=round(minutes))))
 
 
 def rewrite_dates(value: Any, write: Write) -> Any:

@@ -230,7 +230,7 @@ def took(exchange: OAuthExchange) -> str:
 def filter_sentence(tree: Mapping[str, Any]) -> str:
     """Return what a stored filter lets through."""
     try:
-        filters.validate(tree)
+        filters.compile_filter(tree)
     except FilterError as error:
         return str(error)
     return filters.sentence(tree)

@@ -155,9 +155,14 @@ _PEM_SENTENCES = {
 }
 
 
+def is_visible(name: str) -> bool:
+    """Return whether a page can show a name: not one of invisible characters alone."""
+    return any(one.isprintable() and not one.isspace() for one in name)
+
+
 def require_visible(text: str) -> None:
-    """Raise ValidationError for a name of invisible characters alone: no page could show it."""
-    if not any(one.isprintable() and not one.isspace() for one in text):
+    """Raise ValidationError for a name that no page could show."""
+    if not is_visible(text):
         raise ValidationError(gettext("Enter a name."), code="required")
 
 
@@ -173,6 +178,18 @@ def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.I
     )
 
 
+class RowsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
+    """Rows by their keys; one that is too large for SQLite is of no row, as on PostgreSQL."""
+
+    def clean(self, value: Any) -> Any:
+        try:
+            return super().clean(value)
+        except OverflowError:
+            largest = {"value": max(value, key=len)[:40]}
+            message = self.error_messages["invalid_choice"]
+            raise ValidationError(message, code="invalid_choice", params=largest) from None
+
+
 class EventTypesInput(forms.CheckboxSelectMultiple):
     """A picker: checkboxes by group, each group with its wildcard first; closed, what is chosen."""
 
@@ -184,7 +201,8 @@ class EventTypesInput(forms.CheckboxSelectMultiple):
         chosen = set(value or ())
         prefix = widget["attrs"].setdefault("id", f"id_{name}")
         groups = catalogue.groups()
-        known = {key for group in groups for key in _keys(group)}
+        known = {group.wildcard for group in groups}
+        known.update(event.key for group in groups for event in group.types)
         others = sorted(chosen - known)
         widget |= {
             "groups": [
@@ -252,13 +270,9 @@ class EventTypesField(forms.Field):
 
 def _is_covered(pattern: str, patterns: list[str]) -> bool:
     if not pattern.endswith("*"):
-        return any(other.endswith("*") and catalogue.matches(other, pattern) for other in patterns)
+        return not set(catalogue.patterns_for(pattern)[1:]).isdisjoint(patterns)
     covered = set(catalogue.types_for([pattern]))
     return any(covered < set(catalogue.types_for([other])) for other in patterns)
-
-
-def _keys(group: catalogue.EventGroup) -> set[str]:
-    return {group.wildcard, *(event.key for event in group.types)}
 
 
 def _box(value: str, chosen: set[str], prefix: str) -> dict[str, Any]:

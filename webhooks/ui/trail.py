@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from webhooks import audit
 from webhooks.models import Action, AuditEntry, Credential, Webhook
-from webhooks.ui.requests import page
+from webhooks.ui.requests import page, whole_number
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
@@ -48,8 +48,7 @@ def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
     """Show a page of entries, newest first; the next one begins below the last id shown."""
     entries = audit.trail_of(type(subject), subject.pk)
     entries = entries.select_related("version").defer("version__settings")
-    before = request.GET.get("before", "")
-    if re.fullmatch("[0-9]{1,18}", before):
+    if before := whole_number(request.GET.get("before", "")):
         entries = entries.filter(pk__lt=before)
     found = list(entries[: ENTRIES_PER_PAGE + 1])
     shown = found[:ENTRIES_PER_PAGE]

@@ -132,6 +132,14 @@ def test_filters_are_kept_as_a_view_of_ones_own_and_deleted(browser: Client) -> 
     assert not SavedView.objects.exists()
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u200b\u200b", "\u202e", "\u2060 \0"])
+def test_a_view_has_a_name_that_can_be_seen(browser: Client, name: str) -> None:
+    data = {"name": name, "query": "status=failed"}
+    page = browser.post(f"{LOG}views/", data, follow=True)
+    assert "Choose filters and enter a name first." in text_of(page.content)
+    assert not SavedView.objects.exists()
+
+
 @pytest.mark.parametrize("log", [LOG, "/admin/webhooks/delivery/"])
 def test_a_watched_log_gets_rows_only_when_there_is_something_new(
     browser: Client, log: str

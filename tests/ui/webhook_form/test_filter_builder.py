@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.http import QueryDict
 
-from webhooks.filters import PRESETS, compile_filter, validate
+from webhooks.filters import PRESETS, compile_filter
 from webhooks.ui.webhook_form.filter import FilterSection, from_tree, to_tree
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
@@ -134,7 +134,7 @@ def test_a_value_is_stored_as_its_variable_is_compared(
     section = with_row(variable, operator, value)
     assert section.is_valid
     assert section.tree["all"][0]["value"] == stored
-    validate(section.tree)
+    compile_filter(section.tree)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,38 @@ def test_a_hostile_post_makes_no_error() -> None:
     data["filter-1-variable"] = "\0caller"
     data["action"] = "filter:up:999999999999999999999999"
     assert FilterSection({}, data).tree == {}
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        ("variable", {"filter_1_variable": ".", "filter_1_path": "fields.ci\0ty"}),
+        ("value", {"filter_1_variable": "employee_name", "filter_1_value": "Ol\0ena"}),
+        ("value", {"filter_1_operator": "one_of", "filter_1_value": "\0"}),
+    ],
+)
+def test_a_null_character_is_named_at_its_row_and_kept(part: str, fields: dict[str, str]) -> None:
+    section = pressed(FilterSection({}), "add:0")
+    typed = {
+        "filter_1_variable": "caller",
+        "filter_1_operator": "equals",
+        "filter_1_value": "a",
+        **fields,
+    }
+    section = saved(section, **typed, filter_1_was=typed["filter_1_variable"])
+    assert not section.is_valid
+    [row] = section.root.rows()
+    assert row.errors == {part: "Null characters are not allowed."}
+    assert "\0" in (row.path if part == "variable" else row.value)
+
+
+def test_a_null_character_in_a_filter_as_json_is_named() -> None:
+    condition = json.dumps({**MISSED, "value": "a\0b"})
+    data = QueryDict(mutable=True)
+    data.update({"filter-mode": "json", "filter-json": condition})
+    section = FilterSection({}, data, is_checked=True)
+    assert "Null characters are not allowed." in section.mistake
+    assert section.json_text == condition
 
 
 def test_too_many_conditions_are_refused_with_a_sentence() -> None:

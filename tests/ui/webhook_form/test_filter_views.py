@@ -177,7 +177,10 @@ def test_a_mistake_is_told_while_typing(browser: Client) -> None:
         ("{“all”: []}", "This quote (“) is curly."),
         ('{"all": [], "all": []}', "“all” is in this object already."),
         ('{"variable": "a", "operator": "exists", "value": 1e999}', "This is not JSON."),
-        ('{"variable": "a", "operator": "exists", "value": "\\u0000"}', "This is not JSON."),
+        (
+            '{"variable": "a", "operator": "exists", "value": "\\u0000"}',
+            "Null characters are not allowed.",
+        ),
         ("[]", "filter"),
     ],
 )

@@ -111,6 +111,27 @@ def test_what_cannot_be_sent_is_refused_with_what_to_do(
     assert words in sentence(*rows)
 
 
+@pytest.mark.parametrize(
+    ("row", "field", "words"),
+    [
+        (PHONE | {"name": "pho\0ne"}, "name", "invisible characters"),
+        (PHONE | {"content": "client\0number"}, "content", "client\0number"),
+        (SOURCE | {"content": "tele\0phony"}, "content", "Null characters are not allowed."),
+        (SOURCE | {"source": "te\0xt"}, "source", "The type is one of"),
+        (PHONE | {"default": "\0"}, "default", "Null characters are not allowed."),
+        (PHONE | {"format": "sql\0"}, "format", "is no format"),
+        (PHONE | {"time_zone": "Europe/\0"}, "time_zone", "time zone"),
+    ],
+)
+def test_a_null_character_is_named_at_its_row_and_kept(
+    row: dict[str, str], field: str, words: str
+) -> None:
+    mapping = section(None, row)
+    [problem] = mapping.check(method="POST", body_format="json")
+    assert (problem.field, words in problem.sentence) == (field, True)
+    assert mapping.rows[0].value(field) == row[field]
+
+
 def test_the_same_name_twice_is_fine_in_a_form_and_a_query() -> None:
     assert section(None, PHONE, PHONE).check(method="POST", body_format="form") == []
     assert section(None, PHONE, PHONE).check(method="GET", body_format="json") == []

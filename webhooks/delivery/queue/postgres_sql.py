@@ -43,7 +43,8 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
     SELECT webhook_id FROM webhooks_delivery
     WHERE status = 'pending' AND trigger = 'test' AND next_attempt_at <= now()),
   EXISTS (SELECT FROM webhooks_delivery
-          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}),
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}
+            AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])),
   w.rate_limit, w.rate_limit_seconds,
   EXTRACT(EPOCH FROM COALESCE(s.next_send_at, now()) - now())::float8,
   w.concurrency_limit - CASE WHEN w.concurrency_limit IS NOT NULL THEN

@@ -149,7 +149,7 @@ class Candidate(NamedTuple):
     is_paced: bool
     # Whether a test of this webhook waits.
     has_tests: bool
-    # Whether a row that was in flight at several crashes waits at any webhook.
+    # Whether a row that was in flight at several crashes waits at any webhook of these shards.
     has_suspects: bool
     # How long its limit or order lets nothing but tests go; None until something comes back.
     wait_seconds: float | None = 0.0

@@ -94,9 +94,9 @@ def clock() -> float:
 def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: int) -> Page:
     """Return the webhooks of these shards that have due rows: here all of them."""
     with connection.cursor() as cursor:
-        now = timezone.now()
+        now, ours = timezone.now(), [shards, *numbers]
         statement = sql.CANDIDATES.format(numbers=_marks(numbers))
-        cursor.execute(statement, [_stored(now), shards, *numbers])
+        cursor.execute(statement, [*ours, _stored(now), *ours])
         return Page([_candidate(row, now) for row in cursor.fetchall()], None)
 
 

@@ -29,7 +29,8 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.id IN (SELECT webhook_id FROM webhooks_delivery
            WHERE status = 'pending' AND "trigger" = 'test' AND next_attempt_at > '2000'),
   EXISTS (SELECT 1 FROM webhooks_delivery
-          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}),
+          WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}
+            AND webhook_id %% %s IN ({{numbers}})),
   w.rate_limit, w.rate_limit_seconds, s.next_send_at,
   w.concurrency_limit - CASE WHEN w.concurrency_limit IS NOT NULL THEN
     (SELECT count(*) FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id) END,

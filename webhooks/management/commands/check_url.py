@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from webhooks import network
 from webhooks.delivery.requests import printable
+from webhooks.management.printable import PrintableCommand
 
 
-class Command(BaseCommand):
+class Command(PrintableCommand):
     help = "Say for each URL whether a webhook may be sent to it now, and why not."
     requires_system_checks: list[str] = []
 

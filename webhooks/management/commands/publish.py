@@ -4,15 +4,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from webhooks import events, payloads
 from webhooks.delivery.requests import printable
+from webhooks.management.printable import PrintableCommand
 
 
-class Command(BaseCommand):
+class Command(PrintableCommand):
     help = "Publish one event and print its id and the number of its deliveries."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
+from webhooks.management.printable import PrintableCommand
 from webhooks.security import key_check
 from webhooks.security.rotation import Rotation
 
@@ -12,7 +13,7 @@ from webhooks.security.rotation import Rotation
 _MAX_BATCH_SIZE = 10_000
 
 
-class Command(BaseCommand):
+class Command(PrintableCommand):
     help = (
         "Encrypt every stored secret again under the first key of FIELD_ENCRYPTION_KEY. It can be "
         "stopped and started again at any moment, while everything else runs."

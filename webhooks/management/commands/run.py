@@ -18,7 +18,7 @@ from celery import signals
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import DatabaseError, connection
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
@@ -26,7 +26,8 @@ from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 from config.celery import app
 from config.environment import add_arguments
 from webhooks.management import sandbox
-from webhooks.management.threads import worker_options
+from webhooks.management.commands.worker import worker_options
+from webhooks.management.printable import PrintableCommand
 from webhooks.models.tables import older_tables
 from webhooks.security import key_check
 from webhooks.tasks import sweep
@@ -39,7 +40,7 @@ _SAME_SIGNAL_SECONDS = 1.0
 _MAX_HEADER_BYTES = 32_768
 
 
-class Command(BaseCommand):
+class Command(PrintableCommand):
     help = "Run web, worker and clock in one process."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

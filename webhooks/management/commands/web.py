@@ -3,12 +3,11 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from config import web_server
+from webhooks.management.printable import PrintableCommand
 
 
-class Command(BaseCommand):
+class Command(PrintableCommand):
     help = "Serve the site and the event API. WEB_CONCURRENCY is how many processes do."
     # Their answer comes from `manage.py check`.
     requires_system_checks: list[str] = []

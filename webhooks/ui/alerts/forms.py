@@ -9,8 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import network
 from webhooks.models import AlertChannel, ChannelKind, Webhook, is_plain_http, origin_of
-from webhooks.ui.fields import PLAIN_HTTP_HELP, plain_http_refusal, require_visible
-from webhooks.ui.requests import whole_number
+from webhooks.ui.fields import PLAIN_HTTP_HELP, RowsField, plain_http_refusal, require_visible
 
 _BOT_TOKEN = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{20,100}")
 _CHAT_ID = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{3,64}")
@@ -37,20 +36,6 @@ class WebhooksInput(forms.CheckboxSelectMultiple):
     template_name = "webhooks/alerts/_webhooks.html"
 
 
-class WebhooksField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
-    """Some of the webhooks; a key that no row can have is refused before the database is asked."""
-
-    def clean(self, value: Any) -> Any:
-        for key in value or ():
-            if not whole_number(str(key)):
-                raise ValidationError(
-                    self.error_messages["invalid_pk_value"],
-                    code="invalid_pk_value",
-                    params={"pk": str(key)[:40]},
-                )
-        return super().clean(value)
-
-
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """Edit a channel, new or stored; an empty secret keeps the stored one."""
 
@@ -62,7 +47,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         model = AlertChannel
         fields = ("name", "accepts_plain_http", "recipient", "webhooks")
         widgets = {"webhooks": WebhooksInput}
-        field_classes = {"webhooks": WebhooksField}
+        field_classes = {"webhooks": RowsField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

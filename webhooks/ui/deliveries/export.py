@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -67,23 +68,13 @@ def _lines(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
     yield "\ufeff" + writer.writerow([*COLUMNS, *(["payload"] if with_payload else [])])
     limit = MAX_PAYLOAD_ROWS if with_payload else MAX_ROWS
     rows = log_query.every(conditions, limit=limit, seconds=_MAX_SECONDS)
-    for chunk in _chunks(rows):
+    while chunk := list(islice(rows, _CHUNK)):
         payloads = _payloads(chunk) if with_payload else {}
         for delivery in chunk:
             cells = _cells(delivery)
             if with_payload:
                 cells.append(payloads.get(delivery.event_id, ""))
             yield writer.writerow([cell(text) for text in cells])
-
-
-def _chunks(rows: Iterator[Delivery]) -> Iterator[list[Delivery]]:
-    chunk = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    yield chunk
 
 
 def _payloads(chunk: list[Delivery]) -> dict[str, str]:

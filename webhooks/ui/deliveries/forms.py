@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from webhooks import catalogue, payloads
 from webhooks.delivery_log.query import Conditions
 from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
+from webhooks.ui.requests import whole_number
 
 # A longer list is no longer a menu.
 _MAX_WEBHOOKS = 500
@@ -151,7 +152,7 @@ def webhook_choices(chosen: str) -> list[tuple[str, str]]:
     """Return the webhooks to filter a log by, and the chosen one."""
     names = Webhook.objects.present().order_by("name", "pk").values_list("pk", "name")
     choices = [(str(pk), name) for pk, name in names[:_MAX_WEBHOOKS]]
-    if re.fullmatch("[0-9]{1,18}", chosen) and chosen not in dict(choices):
+    if whole_number(chosen) and chosen not in dict(choices):
         # A deleted webhook has a log too; it is reached from a delivery.
         others = Webhook.objects.filter(pk=chosen).values_list("pk", "name")
         choices += [(str(pk), name) for pk, name in others]

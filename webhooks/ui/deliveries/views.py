@@ -30,6 +30,7 @@ from webhooks.models import (
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
+from webhooks.ui.fields import is_visible
 from webhooks.ui.figures import number
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
@@ -329,7 +330,7 @@ def save_view(request: HttpRequest) -> HttpResponse:
     # A login is required, so there is a row.
     user_id = request.user.pk or 0
     kept = SavedView.objects.filter(user=user_id)
-    if not name or not filters:
+    if not is_visible(name) or not filters:
         messages.warning(request, _("Choose filters and enter a name first."))
     elif kept.exclude(name=name).count() >= _MAX_VIEWS:
         messages.warning(request, _("Delete a view first. The limit is %d.") % _MAX_VIEWS)

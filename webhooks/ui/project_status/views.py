@@ -91,16 +91,13 @@ def _slow(now: datetime) -> list[dict[str, Any]]:
         if sum(steps.values()) >= _LEAST_ATTEMPTS
     ]
     slowest = sorted((one for one in found if one[0] >= _SLOW_MS), reverse=True)[:_SHOWN]
-    webhooks = _webhooks({pk for _p95, pk in slowest})
+    present = Webhook.objects.present().defer(*WEBHOOK_SECRETS)
+    webhooks = present.in_bulk([pk for _p95, pk in slowest])
     return [
         {"webhook": webhooks[pk], "p95": p95, "p50": percentile_ms(counts[pk], 0.5)}
         for p95, pk in slowest
         if pk in webhooks
     ]
-
-
-def _webhooks(pks: set[int]) -> dict[int, Webhook]:
-    return Webhook.objects.present().defer(*WEBHOOK_SECRETS).in_bulk(pks)
 
 
 def _tokens(now: datetime) -> list[dict[str, Any]]:

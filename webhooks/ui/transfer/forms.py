@@ -252,7 +252,7 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
     """Judge the filter, the parameters and the JSON body, which have grammars of their own."""
     found: list[str] = []
     try:
-        filters.validate(webhook.filter)
+        filters.compile_filter(webhook.filter)
     except filters.FilterError as error:
         found.append(f"{label_of('filter')}: {error}")
     if webhook.parameters and webhook.body_template:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from django.core.validators import ProhibitNullCharactersValidator
 from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -195,7 +196,9 @@ class ConditionRow:
             raise FilterError(_("Choose a variable."), ("variable",))
         operator = self.wanted_operator
         made: dict[str, Any] = {"variable": self.variable, "operator": operator.value}
+        _refuse_null([self.variable], "variable")
         if operator not in PRESENCE:
+            _refuse_null(self.values, "value")
             made["value"] = self._value(operator)
         compile_filter(made)
         return made
@@ -435,15 +438,20 @@ def _posted_row(data: QueryDict, part_id: int) -> ConditionRow:
     prefix = f"filter-{part_id}"
     row = ConditionRow(
         id=part_id,
-        chosen=data.get(f"{prefix}-variable", "").replace("\0", ""),
-        path=data.get(f"{prefix}-path", "").replace("\0", ""),
+        chosen=data.get(f"{prefix}-variable", ""),
+        path=data.get(f"{prefix}-path", ""),
         operator=data.get(f"{prefix}-operator", ""),
-        values=[value.replace("\0", "") for value in data.getlist(f"{prefix}-value")],
+        values=data.getlist(f"{prefix}-value"),
     )
     if data.get(f"{prefix}-was", "") != row.variable and row.operator:
         # Chosen for another variable, unless nothing was chosen then and it fits.
         row.fit()
     return row
+
+
+def _refuse_null(texts: Iterable[str], part: str) -> None:
+    if any("\0" in text for text in texts):
+        raise FilterError(str(ProhibitNullCharactersValidator.message), (part,))
 
 
 def _posted_group(data: QueryDict, part_id: int) -> ConditionGroup:
@@ -843,10 +851,10 @@ def _parsed(text: str) -> object:
         written = json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
     except payloads.DocumentError:
         raise
-    except (ValueError, RecursionError):
-        written = b"\\u0000"
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_("This is not JSON. See the example below.")) from error
     if b"\\u0000" in written:
-        raise ValueError(_("This is not JSON. See the example below."))
+        raise ValueError(str(ProhibitNullCharactersValidator.message))
     return parsed
 
 

@@ -76,11 +76,11 @@ class ParameterRow(forms.Form):
         self.options_html = SafeString()
 
     def value(self, field: str) -> str:
-        """Return what a field holds as text, without what no database keeps."""
+        """Return what a field holds as text."""
         picked = str(self["source"].value() or "")
         if picked.startswith(_PICKED) and field in ("source", "content"):
-            return VARIABLE if field == "source" else picked.removeprefix(_PICKED).strip("\0")
-        return str(self[field].value() or "").replace("\0", "")
+            return VARIABLE if field == "source" else picked.removeprefix(_PICKED)
+        return str(self[field].value() or "")
 
     @property
     def path(self) -> str:

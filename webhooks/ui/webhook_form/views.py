@@ -337,6 +337,7 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
     shown = detail.context_of(delivery, may_see_payload=may_see)
     attempt = shown["attempts"][0] if shown["attempts"] else None
     row = attempt["row"] if attempt else None
+    url, sandbox = delivery.webhook.url, settings.WEBHOOKS_SANDBOX_URL
     return {
         "delivery": delivery,
         "webhook": delivery.webhook,
@@ -348,14 +349,9 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
         "may_see_payload": may_see,
         "is_open": is_open,
         "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
-        "receiver_url": _receiver_url(delivery.webhook),
+        # The page of the sandbox's receiver, where it is sent to.
+        "receiver_url": sandbox if sandbox and url.startswith(f"{sandbox}/") else "",
     }
-
-
-def _receiver_url(webhook: Webhook) -> str:
-    """Return the page of the sandbox's receiver, or an empty string if it is not sent to."""
-    url = settings.WEBHOOKS_SANDBOX_URL
-    return url if url and webhook.url.startswith(f"{url}/") else ""
 
 
 # ---- The token: get, refresh, clear and check it; the provider's answer -----------------------

@@ -27,6 +27,7 @@ from webhooks.models import (
     may_be_sent_to,
 )
 from webhooks.ui.connections.lifecycle import known_origin
+from webhooks.ui.requests import whole_number
 
 # What narrows the list. Also carried along by the forms that act on everything that matches.
 FILTERS = ("q", "status", "authorization", "event", "connection")
@@ -105,8 +106,8 @@ def wanted_event(query: QueryDict) -> str:
 
 def wanted_connection(query: QueryDict) -> Credential | None:
     """Return the connection whose webhooks are asked for."""
-    wanted = query.get("connection", "")
-    if not re.fullmatch("[0-9]{1,18}", wanted):
+    wanted = whole_number(query.get("connection", ""))
+    if not wanted:
         return None
     return Credential.objects.shared().defer(*CREDENTIAL_SECRETS).filter(pk=wanted).first()
 

@@ -4,7 +4,6 @@ A bulk action works on the rows that were ticked, or on everything the list's ad
 confirmation carries the ids that were counted: only webhooks that were shown are deleted.
 """
 
-import re
 import time
 from typing import Any
 
@@ -21,7 +20,7 @@ from django.utils.translation import ngettext
 from webhooks import audit, events
 from webhooks.delivery import backlog, trash
 from webhooks.models import Action, Delivery, HoldReason, Status, Webhook
-from webhooks.ui.requests import button, offer_undo, page, redirect_back
+from webhooks.ui.requests import button, offer_undo, page, redirect_back, whole_number
 from webhooks.ui.status import MAX_COUNTED, counted
 from webhooks.ui.trash.views import restored
 from webhooks.ui.webhook_list import context, query
@@ -109,8 +108,7 @@ def chosen_ids(data: QueryDict) -> list[int]:
     if data.get("is_all"):
         return list(query.find(data).order_by("name", "pk").values_list("pk", flat=True))
     typed = [*data.getlist("webhook"), *data.get("webhooks", "").split(",")]
-    ids = dict.fromkeys(int(one) for one in typed if re.fullmatch("[0-9]{1,18}", one))
-    return list(ids)
+    return list(dict.fromkeys(filter(None, map(whole_number, typed))))
 
 
 def _count_held(ids: list[int]) -> int:
