@@ -240,7 +240,7 @@ async def _answer_without_chunks(
         if message["type"] == "http.response.start":
             is_endless = b"content-length" not in dict(message["headers"])
             if is_endless:
-                cycle.chunked_encoding = False
+                cycle.chunked_encoding = cycle.keep_alive = False
         elif is_endless and message["type"] == "http.response.body":
             cycle.expected_content_length = len(message["body"])
         await send(message)

@@ -161,13 +161,16 @@ def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyP
         assert is_ended
 
 
+@pytest.mark.parametrize("version", ["1.0", "0.9"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_client_that_knows_no_chunks_gets_none(method: str) -> None:
+def test_a_client_that_knows_no_chunks_gets_none(method: str, version: str) -> None:
+    request = f"{method} / HTTP/{version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
     with LiveServer(_in_pieces) as server:
-        answer = send(server.port, f"{method} / HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        answer = send(server.port, request.encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
     assert body == (b"a" * 210_000 if method == "GET" else b"")
 
 
