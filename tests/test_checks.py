@@ -9,10 +9,12 @@ import pytest
 from cryptography.fernet import Fernet
 from django.conf import settings as django_settings
 from django.core.checks import run_checks
-from django.db import connection
+from django.db import connection, connections
 from pytest_django import Settings
 
 from webhooks import checks
+from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.queue import postgres
 from webhooks.models import EncryptionCanary
 from webhooks.security import key_check
 from webhooks.security.encryption import seal
@@ -105,6 +107,33 @@ def test_unreadable_canary_stops_migrate_and_check() -> None:
     assert message.id == "webhooks.E004"
     assert "FIELD_ENCRYPTION_KEY" in message.msg
     assert checks.check_canary(databases=None) == []
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db
+def test_a_pooler_that_gives_sessions_to_others_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_pooler(databases=["default"]) == []
+
+    # Two connections through such a pooler are one of the server's.
+    shared = connections.create_connection("default")
+    monkeypatch.setattr(connections, "create_connection", lambda _using: shared)
+
+    (message,) = checks.check_pooler(databases=["default"])
+    assert message.id == "webhooks.E013"
+    assert "pool_mode to session" in message.msg
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db
+def test_a_statement_that_a_pooler_lost_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    session = DatabaseSession(postgres)
+
+    def execute() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("EXECUTE lost")
+
+    assert session.run(execute) is None
+    assert "pool_mode to session" in caplog.text
 
 
 @pytest.mark.django_db

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.db import connections
 from django.utils.module_loading import import_string
 
+from webhooks.delivery.queue import postgres
 from webhooks.models.origins import is_plain_http
 from webhooks.models.tables import older_tables
 from webhooks.network import (
@@ -142,6 +144,16 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
         Error(problem, id="webhooks.E012")
         for alias in databases or ()
         if (problem := older_tables(alias))
+    ]
+
+
+@register(Tags.database)
+def check_pooler(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E013: each connection to PostgreSQL has a session of its own."""
+    return [
+        Error(postgres.NO_SESSIONS, id="webhooks.E013")
+        for alias in databases or ()
+        if connections[alias].vendor == "postgresql" and not postgres.keeps_sessions(alias)
     ]
 
 

@@ -600,6 +600,25 @@ def test_a_database_that_does_not_answer_makes_a_clear_503(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
+def test_a_role_that_lost_a_right_makes_a_503_without_a_traceback(
+    send: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE weak")
+        cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak")
+        cursor.execute("SET ROLE weak")
+        try:
+            response = send()
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY weak; DROP ROLE weak")
+    assert error_of(response, 503)["code"] == "unavailable"
+    assert "permission denied" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.database("sqlite")
 def test_a_file_that_is_locked_is_waited_for_once() -> None:
     begun: list[str] = []

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import time
 
 import pytest
 from django.db import connection as database
@@ -39,6 +40,19 @@ def test_events_go_with_their_last_delivery() -> None:
     kept = aged(webhook, Status.HELD)
     assert retention.delete_old_rows() == 1
     assert list(Event.objects.values_list("pk", flat=True)) == [kept.event_id]
+
+
+@pytest.mark.database("postgres")
+def test_a_machine_whose_clock_is_ahead_deletes_nothing_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = make_delivery(make_webhook())
+    Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
+    ahead = dt.timedelta(days=365).total_seconds()
+    monkeypatch.setattr(time, "time", lambda: ahead + time.clock_gettime(time.CLOCK_REALTIME))
+    monkeypatch.setattr(timezone, "now", lambda: dt.datetime.fromtimestamp(time.time(), dt.UTC))
+    assert retention.delete_old_rows() == 0
+    assert Delivery.objects.filter(pk=delivery.pk).exists()
 
 
 def test_a_backlog_that_is_held_is_no_surplus(settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ class Hooks(AppConfig):
         if port := os.environ.get("FAULT_DNS_PORT"):
             from webhooks.network import resolver
 
-            resolver.DNS_OPTIONS |= {"servers": ["127.0.0.1"], "udp_port": int(port)}
+            ports = {"udp_port": int(port), "tcp_port": int(port)}
+            resolver.DNS_OPTIONS |= {"servers": ["127.0.0.1"], **ports}
         if limit := os.environ.get("FAULT_FILES"):
             resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
         if fault := os.environ.get("FAULT"):

@@ -1,17 +1,20 @@
-"""F20-F24, F27, F28, F42, F52: several workers, clocks, beats; poison; recycled processes."""
+"""F20-F24, F27, F28, F42, F52, F58: several workers, clocks, beats; poison; recycled processes."""
 
 import time
 from itertools import pairwise
+from pathlib import Path
 
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.environment import LEASE_SECONDS, ROOT
 from tests.faults.hooks import POISON
 from tests.faults.killing import busy
+from tests.faults.processes import Process
 from tests.faults.world import World, check
 from webhooks import events
 from webhooks.models import Attempt, Delivery, Outcome, Status
 
-_YEAR = 365 * 86400
+_DAY = 86400
+_YEAR = 365 * _DAY
 
 
 @fault("F20", "8 claimers on 500 rows", databases=BOTH)
@@ -122,6 +125,42 @@ def wrong_clock(world: World) -> None:
         most = max(Delivery.objects.values_list("attempt_count", flat=True))
         check(most <= 9, f"a storm: {most} attempts of one delivery")
     world.verify()
+
+
+@fault("F58", "the clock of a worker and its beat is stepped to and fro")
+def stepped_clock(world: World) -> None:
+    """By up to ten years: nothing is sent early, late or twice, and no log is deleted."""
+    world.webhook("/a")
+    world.webhook("/flaky", retry_schedule_seconds=[1, 1, 1, 1, 1, 1, 1, 1])
+    world.webhook("/ordered", is_ordered=True)
+    clock = world.directory / "clock"
+    _step(clock, 0)
+    paths = f"{ROOT / 'tests' / 'faults' / 'clock'}:{ROOT}"
+    environment = {"PYTHONPATH": paths, "CLOCK_SHIFT_FILE": str(clock)}
+    log = world.directory / "stepped.log"
+    worker = world.own(Process(["manage.py", "worker"], log, environment))
+    for seconds in (3600, -3600, 40 * _DAY, -40 * _DAY, 10 * _YEAR, -5, 5, 0):
+        world.receiver.statuses["/flaky"] = 503
+        world.publish(10)
+        world.wait_for_arrivals(len(world.receiver.arrivals) + 1)
+        _step(clock, seconds)
+        world.publish(10)
+        time.sleep(1.5)
+        world.receiver.statuses.clear()
+        time.sleep(0.5)
+    world.settle()
+    check(worker.is_running, "the worker ended")
+    most = max(Delivery.objects.values_list("attempt_count", flat=True))
+    check(most <= 9, f"a storm: {most} attempts of one delivery")
+    check(Attempt.objects.count() >= world.accepted, "attempts were deleted")
+    world.verify()
+
+
+def _step(clock: Path, seconds: float) -> None:
+    """Let the clock be wrong by so much from now on."""
+    whole = clock.with_suffix(".new")
+    whole.write_text(str(seconds))
+    whole.replace(clock)
 
 
 @fault("F42", "the number of shards changes under load", databases=BOTH)

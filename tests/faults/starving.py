@@ -136,6 +136,18 @@ def silent_names(world: World) -> None:
         check_healthy(world, publish_steadily(world, 14, each=0.5), 10)
 
 
+@fault("F56", "40 names whose answers cannot be read", databases=BOTH)
+def garbled_names(world: World) -> None:
+    with name_server("127.0.0.1") as port, ending(world):
+        world.any_worker({"FAULT_DNS_PORT": str(port), **_SHORT_DRAINS})
+        warm_up(world)
+        for number in range(40):
+            world.webhook(f"/garbled/{number}", url=f"http://garbled{number}.example.com:8080/")
+        there = f"example.com:{world.receiver.port}{_HEALTHY}"
+        healthy(world, 10, urls=(f"http://live{number}.{there}/{number}" for number in range(10)))
+        check_healthy(world, publish_steadily(world, 8, each=0.5), 10)
+
+
 @fault("F37", "60 authorization servers hang, another one gives short tokens", databases=BOTH)
 def hanging_authorization_servers(world: World) -> None:
     with fake_provider() as provider, ending(world):

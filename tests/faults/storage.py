@@ -1,11 +1,16 @@
-"""F14-F19, F25, F26, F51: the database stopped, cut off, locked, divided; disks that are full."""
+"""F14-F19, F25, F26, F51, F57: the database stopped, cut off, pooled, locked; disks full."""
 
 import datetime as dt
+import os
+import shutil
+import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -14,13 +19,13 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from tests.faults.catalogue import BOTH, POSTGRES, SQLITE, fault
-from tests.faults.environment import LEASE_SECONDS
+from tests.faults.environment import LEASE_SECONDS, ROOT
 from tests.faults.killing import busy
 from tests.faults.processes import Process
 from tests.faults.world import Skip, World, check, fresh_connection
-from tests.services import PostgresServer
+from tests.services import PostgresServer, free_port
 from webhooks.delivery import retention
-from webhooks.delivery.queue import partitions
+from webhooks.delivery.queue import partitions, postgres
 from webhooks.models import Delivery, Webhook, ids
 
 
@@ -130,6 +135,72 @@ def _take_all_connections(server: PostgresServer, *, seconds: float) -> None:
     finally:
         for own in taken:
             own.close()
+
+
+@fault("F57", "a connection pooler between the product and PostgreSQL")
+def pool(world: World) -> None:
+    """One that keeps sessions is restarted in mid-send; one that does not is refused by name."""
+    with _pooler(world, "transaction") as (url, _restart):
+        check(_problem(url) == postgres.NO_SESSIONS, "sessions that others get were not noticed")
+    with _pooler(world, "session") as (url, restart):
+        check(_problem(url) == "", f"sessions that are kept were refused: {_problem(url)}")
+        worker = world.any_worker({"DATABASE_URL": url})
+        busy(world, worker)
+        restart()
+        _recovers(world, worker)
+        check("database_fault" in worker.log, "the worker never met the restart")
+
+
+def _problem(url: str) -> str:
+    """Return what the system checks say of the sessions of a database."""
+    command = ["manage.py", "check", "--database", "default"]
+    environment = {**os.environ, "DATABASE_URL": url}
+    asked = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    return postgres.NO_SESSIONS if "webhooks.E013" in asked.stderr else asked.stderr[-500:]
+
+
+@contextmanager
+def _pooler(world: World, mode: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Start PgBouncer in front of the database; yield its address and what restarts it."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        raise Skip("PgBouncer is not installed")
+    port, server = free_port(), _server(world)
+    settings = world.directory / f"{mode}.ini"
+    settings.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port} user=postgres\n"
+        f"[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\n"
+        f"auth_type=any\npool_mode={mode}\n"
+    )
+    command = [program, "--quiet", *(["--user=nobody"] if os.geteuid() == 0 else []), str(settings)]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        world.wait(lambda: _listens(port), 20, "A start of PgBouncer")
+
+    def end() -> None:
+        running[-1].kill()
+        running[-1].wait(20)
+
+    def restart() -> None:
+        end()
+        time.sleep(1)
+        start()
+
+    try:
+        start()
+        yield f"postgres://postgres@127.0.0.1:{port}/postgres", restart
+    finally:
+        end()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 @fault("F19", "SQLite locked by a long writer", databases=(SQLITE,))

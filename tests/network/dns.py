@@ -44,7 +44,8 @@ def engine_asks_getaddrinfo(monkeypatch: pytest.MonkeyPatch) -> None:
 def name_server(address: str, *, silent: str = "dead", below: str = "") -> Iterator[int]:
     """Answer every name with an address, and say nothing to those that begin with `silent`.
 
-    With `below`, a domain, all other names are not there.
+    Answers for names that begin with "garbled" cannot be read. With `below`, a domain, all other
+    names are not there.
     """
     ending = b"".join(bytes([len(label)]) + label.encode() for label in below.split(".") if label)
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -78,6 +79,8 @@ def _answer(query: bytes, address: str, ending: bytes) -> bytes:
     (kind,) = struct.unpack("!H", query[end - 4 : end - 2])
     is_there = query[12 : end - 5].endswith(ending)
     is_known = kind == 1 and is_there
+    if query[13:].startswith(b"garbled"):
+        return query[:2] + b"\x81\x80" + query[2:5]
     head = (
         query[:2]
         + (b"\x81\x80" if is_there else b"\x81\x83")

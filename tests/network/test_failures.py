@@ -27,6 +27,9 @@ CLIENT_CERTIFICATE = 98
          (Outcome.TLS, "The TLS connection to crm.example.com failed: expired.")),
         (CLIENT_CERTIFICATE, "certificate required", False,
          (Outcome.TLS, "The TLS connection to crm.example.com failed: certificate required.")),
+        (pycurl.E_RECV_ERROR, "SSL_read: tlsv13 alert certificate required", True,
+         (Outcome.TLS, "The TLS connection to crm.example.com failed: "
+          "SSL_read: tlsv13 alert certificate required.")),
         (pycurl.E_PARTIAL_FILE, "5 bytes missing", True,
          (Outcome.PROTOCOL, "The receiver's answer is broken: 5 bytes missing.")),
         (TOO_LARGE, "", True,

@@ -924,6 +924,19 @@ def test_a_name_whose_server_is_silent_has_failed_after_its_own_deadline(clock: 
     assert found.failure == ("network", "lookup_slow", {"host": "dead.example.com"})
 
 
+def test_answers_that_cannot_be_read_fail_no_other_name_asked_at_the_same_moment() -> None:
+    with name_server(PUBLIC) as port:
+        resolver = resolver_with(CLOSED, port)
+        for number in range(20):
+            resolver.lookup(f"garbled{number}.example.com", 443)
+            resolver.lookup(f"crm{number}.example.com", 443)
+        found = [looked_up(resolver, f"crm{number}.example.com") for number in range(20)]
+        garbled = looked_up(resolver, "garbled.example.com")
+        resolver.close()
+    assert {one.addresses for one in found} == {(PUBLIC,)}
+    assert garbled.failure == ("network", "lookup_failed", {"host": "garbled.example.com"})
+
+
 def test_a_name_server_leads_nowhere_that_the_policy_refuses() -> None:
     with name_server("10.0.0.1") as port:
         resolver = resolver_with(CLOSED, port)

@@ -48,6 +48,9 @@ _KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
 # A client that the database could not serve tries again after these seconds.
 _RETRY_AFTER_SECONDS = 5
+# SQLSTATEs of PostgreSQL where nothing is wrong with the event: its role lost a right, or a
+# connection pooler lost a prepared statement.
+_UNAVAILABLE_STATES = frozenset({"42501", "26000", "42P05"})
 # What an event keeps as its source.
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
 
@@ -144,16 +147,23 @@ def _endpoint(publish: Endpoint) -> Endpoint:
             return refusal.answer()
         except MissingScopeError as missing:
             return _insufficient(missing).answer()
-        except (OperationalError, InternalError, InterfaceError) as error:
+        except DatabaseError as error:
+            if not _is_unavailable(error):
+                raise
             return unavailable(error)
 
     return respond
 
 
+def _is_unavailable(error: DatabaseError) -> bool:
+    # PostgreSQL says InternalError while it only reads, after a failover and in a standby.
+    is_lost = isinstance(error, OperationalError | InternalError | InterfaceError)
+    return is_lost or getattr(error.__cause__, "sqlstate", None) in _UNAVAILABLE_STATES
+
+
 def unavailable(error: Exception) -> Answer:
     """Return the answer for an error of the database."""
-    # One line: each of the clients that try again would leave a traceback. PostgreSQL says
-    # InternalError while it only reads, after a failover and in a standby.
+    # One line: each of the clients that try again would leave a traceback.
     logger.error("api_unavailable error=%s", " ".join(str(error).split()))
     message = _("The database does not answer. Send the event again.")
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}

@@ -64,7 +64,8 @@ class DatabaseSession:
             self.backoff_seconds = min(longest, max(shortest, self.backoff_seconds * 2))
             self.note_fault()
             self.resume_at = self._fault_at + self.backoff_seconds
-            logger.warning("database_fault wait=%.1f error=%s", self.backoff_seconds, error)
+            text = self._queue.described(error)
+            logger.warning("database_fault wait=%.1f error=%s", self.backoff_seconds, text)
             connection.close()
             return None
         finally:

@@ -148,7 +148,6 @@ _PROTOCOL_ERRORS = frozenset(
     }
 )
 
-
 # As OpenSSL writes it. Java's servers call a certificate that is missing a bad one.
 _CERTIFICATE_ALERT = re.compile(r"alert (?:certificate required|bad certificate)")
 
@@ -177,7 +176,8 @@ def classify(
     if number in _PROTOCOL_ERRORS or (is_read and number == pycurl.E_RECV_ERROR):
         return Failure(PROTOCOL, "broken_answer", {"reason": message})
     params: Params = {"host": host, "reason": _QUOTED_PROXY.sub(r"\1", message)}
-    if number in _TLS_ERRORS:
+    # With TLS 1.3 the alert for a missing certificate comes when the handshake is over.
+    if number in _TLS_ERRORS or _CERTIFICATE_ALERT.search(message):
         return Failure(TLS, "tls", params)
     if number == pycurl.E_COULDNT_CONNECT:
         return Failure(NETWORK, "not_connected", params)

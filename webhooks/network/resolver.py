@@ -51,6 +51,10 @@ _DNS_CODES = {
     pycares.errno.ARES_ENOMEM: NO_RESOURCES,
     pycares.errno.ARES_EFILE: NO_RESOURCES,
 }
+# So many names at a time are asked for alone after an answer that could not be read, each once.
+_ALONE_AT_ONCE = 8
+# Names that are asked for alone from the start, as no answer about them can be read.
+_MAX_UNREADABLE = 1000
 # A name server answers thousands a second; a dead one keeps each of these waiting.
 _THREADS_AT_ONCE = 32
 # Names whose last answer is kept. Each takes about 1 KB.
@@ -265,33 +269,88 @@ _Done = Callable[[tuple[str, ...] | Failure], None]
 class DnsChannel:
     """Asks name servers about any number of names at once, without a thread for each.
 
-    c-ares reads /etc/resolv.conf and /etc/hosts; other modules of nsswitch.conf are not asked.
+    c-ares reads /etc/resolv.conf and /etc/hosts; other modules of nsswitch.conf are not asked. An
+    answer that it cannot read ends the socket, and with it what else was asked through it: these
+    names are asked for again, each through a socket of its own.
     """
 
     def __init__(self, **options: Any) -> None:
-        self._channel = pycares.Channel(
-            timeout=_DNS_SECONDS, tries=_DNS_TRIES, **{**DNS_OPTIONS, **options}
-        )
+        self._options = {"timeout": _DNS_SECONDS, "tries": _DNS_TRIES, **DNS_OPTIONS, **options}
+        self._channel = pycares.Channel(**self._options)
+        self._unread: queue.SimpleQueue[tuple[str, int, _Done]] = queue.SimpleQueue()
+        self._unreadable: set[str] = set()
+        self._readers = threading.Semaphore(_ALONE_AT_ONCE)
 
     def ask(self, host: str, port: int, done: _Done) -> None:
         def answered(result: pycares.AddrInfoResult | None, error: int | None) -> None:
-            if error is not None or result is None:
-                code = _DNS_CODES.get(error or 0, "lookup_failed")
-                if code == NO_RESOURCES:
-                    reason = _text(pycares.errno.strerror(error or 0))
-                    done(Failure(NETWORK, code, {"reason": reason}))
-                else:
-                    done(_not_resolved(code, host))
-                return
-            found = dict.fromkeys(
-                _spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes
-            )
-            done(tuple(found) or _not_resolved("name_without_address", host))
+            if error == pycares.errno.ARES_EBADRESP:
+                self._ask_alone(host, port, done)
+            else:
+                done(_found_by(result, error, host))
 
-        self._channel.getaddrinfo(host, port, type=socket.SOCK_STREAM, callback=answered)
+        if host in self._unreadable:
+            self._ask_alone(host, port, done)
+        else:
+            self._channel.getaddrinfo(host, port, type=socket.SOCK_STREAM, callback=answered)
+
+    def _ask_alone(self, host: str, port: int, done: _Done) -> None:
+        self._unread.put((host, port, done))
+        self._start_reader()
+
+    def _start_reader(self) -> None:
+        if self._readers.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._read, name="look-up", daemon=True).start()
+            except RuntimeError:
+                # No memory for one: the next name tries again.
+                self._readers.release()
+
+    def _read(self) -> None:
+        """Ask for the names whose answers could not be read, until none is left."""
+        while True:
+            try:
+                host, port, done = self._unread.get_nowait()
+            except queue.Empty:
+                break
+            done(self._found_alone(host, port))
+        self._readers.release()
+        if not self._unread.empty():
+            # One that came when this one had looked for the last time.
+            self._start_reader()
+
+    def _found_alone(self, host: str, port: int) -> tuple[str, ...] | Failure:
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        try:
+            channel = pycares.Channel(**{**self._options, "tries": 1})
+            channel.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, callback=lambda *answer: answers.put(answer)
+            )
+            result, error = answers.get(timeout=_DEADLINE_SECONDS)
+        except (pycares.AresError, queue.Empty):
+            return _not_resolved("lookup_failed", host)
+        channel.close()
+        if error != pycares.errno.ARES_EBADRESP:
+            self._unreadable.discard(host)
+        elif len(self._unreadable) < _MAX_UNREADABLE:
+            self._unreadable.add(host)
+        return _found_by(result, error, host)
 
     def close(self) -> None:
         self._channel.close()
+
+
+def _found_by(
+    result: pycares.AddrInfoResult | None, error: int | None, host: str
+) -> tuple[str, ...] | Failure:
+    """Return the addresses of an answer of c-ares, or why there are none."""
+    if error is not None or result is None:
+        code = _DNS_CODES.get(error or 0, "lookup_failed")
+        if code == NO_RESOURCES:
+            reason = _text(pycares.errno.strerror(error or 0))
+            return Failure(NETWORK, code, {"reason": reason})
+        return _not_resolved(code, host)
+    found = dict.fromkeys(_spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes)
+    return tuple(found) or _not_resolved("name_without_address", host)
 
 
 def _text(address: bytes | str) -> str:

@@ -1,5 +1,7 @@
 """Shifts this process's wall clock by CLOCK_SHIFT_SECONDS, as a wrong system clock would.
 
+With CLOCK_SHIFT_FILE it is by the seconds that stand in that file now, as a clock that is stepped.
+
 Python imports `sitecustomize` before anything else, so every later `from time import time` gets the
 shifted one. Shifted: time.time, time_ns, gmtime, localtime, ctime, strftime, and now(), utcnow(),
 today() of datetime and date. Not shifted: the monotonic clock, which a clock change does not move,
@@ -7,17 +9,37 @@ and clocks read in C (libcurl's look at certificates, OpenSSL, the database serv
 """
 
 import datetime
+import functools
 import os
 import time
 
 _SHIFT_SECONDS = float(os.environ.get("CLOCK_SHIFT_SECONDS", "0"))
+_SHIFT_FILE = os.environ.get("CLOCK_SHIFT_FILE", "")
+# How long what the file said is used.
+_KNOWN_SECONDS = 0.05
 _real_time = time.time
 _RealDatetime, _RealDate = datetime.datetime, datetime.date
-_delta = datetime.timedelta(seconds=_SHIFT_SECONDS)
+_known = (float("-inf"), 0.0)
+
+
+def _shift():
+    global _known
+    if not _SHIFT_FILE:
+        return _SHIFT_SECONDS
+    read_at, seconds = _known
+    if time.monotonic() - read_at > _KNOWN_SECONDS:
+        with open(_SHIFT_FILE) as file:
+            seconds = float(file.read())
+        _known = (time.monotonic(), seconds)
+    return seconds
+
+
+def _delta():
+    return datetime.timedelta(seconds=_shift())
 
 
 def _shift_time():
-    time.time = lambda: _real_time() + _SHIFT_SECONDS
+    time.time = lambda: _real_time() + _shift()
     time.time_ns = lambda: int(time.time() * 1e9)
     for name in ("gmtime", "localtime", "ctime"):
         _default_to_now(name)
@@ -26,8 +48,12 @@ def _shift_time():
 
 
 def _default_to_now(name):
-    real = getattr(time, name)
-    setattr(time, name, lambda seconds=None: real(time.time() if seconds is None else seconds))
+    # No function: logging keeps one in a class, where it would become a method.
+    setattr(time, name, functools.partial(_at, getattr(time, name)))
+
+
+def _at(real, seconds=None):
+    return real(time.time() if seconds is None else seconds)
 
 
 class _Shifted(type):
@@ -46,11 +72,11 @@ class _Datetime(_RealDatetime, metaclass=_Shifted):
 
     @classmethod
     def now(cls, tz=None):
-        return _RealDatetime.now(tz) + _delta
+        return _RealDatetime.now(tz) + _delta()
 
     @classmethod
     def utcnow(cls):
-        return _RealDatetime.now(datetime.UTC).replace(tzinfo=None) + _delta
+        return _RealDatetime.now(datetime.UTC).replace(tzinfo=None) + _delta()
 
     @classmethod
     def today(cls):
@@ -70,6 +96,6 @@ class _Date(_RealDate, metaclass=_Shifted):
         return _Datetime.now().date()
 
 
-if _SHIFT_SECONDS:
+if _SHIFT_SECONDS or _SHIFT_FILE:
     _shift_time()
     datetime.datetime, datetime.date = _Datetime, _Date

@@ -77,6 +77,12 @@ _PINNED = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
+# What comes of a pooler that gives each transaction any server's session, and nothing else.
+_NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
+NO_SESSIONS = (
+    "The connection pooler in front of PostgreSQL does not keep sessions: set its pool_mode to "
+    "session, or let DATABASE_URL lead to PostgreSQL itself."
+)
 # A session plans again after so many rows, then after twice as many each time, and after so long.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
 
@@ -242,6 +248,28 @@ def _in_order(events: Sequence[NewEventRow]) -> Sequence[NewEventRow]:
 
 def _key_of(event: NewEventRow) -> str:
     return event.idempotency_key or ""
+
+
+def keeps_sessions(using: str = DEFAULT_DB_ALIAS) -> bool:
+    """Return whether a connection has a session of its own, which poolers may give to others."""
+    first, second = (connections.create_connection(using) for _ in range(2))
+    try:
+        # The pooler of a busy site may happen to give the second one another session.
+        return not any(_backend(first) == _backend(second) for _try in range(5))
+    finally:
+        first.close()
+        second.close()
+
+
+def _backend(own: BaseDatabaseWrapper) -> int:
+    with own.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+def described(error: BaseException) -> str:
+    """Return what a fault of the database says, and what to change where a pooler is the cause."""
+    return f"{error}. {NO_SESSIONS}" if isinstance(error.__cause__, _NO_STATEMENT) else str(error)
 
 
 def prepare_session() -> None:

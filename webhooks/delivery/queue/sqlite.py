@@ -73,6 +73,11 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
         )
 
 
+def described(error: BaseException) -> str:
+    """Return what a fault of the database says."""
+    return str(error)
+
+
 def prepare_session() -> None:
     """Nothing to pin: the planner reads no statistics here."""
 
