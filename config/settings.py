@@ -4,6 +4,8 @@ Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by
 `.env.example` lists every one.
 """
 
+import re
+import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -193,7 +195,14 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL and not re.fullmatch(r"rediss?://[^/?#]*(/\d*)?(\?[^#]*)?", REDIS_URL):
+    raise ImproperlyConfigured(
+        "REDIS_URL is not the address of a Redis, such as redis://:password@host:6379/0."
+    )
 CELERY_BROKER_URL = REDIS_URL or "memory://localhost"
+if REDIS_URL.startswith("rediss:"):
+    # Celery by itself believes any certificate. `ssl_` parameters of the address go before this.
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_RESULT_ACCEPT_CONTENT = ["json"]

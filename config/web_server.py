@@ -22,6 +22,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
+# As Apache and gunicorn: what is made of a request takes far longer for thousands of them.
+_MAX_HEADERS = 100
 # How long the head of a request is waited for, and a body that comes slower than it has to. A bad
 # line is faster: Apache's mod_reqtimeout demands as much.
 PATIENCE_SECONDS = 30.0
@@ -176,6 +178,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_head:
             raise ValueError("Trailers are not accepted.")
+        if len(self.headers) >= _MAX_HEADERS:
+            raise ValueError("The request has too many headers.")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

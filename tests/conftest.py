@@ -217,10 +217,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what this worker may run; what takes long comes first, as it ends the run otherwise.
-
-    Tests in a browser come last: starting one takes longer than most of them, and they share it.
-    """
+    """Keep what this worker may run, in the order of `_turn`."""
     if long := [item.nodeid[:200] for item in items if len(item.nodeid) > _NAME_CHARACTERS]:
         raise pytest.UsageError(f"These need shorter ids: {long}")
     for item in items:
@@ -238,10 +235,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
 
 
-def _turn(item: pytest.Item) -> tuple[bool, bool, bool]:
-    is_quick = not (item.get_closest_marker("slow") or item.get_closest_marker("process"))
-    is_alone = not item.get_closest_marker("together")
-    return "chromium" in getattr(item, "fixturenames", ()), is_alone, is_quick
+def _turn(item: pytest.Item) -> tuple[bool, bool]:
+    """Return what sorts first the modules that one worker runs, and last what needs a browser.
+
+    To start one takes longer than most of those tests, and they share it. The longest of them come
+    first: one begun at the end would keep the run from ending.
+    """
+    if "chromium" in getattr(item, "fixturenames", ()):
+        return True, not item.get_closest_marker("slow")
+    return False, not item.get_closest_marker("together")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -205,11 +205,20 @@ def test_a_client_that_has_sent_everything_is_answered(server: LiveServer) -> No
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 40_000 + b"\r\n\r\n",
         b"GET /healthz?" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000 + b"\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"a:b\r\n" * 100 + b"\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Endless: " + b"a" * 2_000_000,
         b"GET /" + b"a" * 2_000_000,
         b"GET /healthz HTTP/1.1\r\n" + b"X-A: b\r\n" * 200_000,
     ],
-    ids=["header", "address", "many", "endless-header", "endless-address", "endless-many"],
+    ids=[
+        "header",
+        "address",
+        "many",
+        "many-short",
+        "endless-header",
+        "endless-address",
+        "endless-many",
+    ],
 )
 def test_a_head_that_is_too_long_is_refused(server: LiveServer, head: bytes) -> None:
     answer = send(server.port, head)

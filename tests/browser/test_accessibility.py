@@ -63,6 +63,7 @@ def test_a_theme_is_nothing_but_other_colors() -> None:
         assert name.startswith("--") or "color" in name, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, len(SCREENS), _AT_ONCE))
 def test_screens_are_for_everyone_and_fit_from_a_phone_to_a_wall(
     first: int, open_page: OpenPage

@@ -168,6 +168,7 @@ def walk(product: Product, chromium: Browser) -> Iterator[Walk]:
     assert not watch.problems()
 
 
+@pytest.mark.slow
 def test_the_five_minutes_are_as_readme_says(walk: Walk, product: Product) -> None:
     for title in ("Basic authentication", "OAuth 2.0"):
         for step in steps(title):

@@ -1,15 +1,20 @@
 """A command that cannot begin says why in one sentence, without a traceback."""
 
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.core.management import find_commands, load_command_class
 
-from tests.services import free_port
+from tests.faults.certificates import Authority
+from tests.services import HOST, free_port
 from webhooks.management.printable import PrintableCommand
 
 _GONE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
@@ -77,3 +82,30 @@ def test_an_address_of_no_database_is_named() -> None:
     done = run({"DATABASE_URL": "nonsense"}, "check")
     assert done.returncode == 1
     assert "DATABASE_URL is not the address of a database" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("url", ["redis+tls://host/0", "redis://host/x", "host:6379"])
+def test_an_address_of_no_redis_is_named(url: str) -> None:
+    done = run({"REDIS_URL": url}, "check")
+    assert done.returncode == 1
+    assert "REDIS_URL is not the address of a Redis" in done.stderr.splitlines()[-1]
+
+
+def test_a_broker_with_a_certificate_of_nobody_gets_no_password(tmp_path: Path) -> None:
+    context = Authority(tmp_path).context("stranger", is_self_signed=True)
+    with closing(socket.create_server((HOST, 0))) as server:
+        threading.Thread(target=_shake_hands, args=(server, context), daemon=True).start()
+        port = server.getsockname()[1]
+        connect = "from config.celery import app; app.connection().ensure_connection(max_retries=1)"
+        url = f"rediss://:secret@{HOST}:{port}/0"
+        done = run({"REDIS_URL": url}, "shell", "--no-imports", "-c", connect)
+    assert done.returncode == 1
+    assert "certificate verify failed" in done.stderr.splitlines()[-1]
+
+
+def _shake_hands(server: socket.socket, context: ssl.SSLContext) -> None:
+    with suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            with suppress(OSError), context.wrap_socket(client, server_side=True) as encrypted:
+                encrypted.recv(1000)

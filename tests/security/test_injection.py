@@ -223,6 +223,7 @@ def _registered() -> list[Any]:
     return list(django_admin.site._registry)
 
 
+@pytest.mark.slow
 def test_no_page_runs_or_moves_what_is_planted_in_it(visit: Visit) -> None:
     shown, fetched = pages_of(visit)
     for path in shown:
@@ -261,6 +262,7 @@ def pages_of(visit: Visit) -> tuple[list[str], list[str]]:
 # ---- What is typed, asked for and answered ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lists_and_searches_repeat_what_was_asked(visit: Visit) -> None:
     webhook = visit.site.webhooks[0].pk
     addresses = itertools.cycle(

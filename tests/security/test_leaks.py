@@ -69,6 +69,7 @@ def story(tmp_path: Path, database_url: str) -> Story:
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_no_secret_is_found_in_any_sink_and_a_leak_would_be(
     story: Story, security_figure: Any
 ) -> None:
