@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -104,6 +105,19 @@ def test_a_stop_waits_for_a_request_and_not_for_kept_connections(start: Start) -
 def test_two_processes_serve_one_address(start: Start) -> None:
     _process, port = start(WEB_CONCURRENCY="2")
     for _ in range(8):
+        assert ask(port) == 200
+
+
+def test_more_connections_are_answered_than_a_shell_lets_a_process_have(start: Start) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        _process, port = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with ExitStack() as opened:
+        for _ in range(250):
+            opened.enter_context(socket.create_connection((HOST, port), 20))
         assert ask(port) == 200
 
 
