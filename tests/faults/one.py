@@ -38,6 +38,8 @@ def main() -> int:
     options = parser.parse_args()
     # Whoever ends this run ends what it started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # What this is run by may ignore it, as nohup does, and so would all that faults start.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with ExitStack() as stack:
         world = _world(stack, options.database)
         for row in _rows(world, options):
