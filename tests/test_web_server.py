@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -107,6 +108,19 @@ def test_two_processes_serve_one_address(start: Start) -> None:
         assert ask(port) == 200
 
 
+def test_more_connections_are_answered_than_a_shell_lets_a_process_have(start: Start) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        _process, port = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with ExitStack() as opened:
+        for _ in range(250):
+            opened.enter_context(socket.create_connection((HOST, port), 20))
+        assert ask(port) == 200
+
+
 @pytest.fixture
 def server() -> Iterator[LiveServer]:
     with LiveServer() as server:
@@ -161,13 +175,16 @@ def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyP
         assert is_ended
 
 
+@pytest.mark.parametrize("version", ["1.0", "0.9"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_client_that_knows_no_chunks_gets_none(method: str) -> None:
+def test_a_client_that_knows_no_chunks_gets_none(method: str, version: str) -> None:
+    request = f"{method} / HTTP/{version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
     with LiveServer(_in_pieces) as server:
-        answer = send(server.port, f"{method} / HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        answer = send(server.port, request.encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
     assert body == (b"a" * 210_000 if method == "GET" else b"")
 
 

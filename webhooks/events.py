@@ -200,9 +200,11 @@ def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
 
 
 def _log_failed(items: Sequence[NewEvent], error: Exception) -> None:
+    # What is wrong with a single one is said when it is published alone.
+    level = logging.WARNING if len(items) > 1 else logging.DEBUG
     # Not its text: that of PostgreSQL goes on with what was to be written.
     kind = type(error.__cause__ or error).__name__
-    logger.warning("group_failed events=%d error=%s", len(items), kind)
+    logger.log(level, "group_failed events=%d error=%s", len(items), kind)
 
 
 # Beyond 20 events a second a drain is woken for several at once: each costs half as much then.
