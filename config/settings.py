@@ -195,7 +195,14 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")
-if REDIS_URL and not re.fullmatch(r"rediss?://[^/?#]*(/\d*)?(\?[^#]*)?", REDIS_URL):
+# With what Celery and redis-py read alike: by other parameters the one ends and the other connects.
+_REDIS_SERVER = r"([^/?#]*@)?(\[[^]/?#@]*\]|[^][:/?#@]*)(:\d+)?(/\d*)?"
+_REDIS_TRUST = (
+    r"ssl_((ca_certs|certfile|keyfile)=[^&#]+|cert_reqs=(none|optional|required)"
+    r"|check_hostname=([Tt]rue|[Ff]alse))"
+)
+_REDIS = rf"redis://{_REDIS_SERVER}|rediss://{_REDIS_SERVER}(\?{_REDIS_TRUST}(&{_REDIS_TRUST})*)?"
+if REDIS_URL and not re.fullmatch(_REDIS, REDIS_URL):
     raise ImproperlyConfigured(
         "REDIS_URL is not the address of a Redis, such as redis://:password@host:6379/0."
     )

@@ -84,11 +84,40 @@ def test_an_address_of_no_database_is_named() -> None:
     assert "DATABASE_URL is not the address of a database" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("url", ["redis+tls://host/0", "redis://host/x", "host:6379"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+tls://host/0",
+        "redis://host/x",
+        "host:6379",
+        # The host was forgotten: what stands where a port is would be in the error.
+        "redis://:secret",
+        # Read by one of Celery and redis-py, or by each in its own way.
+        "rediss://host/0?ssl_cert_reqs=CERT_NONE",
+        "rediss://host/0?ssl_check_hostname=no",
+        "rediss://host/0?socket_timeout=3",
+        "redis://host/0?ssl_ca_certs=/ca.pem",
+    ],
+)
 def test_an_address_of_no_redis_is_named(url: str) -> None:
     done = run({"REDIS_URL": url}, "check")
     assert done.returncode == 1
     assert "REDIS_URL is not the address of a Redis" in done.stderr.splitlines()[-1]
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://[::1]:6379/0",
+        "redis://name:p%40:s@s@host.example:6379/15",
+        "rediss://:secret@host/0?ssl_ca_certs=/etc/a b/ca.pem&ssl_check_hostname=false",
+        "rediss://host?ssl_certfile=/a.pem&ssl_keyfile=/a.key&ssl_cert_reqs=none",
+    ],
+)
+def test_an_address_of_a_redis_is_taken(url: str) -> None:
+    assert run({"REDIS_URL": url}, "check").returncode == 0
 
 
 def test_a_broker_with_a_certificate_of_nobody_gets_no_password(tmp_path: Path) -> None:

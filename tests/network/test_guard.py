@@ -2,6 +2,7 @@
 
 import io
 import ipaddress
+import os
 import re
 import socket
 import threading
@@ -935,6 +936,32 @@ def test_answers_that_cannot_be_read_fail_no_other_name_asked_at_the_same_moment
         resolver.close()
     assert {one.addresses for one in found} == {(PUBLIC,)}
     assert garbled.failure == ("network", "lookup_failed", {"host": "garbled.example.com"})
+
+
+def test_names_known_as_unreadable_take_few_files_and_hold_up_no_other(clock: Clock) -> None:
+    garbled = [f"garbled{number}.example.com" for number in range(600)]
+    with name_server(PUBLIC) as port:
+        resolver = resolver_with(CLOSED, port, clock=clock)
+        for name in garbled:
+            resolver.lookup(name, 443)
+        for name in garbled:
+            assert kind(looked_up(resolver, name)) == "network"
+        # Each is asked again.
+        clock.now += 6
+        before, most = _files(), 0
+        for name in garbled:
+            assert resolver.lookup(name, 443) is None
+            most = max(most, _files())
+        assert looked_up(resolver, "crm.example.com").addresses == (PUBLIC,)
+        for name in garbled:
+            looked_up(resolver, name)
+            most = max(most, _files())
+        resolver.close()
+    assert most - before < 100
+
+
+def _files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_name_server_leads_nowhere_that_the_policy_refuses() -> None:

@@ -1,6 +1,7 @@
 """From a name to addresses that may be connected to: checked look-ups, one or many at once."""
 
 import ipaddress
+import itertools
 import logging
 import queue
 import socket
@@ -53,8 +54,8 @@ _DNS_CODES = {
 }
 # So many names at a time are asked for alone after an answer that could not be read, each once.
 _ALONE_AT_ONCE = 8
-# Names that are asked for alone from the start, as no answer about them can be read.
-_MAX_UNREADABLE = 1000
+# How long a thread that did so waits for more: its channel takes files, and long to end.
+_ALONE_IDLE_SECONDS = 10.0
 # A name server answers thousands a second; a dead one keeps each of these waiting.
 _THREADS_AT_ONCE = 32
 # Names whose last answer is kept. Each takes about 1 KB.
@@ -271,15 +272,19 @@ class DnsChannel:
 
     c-ares reads /etc/resolv.conf and /etc/hosts; other modules of nsswitch.conf are not asked. An
     answer that it cannot read ends the socket, and with it what else was asked through it: these
-    names are asked for again, each through a socket of its own.
+    names are asked for again, one after another through a few more channels.
     """
 
     def __init__(self, **options: Any) -> None:
         self._options = {"timeout": _DNS_SECONDS, "tries": _DNS_TRIES, **DNS_OPTIONS, **options}
         self._channel = pycares.Channel(**self._options)
-        self._unread: queue.SimpleQueue[tuple[str, int, _Done]] = queue.SimpleQueue()
+        # In the order of: known as unreadable, when it came. None of two is equal in that.
+        self._unread: queue.PriorityQueue[tuple[bool, int, str, int, _Done]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        # Names without an answer that could be read when they were asked for alone.
         self._unreadable: set[str] = set()
         self._readers = threading.Semaphore(_ALONE_AT_ONCE)
+        self._is_closed = False
 
     def ask(self, host: str, port: int, done: _Done) -> None:
         def answered(result: pycares.AddrInfoResult | None, error: int | None) -> None:
@@ -294,49 +299,64 @@ class DnsChannel:
             self._channel.getaddrinfo(host, port, type=socket.SOCK_STREAM, callback=answered)
 
     def _ask_alone(self, host: str, port: int, done: _Done) -> None:
-        self._unread.put((host, port, done))
+        self._unread.put((host in self._unreadable, next(self._numbers), host, port, done))
         self._start_reader()
 
     def _start_reader(self) -> None:
         if self._readers.acquire(blocking=False):
             try:
                 threading.Thread(target=self._read, name="look-up", daemon=True).start()
-            except RuntimeError:
-                # No memory for one: the next name tries again.
+            except RuntimeError as error:
                 self._readers.release()
+                with suppress(queue.Empty):
+                    *_order, _host, _port, done = self._unread.get_nowait()
+                    done(_lacking(str(error)))
 
     def _read(self) -> None:
-        """Ask for the names whose answers could not be read, until none is left."""
-        while True:
-            try:
-                host, port, done = self._unread.get_nowait()
-            except queue.Empty:
-                break
-            done(self._found_alone(host, port))
+        """Ask for the names whose answers could not be read, until none came for a while."""
+        channel = None
+        with suppress(queue.Empty):
+            while True:
+                *_order, host, port, done = self._unread.get(timeout=_ALONE_IDLE_SECONDS)
+                if self._is_closed:
+                    break
+                try:
+                    channel = channel or pycares.Channel(**{**self._options, "tries": 1})
+                except pycares.AresError as error:
+                    done(_lacking(str(error)))
+                else:
+                    done(self._found_alone(channel, host, port))
+        if channel is not None:
+            channel.close()
         self._readers.release()
-        if not self._unread.empty():
+        if not self._is_closed and not self._unread.empty():
             # One that came when this one had looked for the last time.
             self._start_reader()
 
-    def _found_alone(self, host: str, port: int) -> tuple[str, ...] | Failure:
+    def _found_alone(
+        self, channel: pycares.Channel, host: str, port: int
+    ) -> tuple[str, ...] | Failure:
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        channel.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, callback=lambda *answer: answers.put(answer)
+        )
         try:
-            channel = pycares.Channel(**{**self._options, "tries": 1})
-            channel.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, callback=lambda *answer: answers.put(answer)
-            )
             result, error = answers.get(timeout=_DEADLINE_SECONDS)
-        except (pycares.AresError, queue.Empty):
-            return _not_resolved("lookup_failed", host)
-        channel.close()
-        if error != pycares.errno.ARES_EBADRESP:
+        except queue.Empty:
+            channel.cancel()
+            result, error = None, pycares.errno.ARES_ETIMEOUT
+        if error not in (pycares.errno.ARES_EBADRESP, pycares.errno.ARES_ETIMEOUT):
             self._unreadable.discard(host)
-        elif len(self._unreadable) < _MAX_UNREADABLE:
+        elif len(self._unreadable) < _MAX_KNOWN_NAMES:
             self._unreadable.add(host)
         return _found_by(result, error, host)
 
     def close(self) -> None:
+        self._is_closed = True
         self._channel.close()
+        for _reader in range(_ALONE_AT_ONCE):
+            # Ends its wait.
+            self._unread.put((False, next(self._numbers), "", 0, lambda _nothing: None))
 
 
 def _found_by(
@@ -346,11 +366,15 @@ def _found_by(
     if error is not None or result is None:
         code = _DNS_CODES.get(error or 0, "lookup_failed")
         if code == NO_RESOURCES:
-            reason = _text(pycares.errno.strerror(error or 0))
-            return Failure(NETWORK, code, {"reason": reason})
+            return _lacking(_text(pycares.errno.strerror(error or 0)))
         return _not_resolved(code, host)
     found = dict.fromkeys(_spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes)
     return tuple(found) or _not_resolved("name_without_address", host)
+
+
+def _lacking(reason: str) -> Failure:
+    """Return that this machine lacks what a look-up needs."""
+    return Failure(NETWORK, NO_RESOURCES, {"reason": reason})
 
 
 def _text(address: bytes | str) -> str:
