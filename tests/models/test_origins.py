@@ -17,6 +17,7 @@ from webhooks.models import origin_of
         "https://οδοσ-1.example/hook",
         "https://BÜCHER.example:443/",
         "http://[::1]:8080/x",
+        "http://[::FFFF:127.0.0.1]/x",
         "https://crm.example./a?b#",
     ],
 )

@@ -61,7 +61,7 @@ def ratio(work: Callable[[str], object], piece: str, length: int) -> float:
 
     short, long = ((piece * (n // len(piece) + 1))[:n] for n in (length // 2, length))
     quick_short, quick_long = seconds(short), seconds(long)
-    for _ in range(6):
+    for _ in range(15):
         if quick_long / quick_short < BOUND:
             break
         quick_short, quick_long = min(quick_short, seconds(short)), min(quick_long, seconds(long))

@@ -1,5 +1,6 @@
 """Origins: scheme, host and port of an address, to compare them. Text alone; nothing is judged."""
 
+import ipaddress
 import re
 
 import idna
@@ -45,6 +46,11 @@ def is_plain_http(url: str) -> bool:
 
 
 def _ascii(host: str) -> str:
+    if host.startswith("["):
+        try:
+            return f"[{ipaddress.IPv6Address(host[1:-1])}]"
+        except ValueError:
+            return host.lower()
     # Letter by letter, as the sender reads a host: in a word a capital sigma has two small forms.
     lower = "".join(letter.lower() for letter in host)
     if lower.isascii():
