@@ -33,8 +33,8 @@ LEAST_BYTES_PER_SECOND = 500
 UNREAD_SECONDS = 60.0
 # Requests of further connections get 503. A proxy in front keeps some hundred.
 _MAX_CONNECTIONS = 1000
-# Descriptors: a shell's 1,024 leave none to answer 503 over. One that says nothing takes 7 KB, one
-# with most of a head 36 KB.
+# Descriptors: a shell's 1,024 leave none to answer 503 over, and a container's million would let
+# what is refused fill the memory. One that says nothing takes 7 KB, one with most of a head 36 KB.
 _MAX_FILES = 5 * _MAX_CONNECTIONS
 _GRACE_SECONDS = 30
 # Longer than a proxy keeps a connection to it, 60 s for nginx: otherwise both end it at once.

@@ -126,26 +126,24 @@ def hanging_receivers(world: World) -> None:
 
 @fault("F36", "100 names whose server does not answer", databases=BOTH)
 def silent_names(world: World) -> None:
-    with name_server("127.0.0.1") as port, ending(world):
-        world.any_worker({"FAULT_DNS_PORT": str(port), **_SHORT_DRAINS})
-        warm_up(world)
-        for number in range(100):
-            world.webhook(f"/dead/{number}", url=f"http://dead{number}.example.com:8080/")
-        there = f"example.com:{world.receiver.port}{_HEALTHY}"
-        healthy(world, 10, urls=(f"http://live{number}.{there}/{number}" for number in range(10)))
-        check_healthy(world, publish_steadily(world, 14, each=0.5), 10)
+    _publish_beside_names(world, [f"dead{number}" for number in range(100)], seconds=14)
 
 
 @fault("F56", "40 names whose answers cannot be read", databases=BOTH)
 def garbled_names(world: World) -> None:
+    _publish_beside_names(world, [f"garbled{number}" for number in range(40)], seconds=8)
+
+
+def _publish_beside_names(world: World, names: Iterable[str], *, seconds: float) -> None:
+    """Deliver to ten names that can be looked up, beside webhooks of these names."""
     with name_server("127.0.0.1") as port, ending(world):
         world.any_worker({"FAULT_DNS_PORT": str(port), **_SHORT_DRAINS})
         warm_up(world)
-        for number in range(40):
-            world.webhook(f"/garbled/{number}", url=f"http://garbled{number}.example.com:8080/")
+        for name in names:
+            world.webhook(f"/{name}", url=f"http://{name}.example.com:8080/")
         there = f"example.com:{world.receiver.port}{_HEALTHY}"
         healthy(world, 10, urls=(f"http://live{number}.{there}/{number}" for number in range(10)))
-        check_healthy(world, publish_steadily(world, 8, each=0.5), 10)
+        check_healthy(world, publish_steadily(world, seconds, each=0.5), 10)
 
 
 @fault("F37", "60 authorization servers hang, another one gives short tokens", databases=BOTH)
