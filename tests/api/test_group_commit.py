@@ -33,7 +33,14 @@ END $$;
 CREATE TRIGGER disturb BEFORE INSERT ON webhooks_event
 FOR EACH ROW EXECUTE FUNCTION disturb()
 """
-_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+# pg_locks has those of every database, and other tests of this file may run in theirs.
+# pg_stat_activity would stay as it was when a transaction first read it.
+_LOCKS = (
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks JOIN "
+    "pg_database ON oid = database WHERE datname = current_database()) AND locktype = "
+)
+_WAITING = f"{_LOCKS} 'advisory'"
+_BLOCKED = f"{_LOCKS} 'transactionid'"
 Post = Callable[..., "Future[Any]"]
 
 
@@ -304,7 +311,6 @@ def test_a_batch_without_a_right_event_is_answered_by_a_process_that_knows_nothi
 
 
 KEY = "INSERT INTO webhooks_idempotencykey VALUES (%s, %s)"
-_BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
 
 
 def test_events_take_their_keys_in_one_order_so_that_no_two_publishers_wait_for_each_other(
