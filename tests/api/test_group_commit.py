@@ -156,6 +156,21 @@ def test_requests_that_come_together_share_a_transaction(
     assert (Event.objects.count(), Delivery.objects.count(), groups()) == (7, 7, 2)
 
 
+def test_a_role_that_writes_moments_in_another_style_is_understood(
+    other: Any, post: Post, way: LiveServer | None
+) -> None:
+    name = connection.settings_dict["NAME"]
+    other.execute(f"ALTER DATABASE {name} SET DateStyle = 'German'")
+    try:
+        connection.close()
+        assert post("a", "key").result().status_code == 202
+        # Answered from the row.
+        assert post("a", "key").result().json()["duplicate"]
+        assert Event.objects.get().created_at
+    finally:
+        other.execute(f"ALTER DATABASE {name} RESET DateStyle")
+
+
 def test_a_version_that_was_lost_is_back_after_the_next_change(
     other: Any, post: Post, way: LiveServer | None
 ) -> None:

@@ -133,6 +133,24 @@ def test_what_a_worker_lacks_is_shown_and_leaves_the_web_in_service(client: Clie
 
 
 @pytest.mark.django_db
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "SET TRANSACTION READ ONLY",
+        "CREATE ROLE reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader; "
+        "SET LOCAL ROLE reader",
+    ],
+)
+def test_a_database_that_takes_no_events_is_not_ready(client: Client, change: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(change)
+    found = client.get("/readyz")
+    assert found.status_code == 503
+    assert found.json()["database"].startswith("takes no events")
+
+
+@pytest.mark.django_db
 def test_unreadable_secrets_are_not_ready(client: Client) -> None:
     key_check.plant()
     with connection.cursor() as cursor:

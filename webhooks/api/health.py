@@ -19,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from webhooks.delivery import backlog
+from webhooks.delivery import backlog, queue
 from webhooks.models import ApiKey, ApiScope, MissingScopeError
 from webhooks.network import Policy
 from webhooks.security import key_check
@@ -100,9 +100,10 @@ def _database() -> str:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
+        takes_events = queue.backend().takes_events()
     except DatabaseError:
         return "does not answer, or was not migrated"
-    return _OK
+    return _OK if takes_events else "takes no events: it is read-only, or our role may not write"
 
 
 def _secrets() -> str:
@@ -150,10 +151,10 @@ def _last_sweep() -> str:
 def _how_to_sweep() -> str:
     if not settings.REDIS_URL:
         return "without REDIS_URL “manage.py run” sweeps; if this is it, see its log"
-    queue = settings.CELERY_TASK_DEFAULT_QUEUE
+    name = settings.CELERY_TASK_DEFAULT_QUEUE
     return (
         "start “manage.py worker”, or both “celery -A config beat” and a “celery -A config worker” "
-        f"that takes the queue “{queue}”; if they run, see their log"
+        f"that takes the queue “{name}”; if they run, see their log"
     )
 
 

@@ -83,6 +83,11 @@ NO_SESSIONS = (
     "The connection pooler in front of PostgreSQL does not keep sessions: set its pool_mode to "
     "session, or let DATABASE_URL lead to PostgreSQL itself."
 )
+_TAKES_EVENTS = b"""
+SELECT current_setting('transaction_read_only') = 'off'
+  AND has_table_privilege('webhooks_event', 'INSERT')
+  AND has_table_privilege('webhooks_delivery', 'INSERT')
+"""
 # A session plans again after so many rows, then after twice as many each time, and after so long.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
 
@@ -265,6 +270,14 @@ def _backend(own: BaseDatabaseWrapper) -> int:
     with own.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])
+
+
+def takes_events() -> bool:
+    """Return whether an event could be stored: not on a standby or without the right to."""
+    with _cursor() as cursor:
+        row = cursor.execute(_TAKES_EVENTS).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 def described(error: BaseException) -> str:

@@ -7,6 +7,7 @@ the process clock is the database's clock.
 
 import datetime as dt
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,11 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
             sql.INSERT_DELIVERY,
             [[*row, None if row.status == "held" else now, now] for row in deliveries],
         )
+
+
+def takes_events() -> bool:
+    """Return whether an event could be stored: not in a file that is read-only."""
+    return os.access(connection.settings_dict["NAME"], os.W_OK)
 
 
 def described(error: BaseException) -> str:
