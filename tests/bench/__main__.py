@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from pprint import pprint
 from typing import TypeVar
@@ -67,18 +68,18 @@ def main() -> None:
 
 
 def _measure(stage: Stage, scale: Scale) -> report.Findings:
-    rates = _timed("throughput", lambda: throughput.compare(stage, scale))
-    pairs = _timed("two workers", lambda: throughput.compare_workers(stage, scale))
-    isolated = _timed("isolation", lambda: isolation.measure_rates(stage, scale))
+    rates = _timed(stage, "throughput", partial(throughput.compare, stage, scale))
+    pairs = _timed(stage, "two workers", partial(throughput.compare_workers, stage, scale))
+    isolated = _timed(stage, "isolation", partial(isolation.measure_rates, stage, scale))
     full = sorted(rates.engine)[len(rates.engine) // 2]
-    latency = _timed("latency", lambda: isolation.measure_latency(stage, scale, full))
-    alone = _timed("lone", lambda: lone.measure(stage, scale))
-    published = _timed("publish", lambda: publishing.measure(stage, scale))
-    http = _timed("http", lambda: front_door.measure(stage, scale))
-    sqlite = _timed("sqlite", lambda: embedded.measure(stage, scale))
-    many_found = _timed("many webhooks", lambda: many.measure(stage, scale))
+    latency = _timed(stage, "latency", partial(isolation.measure_latency, stage, scale, full))
+    alone = _timed(stage, "lone", partial(lone.measure, stage, scale))
+    published = _timed(stage, "publish", partial(publishing.measure, stage, scale))
+    http = _timed(stage, "http", partial(front_door.measure, stage, scale))
+    sqlite = _timed(stage, "sqlite", partial(embedded.measure, stage, scale))
+    many_found = _timed(stage, "many webhooks", partial(many.measure, stage, scale))
     # Last: it leaves a large database behind.
-    grown = _timed("growth", lambda: growth.measure(stage, scale))
+    grown = _timed(stage, "growth", partial(growth.measure, stage, scale))
     return report.Findings(
         rates=rates,
         pairs=pairs,
@@ -99,10 +100,11 @@ def _write_plans(file: Path | None, part: object) -> None:
         file.write_text("\n\n".join(plans) + "\n")
 
 
-def _timed(name: str, measure: Callable[[], _T]) -> _T:
+def _timed(stage: Stage, name: str, measure: Callable[[], _T]) -> _T:
     print(f"{name} ...", end="", file=sys.stderr, flush=True)
     began = time.monotonic()
     result = measure()
+    stage.clear()
     print(f" {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return result
 

@@ -88,7 +88,6 @@ def measure(stage: Stage, scale: Scale) -> FrontDoor:
             found.end_to_end.append(count * _FAN_OUT / sum(spent.values()))
             found.end_to_end_us = _each(spent, count * _FAN_OUT)
             found.pss_mib = max(found.pss_mib, compose.pss_mib())
-    stage.forget(hooks)
     return found
 
 

@@ -132,6 +132,11 @@ class Stage:
         self.database.execute("TRUNCATE webhooks_event, webhooks_delivery, webhooks_attempt")
         self.database.execute("CHECKPOINT")
 
+    def clear(self) -> None:
+        """Forget the webhooks too: what the next part publishes would go to them as well."""
+        self.database.execute("TRUNCATE webhooks_webhook, webhooks_credential CASCADE")
+        self.empty()
+
     def forget(self, webhooks: Sequence[int]) -> None:
         """Delete webhooks as the product does: they stay as names in the log."""
         from webhooks import events
