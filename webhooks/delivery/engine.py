@@ -19,6 +19,7 @@ from django.conf import settings
 
 from webhooks import network
 from webhooks.delivery import outcomes, queue
+from webhooks.delivery.affinity import Affinity
 from webhooks.delivery.claims import CLAIM_ROWS, ROWS, ROWS_OF_MANY, ClaimBatch, Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.due import DueWebhooks
@@ -81,6 +82,7 @@ class Learned:
         self.limiters = Limiters(settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK)
         self.plans = Plans()
         self.resolver = network.HostResolver(network.Policy.from_settings())
+        self.affinity = Affinity()
         self._forgot_at = time.monotonic()
 
     def hand_over(self) -> None:
@@ -88,6 +90,7 @@ class Learned:
 
         Publishers ask for drains of a second, which use next to nothing of what is known.
         """
+        self.affinity.release()
         now = time.monotonic()
         forgets = now - self._forgot_at > _FORGET_SECONDS
         if forgets:
@@ -249,6 +252,7 @@ class Engine:
     def _turn(self) -> None:
         self._collect()
         now = time.monotonic()
+        self._learned.affinity.look(now)
         self._record(now)
         batch = self._claimer.batch()
         if batch is not None:

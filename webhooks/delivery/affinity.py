@@ -1,0 +1,76 @@
+"""CPU affinity: the process of a busy drain keeps to one processor at a time.
+
+Its threads share Python's lock. On two processors they hand it to each other thousands of times a
+second, and each time one of them has to be woken (decision 0031).
+"""
+
+import os
+import sys
+import time
+from contextlib import suppress
+
+# How long the threads stay where they are, and how long the scheduler then places them anew: away
+# from others that are busy.
+_STAY_SECONDS, _MOVE_SECONDS = 1.0, 0.05
+# The part of a processor from which on a process is busy.
+_BUSY = 0.3
+_THREADS = "/proc/self/task"
+# https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the 39th field, of those that follow
+# the name of the program, which is the second.
+_PROCESSOR = 39 - 3
+
+
+class Affinity:
+    """That of this process; its drains call `look` all the time and `release` at their end."""
+
+    def __init__(self) -> None:
+        self._look_at = self._looked_at = self._used = 0.0
+        # The processor that is kept to; none while the scheduler chooses.
+        self._kept: set[int] = set()
+        # Those that it may choose from.
+        self._allowed: set[int] = set()
+
+    def look(self, now: float) -> None:
+        """Keep to a processor, or let the scheduler choose again, when it is time."""
+        if now < self._look_at:
+            return
+        used = time.process_time()
+        is_busy = used - self._used > _BUSY * (now - self._looked_at)
+        self._looked_at, self._used = now, used
+        if self._kept or not is_busy or not _shares_a_lock():
+            self.release()
+            self._look_at = now + _MOVE_SECONDS
+        else:
+            self._keep()
+            self._look_at = now + _STAY_SECONDS
+
+    def release(self) -> None:
+        """Let the threads run where they were allowed to, unless somebody else chose meanwhile."""
+        kept, self._kept = self._kept, set()
+        if kept and os.sched_getaffinity(0) == kept:
+            _allow_all_threads(self._allowed)
+
+    def _keep(self) -> None:
+        self._allowed = os.sched_getaffinity(0)
+        if len(self._allowed) > 1:
+            self._kept = {_processor()}
+            _allow_all_threads(self._kept)
+
+
+def _shares_a_lock() -> bool:
+    is_locking = getattr(sys, "_is_gil_enabled", None)
+    return is_locking is None or is_locking()
+
+
+def _processor() -> int:
+    """Return the processor that this thread runs on."""
+    with open("/proc/thread-self/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[_PROCESSOR])
+
+
+def _allow_all_threads(processors: set[int]) -> None:
+    """Let all threads of this process run on these processors, and those that they start."""
+    for thread in os.listdir(_THREADS):
+        # It may have ended; a processor may have been taken away.
+        with suppress(OSError):
+            os.sched_setaffinity(int(thread), processors)
