@@ -1,13 +1,19 @@
 """A busy process keeps to one processor, and to all that it may use as soon as it is not."""
 
 import os
+import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from webhooks.delivery import affinity as module
 from webhooks.delivery.affinity import Affinity
+from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.shards import Shards
+from webhooks.delivery.wakeup import ProcessWakeup
 
 pytestmark = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="this machine has one processor"
@@ -22,15 +28,38 @@ def allowed() -> Iterator[set[int]]:
 
 
 @pytest.fixture
-def other() -> Iterator[int]:
-    """Return the id of another thread that waits."""
+def start() -> Iterator[Callable[[], int]]:
+    """Return what starts a thread that waits, and returns its id."""
     is_over = threading.Event()
-    thread = threading.Thread(target=is_over.wait)
-    thread.start()
-    assert thread.native_id is not None
-    yield thread.native_id
+    threads: list[threading.Thread] = []
+
+    def begin() -> int:
+        threads.append(threading.Thread(target=is_over.wait))
+        threads[-1].start()
+        assert threads[-1].native_id is not None
+        return threads[-1].native_id
+
+    yield begin
     is_over.set()
-    thread.join()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def other(start: Callable[[], int]) -> int:
+    """Return the id of another thread that waits."""
+    return start()
+
+
+@contextmanager
+def no_files() -> Iterator[None]:
+    """Let this process open no file, as one that has used up its descriptors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def kept() -> tuple[Affinity, float]:
@@ -89,3 +118,105 @@ def test_a_process_that_may_use_one_processor_stays_there(allowed: set[int]) -> 
     os.sched_setaffinity(0, one)
     kept()[0].release()
     assert processors(0) == [one]
+
+
+def test_a_process_without_files_goes_on_and_lets_go_as_soon_as_it_has_some(
+    allowed: set[int], other: int
+) -> None:
+    with no_files():
+        affinity, now = kept()
+    assert processors(0, other) == [allowed, allowed]
+    affinity, now = kept()
+    [one] = processors(0)
+    with no_files():
+        affinity.look(now + 1.1)
+        affinity.release()
+    assert processors(0, other) == [one, one]
+    affinity.look(now + 1.2)
+    assert processors(0, other) == [allowed, allowed]
+
+
+def test_a_thread_that_starts_while_the_others_are_let_go_is_let_go_too(
+    allowed: set[int], start: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    affinity, _ = kept()
+    listed, started = os.listdir, list[int]()
+
+    def listdir(path: str) -> list[str]:
+        found = listed(path)
+        if not started:
+            started.append(start())
+        return found
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    affinity.release()
+    assert processors(0, *started) == [allowed, allowed]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drain_that_ends_by_an_error_lets_go(
+    allowed: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_shards: Shards) -> None:
+        raise RuntimeError("the end failed")
+
+    monkeypatch.setattr(module, "_BUSY", -1.0)
+    monkeypatch.setattr(Shards, "leave", fail)
+    learned = Learned()
+    engine = Engine(ProcessWakeup(), lambda: len(os.sched_getaffinity(0)) == 1, learned)
+    with pytest.raises(RuntimeError, match="the end failed"):
+        engine.run(60)
+    learned.close()
+    assert processors(0) == [allowed]
+
+
+def test_drains_that_run_at_once_share_it() -> None:
+    """Two of them could keep each other's threads, and none would let go."""
+    first, second = Learned(), Learned()
+    assert first.affinity is second.affinity
+    first.close()
+    second.close()
+
+
+class Container:
+    """Linux, as far as it says which of its processors a thread may run on."""
+
+    def __init__(self, *given: int) -> None:
+        self.given = set(given)
+        self.asked_for = set(range(8))
+
+    def ask(self, _thread: int, processors: set[int]) -> None:
+        if not processors & self.given:
+            raise OSError
+        self.asked_for = set(processors)
+
+    def allowed(self, _thread: int = 0) -> set[int]:
+        return self.asked_for & self.given
+
+
+@pytest.mark.parametrize(("chosen", "later"), [(range(8), {0, 1, 2, 3}), (range(2), {0, 1})])
+def test_processors_that_a_container_is_given_later_are_used_unless_somebody_chose_some(
+    chosen: range, later: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = Container(0, 1)
+    container.ask(0, set(chosen))
+    if len(chosen) < 8:
+        # Otherwise there is no telling who chose.
+        container.given |= {2, 3}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sched_setaffinity", container.ask)
+        patch.setattr(os, "sched_getaffinity", container.allowed)
+        patch.setattr(os, "sysconf", {"SC_NPROCESSORS_CONF": 8}.__getitem__)
+        patch.setattr(module, "_processor", lambda: 1)
+        affinity, _ = kept()
+        assert container.allowed() == {1}
+        affinity.release()
+    container.given |= {2, 3}
+    assert container.allowed() == later
+
+
+def test_a_system_that_has_no_such_thing_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "sched_setaffinity")
+        patch.delattr(os, "sched_getaffinity")
+        kept()[0].release()

@@ -4,8 +4,10 @@ Its threads share Python's lock. On two processors they hand it to each other th
 second, and each time one of them has to be woken (decision 0031).
 """
 
+import math
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -21,40 +23,65 @@ _PROCESSOR = 39 - 3
 
 
 class Affinity:
-    """That of this process; its drains call `look` all the time and `release` at their end."""
+    """That of this process; its drains call `look` all the time and `release` at their end.
+
+    Where the system refuses or lacks something (files, rights, /proc), they run as before.
+    """
 
     def __init__(self) -> None:
-        self._look_at = self._looked_at = self._used = 0.0
+        # Only Linux has it.
+        self._look_at = 0.0 if hasattr(os, "sched_setaffinity") else math.inf
+        self._looked_at = self._used = 0.0
         # The processor that is kept to; none while the scheduler chooses.
         self._kept: set[int] = set()
         # Those that it may choose from.
         self._allowed: set[int] = set()
+        # In a pool of threads there may be several drains.
+        self._lock = threading.Lock()
 
     def look(self, now: float) -> None:
         """Keep to a processor, or let the scheduler choose again, when it is time."""
         if now < self._look_at:
             return
-        used = time.process_time()
-        is_busy = used - self._used > _BUSY * (now - self._looked_at)
-        self._looked_at, self._used = now, used
-        if self._kept or not is_busy or not _shares_a_lock():
-            self.release()
-            self._look_at = now + _MOVE_SECONDS
-        else:
-            self._keep()
-            self._look_at = now + _STAY_SECONDS
+        with self._lock, suppress(OSError):
+            used = time.process_time()
+            is_busy = used - self._used > _BUSY * (now - self._looked_at)
+            self._looked_at, self._used = now, used
+            if self._kept or not is_busy or not _shares_a_lock():
+                self._look_at = now + _MOVE_SECONDS
+                self._release()
+            else:
+                self._look_at = now + _STAY_SECONDS
+                self._keep()
 
     def release(self) -> None:
         """Let the threads run where they were allowed to, unless somebody else chose meanwhile."""
-        kept, self._kept = self._kept, set()
-        if kept and os.sched_getaffinity(0) == kept:
+        with self._lock, suppress(OSError):
+            self._release()
+
+    def _release(self) -> None:
+        if self._kept and os.sched_getaffinity(0) == self._kept:
             _allow_all_threads(self._allowed)
+        # Not before: what failed is tried again.
+        self._kept = set()
 
     def _keep(self) -> None:
-        self._allowed = os.sched_getaffinity(0)
-        if len(self._allowed) > 1:
-            self._kept = {_processor()}
+        processor, allowed = _processor(), os.sched_getaffinity(0)
+        if len(allowed) > 1:
+            self._allowed = _asked_for(allowed)
+            self._kept = {processor}
             _allow_all_threads(self._kept)
+
+
+def _asked_for(allowed: set[int]) -> set[int]:
+    """Return what to ask for so that this thread may use what it is allowed now.
+
+    That is every processor, unless somebody chose some for this process: Linux remembers what was
+    asked for, and a container that is given more processors later could not use them.
+    """
+    every = allowed.union(range(os.sysconf("SC_NPROCESSORS_CONF")))
+    os.sched_setaffinity(0, every)
+    return every if os.sched_getaffinity(0) == allowed else allowed
 
 
 def _shares_a_lock() -> bool:
@@ -70,7 +97,11 @@ def _processor() -> int:
 
 def _allow_all_threads(processors: set[int]) -> None:
     """Let all threads of this process run on these processors, and those that they start."""
-    for thread in os.listdir(_THREADS):
-        # It may have ended; a processor may have been taken away.
-        with suppress(OSError):
-            os.sched_setaffinity(int(thread), processors)
+    done: set[str] = set()
+    # Until there are no others: one that was just started has what its starter had.
+    while threads := set(os.listdir(_THREADS)) - done:
+        for thread in threads:
+            # It may have ended; a processor may have been taken away.
+            with suppress(OSError):
+                os.sched_setaffinity(int(thread), processors)
+        done |= threads

@@ -78,11 +78,13 @@ _FINISH_SECONDS = 10.0
 class Learned:
     """What the drains of a process hand on to each other: limiters, plans and looked-up names."""
 
+    # Of the process: drains that run at once share it.
+    affinity = Affinity()
+
     def __init__(self) -> None:
         self.limiters = Limiters(settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK)
         self.plans = Plans()
         self.resolver = network.HostResolver(network.Policy.from_settings())
-        self.affinity = Affinity()
         self._forgot_at = time.monotonic()
 
     def hand_over(self) -> None:
@@ -90,7 +92,6 @@ class Learned:
 
         Publishers ask for drains of a second, which use next to nothing of what is known.
         """
-        self.affinity.release()
         now = time.monotonic()
         forgets = now - self._forgot_at > _FORGET_SECONDS
         if forgets:
@@ -641,6 +642,8 @@ class Engine:
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""
         self._is_closing = True
+        # First: what follows may take long, or fail.
+        self._learned.affinity.release()
         grace_ends = time.monotonic() + settings.WEBHOOKS_GRACE_SECONDS
         self._sender.stop()
         while self._sender.is_alive and time.monotonic() < grace_ends:
