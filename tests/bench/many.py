@@ -212,11 +212,7 @@ def _drain(
 ) -> tuple[float, float]:
     """Deliver that many rows; return CPU microseconds for each, and how many that were a second."""
     with stage.asleep([worker]):
-        stage.fill(rows, webhooks)
-        if one_event:
-            stage.database.execute(
-                "UPDATE webhooks_delivery SET event_id = (SELECT min(id) FROM webhooks_event)"
-            )
+        stage.fill(rows, webhooks, one_event=one_event)
         came = stage.receiver.count()
         before = machine.cpu_seconds([worker.pid, stage.postgres.pid])
         began = stage.query("SELECT clock_timestamp()")[0][0]

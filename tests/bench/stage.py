@@ -43,11 +43,13 @@ WITH r AS MATERIALIZED (
                               call_id, created_at)
   SELECT 'evt_' || id, 'call.incoming.after',
     convert_to(replace(%(document)s, 'EVENT_ID', 'evt_' || id), 'UTF8'), now(), 0, '', 'bench', '',
-    now() FROM r
+    now() FROM r WHERE i = 0 OR NOT %(one_event)s
 )
 INSERT INTO webhooks_delivery (id, event_id, webhook_id, status, trigger, hold_reason,
     next_attempt_at, attempt_count, failure_count, unknown_count, lease, outcome, created_at)
-SELECT 'dlv_' || id, 'evt_' || id, (%(webhooks)s::bigint[])[1 + i %% %(count)s], %(status)s,
+SELECT 'dlv_' || id,
+  'evt_' || CASE WHEN %(one_event)s THEN (SELECT id FROM r WHERE i = 0) ELSE id END,
+  (%(webhooks)s::bigint[])[1 + i %% %(count)s], %(status)s,
   'event', '', now() + %(after)s * interval '1 second', 0, 0, 0, '', '', now() FROM r
 """
 
@@ -145,14 +147,25 @@ class Stage:
         for webhook in Webhook.objects.filter(pk__in=webhooks):
             events.delete(webhook)
 
-    def fill(self, rows: int, webhooks: Sequence[int], *, status: str = "pending") -> None:
-        """Publish one event of 1 KB for each delivery, all in one commit, webhooks in turn."""
+    def fill(
+        self,
+        rows: int,
+        webhooks: Sequence[int],
+        *,
+        status: str = "pending",
+        one_event: bool = False,
+    ) -> None:
+        """Publish one event of 1 KB for each delivery, all in one commit, webhooks in turn.
+
+        Or one event for all of them.
+        """
         parameters = {
             "rows": rows,
             "document": self.document(),
             "webhooks": list(webhooks),
             "count": len(webhooks),
             "status": status,
+            "one_event": one_event,
             # A row that is not pending belongs to the naive worker: the engine leaves it alone.
             "after": 0 if status == "pending" else 86400,
         }
