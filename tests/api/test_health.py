@@ -151,6 +151,32 @@ def test_a_database_that_takes_no_events_is_not_ready(client: Client, change: st
 
 
 @pytest.mark.django_db
+@pytest.mark.database("postgres")
+def test_a_role_with_the_right_to_each_column_is_ready(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE writer; GRANT SELECT ON ALL TABLES IN SCHEMA public TO writer")
+        for table in ("webhooks_event", "webhooks_delivery"):
+            columns = [
+                one.name for one in connection.introspection.get_table_description(cursor, table)
+            ]
+            cursor.execute(f"GRANT INSERT ({', '.join(columns)}) ON {table} TO writer")
+        cursor.execute("SET LOCAL ROLE writer")
+    assert client.get("/readyz").json()["database"] == "ok"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("sqlite")
+def test_a_file_that_is_named_by_an_uri_is_ready(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "NAME", f"file:{name}")
+    assert client.get("/readyz").json()["database"] == "ok"
+    connection.close()
+
+
+@pytest.mark.django_db
 def test_unreadable_secrets_are_not_ready(client: Client) -> None:
     key_check.plant()
     with connection.cursor() as cursor:

@@ -85,8 +85,8 @@ NO_SESSIONS = (
 )
 _TAKES_EVENTS = b"""
 SELECT current_setting('transaction_read_only') = 'off'
-  AND has_table_privilege('webhooks_event', 'INSERT')
-  AND has_table_privilege('webhooks_delivery', 'INSERT')
+  AND has_any_column_privilege('webhooks_event', 'INSERT')
+  AND has_any_column_privilege('webhooks_delivery', 'INSERT')
 """
 # A session plans again after so many rows, then after twice as many each time, and after so long.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0

@@ -76,7 +76,11 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 
 def takes_events() -> bool:
     """Return whether an event could be stored: not in a file that is read-only."""
-    return os.access(connection.settings_dict["NAME"], os.W_OK)
+    with connection.cursor() as cursor:
+        # Its path, also where its name is an URI; empty in memory.
+        cursor.execute("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        [file] = cursor.fetchone()
+    return not file or os.access(file, os.W_OK)
 
 
 def described(error: BaseException) -> str:
