@@ -55,6 +55,19 @@ def test_a_machine_whose_clock_is_ahead_deletes_nothing_early(
     assert Delivery.objects.filter(pk=delivery.pk).exists()
 
 
+@pytest.mark.database("postgres")
+def test_what_a_machine_whose_clock_is_behind_deletes_can_be_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook()
+    long_ago = timezone.now() - dt.timedelta(days=365)
+    with monkeypatch.context() as patched:
+        patched.setattr(timezone, "now", lambda: long_ago)
+        events.delete(webhook)
+    retention.delete_old_rows()
+    assert events.restore(webhook.pk)
+
+
 def test_a_backlog_that_is_held_is_no_surplus(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.WEBHOOKS_RETENTION_ROWS = 3
     monkeypatch.setattr(retention, "_estimated_deliveries", Delivery.objects.count)

@@ -68,12 +68,12 @@ def drip(head: bytes, drop: bytes) -> Handler:
 
 
 def flood(head: bytes, chunk: bytes) -> Handler:
-    """Write the head and then the chunk until the client hangs up or 1 GiB is out."""
+    """Write the head and then the chunk until the client hangs up."""
 
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
         writer.write(head)
-        for _ in range(2**30 // len(chunk)):
+        while True:
             writer.write(chunk)
             await writer.drain()
             # Others of this loop get their turn.

@@ -133,7 +133,7 @@ def is_running(pk: int) -> bool:
 def stop(resend: Resend) -> bool:
     """End a resend where it is; return whether it was still running."""
     running = Resend.objects.filter(pk=resend.pk, status=ResendStatus.RUNNING)
-    return bool(running.update(status=ResendStatus.STOPPED, finished_at=_now()))
+    return bool(running.update(status=ResendStatus.STOPPED, finished_at=queue.now()))
 
 
 def results(resend: Resend) -> Counter[str]:
@@ -176,7 +176,7 @@ def _step(pk: int) -> int | None:
         resend = running.first()
         if resend is None:
             return None
-        now = _now()
+        now = queue.now()
         # At the first step a second's worth goes out at once.
         paid_until = resend.advanced_at if resend.cursor else now - dt.timedelta(seconds=1)
         earliest = now - dt.timedelta(seconds=_MAX_CREDIT_SECONDS)
@@ -214,20 +214,21 @@ def _finish(resend: Resend, now: dt.datetime) -> None:
 def _count_once(pk: int) -> None:
     """Find the total of a resend that was too long for a page; one worker does."""
     counting = Resend.objects.filter(pk=pk, status=ResendStatus.RUNNING, total=0)
-    idle = Q(advanced_at=None) | Q(advanced_at__lt=_now() - dt.timedelta(seconds=_COUNTING_SECONDS))
-    if not counting.filter(idle).update(advanced_at=_now()):
+    since = queue.now() - dt.timedelta(seconds=_COUNTING_SECONDS)
+    idle = Q(advanced_at=None) | Q(advanced_at__lt=since)
+    if not counting.filter(idle).update(advanced_at=queue.now()):
         return
     resend = Resend.objects.get(pk=pk)
     counted = 0
     for rows in _chunks(resend):
         counted += len(rows)
-        if not counting.update(advanced_at=_now()):
+        if not counting.update(advanced_at=queue.now()):
             # Stopped by now.
             return
     if counted:
         counting.update(total=counted)
     else:
-        _finish(resend, _now())
+        _finish(resend, queue.now())
 
 
 def _chunks(resend: Resend) -> Iterator[list[_DeliveryRow]]:
@@ -288,8 +289,3 @@ def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
 
 def _first_id(moment: dt.datetime | None) -> str:
     return ids.floor("dlv", moment.timestamp()) if moment else ""
-
-
-def _now() -> dt.datetime:
-    """Return the database's time: workers' clocks differ."""
-    return dt.datetime.fromtimestamp(queue.backend().clock(), dt.UTC)

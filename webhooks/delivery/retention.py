@@ -45,7 +45,7 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
 
     Without `now` the time is the database's: a machine whose clock is ahead would empty the log.
     """
-    now = now or dt.datetime.fromtimestamp(queue.backend().clock(), dt.UTC)
+    now = now or queue.now()
     partitions.make_ahead(now)
     close_deliveries_of_deleted_webhooks(now)
     trash.purge_old(now)

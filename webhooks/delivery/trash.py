@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from webhooks import audit, oauth
-from webhooks.delivery import holds
+from webhooks.delivery import holds, queue
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -43,7 +43,7 @@ def delete(webhook: Webhook) -> None:
     """Move a webhook to the trash: cancel what waits, keep its secrets sealed and its log."""
     own = webhook.private_credential
     with transaction.atomic():
-        webhook.deleted_at = timezone.now()
+        webhook.deleted_at = queue.now()
         if webhook.is_active:
             webhook.pause(PauseReason.PERSON)
             # The same moment in both tells `restore` that it was active.

@@ -4,6 +4,7 @@ This package is the hot path and the one place that steps around ORM instances. 
 module of the database in use, `rows` has the frozen values that go in and out.
 """
 
+import datetime as dt
 from types import ModuleType
 
 from django.db import connection
@@ -16,3 +17,8 @@ _BACKENDS = {"postgresql": postgres, "sqlite": sqlite}
 def backend() -> ModuleType:
     """Return the module whose functions fit the database in use."""
     return _BACKENDS[connection.vendor]
+
+
+def now() -> dt.datetime:
+    """Return the database's time: the clocks of machines differ."""
+    return dt.datetime.fromtimestamp(backend().clock(), dt.UTC)
