@@ -73,6 +73,18 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
     assert (read["claim"] >= 5 * WEBHOOKS) is (now == "pending")
 
 
+def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
+    """PostgreSQL 18.6 crashes where a part of it does, after another part met a changed row."""
+    terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, **_LEASE}
+    claims = (sql.CLAIM, sql.CLAIM_TESTS, sql.CLAIM_QUARANTINED, sql.CLAIM_HEADS)
+    with connection.cursor() as cursor:
+        for statement in claims:
+            cursor.execute(f"EXPLAIN {statement}", terms)
+            plan = [row[0] for row in cursor.fetchall()]
+            assert plan[0].startswith("Update on webhooks_delivery d")
+            assert sum("Update on webhooks_delivery " in line for line in plan) == 1
+
+
 @pytest.mark.parametrize("before", [0, 1, 25])
 def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
     made = [make_webhook(name=f"Webhook {number}").pk for number in range(WEBHOOKS)]

@@ -389,12 +389,13 @@ def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Cl
     # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
     with _cursor(has_arrays=True) as cursor:
         rows = cursor.execute(statement, parameters, binary=True).fetchall()
+    small: dict[str, bytes] = {}
     try:
         with _cursor() as cursor:
-            return _with_events(cursor, rows, parameters["lease"], max_bytes)
+            return _with_events(cursor, rows, parameters["lease"], max_bytes, small)
     except DatabaseError as error:
         logger.warning("events_not_read rows=%d error=%s", len(rows), error)
-        return [Claimed._make([*row[:6], row[6] or b""]) for row in rows]
+        return [Claimed._make([*row, small.get(row[2], b"")]) for row in rows]
 
 
 def _taken(
@@ -402,29 +403,35 @@ def _taken(
 ) -> list[Claimed]:
     """Return what was claimed in the caller's transaction."""
     rows = cursor.execute(statement, parameters, binary=True).fetchall()
-    return _with_events(cursor, rows, parameters["lease"], max_bytes)
+    return _with_events(cursor, rows, parameters["lease"], max_bytes, {})
 
 
 def _with_events(
-    cursor: "psycopg.Cursor[Any]", rows: Sequence[tuple[Any, ...]], lease: str, max_bytes: int
+    cursor: "psycopg.Cursor[Any]",
+    rows: Sequence[tuple[Any, ...]],
+    lease: str,
+    max_bytes: int,
+    small: dict[str, bytes],
 ) -> list[Claimed]:
     """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
 
-    A row whose event is missing is cancelled.
+    A row whose event is missing is cancelled. Small events are put into `small`, where they stay
+    if the large ones cannot be read.
     """
+    if not rows:
+        return []
     claims: list[Claimed] = []
     large: list[Claimed] = []
     lost: list[str] = []
-    # One row of each event says how large it is, and has what it holds unless that is large.
-    small: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
-    for _, _, event_id, _, _, _, payload, size in rows:
+    event_ids = list({row[2]: None for row in rows})
+    for event_id, payload, size in cursor.execute(sql.SMALL_EVENTS, [event_ids], binary=True):
         if payload is not None:
             small[event_id] = payload
             max_bytes -= size
-        elif size is not None:
+        else:
             sizes[event_id] = size
-    for pk, webhook_id, event_id, number, failures, trigger, _payload, _size in rows:
+    for pk, webhook_id, event_id, number, failures, trigger in rows:
         payload = small.get(event_id, b"")
         claim = Claimed(pk, webhook_id, event_id, number, failures, trigger, payload)
         if payload:

@@ -12,6 +12,13 @@ IS_PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.
 
 EVENTS = "SELECT id, payload FROM webhooks_event WHERE id = ANY(%s::text[])"
 
+# What small ones hold, and how large all are.
+SMALL_EVENTS = f"""
+SELECT e.id, CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
+  octet_length(e.payload)
+FROM unnest(%s::text[]) AS wanted(id) JOIN webhooks_event e ON e.id = wanted.id
+"""
+
 # The oldest open row of webhook w is the head; one that is sent, held or waits for a retry blocks
 # the rest. Statistics that know of no open row make other indexes look as good as the partial ones,
 # such as that of all rows in their order: only `delivery_in_order` and `delivery_held` have the
@@ -123,23 +130,17 @@ ORDER BY next_attempt_at LIMIT 1
 """
 
 # A place is one in each partition, so the id chooses which. The lease counts from here on: by now()
-# it could be over when a statement that waited ends. An event comes once, with one of its rows.
-TAKE = f"""
-), claimed AS MATERIALIZED (
-  UPDATE webhooks_delivery d
-  SET status = 'sending', lease = %(lease)s, attempt_count = attempt_count + 1,
-      next_attempt_at = clock_timestamp() + %(lease_seconds)s * interval '1 second'
-  FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
-  RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
-), numbered AS (
-  SELECT *, row_number() OVER (PARTITION BY event_id) AS number FROM claimed
+# it could be over when a statement that waited ends. Rows are changed by the statement itself, and
+# events read by the next one: PostgreSQL 18.6 crashes where a part (WITH) changes rows of a
+# partitioned table by id that another part locks for one webhook after the other, if that met one
+# which was changed a moment before.
+TAKE = """
 )
-SELECT c.id, c.webhook_id, c.event_id, c.attempt_count, c.failure_count, c.trigger,
-  CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
-  octet_length(e.payload)
-FROM numbered c
-LEFT JOIN LATERAL (
-  SELECT payload FROM webhooks_event e WHERE c.number = 1 AND e.id = c.event_id OFFSET 0) e ON true
+UPDATE webhooks_delivery d
+SET status = 'sending', lease = %(lease)s, attempt_count = attempt_count + 1,
+    next_attempt_at = clock_timestamp() + %(lease_seconds)s * interval '1 second'
+FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
+RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
 """
 
 # Rows that were claimed and whose event is gone: there is nothing to send.
