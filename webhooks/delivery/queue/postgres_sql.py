@@ -12,11 +12,13 @@ IS_PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.
 
 EVENTS = "SELECT id, payload FROM webhooks_event WHERE id = ANY(%s::text[])"
 
-# What small ones hold, and how large all are.
+# What small ones hold, and how large all are. Each is looked up by its key, whatever the statistics
+# say.
 SMALL_EVENTS = f"""
-SELECT e.id, CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
+SELECT wanted.id, CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
   octet_length(e.payload)
-FROM unnest(%s::text[]) AS wanted(id) JOIN webhooks_event e ON e.id = wanted.id
+FROM unnest(%s::text[]) AS wanted(id) CROSS JOIN LATERAL (
+  SELECT payload FROM webhooks_event WHERE id = wanted.id OFFSET 0) e
 """
 
 # The oldest open row of webhook w is the head; one that is sent, held or waits for a retry blocks
