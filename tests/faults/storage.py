@@ -1,4 +1,4 @@
-"""F14-F19, F25, F26, F51, F57: the database stopped, cut off, pooled, locked; disks full."""
+"""F14-F19, F25, F26, F51, F57, F59: the database stopped, cut off, pooled, locked; disks full."""
 
 import datetime as dt
 import os
@@ -135,6 +135,47 @@ def _take_all_connections(server: PostgresServer, *, seconds: float) -> None:
     finally:
         for own in taken:
             own.close()
+
+
+_SLOW_CLAIM = """
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END $$;
+CREATE TRIGGER wait BEFORE UPDATE ON webhooks_delivery FOR EACH ROW EXECUTE FUNCTION wait()
+"""
+
+
+@fault("F59", "drains change rows that others are about to lock, and freed memory is overwritten")
+def collide(world: World) -> None:
+    """PostgreSQL 18.6 read freed memory in a claim then, and crashed (decision 0032)."""
+    server = _server(world)
+    connection.close()
+    with _overwritten_memory(server), psycopg.connect(server.url, autocommit=True) as own:
+        own.execute(_SLOW_CLAIM)
+        try:
+            for number in range(20):
+                world.webhook(f"/{number}")
+            world.publish(30)
+            workers = [world.worker() for _ in range(3)]
+            world.settle()
+        finally:
+            own.execute("DROP FUNCTION wait() CASCADE")
+        check("terminated by signal" not in server.log, "PostgreSQL crashed")
+        check(all(worker.is_running for worker in workers), "a worker ended")
+        world.verify()
+
+
+@contextmanager
+def _overwritten_memory(server: PostgresServer) -> Iterator[None]:
+    """Let the C library overwrite what PostgreSQL frees."""
+    os.environ["MALLOC_PERTURB_"] = "165"
+    try:
+        server.restart()
+        del os.environ["MALLOC_PERTURB_"]
+        yield
+    finally:
+        os.environ.pop("MALLOC_PERTURB_", None)
+        connection.close()
+        server.restart()
 
 
 @fault("F57", "a connection pooler between the product and PostgreSQL")
