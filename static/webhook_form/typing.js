@@ -5,30 +5,34 @@
 (() => {
   const around = (element) => element?.closest?.("[data-keeps-typed]");
   const texts = (root) => [...root.querySelectorAll("input[id]:not([type]), textarea[id]")];
-  // What was asked with, and what was typed since, by the id of the field.
-  let asked = new Map();
-  let typed = new Map();
+  // By request: what was asked with, and what was typed since, by the id of the field.
+  const asked = new WeakMap();
+  const typed = new WeakMap();
 
-  document.addEventListener("htmx:configRequest", (event) => {
+  document.addEventListener("htmx:beforeRequest", (event) => {
     const root = around(event.target);
-    if (root) asked = new Map(texts(root).map((field) => [field.id, field.value]));
+    if (root) asked.set(event.detail.xhr, new Map(texts(root).map((field) => [field.id, field.value])));
   });
 
   document.addEventListener("htmx:beforeSwap", (event) => {
     const root = around(event.target);
-    if (!root) return;
-    const changed = texts(root).filter((field) => asked.has(field.id) && asked.get(field.id) !== field.value);
-    typed = new Map(changed.map((field) => [field.id, field.value]));
+    const before = asked.get(event.detail.xhr);
+    if (!root || !before) return;
+    const changed = texts(root).filter((field) => before.has(field.id) && before.get(field.id) !== field.value);
+    typed.set(event.detail.xhr, new Map(changed.map((field) => [field.id, { field, value: field.value }])));
   });
 
   document.addEventListener("htmx:afterSettle", (event) => {
     const root = around(event.target);
-    if (!root) return;
+    const since = typed.get(event.detail.xhr);
+    if (!root || !since) return;
     for (const field of texts(root)) {
-      if (!typed.has(field.id) || field.value === typed.get(field.id)) continue;
-      field.value = typed.get(field.id);
+      const last = since.get(field.id);
+      // One that was not replaced has what was typed, and maybe more by now.
+      if (!last || last.field === field || last.value === field.value) continue;
+      since.delete(field.id);
+      field.value = last.value;
       field.dispatchEvent(new Event("input", { bubbles: true }));
     }
-    typed.clear();
   });
 })();

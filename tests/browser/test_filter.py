@@ -91,8 +91,12 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(page: Page) -> None:
     page.route("**/integrations/webhooks/filter/", lambda route: held.append(route), times=1)
     part.get_by_label("How to compare, condition 1").select_option("starts_with")
     value = part.get_by_label("Value, condition 1")
-    value.fill("Sales")
-    held[0].continue_()
+    page.route("**/integrations/webhooks/preview/", lambda route: held.append(route), times=1)
+    with page.expect_request("**/integrations/webhooks/preview/"):
+        value.fill("Sales")
+    # Both at once, that of the preview first.
+    for route, answer in reversed([(route, route.fetch()) for route in held]):
+        route.fulfill(response=answer)
     expect(part.get_by_text("department starts with “Sales”.")).to_be_visible()
     expect(value).to_have_value("Sales")
 
