@@ -1,6 +1,7 @@
 """The partitions of the log: made ahead, refusing no row, dropped without what is still open."""
 
 import datetime as dt
+import importlib
 import re
 from collections.abc import Iterator
 
@@ -323,3 +324,28 @@ def test_every_partition_has_the_room_for_updates_in_place() -> None:
             "AND relname LIKE 'webhooks\\_delivery%' AND NOT 'fillfactor=70' = ANY(reloptions)"
         )
         assert cursor.fetchall() == []
+
+
+def test_a_second_installation_in_another_schema_is_partitioned_too() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA second")
+        cursor.execute("SET LOCAL search_path TO second")
+    with connection.schema_editor() as editor:
+        for model in (Event, IdempotencyKey, Delivery, Attempt):
+            editor.create_model(model)
+    migration = importlib.import_module("webhooks.migrations.0002_partition_log_on_postgresql")
+    with connection.schema_editor() as editor:
+        migration.divide(None, editor)
+    for table in TABLES:
+        first, second = indexes("public", table), indexes("second", table)
+        assert first == second
+        assert len(second) > 1
+        assert len(partitions.partitions(table)) == 2
+
+
+def indexes(schema: str, table: str) -> set[str]:
+    """Return the indexes of a table as statements that name no schema."""
+    found = "SELECT indexdef FROM pg_indexes WHERE schemaname = %s AND tablename = %s"
+    with connection.cursor() as cursor:
+        cursor.execute(found, [schema, table])
+        return {row[0].replace(f" {schema}.", " ") for row in cursor.fetchall()}
