@@ -1,5 +1,6 @@
 """`manage.py run`: the whole product in one process. See `config.environment` for its start."""
 
+import atexit
 import fcntl
 import logging
 import os
@@ -48,6 +49,7 @@ class Command(PrintableCommand):
 
     def handle(self, *, host: str, port: int, **options: Any) -> None:
         stop = _Stop()
+        atexit.register(_ignore_signals)
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         # A terminal that is closed; under nohup it is ignored.
@@ -106,6 +108,12 @@ class _Stop:
         if time.monotonic() - self._at > _SAME_SIGNAL_SECONDS:
             # Rows in flight stay leased and are sent again after the lease ends.
             os._exit(1)
+
+
+def _ignore_signals() -> None:
+    """Let the same signal say nothing more: Python's last steps would leave it to the system."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
