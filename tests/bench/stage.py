@@ -90,8 +90,9 @@ class Stage:
 
             django.setup()
             call_command("migrate", verbosity=0)
+            # A plan for any parameters would cast an array of them anew for each row.
             self.database: psycopg.Connection[Any] = self._stack.enter_context(
-                psycopg.connect(self.postgres.url, autocommit=True)
+                psycopg.connect(self.postgres.url, autocommit=True, prepare_threshold=None)
             )
         except BaseException:
             self._stack.close()

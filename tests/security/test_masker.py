@@ -246,3 +246,23 @@ def test_nothing_that_is_answered_raises(
 ) -> None:
     masked = Masker([secret]).mask_bytes(text, limit=limit, is_cut=is_cut)
     assert len(masked) <= limit
+
+
+@pytest.mark.parametrize("form", ["as it is", "JSON", "in an address"])
+def test_one_answer_to_very_many_receivers_tells_each_of_its_own_secret(form: str) -> None:
+    # From some point on the text is taken apart once for all of them.
+    maskers = [Masker([f'secret-{number}/"{form}', f"ab{number:02}"]) for number in range(80)]
+    spelled = {
+        "as it is": lambda secret: secret,
+        "JSON": lambda secret: json.dumps(secret)[1:-1],
+        "in an address": lambda secret: quote(secret, safe=""),
+    }[form]
+    known = [spelled(f'secret-{number}/"{form}') for number in (3, 40, 79)]
+    text = f"{form}: {known[0]} {known[1]}, ab79 {known[2]}."
+    left = {number: masker.mask(text) for number, masker in enumerate(maskers)}
+    changed = {number: one for number, one in left.items() if one != text}
+    assert changed == {
+        3: text.replace(known[0], MASK),
+        40: text.replace(known[1], MASK),
+        79: text.replace(known[2], MASK).replace("ab79", MASK),
+    }

@@ -28,7 +28,7 @@ PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 _DEPTH = 4
 # A transaction that takes longer to commit than the first is found by asking again, in so much of
 # the time; one that takes longer than the second by walking on.
-_OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.05
+_OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.02
 _ASK_AGAIN_SECONDS = 0.2
 # How long one that has to wait for something else is left out, at first and at most; one that says
 # for how long, up to this, is also looked at then.

@@ -11,7 +11,7 @@ import base64
 import html
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import AnyStr, NamedTuple
@@ -34,6 +34,8 @@ _LOOKAHEAD = 64
 # Answers that are always the same are looked at once. So many are remembered for all maskers: there
 # may be one for each of thousands of webhooks.
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
+# From so many searches on a text is taken apart, which takes as long as some fifty of them.
+_OFTEN = 50
 # Base64 for addresses (RFC 4648 section 5) and spaces of forms become the usual ones.
 _FOLDED = bytes.maketrans(b" -_", b"++/")
 
@@ -75,7 +77,10 @@ class Masker:
                 seed = whole[: min(_SEED, least)]
                 found.setdefault(whole, _Needle(whole, least, mask, seed))
         self._needles = tuple(found.values())
-        self._seeds = tuple({needle.seed for needle in self._needles})
+        by_length: dict[int, list[bytes]] = {}
+        for seed in {needle.seed for needle in self._needles}:
+            by_length.setdefault(len(seed), []).append(seed)
+        self._seeds = tuple((length, tuple(seeds)) for length, seeds in by_length.items())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -116,9 +121,9 @@ class Masker:
 
         With thousands of maskers few texts are remembered.
         """
-        for _layer, text in _remembered_layers(data):
-            for seed in self._seeds:
-                if seed in text:
+        for layer, text in _remembered_layers(data):
+            for length, seeds in self._seeds:
+                if layer.has_any(seeds, length, text):
                     return True
         return False
 
@@ -178,7 +183,7 @@ def _in_base64(data: bytes) -> Iterator[tuple[bytes, int]]:
 class _Layer:
     """A text, maybe after some unescaping, that knows where its bytes were in the original."""
 
-    __slots__ = ("_offsets", "_parent", "_pieces", "text")
+    __slots__ = ("_asked", "_offsets", "_parent", "_parts", "_pieces", "text")
 
     def __init__(
         self, text: bytes, parent: "_Layer | None" = None, pieces: tuple[list[bytes], ...] = ()
@@ -188,6 +193,22 @@ class _Layer:
         # Text and escapes in turn: as they are in the parent, and as they are here.
         self._pieces = pieces
         self._offsets: list[list[int]] = []
+        # How often secrets were looked for in it, and its parts of each length that was asked for.
+        self._asked = 0
+        self._parts: dict[int, set[bytes]] = {}
+
+    def has_any(self, seeds: Sequence[bytes], length: int, text: bytes) -> bool:
+        """Return whether one of the seeds, all of this length, is in `text`: this one folded.
+
+        What thousands of receivers answer is taken apart once, so that each seed is one look.
+        """
+        self._asked += 1
+        if self._asked < _OFTEN:
+            return any(seed in text for seed in seeds)
+        if (parts := self._parts.get(length)) is None:
+            ends = range(length, len(text) + 1)
+            parts = self._parts[length] = {text[end - length : end] for end in ends}
+        return not parts.isdisjoint(seeds)
 
     def unescaped(self, escape: "_Escape") -> "_Layer | None":
         """Return the text with one kind of escapes taken away; None when there are none."""
