@@ -1,12 +1,13 @@
 """What a delivery costs, and how long a healthy one takes, beside very many other webhooks.
 
-First 100 webhooks have due rows, then thousands; at last thousands only wait, in four ways. Rows
-are made by SQL, so that only the engine is measured. What a webhook's first delivery costs (its
-plan, its receiver's limit) is paid before.
+100 webhooks have due rows and thousands do, in turn; at last thousands only wait, in four ways.
+Rows are made by SQL, so that only the engine is measured. What a webhook's first delivery costs
+(its plan, its receiver's limit) is paid before.
 """
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,10 @@ _UNLIMITED = b"UPDATE webhooks_webhook SET is_ordered = false, concurrency_limit
 _IS_PENDING = (
     "SELECT EXISTS (SELECT FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s)"
 )
+_SECONDS = """
+SELECT EXTRACT(EPOCH FROM max(finished_at) - %s)::float8 FROM webhooks_delivery
+WHERE webhook_id <> %s
+"""
 
 
 @dataclass(slots=True)
@@ -88,20 +93,21 @@ class Load:
 
 @dataclass(slots=True)
 class Many:
-    # By how many webhooks have due rows.
-    due: dict[int, Load] = field(default_factory=dict)
-    # Beside that many that only wait.
-    waiting: dict[int, Load] = field(default_factory=dict)
+    # By how many webhooks have due rows, or beside that many that only wait: one of each round.
+    due: dict[int, list[Load]] = field(default_factory=dict)
+    waiting: dict[int, list[Load]] = field(default_factory=dict)
     # Deliveries a second, each as many in turn: of 100 webhooks, and of one event to many.
     wide: list[tuple[float, float]] = field(default_factory=list)
 
     def growth(self, of: str) -> dict[str, float]:
-        """Return each load over that of 100 webhooks: `cost_us` or `p99_ms`."""
+        """Return each load over that of 100 webhooks: `cost_us` or `p99_ms`, the medians."""
         found = {}
         for name, loads in (("due", self.due), ("waiting", self.waiting)):
-            (_, least), *more = loads.items()
-            base = getattr(least, of)
-            found |= {f"{name}_{n // 1000}k": round(getattr(x, of) / base, 2) for n, x in more}
+            (_, base), *more = loads.items()
+            for count, many in more:
+                pairs = zip(base, many, strict=True)
+                ratios = [getattr(load, of) / getattr(least, of) for least, load in pairs]
+                found[f"{name}_{count // 1000}k"] = round(statistics.median(ratios), 2)
         return found
 
     @property
@@ -117,19 +123,23 @@ def measure(stage: Stage, scale: Scale) -> Many:
     found = Many()
     (healthy,) = make_webhooks(1, stage.timing_receiver.url)
     base = make_webhooks(WEBHOOKS, stage.receiver.url)
+    others = base + _make(stage, scale.many_webhooks[-1] - WEBHOOKS)
+    # The log is not emptied from here on: plans that are made for an empty one last for seconds.
+    stage.empty()
     with stage.worker() as worker:
-        found.due[WEBHOOKS] = _due(stage, worker, base, scale.many_rows, healthy)
-        others = base
-        for count in scale.many_webhooks:
-            others = others + _make(stage, count - len(others))
-            found.due[count] = _due(stage, worker, others, max(scale.many_rows, 2 * count), healthy)
+        for _ in range(scale.many_rounds):
+            for count in (WEBHOOKS, *scale.many_webhooks):
+                rows = max(scale.many_rows, 2 * count)
+                load = _due(stage, worker, others[:count], rows, healthy)
+                found.due.setdefault(count, []).append(load)
         wide = others[: scale.wide_webhooks]
-        stage.empty()
         found.wide = [_one_event(stage, worker, base, wide) for _ in range(scale.rounds)]
         few, many = (base[: WEBHOOKS // 2], others[WEBHOOKS // 2 :])
-        for waiting in (base[WEBHOOKS // 2 :], many):
-            load = _beside_waiting(stage, worker, few, waiting, scale, healthy)
-            found.waiting[round(len(waiting), -3) or WEBHOOKS] = load
+        for _ in range(scale.many_rounds):
+            for waiting in (base[WEBHOOKS // 2 :], many):
+                load = _beside_waiting(stage, worker, few, waiting, scale, healthy)
+                count = round(len(waiting), -3) or WEBHOOKS
+                found.waiting.setdefault(count, []).append(load)
     return found
 
 
@@ -166,17 +176,19 @@ def _columns(model: "type[Model]", *own: str) -> str:
 
 
 def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: int) -> Load:
-    stage.empty()
     # Known to the worker from here on.
     _drain(stage, worker, [*webhooks, healthy], len(webhooks) + 1)
     stage.timing_receiver.arrivals()
-    cost, rate = _drain(stage, worker, webhooks, rows)
-    # Once more, for how long others take during that.
-    stage.fill(rows, webhooks)
-    notify()
-    times = _singly(stage, healthy, webhooks)
-    stage.wait(None, _PATIENCE_SECONDS)
-    return Load(cost, times, rate)
+    times: list[float] = []
+    cost, rate = _drain(
+        stage,
+        worker,
+        webhooks,
+        rows,
+        healthy=healthy,
+        meanwhile=lambda: _singly(stage, healthy, webhooks, times),
+    )
+    return Load(cost, _p99(times), rate)
 
 
 def _one_event(
@@ -185,7 +197,6 @@ def _one_event(
     """Return the rates of as many deliveries: of all the events of few webhooks, and of one."""
     rates = []
     for webhooks, is_one in ((base, False), (wide, True)):
-        # The log is not emptied between: plans that are made for an empty one last for seconds.
         # Known to the worker from here on.
         _drain(stage, worker, webhooks, len(webhooks))
         rates.append(_drain(stage, worker, webhooks, len(wide), one_event=is_one)[1])
@@ -203,27 +214,38 @@ def _beside_waiting(
     _drain(stage, worker, [*few, healthy], len(few) + 1)
     stage.timing_receiver.arrivals()
     cost, rate = _drain(stage, worker, few, scale.many_rows)
-    times = _singly(stage, healthy, [], count=scale.idle_publishes)
+    times: list[float] = []
+    _singly(stage, healthy, [], times, count=scale.idle_publishes)
     stage.database.execute(_UNLIMITED)
-    return Load(cost, times, rate)
+    return Load(cost, _p99(times), rate)
 
 
 def _drain(
-    stage: Stage, worker: Worker, webhooks: list[int], rows: int, *, one_event: bool = False
+    stage: Stage,
+    worker: Worker,
+    webhooks: list[int],
+    rows: int,
+    *,
+    one_event: bool = False,
+    healthy: int = 0,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
-    """Deliver that many rows; return CPU microseconds for each, and how many that were a second."""
+    """Deliver that many rows; return CPU microseconds for each, and how many that were a second.
+
+    `meanwhile` may send a few more, of the healthy one.
+    """
     with stage.asleep([worker]):
         stage.fill(rows, webhooks, one_event=one_event)
         came = stage.receiver.count()
         before = machine.cpu_seconds([worker.pid, stage.postgres.pid])
         began = stage.query("SELECT clock_timestamp()")[0][0]
     notify()
+    meanwhile()
     _wait_for(stage, came + rows)
     # To name thousands of them in the question would be a part of the cost.
     stage.wait(webhooks if len(webhooks) <= WEBHOOKS else None, _PATIENCE_SECONDS)
     spent = machine.cpu_seconds([worker.pid, stage.postgres.pid]) - before
-    last = "SELECT EXTRACT(EPOCH FROM max(finished_at) - %s)::float8 FROM webhooks_delivery"
-    seconds = stage.query(last, [began])[0][0]
+    seconds = stage.query(_SECONDS, [began, healthy])[0][0]
     return spent / rows * 1e6, rows / seconds
 
 
@@ -239,9 +261,10 @@ def _wait_for(stage: Stage, requests: int) -> None:
         time.sleep(0.2)
 
 
-def _singly(stage: Stage, healthy: int, others: list[int], *, count: int = 0) -> float:
-    """Return the p99 of single deliveries, `count` of them or until the others are done."""
-    times: list[float] = []
+def _singly(
+    stage: Stage, healthy: int, others: list[int], times: list[float], *, count: int = 0
+) -> None:
+    """Note how long single deliveries take, in milliseconds: `count`, or until others are done."""
     while len(times) < count or (others and (len(times) < 20 or _is_open(stage, others))):
         stage.fill(1, [healthy])
         began = time.time()
@@ -250,6 +273,9 @@ def _singly(stage: Stage, healthy: int, others: list[int], *, count: int = 0) ->
             time.sleep(0.002)
         times.append((arrived[0].moment - began) * 1000)
         time.sleep(_PAUSE_SECONDS)
+
+
+def _p99(times: list[float]) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 

@@ -174,9 +174,11 @@ def _growth_rows(found: Findings) -> list[Row]:
     ratios = f"claim {found.growth.claim_ratio:.2f}, record {found.growth.record_ratio:.2f}"
     rows.append(("  last over first", "", f"{ratios}  (at most 1.3)"))
     for name, loads in (("due", found.many.due), ("waiting", found.many.waiting)):
-        for count, load in loads.items():
-            shown = f"{load.cost_us:.0f} us, {load.rate:,.0f}/s, healthy p99 {load.p99_ms:.0f} ms"
-            rows.append((f"{count:,} webhooks {name}", "", shown))
+        for count, rounds in loads.items():
+            for load in rounds:
+                p99 = f"healthy p99 {load.p99_ms:.0f} ms"
+                shown = f"{load.cost_us:.0f} us, {load.rate:,.0f}/s, {p99}"
+                rows.append((f"{count:,} webhooks {name}", "", shown))
     rows.append(("  cost over 100 webhooks", "", f"{found.many.growth('cost_us')}  (at most 1.3)"))
     rows.append(("  p99 over 100 webhooks", "", f"{found.many.growth('p99_ms')}  (at most 2)"))
     rates, wide = zip(*found.many.wide, strict=True)

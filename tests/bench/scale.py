@@ -27,6 +27,7 @@ class Scale:
     growth_batches: int
     # How many webhooks have due rows, or wait, beside others; and get one event.
     many_webhooks: tuple[int, ...]
+    many_rounds: int
     many_rows: int
     wide_webhooks: int
     publish_events: int
@@ -49,6 +50,7 @@ FULL = Scale(
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
     many_webhooks=(10_000, 100_000),
+    many_rounds=3,
     many_rows=60_000,
     wide_webhooks=20_000,
     publish_events=20_000,
@@ -70,6 +72,7 @@ QUICK = Scale(
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
     many_webhooks=(10_000,),
+    many_rounds=3,
     many_rows=20_000,
     wide_webhooks=5_000,
     publish_events=5_000,
@@ -91,6 +94,7 @@ SMOKE = Scale(
     history_rows=(100, 1_000),
     growth_batches=2,
     many_webhooks=(2_000,),
+    many_rounds=1,
     many_rows=2_000,
     wide_webhooks=500,
     publish_events=500,

@@ -66,8 +66,11 @@ def some_findings() -> report.Findings:
         latency=Latency(idle=[times], half=[times], half_beside=[times]),
         lone=Lone(statements_per_event=7.0, idle_cpu_percent=0.5),
         many=Many(
-            due={100: Load(100.0, 50.0, 1e4), 10_000: Load(120.0, 60.0, 9e3)},
-            waiting={100: Load(100.0, 20.0, 1e4), 100_000: Load(130.0, 30.0, 9e3)},
+            due={
+                100: [Load(100.0, 50.0, 1e4), Load(50.0, 50.0, 2e4), Load(100.0, 50.0, 1e4)],
+                10_000: [Load(120.0, 60.0, 9e3), Load(61.0, 60.0, 2e4), Load(115.0, 60.0, 9e3)],
+            },
+            waiting={100: [Load(100.0, 20.0, 1e4)], 100_000: [Load(130.0, 30.0, 9e3)]},
             wide=[(1e4, 8e3), (9e3, 8e3), (8e3, 6e3)],
         ),
         growth=Growth(costs=[Cost(10_000, 8.0, 9.0), Cost(10_000_000, 9.0, 9.0)]),
