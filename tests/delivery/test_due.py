@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -298,6 +299,26 @@ def test_a_large_backlog_is_not_read_again_at_each_look(clock: list[float]) -> N
     clock[0] += module._ASK_AGAIN_SECONDS
     due.look()
     assert database.looked_at[9000] == 1
+
+
+def test_each_moment_is_asked_for_twice_however_long_asking_takes(clock: list[float]) -> None:
+    database = Database(range(1, 3001))
+    asked: list[tuple[float, float]] = []
+
+    def slow(since: float, **_own: Any) -> dict[int, float]:
+        asked.append((since, database.now))
+        clock[0] += 0.2
+        database.now += 0.2
+        return {}
+
+    database.became_due = slow  # type: ignore[method-assign]
+    due = _due(database)
+    while len(asked) < 100:
+        due.look()
+    # Those that look for what was committed late: each from the last one on.
+    again = [(since, at) for since, at in asked if since < at - 1.0]
+    assert len(again) > 10
+    assert all(since <= before for (_, before), (since, _) in pairwise(again))
 
 
 def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> None:

@@ -145,7 +145,9 @@ class DueWebhooks:
         self._since = asked_at
         if is_again:
             ended = time.monotonic()
-            self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, (ended - now) / _OVERLAP_PART)
+            # So soon that each moment is asked for twice.
+            pause = min(_LONG_OVERLAP_SECONDS / 2, (ended - now) / _OVERLAP_PART)
+            self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, pause)
         return True
 
     def _is_listed(self, webhook_id: int) -> bool:
