@@ -8,6 +8,8 @@
   // By request: what was asked with, and what was typed since, by the id of the field.
   const asked = new WeakMap();
   const typed = new WeakMap();
+  // And the fields that have it again.
+  const restored = new WeakMap();
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     const root = around(event.target);
@@ -22,7 +24,7 @@
     typed.set(event.detail.xhr, new Map(changed.map((field) => [field.id, { field, value: field.value }])));
   });
 
-  document.addEventListener("htmx:afterSettle", (event) => {
+  document.addEventListener("htmx:afterSwap", (event) => {
     const root = around(event.target);
     const since = typed.get(event.detail.xhr);
     if (!root || !since) return;
@@ -32,7 +34,14 @@
       if (!last || last.field === field || last.value === field.value) continue;
       since.delete(field.id);
       field.value = last.value;
-      field.dispatchEvent(new Event("input", { bubbles: true }));
+      restored.set(event.detail.xhr, [...(restored.get(event.detail.xhr) ?? []), field]);
     }
+  });
+
+  // Only now a new field is listened to.
+  document.addEventListener("htmx:afterSettle", (event) => {
+    const fields = restored.get(event.detail.xhr) ?? [];
+    restored.delete(event.detail.xhr);
+    for (const field of fields) field.dispatchEvent(new Event("input", { bubbles: true }));
   });
 })();

@@ -101,6 +101,36 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(page: Page) -> None:
     expect(value).to_have_value("Sales")
 
 
+TYPED_BEFORE_IT_SETTLED = """
+(old) => document.addEventListener("htmx:afterSwap", function typed() {
+  const field = document.getElementById(old.id);
+  if (field === old) return;
+  document.removeEventListener("htmx:afterSwap", typed);
+  setTimeout(() => {
+    field.value += "s";
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }, 1);
+})
+"""
+
+
+@pytest.mark.once
+def test_what_is_typed_before_an_answer_has_settled_stays(page: Page) -> None:
+    edit(page, filter={"all": [{"variable": "department", "operator": "equals", "value": "A"}]})
+    part = steps.unfold(page, "filter")
+    expect(part.get_by_text("Of 1 sample")).to_be_visible()
+    value = part.get_by_label("Value, condition 1")
+    value.evaluate(TYPED_BEFORE_IT_SETTLED)
+    held: list[Route] = []
+    page.route("**/integrations/webhooks/filter/", lambda route: held.append(route), times=1)
+    part.get_by_label("How to compare, condition 1").select_option("starts_with")
+    value.fill("Sale")
+    [route] = held
+    route.continue_()
+    expect(part.get_by_text("department starts with “Sales”.")).to_be_visible()
+    expect(value).to_have_value("Sales")
+
+
 @pytest.mark.once
 def test_the_builder_asks_with_its_own_fields_only(page: Page) -> None:
     edit(page)
