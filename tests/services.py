@@ -252,12 +252,6 @@ class PostgresServer(Server):
     def database_url(self, name: str) -> str:
         return f"postgres://postgres@{HOST}:{self.port}/{name}"
 
-    def create_database(self, name: str) -> str:
-        """Create an empty database and return its URL."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        return self.database_url(name)
-
     def _run(self) -> None:
         if not self._data.exists():
             self._initialize()

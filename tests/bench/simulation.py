@@ -121,7 +121,6 @@ class Outcome:
     delivered_per_second: float
     p50_ms: float
     p99_ms: float
-    database_load: float
     worker_load: float
 
     def breaks(self) -> str:
@@ -167,7 +166,6 @@ class Simulation:
             delivered / _RUN_SECONDS,
             self._percentile(0.5) * 1000,
             self._percentile(0.99) * 1000,
-            max(database.load() for database in self._databases),
             worked / (self._layout.workers * _RUN_SECONDS),
         )
 

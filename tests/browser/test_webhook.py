@@ -1,7 +1,7 @@
 """The screens in real Chromium, against the real site, engine and receiver.
 
 After each test every page is asked for console errors, exceptions, violations of the content
-security policy and failed requests; see tests/browser/fixtures.py. OAuth: test_browser_oauth.py.
+security policy and failed requests; see tests/browser/fixtures.py. OAuth: test_oauth.py.
 """
 
 import base64

@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -62,10 +62,6 @@ def leaks(text: str, secrets: dict[str, str], *, sink: str) -> Iterator[Leak]:
         for form, spelled in forms(secret).items():
             if (at := text.find(spelled)) >= 0:
                 yield Leak(name, form, sink, text[max(0, at - 120) : at + len(spelled) + 40])
-
-
-def leaks_in(sinks: Iterable[tuple[str, str]], secrets: dict[str, str]) -> list[Leak]:
-    return [leak for sink, text in sinks for leak in leaks(text, secrets, sink=sink)]
 
 
 def _lower(text: str) -> str:

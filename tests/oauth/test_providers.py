@@ -34,7 +34,6 @@ class Rotating:
     ended: Reply
     keeps: bool = False
     returns_refresh_token: bool = True
-    client_in: str = "body"
     is_ended: bool = False
     current: str = "refresh-0"
     count: int = 0

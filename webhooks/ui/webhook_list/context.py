@@ -62,7 +62,6 @@ def day_bars(day: Sequence[tuple[int, int]]) -> dict[str, Any]:
     most = max((sum(hour) for hour in day), default=0)
     bars = [_bar(index, hour, most) for index, hour in enumerate(day) if sum(hour)]
     return {
-        "bars": bars,
         # One path of each colour: fifty rows of rectangles would double the page.
         "good_path": "".join(_box(bar["x"], bar["good_top"], bar["good_height"]) for bar in bars),
         "bad_path": "".join(_box(bar["x"], bar["top"], bar["bad_height"]) for bar in bars),
