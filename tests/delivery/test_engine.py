@@ -254,7 +254,7 @@ def test_a_receiver_that_closes_without_saying_so_costs_no_attempt() -> None:
     assert Attempt.objects.count() == len(asked(address)) == 300
 
 
-def test_while_the_database_is_away_a_ring_is_waited_for_and_not_spun_on(
+def test_while_the_database_is_away_a_wakeup_is_waited_for_and_not_spun_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = Engine(ProcessWakeup(), lambda: False)

@@ -30,7 +30,7 @@ def test_an_answer_of_any_kind_shows_that_the_receiver_lives() -> None:
     assert limiter.failures == 0
 
 
-def test_a_lane_closes_after_failures_in_a_row_and_opens_for_one_probe() -> None:
+def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_probe_through() -> None:
     limiter = Limiter(most=64)
     for _ in range(5):
         limiter.note(Outcome.NETWORK, now=100.0, seconds=0.1)
@@ -40,7 +40,7 @@ def test_a_lane_closes_after_failures_in_a_row_and_opens_for_one_probe() -> None
     assert limiter.quota(now=102.0) == 0
 
 
-def test_a_lane_that_keeps_failing_is_closed_longer_each_time_but_not_over_a_minute() -> None:
+def test_the_breaker_stays_open_longer_each_time_but_not_over_a_minute() -> None:
     limiter = Limiter(most=64)
     waits, now = [], 0.0
     for _ in range(15):
@@ -50,7 +50,7 @@ def test_a_lane_that_keeps_failing_is_closed_longer_each_time_but_not_over_a_min
     assert waits[4:] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0, 60.0]
 
 
-def test_what_was_in_flight_when_the_lane_closed_keeps_it_closed_no_longer() -> None:
+def test_what_was_in_flight_when_the_breaker_opened_keeps_it_open_no_longer() -> None:
     limiter = Limiter(most=64)
     for _ in range(36):
         limiter.note(Outcome.NETWORK, now=0.0, seconds=0.1)
@@ -59,7 +59,7 @@ def test_what_was_in_flight_when_the_lane_closed_keeps_it_closed_no_longer() -> 
     assert limiter.open_until == 3.0
 
 
-def test_a_success_opens_the_lane_again() -> None:
+def test_a_success_closes_the_breaker() -> None:
     limiter = Limiter(most=64)
     for _ in range(9):
         limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)

@@ -218,7 +218,7 @@ def test_server_errors_are_retried_by_the_whole_schedule_and_then_given_up() -> 
 
 
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.BLOCKED, Outcome.REDIRECT])
-def test_refusals_are_retried_on_a_shorter_leash(outcome: Outcome) -> None:
+def test_refusals_have_the_short_retry_limit(outcome: Outcome) -> None:
     plan = a_plan()
     before = a_claim(failure_count=SHORT_RETRY_LIMIT - 1)
     assert next_step(outcome, before, plan, retry_after=None).status is Status.PENDING

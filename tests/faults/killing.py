@@ -148,7 +148,7 @@ def die_after_claim(world: World) -> None:
 
 
 @fault("F6", "crash between commit and wakeup", databases=BOTH)
-def die_before_ring(world: World) -> None:
+def die_before_wakeup(world: World) -> None:
     world.webhook("/a")
     worker = world.any_worker()
     world.publish(1)

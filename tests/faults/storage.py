@@ -350,7 +350,7 @@ def fill_database_disk(world: World) -> None:
             time.sleep(0.2)
     check(refused > 0, "no publish was refused: the disk was not full")
     if world.postgres is not None and not world.postgres.is_running:
-        # A server that cannot write its log ends, as PostgreSQL does; its keeper starts it again.
+        # A server that cannot write its log ends, as PostgreSQL does; a supervisor starts it again.
         world.notes.append("the server ended and was started again")
         world.postgres.start()
     _recovers(world, worker)

@@ -261,11 +261,11 @@ class World:
         with fresh_connection():
             rows = list(Delivery.objects.values_list("status", "webhook__name", "event_id"))
         came = self.receiver.counts()
-        unseen = sum(
+        never_arrived = sum(
             status == Status.SUCCEEDED and (name, event_id) not in came
             for status, name, event_id in rows
         )
-        return max(0, self.accepted - len(rows)) + unseen
+        return max(0, self.accepted - len(rows)) + never_arrived
 
     def duplicates(self) -> int:
         """Return how many requests came beyond one for each delivery, retries not counted.

@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 class LoopbackServer(socketserver.TCPServer):
     """Mixed in before an HTTP server: binds without asking DNS for the name of this machine."""
 
-    # The bell of a whole drain: hundreds of connects arrive within a millisecond.
+    # Enough for a whole drain: hundreds of connects arrive within a millisecond.
     request_queue_size = 1024
     server_name: str
     server_port: int

@@ -90,7 +90,7 @@ def _connects_are_watched() -> Iterator[None]:
 
 
 def end() -> bool:
-    """Report what was seen; say whether a thread tried something denied outside of any test."""
+    """Report what was seen; return whether a thread tried something denied outside of any test."""
     found = take_denied()
     figures.report("connects", seen=_seen, denied=len(found))
     return bool(found)

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 
-# How long the threads stay where they are, and how long the scheduler then places them anew: away
+# How long the threads stay where they are, and how long the scheduler then places them again: away
 # from others that are busy.
 _STAY_SECONDS, _MOVE_SECONDS = 1.0, 0.05
 # The part of a processor from which on a process is busy.

@@ -210,7 +210,7 @@ class Claims:
         """
         delivery_id, webhook_id, event_id, number, failures, trigger, payload = claim
         if delivery_id in self._sizes:
-            # Its lease ended while this process stood still, or it was handed back: claimed anew.
+            # Its lease ended while this process stood still, or it was handed back: claimed again.
             self.release([(delivery_id, webhook_id)])
         length = len(payload)
         own = size = length if has_own_body else 0

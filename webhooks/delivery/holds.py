@@ -41,14 +41,14 @@ _BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 # A loose index scan: one probe per webhook that has such rows, however many rows it has.
 _WITH_ROWS = """
-WITH RECURSIVE owners(webhook_id) AS (
+WITH RECURSIVE found(webhook_id) AS (
   SELECT min(webhook_id) FROM webhooks_delivery WHERE status = '{status}'
   UNION ALL
   SELECT (SELECT min(d.webhook_id) FROM webhooks_delivery d
-          WHERE d.status = '{status}' AND d.webhook_id > owners.webhook_id)
-  FROM owners WHERE owners.webhook_id IS NOT NULL
+          WHERE d.status = '{status}' AND d.webhook_id > found.webhook_id)
+  FROM found WHERE found.webhook_id IS NOT NULL
 )
-SELECT webhook_id FROM owners WHERE webhook_id IS NOT NULL
+SELECT webhook_id FROM found WHERE webhook_id IS NOT NULL
 """
 
 

@@ -274,7 +274,7 @@ class Credential(EditedRow):
         return self.uid
 
 
-def may_be_sent_to(owner: EditedRow, url: str, secret: str = "") -> bool:
+def may_be_sent_to(row: EditedRow, url: str, secret: str = "") -> bool:
     """Return whether requests to an address may carry a credential, or one secret of a row.
 
     Only the origin of the address counts: scheme, host and port. A secret goes to the origins it
@@ -283,19 +283,17 @@ def may_be_sent_to(owner: EditedRow, url: str, secret: str = "") -> bool:
     """
     origin = origin_of(url)
     if secret:
-        return owner.is_bound_to(secret, origin)
-    assert isinstance(owner, Credential)
-    if owner.is_shared and origin not in owner.receiver_origins:
+        return row.is_bound_to(secret, origin)
+    assert isinstance(row, Credential)
+    if row.is_shared and origin not in row.receiver_origins:
         return False
-    if owner.authorization_type == AuthorizationType.BASIC and not owner.is_entered(
-        "basic_password"
-    ):
+    if row.authorization_type == AuthorizationType.BASIC and not row.is_entered("basic_password"):
         # Without a password nothing is sent either: an import may have left it out.
         return False
     return all(
-        owner.is_bound_to(field, origin)
-        for field in owner.secrets_used
-        if origin in owner.secret_destinations(field, origin)
+        row.is_bound_to(field, origin)
+        for field in row.secrets_used
+        if origin in row.secret_destinations(field, origin)
     )
 
 
