@@ -99,7 +99,9 @@ def test_a_function_accepts_what_we_sign_and_nothing_else(runtime: Runtime, tmp_
         "\t".join([SECRET, *headers, base64.b64encode(body).decode()]) + "\n"
         for _, *headers, body in named.values()
     ]
-    printed = runtime.run(snippet(runtime), "".join(lines), tmp_path).split()
+    printed = runtime.run(snippet(runtime), "".join(lines), tmp_path).splitlines()
+    # Mono also prints that it does not know how an idle process is scheduled.
+    printed = [line for line in printed if not line.startswith("mono_thread_")]
     expected = {name: "yes" if is_genuine else "no" for name, (is_genuine, *_) in named.items()}
     assert dict(zip(named, printed, strict=True)) == expected
 
