@@ -90,7 +90,7 @@ _DEAL = ("deal_id", "title", "status_to", "amount", "currency", "responsible", "
 _DIALOG = ("dialog_id", "channel", "operator", "opened_at", "name", "phone", *_SOURCE)
 _ABOUT = ("webhook_id", "webhook_name", "webhook_url", "message")
 _FAILURE = ("failing_since_at", "last_status_code")
-# In an outgoing call the agent calls and the client is dialled.
+# In an outgoing call the agent calls and the client is dialed.
 _OUTGOING_VALUES = {
     "call_type": "out",
     "caller": "104",

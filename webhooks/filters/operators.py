@@ -24,7 +24,7 @@ from webhooks.payloads import instant_of_text
 MAX_LENGTH = 1000
 # Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
 _MAX_DIGITS = 40
-# What is dialled for the plus in much of the world; a number with it has so many digits, and any
+# What is dialed for the plus in much of the world; a number with it has so many digits, and any
 # number so many, or it is an extension.
 _ABROAD, _MIN_ABROAD, _MIN_NUMBER = "00", 9, 7
 
@@ -273,7 +273,7 @@ def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool)
 def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | None:
     """Return whether a number has the digits of `value`, or begins with them; None without any.
 
-    With a plus they are how a number begins: +7 is a country. What is dialled for the plus may also
+    With a plus they are how a number begins: +7 is a country. What is dialed for the plus may also
     be a part of a number, unless it is the beginning or the whole of one.
     """
     typed = str(value) if isinstance(value, str) or type(value) is int else ""
@@ -282,8 +282,8 @@ def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | No
         return None
     has_plus = "+" in unicodedata.normalize("NFKC", typed)
     abroad = wanted if has_plus else ""
-    is_dialled = len(wanted) >= _MIN_ABROAD or (is_start and len(wanted) > len(_ABROAD))
-    if wanted.startswith(_ABROAD) and is_dialled:
+    is_dialed = len(wanted) >= _MIN_ABROAD or (is_start and len(wanted) > len(_ABROAD))
+    if wanted.startswith(_ABROAD) and is_dialed:
         abroad, has_plus = wanted.removeprefix(_ABROAD), False
 
     def test(number: str) -> bool:
