@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from celery import Celery, beat, bootsteps
+from celery import Celery, beat, bootsteps, signals
+from django.db import close_old_connections
 
 from config import broker
 
@@ -14,6 +15,13 @@ broker.register()
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@signals.task_prerun.connect
+def _close_old_connections(**_: Any) -> None:
+    # As before a request: Celery keeps a connection that the server ended for hundreds of tasks,
+    # each of which fails.
+    close_old_connections()
 
 
 class Clock(bootsteps.StartStopStep):
