@@ -4,7 +4,6 @@ Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by
 `.env.example` lists every one.
 """
 
-import os
 import re
 import ssl
 from datetime import timedelta
@@ -193,9 +192,6 @@ else:
         "tcp_user_timeout": 15_000,
         **_database.get("OPTIONS", {}),
     }
-    # libpq asks for it with each connection: psycopg reads moments in no other style, which a role
-    # may have. As an option of the connection, poolers would refuse it.
-    os.environ["PGDATESTYLE"] = "ISO"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")

@@ -193,7 +193,8 @@ class AsyncInserts:
 
 def _connect() -> Opened:
     wrapper = connections.create_connection(DEFAULT_DB_ALIAS)
-    opened: Opened = wrapper.get_new_connection(wrapper.get_connection_params())
+    wrapper.connect()
+    opened: Opened = wrapper.connection
     try:
         postgres.prepare_at_once(opened)
     except psycopg.Error:

@@ -76,6 +76,18 @@ _PINNED = {
     "enable_sort": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
+    # It waits on purpose; one that was ended would look like a fault of the database.
+    "idle_session_timeout": "0",
+}
+# What is relied on, whatever a role or a database has by default.
+_RELIED_ON = {
+    # A row that another transaction changed is looked at again, and is no error.
+    "default_transaction_isolation": "read committed",
+    # psycopg reads moments in no other style.
+    "DateStyle": "ISO",
+    # Otherwise NULL in an array is a text, and a number has fewer digits.
+    "array_nulls": "on",
+    "extra_float_digits": "1",
 }
 # What comes of a pooler that gives each transaction any server's session, and nothing else.
 _NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
@@ -272,6 +284,18 @@ def _backend(own: BaseDatabaseWrapper) -> int:
         return int(cursor.fetchone()[0])
 
 
+def set_relied_on(*, connection: BaseDatabaseWrapper, **_: object) -> None:
+    """Receive `connection_created`: set what statements rely on.
+
+    As options of the connection, poolers would refuse it.
+    """
+    if connection.vendor == "postgresql":
+        settings = ", ".join("set_config(%s, %s, false)" for _ in _RELIED_ON)
+        parameters = [text for item in _RELIED_ON.items() for text in item]
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {settings}", parameters)
+
+
 def takes_events() -> bool:
     """Return whether an event could be stored: not on a standby or without the right to."""
     with _cursor() as cursor:
@@ -286,7 +310,7 @@ def described(error: BaseException) -> str:
 
 
 def prepare_session() -> None:
-    """Pin the plans of this thread's connection; call it after each new connection.
+    """Pin the plans of this thread's connection, and keep it; call it after each new connection.
 
     From then on each statement is parsed once, and one without parameters planned once.
     """
