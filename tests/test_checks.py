@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from cryptography.fernet import Fernet
 from django.conf import settings as django_settings
@@ -121,6 +122,30 @@ def test_a_pooler_that_gives_sessions_to_others_is_noticed(monkeypatch: pytest.M
     (message,) = checks.check_pooler(databases=["default"])
     assert message.id == "webhooks.E013"
     assert "pool_mode to session" in message.msg
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db
+def test_a_database_that_does_not_hold_every_letter_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert checks.check_encoding(databases=["default"]) == []
+
+    latin = connections.create_connection("default")
+    name = f"{latin.settings_dict['NAME']}_latin"
+    latin.settings_dict = {**latin.settings_dict, "NAME": name}
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        other.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(checks, "connections", {"default": latin})
+                patch.setattr(postgres, "connections", {"default": latin})
+                (message,) = checks.check_encoding(databases=["default"])
+        finally:
+            latin.close()
+            other.execute(f"DROP DATABASE {name}")
+    assert message.id == "webhooks.E014"
+    assert "LATIN1" in message.msg
 
 
 @pytest.mark.database("postgres")

@@ -157,6 +157,21 @@ def check_pooler(databases: Sequence[str] | None = None, **_: Any) -> list[Check
     ]
 
 
+@register(Tags.database)
+def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E014: a PostgreSQL database can hold every letter."""
+    return [
+        Error(
+            f"The database's encoding is {encoding}, which does not hold every letter.",
+            hint="Create another one: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0",
+            id="webhooks.E014",
+        )
+        for alias in databases or ()
+        if connections[alias].vendor == "postgresql"
+        and (encoding := postgres.encoding(alias)) != "UTF8"
+    ]
+
+
 @register()
 def check_networks(**_: Any) -> list[CheckMessage]:
     """E005 and E006: the settings of the network guard can be read."""

@@ -267,6 +267,13 @@ def _key_of(event: NewEventRow) -> str:
     return event.idempotency_key or ""
 
 
+def encoding(using: str = DEFAULT_DB_ALIAS) -> str:
+    """Return the name of the database's encoding."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SHOW server_encoding")
+        return str(cursor.fetchone()[0])
+
+
 def keeps_sessions(using: str = DEFAULT_DB_ALIAS) -> bool:
     """Return whether a connection has a session of its own, which poolers may give to others."""
     first, second = (connections.create_connection(using) for _ in range(2))
