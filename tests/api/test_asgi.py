@@ -62,6 +62,37 @@ def loop_alone(server: LiveServer, key: dict[str, str]) -> Iterator[LiveServer]:
         yield alone
 
 
+@pytest.fixture
+def assumed_role(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A role that DATABASE_URL names beside the one that logs in; events say who inserted them."""
+    name = f"{connection.settings_dict['NAME']}_assumed"
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        other.execute(f"CREATE ROLE {name} SUPERUSER")
+        other.execute(
+            "CREATE FUNCTION sign() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            "BEGIN NEW.call_id = current_user; RETURN NEW; END $$"
+        )
+        other.execute(
+            "CREATE TRIGGER sign BEFORE INSERT ON webhooks_event "
+            "FOR EACH ROW EXECUTE FUNCTION sign()"
+        )
+        with monkeypatch.context() as patch:
+            patch.setitem(connection.settings_dict["OPTIONS"], "assume_role", name)
+            yield name
+        # The next one is the login's own again.
+        connection.close()
+        other.execute("DROP FUNCTION sign() CASCADE")
+        other.execute(f"DROP ROLE {name}")
+
+
+def test_an_ordinary_event_is_inserted_by_the_role_that_is_assumed(
+    assumed_role: str, loop_alone: LiveServer, key: dict[str, str]
+) -> None:
+    answer = loop_alone.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
+    assert answer.status_code == 202
+    assert Event.objects.get().call_id == assumed_role
+
+
 def test_an_ordinary_event_needs_no_site(loop_alone: LiveServer, key: dict[str, str]) -> None:
     answer = loop_alone.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
     assert answer.status_code == 202
