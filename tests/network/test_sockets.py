@@ -12,6 +12,8 @@ import os
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -453,6 +455,24 @@ def test_an_opener_is_not_asked_about_a_connection_that_is_open(
         handle.perform_rb()
     handle.close()
     assert (len(calls), len(server.requests)) == (1, 3)
+
+
+WITHOUT_DESCRIPTORS = """
+import os, resource
+from django.conf import settings
+settings.configure()
+from webhooks import network
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+print(network.affordable_connections(100))
+"""
+
+
+def test_a_process_that_may_open_no_file_at_all_affords_the_fewest_connections() -> None:
+    command = [sys.executable, "-c", WITHOUT_DESCRIPTORS]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.stdout, done.stderr) == ("2\n", "")
 
 
 def test_a_socket_without_a_descriptor_for_its_duplicate_is_what_the_machine_lacks(

@@ -166,7 +166,13 @@ def _no_resources(number: int) -> Failure:
 def affordable_connections(wanted: int) -> int:
     """Raise the limit of descriptors as far as it goes; return how many connections they allow."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else _OTHER_FILES
+    used = _OTHER_FILES
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except OSError as error:
+        if error.errno in _LACKS and soft != resource.RLIM_INFINITY:
+            # To look takes a file too: as many are open as may be.
+            used = soft
     needed = wanted + used + _OTHER_FILES
     if resource.RLIM_INFINITY != soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
