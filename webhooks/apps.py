@@ -1,6 +1,7 @@
 """The app's name and its start-up registrations."""
 
 from django.apps import AppConfig
+from django.db import connection
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
@@ -13,13 +14,15 @@ class WebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         from webhooks import checks  # noqa: F401 - importing registers the checks.
-        from webhooks.delivery.queue import postgres
         from webhooks.security import key_check
         from webhooks.security.encryption import before_sealing
 
         if key_check.require not in before_sealing:
             before_sealing.append(key_check.require)
 
-        connection_created.connect(postgres.set_relied_on)
+        if connection.vendor == "postgresql":
+            from webhooks.delivery.queue import postgres
+
+            connection_created.connect(postgres.set_relied_on)
         # Django's own hook for rows that belong to the schema, as content types are.
         post_migrate.connect(key_check.plant, sender=self)

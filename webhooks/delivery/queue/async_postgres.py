@@ -10,6 +10,7 @@ import psycopg
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
+from psycopg.sql import SQL, Identifier
 
 from webhooks.delivery.queue import postgres
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
@@ -193,9 +194,12 @@ class AsyncInserts:
 
 def _connect() -> Opened:
     wrapper = connections.create_connection(DEFAULT_DB_ALIAS)
-    wrapper.connect()
-    opened: Opened = wrapper.connection
+    opened: Opened = wrapper.get_new_connection(wrapper.get_connection_params())
     try:
+        opened.autocommit = True
+        if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
+            opened.execute(SQL("SET ROLE {}").format(Identifier(role)))
+        postgres.rely(opened)
         postgres.prepare_at_once(opened)
     except psycopg.Error:
         opened.close()

@@ -292,15 +292,16 @@ def _backend(own: BaseDatabaseWrapper) -> int:
 
 
 def set_relied_on(*, connection: BaseDatabaseWrapper, **_: object) -> None:
-    """Receive `connection_created`: set what statements rely on.
+    """Receive `connection_created`: set what statements rely on."""
+    rely(connection.connection)
 
-    As options of the connection, poolers would refuse it.
-    """
-    if connection.vendor == "postgresql":
-        settings = ", ".join("set_config(%s, %s, false)" for _ in _RELIED_ON)
-        parameters = [text for item in _RELIED_ON.items() for text in item]
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {settings}", parameters)
+
+def rely(opened: "psycopg.Connection[Any]") -> None:
+    """Set what statements rely on; as options of the connection, poolers would refuse it."""
+    settings = ", ".join("set_config(%s, %s, false)" for _ in _RELIED_ON)
+    opened.execute(
+        f"SELECT {settings}".encode(), [text for item in _RELIED_ON.items() for text in item]
+    )
 
 
 def takes_events() -> bool:
