@@ -3,6 +3,8 @@
 import base64
 import html
 import json
+import random
+import tracemalloc
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -266,3 +268,21 @@ def test_one_answer_to_very_many_receivers_tells_each_of_its_own_secret(form: st
         40: text.replace(known[1], MASK),
         79: text.replace(known[2], MASK).replace("ab79", MASK),
     }
+
+
+def test_answers_to_many_receivers_take_little_memory_however_they_are_escaped() -> None:
+    maskers = [
+        Masker([f"secret-of-{number}", f"ab{number:02}", f"abc-{number}"]) for number in range(60)
+    ]
+    escapes = "%2525 \\u005cn &amp;lt; %5Cn &#37;41 "
+    tracemalloc.start()
+    try:
+        for number in range(64):
+            rest = random.Random(number).randbytes(500).hex()
+            text = f"{escapes * 3}{rest}"[:1000]
+            for masker in maskers:
+                masker.mask(text)
+        kept, _most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 25_000_000

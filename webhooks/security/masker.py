@@ -64,7 +64,7 @@ _seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[_Needle, ...]]] = {}
 class Masker:
     """Some secrets in every form, worked out once for many texts."""
 
-    __slots__ = ("_needles", "_seeds")
+    __slots__ = ("_needles", "_seeds", "_short_seeds")
 
     def __init__(
         self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
@@ -77,10 +77,9 @@ class Masker:
                 seed = whole[: min(_SEED, least)]
                 found.setdefault(whole, _Needle(whole, least, mask, seed))
         self._needles = tuple(found.values())
-        by_length: dict[int, list[bytes]] = {}
-        for seed in {needle.seed for needle in self._needles}:
-            by_length.setdefault(len(seed), []).append(seed)
-        self._seeds = tuple((length, tuple(seeds)) for length, seeds in by_length.items())
+        seeds = {needle.seed for needle in self._needles}
+        self._seeds = tuple(seed for seed in seeds if len(seed) == _SEED)
+        self._short_seeds = tuple(seed for seed in seeds if len(seed) < _SEED)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Masker) and other._needles == self._needles
@@ -122,9 +121,8 @@ class Masker:
         With thousands of maskers few texts are remembered.
         """
         for layer, text in _remembered_layers(data):
-            for length, seeds in self._seeds:
-                if layer.has_any(seeds, length, text):
-                    return True
+            if layer.has_any(self._seeds, text) or _has_any(self._short_seeds, text):
+                return True
         return False
 
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
@@ -136,6 +134,10 @@ class Masker:
             for needle in self._needles:
                 if is_cut or needle.seed in text:
                     yield from layer.spans(text, needle, cut_at=cut_at)
+
+
+def _has_any(seeds: Iterable[bytes], text: bytes) -> bool:
+    return any(seed in text for seed in seeds)
 
 
 def _cut(text: AnyStr, limit: int | None, is_cut: bool) -> tuple[AnyStr, bool]:
@@ -193,22 +195,23 @@ class _Layer:
         # Text and escapes in turn: as they are in the parent, and as they are here.
         self._pieces = pieces
         self._offsets: list[list[int]] = []
-        # How often secrets were looked for in it, and its parts of each length that was asked for.
+        # How often secrets were looked for in it, and from some point on its parts.
         self._asked = 0
-        self._parts: dict[int, set[bytes]] = {}
+        self._parts: set[bytes] | None = None
 
-    def has_any(self, seeds: Sequence[bytes], length: int, text: bytes) -> bool:
-        """Return whether one of the seeds, all of this length, is in `text`: this one folded.
+    def has_any(self, seeds: Sequence[bytes], text: bytes) -> bool:
+        """Return whether one of the seeds, all of `_SEED` bytes, is in `text`: this one folded.
 
-        What thousands of receivers answer is taken apart once, so that each seed is one look.
+        What thousands of receivers answer is taken apart once, so that each seed is one look. Not
+        what was unescaped: a receiver could have many of that kept, each a hundred times its size.
         """
-        self._asked += 1
-        if self._asked < _OFTEN:
-            return any(seed in text for seed in seeds)
-        if (parts := self._parts.get(length)) is None:
-            ends = range(length, len(text) + 1)
-            parts = self._parts[length] = {text[end - length : end] for end in ends}
-        return not parts.isdisjoint(seeds)
+        if self._parts is None:
+            self._asked += 1
+            if self._parent is not None or self._asked < _OFTEN:
+                return _has_any(seeds, text)
+            ends = range(_SEED, len(text) + 1)
+            self._parts = {text[end - _SEED : end] for end in ends}
+        return not self._parts.isdisjoint(seeds)
 
     def unescaped(self, escape: "_Escape") -> "_Layer | None":
         """Return the text with one kind of escapes taken away; None when there are none."""
