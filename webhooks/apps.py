@@ -23,6 +23,6 @@ class WebhooksConfig(AppConfig):
         if connection.vendor == "postgresql":
             from webhooks.delivery.queue import postgres
 
-            connection_created.connect(postgres.set_relied_on)
+            connection_created.connect(postgres.on_connection_created)
         # Django's own hook for rows that belong to the schema, as content types are.
         post_migrate.connect(key_check.plant, sender=self)

@@ -199,7 +199,7 @@ def _connect() -> Opened:
         opened.autocommit = True
         if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
             opened.execute(SQL("SET ROLE {}").format(Identifier(role)))
-        postgres.rely(opened)
+        postgres.set_relied_on(opened)
         postgres.prepare_at_once(opened)
     except psycopg.Error:
         opened.close()

@@ -291,12 +291,12 @@ def _backend(own: BaseDatabaseWrapper) -> int:
         return int(cursor.fetchone()[0])
 
 
-def set_relied_on(*, connection: BaseDatabaseWrapper, **_: object) -> None:
+def on_connection_created(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """Receive `connection_created`: set what statements rely on."""
-    rely(connection.connection)
+    set_relied_on(connection.connection)
 
 
-def rely(opened: "psycopg.Connection[Any]") -> None:
+def set_relied_on(opened: "psycopg.Connection[Any]") -> None:
     """Set what statements rely on; as options of the connection, poolers would refuse it."""
     settings = ", ".join("set_config(%s, %s, false)" for _ in _RELIED_ON)
     opened.execute(
