@@ -1,9 +1,12 @@
 """A form whose session ends while it is filled in, in real Chromium: nothing typed is lost."""
 
+import re
+
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser import steps
+from tests.factories import make_webhook
 from webhooks.models import Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
@@ -55,6 +58,22 @@ def test_a_save_after_the_session_ended_stays_on_the_page(page: Page) -> None:
     expect(page.get_by_text("was created.")).to_be_visible()
 
 
+def test_without_a_network_a_save_stays_on_the_page(page: Page) -> None:
+    page.context.watch.expect("ERR_INTERNET_DISCONNECTED")  # type: ignore[attr-defined]
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="CRM", url=URL)
+    expect(page.locator("[data-preview]")).to_contain_text("127.0.0.1")
+    note = page.get_by_text("You are offline.")
+    page.context.set_offline(True)
+    steps.save(page)
+    expect(note).to_be_in_viewport()
+    expect(steps.field(page, "URL")).to_have_value(URL)
+    page.context.set_offline(False)
+    expect(note).to_be_hidden()
+    steps.save(page)
+    expect(page.get_by_text("was created.")).to_be_visible()
+
+
 def test_without_javascript_what_was_typed_is_back_after_the_login(plain_page: Page) -> None:
     plain_page.goto(steps.NEW)
     steps.fill_request(plain_page, name="CRM", url=URL)
@@ -64,3 +83,19 @@ def test_without_javascript_what_was_typed_is_back_after_the_login(plain_page: P
     expect(steps.field(plain_page, "URL")).to_have_value(URL)
     steps.save(plain_page)
     expect(plain_page.get_by_text("was created.")).to_be_visible()
+
+
+@pytest.mark.parametrize("address", [steps.LIST, "/admin/webhooks/delivery/"])
+def test_a_part_that_is_asked_for_after_the_session_ended_leads_to_the_login(
+    page: Page, address: str
+) -> None:
+    make_webhook()
+    page.goto(address)
+    end_session(page.context)
+    if address == steps.LIST:
+        page.get_by_label("Name or URL").fill("crm")
+    else:
+        page.evaluate("htmx.trigger('#log-results', 'refresh')")
+    expect(page).to_have_url(re.compile("/login/"))
+    steps.log_in(page, "admin", "a password")
+    expect(page).to_have_url(re.compile(f"{address}$"))

@@ -60,6 +60,21 @@ def test_the_list_is_searched_as_one_types(page: Page) -> None:
     expect(rows(page)).to_have_count(1)
 
 
+def test_a_search_without_a_network_says_so_and_keeps_the_list(page: Page) -> None:
+    page.context.watch.expect("ERR_INTERNET_DISCONNECTED")  # type: ignore[attr-defined]
+    make_some("Alpha", "Beta")
+    page.goto(steps.LIST)
+    page.context.set_offline(True)
+    page.get_by_label("Name or URL").fill("bet")
+    note = page.get_by_role("alert").get_by_text("Something went wrong.")
+    expect(note).to_be_visible()
+    expect(rows(page)).to_have_count(2)
+    page.context.set_offline(False)
+    page.get_by_label("Name or URL").fill("beta")
+    expect(rows(page)).to_have_count(1)
+    expect(note).to_be_hidden()
+
+
 def test_filters_and_order_work_at_once_and_by_their_heads(page: Page) -> None:
     make_some("Alpha", "Beta")
     [gamma] = make_some("Gamma")
