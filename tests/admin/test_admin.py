@@ -328,6 +328,19 @@ def test_the_page_of_a_new_key_has_a_command_that_publishes(browser: Client, set
     assert answer.status_code == 202
 
 
+def test_the_page_of_a_new_key_that_is_reloaded_makes_no_second_one(browser: Client) -> None:
+    form = browser.get(KEYS + "add/").context["adminform"].form
+    posted = {
+        "name": "PBX",
+        "scopes": ["events:write"],
+        "form_id": form["form_id"].value(),
+    }
+    assert "whapi_" in browser.post(KEYS + "add/", posted).text
+    again = browser.post(KEYS + "add/", posted, follow=True)
+    assert "The key was created and is not shown again." in again.text
+    assert ApiKey.objects.count() == 1
+
+
 def test_a_key_without_a_name_or_scope_is_not_made(browser: Client) -> None:
     assert "Choose what the key may do." in browser.post(KEYS + "add/", {"name": "A"}).text
     answer = browser.post(KEYS + "add/", {"name": "", "scopes": ["events:write"]})

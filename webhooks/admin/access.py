@@ -1,6 +1,7 @@
 """API keys: made here, shown once, revoked here. Only the hash is stored and it is never shown."""
 
 import json
+import secrets
 import shlex
 from typing import Any
 
@@ -27,6 +28,9 @@ from webhooks.admin.readonly import ModelAdmin
 from webhooks.models import Action, ApiKey, ApiScope
 from webhooks.templatetags.interface import ago
 
+# In a session: the form that made the last key. Sent again, it makes no second one.
+_ISSUED_BY = "api_key_form"
+
 
 class _IssueForm(forms.ModelForm):  # type: ignore[type-arg]
     scopes = forms.MultipleChoiceField(
@@ -35,6 +39,9 @@ class _IssueForm(forms.ModelForm):  # type: ignore[type-arg]
         initial=[ApiScope.EVENTS_WRITE],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": gettext_lazy("Choose what the key may do.")},
+    )
+    form_id = forms.CharField(
+        required=False, initial=secrets.token_urlsafe, widget=forms.HiddenInput
     )
 
 
@@ -49,7 +56,7 @@ class ApiKeyAdmin(ModelAdmin):
     readonly_fields = ("begins", "may", "state", "created", "creator", "last_used")
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        return ("name", "scopes") if obj is None else super().get_fields(request, obj)
+        return ("name", "scopes", "form_id") if obj is None else super().get_fields(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False
@@ -94,6 +101,20 @@ class ApiKeyAdmin(ModelAdmin):
 
     # Making one
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Make a key once, also when the page that shows it is reloaded."""
+        form_id = request.POST.get("form_id")
+        if form_id and request.session.get(_ISSUED_BY) == form_id:
+            text = _(
+                "The key was created and is not shown again. If you do not have it, revoke it "
+                "and create another."
+            )
+            messages.warning(request, text)
+            return HttpResponseRedirect(reverse("admin:webhooks_apikey_changelist"))
+        return super().add_view(request, form_url, extra_context)
+
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         assert request.user.is_authenticated
         issued, plain = ApiKey.objects.issue(
@@ -108,6 +129,7 @@ class ApiKeyAdmin(ModelAdmin):
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
         """Show the key on the page that answers the form: in no session, cookie or log."""
+        request.session[_ISSUED_BY] = request.POST.get("form_id")
         plain = obj.plain  # type: ignore[attr-defined]
         url = settings.PUBLIC_URL + reverse("webhooks:api_events")
         context = {

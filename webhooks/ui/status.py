@@ -238,12 +238,12 @@ def _parked(webhook: Webhook) -> int:
 def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
     """Return the deliveries that wait for a person, by reason, with what releases them."""
     releases = {
-        HoldReason.PAUSED: _("Released in order when the webhook is resumed."),
-        HoldReason.REAUTHORIZATION: _("Released in order by the next Get new access token."),
+        HoldReason.PAUSED: _("Sent in order when the webhook is resumed."),
+        HoldReason.REAUTHORIZATION: _("Press Get new access token to send them in order."),
         HoldReason.MISCONFIGURED: _(
-            "Correct the OAuth settings, then press Get new access token: it releases them."
+            "Correct the OAuth settings, then press Get new access token to send them in order."
         ),
-        HoldReason.NO_TOKEN: _("Released in order by the first Get new access token."),
+        HoldReason.NO_TOKEN: _("Press Get new access token to send them in order."),
     }
     groups = [
         {

@@ -281,7 +281,7 @@ def test_held_deliveries_are_counted_by_reason_with_what_releases_them(browser: 
         "No access token yet": "2",
     }
     assert page.context["held"] == "3"
-    assert "by the first Get new access token" in page.text
+    assert "Press Get new access token to send them in order." in page.text
 
 
 def test_parked_deliveries_lead_to_the_log(browser: Client) -> None:

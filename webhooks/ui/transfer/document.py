@@ -125,7 +125,7 @@ def _entries(found: Any) -> list[Any]:
     entries = found.get("webhooks") if isinstance(found, dict) else None
     if not isinstance(entries, list) or "version" not in found:
         raise FileError(
-            _('The file is an object with a list, like {"version": 1, "webhooks": [...]}.')
+            _('The file has to be an object with a list, like {"version": 1, "webhooks": [...]}.')
         )
     if (version := json.dumps(found["version"], ensure_ascii=False)) != str(VERSION):
         raise FileError(
