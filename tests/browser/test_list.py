@@ -75,6 +75,19 @@ def test_a_search_without_a_network_says_so_and_keeps_the_list(page: Page) -> No
     expect(note).to_be_hidden()
 
 
+def test_a_webhook_that_is_deleted_leads_back_to_the_list_as_it_was_filtered(page: Page) -> None:
+    make_some("Alpha", "Alphabet", "Beta")
+    page.goto(f"{steps.LIST}?q=alpha&sort=name")
+    page.get_by_role("link", name="Delete Alphabet").click()
+    page.get_by_role("link", name="Keep it").click()
+    expect(rows(page)).to_have_count(2)
+    page.get_by_role("link", name="Delete Alphabet").click()
+    page.get_by_role("button", name="Delete webhook").click()
+    expect(page.get_by_text("“Alphabet” is deleted.")).to_be_visible()
+    expect(rows(page)).to_have_count(1)
+    expect(page.get_by_label("Name or URL")).to_have_value("alpha")
+
+
 def test_filters_and_order_work_at_once_and_by_their_heads(page: Page) -> None:
     make_some("Alpha", "Beta")
     [gamma] = make_some("Gamma")

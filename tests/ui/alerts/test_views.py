@@ -1,5 +1,7 @@
 """The page of alerts: channels of each kind, their tests, and what is never shown."""
 
+import re
+
 import pytest
 from django.core import mail
 from django.test import Client
@@ -100,6 +102,12 @@ def test_a_url_over_plain_http_needs_a_tick(
     channel.refresh_from_db()
     assert not channel.accepts_plain_http
     assert "accepts_plain_http" not in browser.get(edit).text
+
+
+def test_the_first_wrong_field_has_the_focus(browser: Client) -> None:
+    page = browser.post(reverse("webhooks:alert_add", args=["slack"]), {"name": "Ops"})
+    [focused] = re.findall(r"<input[^>]*autofocus[^>]*>", page.text)
+    assert 'name="secret"' in focused
 
 
 def test_my_own_address_is_filled_in(browser: Client) -> None:

@@ -44,6 +44,8 @@ def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpRe
     if not is_posted or is_shown_again(request) or not form.is_valid():
         context = {"form": form, "channel": channel, "opened_by": opened_by(request)}
         status = 422 if form.errors else 200
+        if wrong := next(filter(form.errors.__contains__, form.fields), None):
+            form.fields[wrong].widget.attrs["autofocus"] = True
         return render(request, "webhooks/alerts/form.html", context, status=status)
     with transaction.atomic():
         form.save()

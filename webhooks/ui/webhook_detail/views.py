@@ -35,7 +35,15 @@ from webhooks.models import (
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.deliveries.views import act
-from webhooks.ui.requests import HtmxRequest, View, button, offer_undo, page, redirect_back
+from webhooks.ui.requests import (
+    HtmxRequest,
+    View,
+    button,
+    offer_undo,
+    own_address,
+    page,
+    redirect_back,
+)
 from webhooks.ui.status import (
     TOKEN_SECRETS,
     being_moved,
@@ -271,9 +279,11 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
             events.delete(webhook)
             audit.record(Action.DELETED, webhook, user=request.user)
         offer_undo(request, _("“%s” is deleted.") % webhook, "restore", [pk])
-        return redirect("webhooks:list")
+        return redirect_back(request, "webhooks:list")
     context = {
         "webhook": webhook,
+        # The list as it was filtered, when it led here.
+        "next": own_address(request, request.GET.get("next", "")),
         "open_count": count_open(webhook, *_OPEN),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
         "kept_days": trash.KEPT_DAYS,
