@@ -49,7 +49,7 @@ def test_it_names_what_waits_who_is_slow_and_which_token_ends(browser: Client) -
     assert [row["name"] for row in page.context["waiting"]] == ["Held one"]
     assert [row["webhook"].name for row in page.context["slow"]] == ["Slow one"]
     assert [row["subject"].name for row in page.context["tokens"]] == ["Ending one"]
-    for name in ("Held one", "Slow one", "Ending one"):
+    for name in ("What has waited longest", "Held one", "Slow one", "Ending one"):
         assert name in page.text
 
 

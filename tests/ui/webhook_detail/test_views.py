@@ -104,6 +104,7 @@ def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> Non
     notifications.look()
     page = page_of(webhook, browser)
     assert "It is failing" in page.text
+    assert ">began <time" in words(page)
     assert "The receiver failed with 500." in page.text
     assert "No alerts" in page.text
     assert url("edit", webhook) + "#id_alert_recipients" in page.text
@@ -388,7 +389,7 @@ def test_after_a_pause_by_the_engine_a_test_comes_first(
     assert 'class="btn is-primary" type="submit" name="held"' not in text
     # Its incident is told there, not in a second banner.
     assert page.context["notices"] == []
-    assert "No alerts" in text
+    assert "No alerts: the webhook has no recipients." in text
 
 
 def test_a_test_that_succeeded_leads_to_resume(browser: Client) -> None:

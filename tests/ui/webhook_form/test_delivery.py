@@ -208,7 +208,7 @@ def test_recipients_are_muted_and_taken_away() -> None:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({}, "No alerts"),
+        ({}, "No recipients"),
         ({"alert_recipients": ["a@example.com"]}, "1 recipient"),
         ({"alert_recipients": ["a@example.com", "b@example.com"]}, "2 recipients"),
         ({"alert_recipients": ["a@example.com"], "alerts_are_muted": True}, "Muted"),

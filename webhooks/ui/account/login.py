@@ -17,10 +17,21 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 # One customer of a provider has a whole network of IPv6 addresses: RFC 6177.
 _IPV6_PREFIX = 64
+
+
+class LoginForm(AuthenticationForm):
+    """Name the fields as the page does."""
+
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": gettext_lazy(
+            "The login or the password is wrong. Check small and capital letters."
+        ),
+    }
 
 
 def client_address(request: HttpRequest) -> str:

@@ -400,7 +400,7 @@ def alerts_summary(values: Mapping[str, Any]) -> str:
     count = len(values["alert_recipients"] or ())
     until = values["alerts_muted_until"]
     if not count:
-        return _("No alerts")
+        return _("No recipients")
     if values["alerts_are_muted"] and until is None:
         return _("Muted")
     if values["alerts_are_muted"] and until > timezone.now():
