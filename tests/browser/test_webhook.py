@@ -155,6 +155,20 @@ def test_mistakes_are_named_and_nothing_typed_is_lost(
 
 
 @pytest.mark.once
+def test_a_number_that_is_none_is_named_and_kept(page: Page) -> None:
+    webhook = make_webhook(rate_limit=20)
+    page.goto(reverse("webhooks:edit", args=[webhook.pk]))
+    steps.unfold(page, "delivery")
+    limit = steps.field(page, "Rate limit")
+    limit.fill("")
+    limit.press_sequentially("1-5")
+    page.context.watch.expect("422")  # type: ignore[attr-defined]
+    steps.save(page)
+    expect(page.get_by_text("Enter a whole number from 1 to 100,000")).to_be_visible()
+    expect(limit).to_have_value("1-5")
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("has_javascript", [True, False])
 def test_switching_the_authorization_type_keeps_everything_typed(
     open_page: OpenPage, provider: object, has_javascript: bool

@@ -166,6 +166,16 @@ def require_visible(text: str) -> None:
         raise ValidationError(gettext("Enter a name."), code="required")
 
 
+class NumberText(forms.TextInput):
+    """Takes a whole number as text, for forms that browsers do not check.
+
+    There an input of type number posts nothing for “1-5”, or in Firefox for “15 s”.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"class": "is-number", "inputmode": "numeric", "autocomplete": "off"})
+
+
 def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
     """Make the field of a limit from 1 to `most`, or none; `sentence` says both when refused."""
     return forms.IntegerField(
@@ -173,6 +183,7 @@ def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.I
         min_value=1,
         max_value=most,
         required=False,
+        widget=NumberText(),
         help_text=help_text,
         error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), sentence),
     )

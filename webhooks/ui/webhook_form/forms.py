@@ -30,7 +30,7 @@ from webhooks.models import (
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import EventTypesField, refusal, require_visible
+from webhooks.ui.fields import EventTypesField, NumberText, refusal, require_visible
 from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.filter import FilterSection
@@ -124,6 +124,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         min_value=1,
         max_value=60,
         initial=15,
+        widget=NumberText(),
         error_messages={
             key: _("Enter a whole number from 1 to 60.")
             for key in ("required", "invalid", "min_value", "max_value")
