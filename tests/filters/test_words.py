@@ -44,6 +44,7 @@ AGENT = {"variable": "employee_name", "operator": "contains", "value": "Олен
         ("1m30s", 90),
         ("1 MIN 30 S", 90),
         ("2 h", 7200),
+        ("1 day", 86_400),
         ("1.5 h", 5400),
         ("1 хв 30 с", 90),
         ("2 год", 7200),

@@ -28,7 +28,7 @@ from webhooks.models import (
     OAuthExchange,
     Webhook,
 )
-from webhooks.ui.figures import milliseconds
+from webhooks.ui.figures import milliseconds, rough_duration
 
 register = template.Library()
 register.filter(header_lines)
@@ -217,10 +217,7 @@ def took(exchange: OAuthExchange) -> str:
     seconds = (exchange.duration_ms or 0.0) / 1000
     if seconds < 60:
         return milliseconds(exchange.duration_ms)
-    return _("%(minutes)d min %(seconds)d s") % {
-        "minutes": seconds // 60,
-        "seconds": seconds % 60,
-    }
+    return rough_duration(seconds)
 
 
 # ---- Filters, and what a condition found in an event ------------------------------------------

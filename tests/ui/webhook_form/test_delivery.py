@@ -10,8 +10,9 @@ from tests.ui.webhook_form.test_forms import bound, error, saved
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
+from webhooks.ui.figures import rough_duration
 from webhooks.ui.webhook_form.forms import WebhookForm
-from webhooks.ui.webhook_form.sections import MAX_STEPS, rough_duration, schedule_text
+from webhooks.ui.webhook_form.sections import MAX_STEPS, schedule_text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
