@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Min, Q, Sum
+from django.db.models import Min, Q, QuerySet, Sum
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
@@ -90,6 +90,12 @@ class Problem(NamedTuple):
 
 def key_of(incident: Incident) -> Key:
     return incident.webhook_id, incident.credential_id, IncidentKind(incident.kind)
+
+
+def open_incidents(webhook: Webhook) -> QuerySet[Incident]:
+    """Return the open incidents of a webhook and of the credential that it uses."""
+    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
+    return Incident.objects.filter(concerned, closed_at=None)
 
 
 class _Share(NamedTuple):
