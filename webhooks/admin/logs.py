@@ -21,6 +21,7 @@ from webhooks import audit, catalogue, oauth
 from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin, key_of
 from webhooks.delivery_log import event_detail
 from webhooks.delivery_log import search as log_search
+from webhooks.delivery_log.figures import milliseconds
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -37,7 +38,6 @@ from webhooks.templatetags.interface import ago, code_badge, exact, sentence
 from webhooks.templatetags.logtext import visible
 from webhooks.ui.deliveries import search, views
 from webhooks.ui.deliveries.forms import webhook_choices
-from webhooks.ui.figures import milliseconds
 from webhooks.ui.requests import whole_number
 
 

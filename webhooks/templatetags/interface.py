@@ -24,8 +24,8 @@ from webhooks.alerts import problems
 from webhooks.api import events
 from webhooks.delivery import outcomes
 from webhooks.delivery.backlog import MAX_COUNT, Report
+from webhooks.delivery_log.figures import milliseconds, number, rough_duration
 from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState, messages
-from webhooks.ui.figures import milliseconds, number, rough_duration
 
 register = template.Library()
 register.filter("group_digits", number)

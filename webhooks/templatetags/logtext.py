@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from webhooks import filters
 from webhooks.delivery_log import decoded_body
 from webhooks.delivery_log.decoded_body import header_lines, status_line
+from webhooks.delivery_log.figures import milliseconds, rough_duration
 from webhooks.filters import FilterError, Judgement, Kind
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
@@ -28,7 +29,6 @@ from webhooks.models import (
     OAuthExchange,
     Webhook,
 )
-from webhooks.ui.figures import milliseconds, rough_duration
 
 register = template.Library()
 register.filter(header_lines)

@@ -18,6 +18,7 @@ from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
+from webhooks.delivery_log import figures
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -38,7 +39,6 @@ from webhooks.models import (
     ids,
 )
 from webhooks.network import UnsafeURLError, parse_url
-from webhooks.ui import figures
 from webhooks.ui.webhook_form import sections
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.

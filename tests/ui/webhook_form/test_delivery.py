@@ -8,9 +8,9 @@ from django.utils import translation
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import bound, error, saved
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery_log.figures import rough_duration
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
-from webhooks.ui.figures import rough_duration
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.sections import MAX_STEPS, schedule_text
 

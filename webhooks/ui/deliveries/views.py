@@ -18,6 +18,7 @@ from webhooks import audit, events
 from webhooks.delivery import backlog
 from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
+from webhooks.delivery_log.figures import number
 from webhooks.models import (
     Action,
     Attempt,
@@ -31,7 +32,6 @@ from webhooks.models import (
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.fields import is_visible
-from webhooks.ui.figures import number
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
 _PARTS = ("request", "response")

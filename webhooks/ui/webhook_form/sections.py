@@ -19,11 +19,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery_log.figures import rough_duration
 from webhooks.filters import durations
 from webhooks.models import AlertChannel
 from webhooks.models.edited import EditedRow
 from webhooks.ui.fields import ListField, limit_field
-from webhooks.ui.figures import rough_duration
 
 DELIVERY_FIELDS = (
     "rate_limit",
