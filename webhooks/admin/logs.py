@@ -21,7 +21,6 @@ from webhooks import audit, catalogue, oauth
 from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin, key_of
 from webhooks.delivery_log import event_detail
 from webhooks.delivery_log import search as log_search
-from webhooks.delivery_log.figures import milliseconds
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
@@ -219,7 +218,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Duration"))
     def took(self, exchange: OAuthExchange) -> str:
-        return milliseconds(exchange.duration_ms)
+        return logtext.took(exchange)
 
     @admin.display(description=_("Message"), empty_value="–")
     def said(self, exchange: OAuthExchange) -> str:
