@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
+from tests.ui.webhook_list.test_bulk import active
 from webhooks import events
 from webhooks.models import Delivery, Status, Webhook
 
@@ -28,10 +29,6 @@ def make_some(*names: str, **fields: Any) -> list[Webhook]:
 
 def rows(page: Page) -> Any:
     return page.locator("tbody tr")
-
-
-def active() -> set[str]:
-    return set(Webhook.objects.active().values_list("name", flat=True))
 
 
 def bar(page: Page) -> Any:

@@ -1,5 +1,6 @@
 """A filter in words, times as people type them, and what may be compared how."""
 
+import json
 from typing import Any
 
 import pytest
@@ -239,3 +240,4 @@ CALLS: dict[str, dict[str, Any]] = {
 def test_a_preset_lets_through_its_own_calls_and_no_others(preset: filters.Preset) -> None:
     compiled = compile_filter(preset.tree)
     assert {key for key, call in CALLS.items() if compiled.matches(call)} == {preset.key}
+    assert json.loads(json.dumps(preset.tree)) == preset.tree

@@ -615,13 +615,6 @@ def test_error_that_is_none_is_none(error: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [good(error="invalid_grant"), good(ok=False), good(success=False, error="x")]
-)
-def test_token_beside_an_error_is_not_taken(body: dict[str, Any]) -> None:
-    assert ask(body).token is None
-
-
-@pytest.mark.parametrize(
     ("body", "content_type", "code"),
     [
         ("<?xml version='1.0'?><e><error>invalid_grant</error></e>", "text/xml", "invalid_grant"),
@@ -1168,9 +1161,6 @@ class TestSentences:
             assert len(kept) <= MAX_STORED, code
             assert sentence(kept) != code
             assert "%(" not in sentence(kept), code
-
-    def test_text_from_before_codes_stays_as_it_is(self) -> None:
-        assert sentence("The grant was revoked.") == "The grant was revoked."
 
 
 def test_repr_shows_no_token() -> None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_webhook
 from tests.ui.webhook_form.test_views import logged_in
+from tests.ui.webhook_list.test_bulk import statuses
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
@@ -317,10 +318,6 @@ def paused(reason: PauseReason = PauseReason.PERSON, held: int = 2) -> Webhook:
         make_delivery(webhook)
     events.pause(webhook, reason)
     return webhook
-
-
-def statuses() -> set[str]:
-    return set(Delivery.objects.values_list("status", flat=True))
 
 
 def test_resuming_asks_what_happens_to_what_is_held(browser: Client) -> None:
