@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
 from webhooks.delivery import outcomes
+from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
     AuthorizationType,
     Credential,
@@ -233,10 +234,8 @@ def _share_of(share: _Share) -> str:
 
 def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
     """Count the attempts of the hour that runs and of those before it that the window holds."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    counts = HourlyCount.objects.filter(
-        webhook__in=webhook_ids, hour__gte=hour - timedelta(hours=_WINDOW_HOURS)
-    )
+    since = hour_of(now) - timedelta(hours=_WINDOW_HOURS)
+    counts = HourlyCount.objects.filter(webhook__in=webhook_ids, hour__gte=since)
     rows = (
         counts.order_by()
         .values("webhook_id")

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from webhooks.delivery import backlog, holds
 from webhooks.delivery.histogram import percentile_ms
+from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
     WEBHOOK_SECRETS,
     Delivery,
@@ -79,7 +80,7 @@ def _waiting(now: datetime) -> list[dict[str, Any]]:
 
 def _slow(now: datetime) -> list[dict[str, Any]]:
     """Return the receivers with the longest p95 since the last full hour."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
+    hour = hour_of(now)
     counts: dict[int, dict[int, int]] = defaultdict(dict)
     # Named one by one: for a range SQLite reads the counts of all times.
     rows = HourlyCount.objects.filter(hour__in=(hour - timedelta(hours=1), hour)).order_by()
