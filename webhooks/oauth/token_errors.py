@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from webhooks.oauth.errors import ERRORS, PROVIDER_CODES, TokenResult
+from webhooks.oauth.granted_token import snake_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -475,8 +476,7 @@ def normalized(error: str) -> str:
 
     "Access Denied" is access_denied, and so are accessDenied and "ACCESS-DENIED.".
     """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", error.strip(" \t\r\n.!\"'"))
-    return re.sub(r"[\s_-]+", "_", words).lower()
+    return re.sub(r"[\s_]+", "_", snake_case(error.strip(" \t\r\n.!\"'")))
 
 
 def result_of(code: str) -> TokenResult | None:
