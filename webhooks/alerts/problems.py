@@ -16,6 +16,7 @@ from django.utils.translation import ngettext_lazy
 from webhooks.delivery import outcomes
 from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
+    BLOCKED_STATES,
     AuthorizationType,
     Credential,
     HourlyCount,
@@ -36,7 +37,6 @@ TOKEN_ENDS_WITHIN = timedelta(days=7)
 _WINDOW_HOURS = 1
 # One failure of two attempts is a share of 50 % and no news.
 _LEAST_ATTEMPTS = 10
-_BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
 def _with_last_error(*, message: str, error: str) -> str:
@@ -155,7 +155,7 @@ def _of_tokens(now: datetime) -> Iterator[Problem]:
     ending = with_tokens.filter(
         token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN, token__refresh_end_moves=False
     )
-    for one in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
+    for one in ending.exclude(token__state__in=(TokenState.NONE, *BLOCKED_STATES)):
         yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
 
 

@@ -42,6 +42,7 @@ from webhooks.models.log import (
     Trigger,
 )
 from webhooks.models.oauth import (
+    BLOCKED_STATES,
     AuthorizationRequest,
     ExchangeKind,
     OAuthExchange,

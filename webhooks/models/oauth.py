@@ -19,6 +19,10 @@ class TokenState(models.TextChoices):
     MISCONFIGURED = "misconfigured", _("Misconfigured")
 
 
+# A person has to act before a token is used or refreshed again.
+BLOCKED_STATES = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+
+
 class OAuthToken(models.Model):
     """The access token of a credential. Workers write it; people get, refresh and clear it."""
 

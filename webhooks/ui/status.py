@@ -20,6 +20,7 @@ from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
 from webhooks.delivery_log import figures
 from webhooks.models import (
+    BLOCKED_STATES,
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
     AuthorizationType,
@@ -55,7 +56,6 @@ _MAX_FAILING = 20
 _EXCHANGES_SHOWN = 10
 # Time enough for somebody to come back from a few days off.
 _GRANT_ENDS_WITHIN = timedelta(days=7)
-_BLOCKED = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
 # ---- The status: one word and one sentence -----------------------------------------------------
@@ -392,8 +392,9 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
 
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
-    is_machine = credential.is_machine
-    if not token or token.state in _BLOCKED or is_machine or token.refresh_end_moves:
+    if not token or token.state in (TokenState.NONE, *BLOCKED_STATES):
+        return None
+    if credential.is_machine or token.refresh_end_moves:
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
     is_soon = ends_at is not None and ends_at - timezone.now() < _GRANT_ENDS_WITHIN

@@ -16,6 +16,7 @@ from webhooks.delivery import backlog, holds
 from webhooks.delivery.histogram import percentile_ms
 from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
+    BLOCKED_STATES,
     WEBHOOK_SECRETS,
     Delivery,
     HourlyCount,
@@ -34,7 +35,6 @@ _LOOKED_AT = 200
 _SLOW_MS = 1000
 _LEAST_ATTEMPTS = 5
 _ENDS_WITHIN = timedelta(days=30)
-_LOST = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
 @page("webhooks.view_webhook")
@@ -108,7 +108,7 @@ def _tokens(now: datetime) -> list[dict[str, Any]]:
     )
     tokens = tokens.select_related("credential__webhook").defer("access_token", "refresh_token")
     ends = Q(refresh_token_expires_at__lte=now + _ENDS_WITHIN, refresh_end_moves=False)
-    found = tokens.filter(Q(state__in=_LOST) | ends & ~Q(state=TokenState.NONE))
+    found = tokens.filter(Q(state__in=BLOCKED_STATES) | ends & ~Q(state=TokenState.NONE))
     return [
         {"token": one, "subject": one.credential.subject}
         for one in found.order_by("refresh_token_expires_at")[:_SHOWN]
