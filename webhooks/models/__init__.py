@@ -43,6 +43,7 @@ from webhooks.models.log import (
 )
 from webhooks.models.oauth import (
     BLOCKED_STATES,
+    TOKEN_SECRETS,
     AuthorizationRequest,
     ExchangeKind,
     OAuthExchange,

@@ -101,6 +101,12 @@ class OAuthToken(models.Model):
         return bool(secret.is_set(self))
 
 
+# The columns that hold sealed secrets, which no list reads.
+TOKEN_SECRETS = tuple(
+    field.name for field in OAuthToken._meta.fields if isinstance(field, SecretField)
+)
+
+
 class AuthorizationRequest(models.Model):
     """A pending authorization by a person: single use, bound to session, user and credential."""
 

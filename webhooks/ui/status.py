@@ -22,6 +22,7 @@ from webhooks.delivery_log import figures
 from webhooks.models import (
     BLOCKED_STATES,
     CREDENTIAL_SECRETS,
+    TOKEN_SECRETS,
     WEBHOOK_SECRETS,
     AuthorizationType,
     Credential,
@@ -43,11 +44,11 @@ from webhooks.network import UnsafeURLError, parse_url
 from webhooks.ui.webhook_form import sections
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
-TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
+SECRETS_OF_TOKEN = tuple(f"token__{name}" for name in TOKEN_SECRETS)
 # Of a webhook with the credential it uses and that one's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
-    *(f"credential__{name}" for name in (*CREDENTIAL_SECRETS, *TOKEN_SECRETS)),
+    *(f"credential__{name}" for name in (*CREDENTIAL_SECRETS, *SECRETS_OF_TOKEN)),
 )
 # Counting stops here: "1,000+" says enough.
 MAX_COUNTED = 1000

@@ -17,6 +17,7 @@ from webhooks.delivery.histogram import percentile_ms
 from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
     BLOCKED_STATES,
+    TOKEN_SECRETS,
     WEBHOOK_SECRETS,
     Delivery,
     HourlyCount,
@@ -106,7 +107,7 @@ def _tokens(now: datetime) -> list[dict[str, Any]]:
     tokens = OAuthToken.objects.filter(
         credential__deleted_at=None, credential__authorization_type="oauth2"
     )
-    tokens = tokens.select_related("credential__webhook").defer("access_token", "refresh_token")
+    tokens = tokens.select_related("credential__webhook").defer(*TOKEN_SECRETS)
     ends = Q(refresh_token_expires_at__lte=now + _ENDS_WITHIN, refresh_end_moves=False)
     found = tokens.filter(Q(state__in=BLOCKED_STATES) | ends & ~Q(state=TokenState.NONE))
     return [

@@ -36,7 +36,7 @@ from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.deliveries.views import act, seen_rows
 from webhooks.ui.requests import HtmxRequest, View, button, offer_undo, page, redirect_back
 from webhooks.ui.status import (
-    TOKEN_SECRETS,
+    SECRETS_OF_TOKEN,
     being_moved,
     count_open,
     held_by_pause,
@@ -87,7 +87,9 @@ def detail(request: HtmxRequest, pk: int) -> HttpResponse:
 def _find(pk: int) -> Webhook:
     related = ("state", "created_by", "credential__token__granted_by")
     present = Webhook.objects.present().select_related(*related)
-    return get_object_or_404(present.defer(*(f"credential__{one}" for one in TOKEN_SECRETS)), pk=pk)
+    return get_object_or_404(
+        present.defer(*(f"credential__{one}" for one in SECRETS_OF_TOKEN)), pk=pk
+    )
 
 
 # ---- Parts that refresh ----------------------------------------------------------------------
