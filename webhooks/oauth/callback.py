@@ -16,9 +16,9 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 from webhooks.models import AuthorizationRequest, Credential, origin_of
 from webhooks.oauth import endpoints
-from webhooks.oauth.errors import AuthorizationError, Grant, TokenResult, stored
+from webhooks.oauth.errors import AuthorizationError, Grant, stored
 from webhooks.oauth.exchange_log import MAX_TEXT, clean
-from webhooks.oauth.token_errors import refusal_of, result_of
+from webhooks.oauth.token_errors import judge, refusal_of, result_of
 from webhooks.oauth.token_response import Expected, stored_refusal
 
 User = AbstractBaseUser | AnonymousUser
@@ -177,8 +177,9 @@ def _refusal(error: str, description: str, found: AuthorizationRequest) -> str:
         uses_pkce=credential.uses_pkce,
         secrets=(credential.client_secret,),
     )
-    refusal = refusal_of([error], [], description=description)
-    return stored_refusal(refusal, result_of(error) or TokenResult.MISCONFIGURED, expected)
+    # Microsoft and others say by the description what a general error means.
+    refusal = refusal_of([error], [description], description=description)
+    return stored_refusal(refusal, judge(refusal), expected)
 
 
 def _words(text: str, found: AuthorizationRequest, *, limit: int = MAX_TEXT) -> str:

@@ -548,6 +548,12 @@ class AuthorizationError(OAuthError):
         # None when the answer could not be tied to a credential of this person.
         self.credential = credential
 
+    @property
+    def result(self) -> TokenResult:
+        """Return the class of its row."""
+        found = messages.load(self.message)
+        return ERRORS[found.code].result if found else TokenResult.MISCONFIGURED
+
 
 class TokenUnavailableError(OAuthError):
     """No token can be had now. With `hold_reason` a person must act, without it time will do."""
