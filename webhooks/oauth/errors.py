@@ -415,6 +415,7 @@ _VARIANTS = {
     "interaction_required": """
         login_required need_login org_login_required account_selection_required mfa_required
         reauth_required reauthorization_required reauthentication_required
+        unmet_authentication_requirements insufficient_user_authentication
     """,
     "temporarily_unavailable": """
         server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited
@@ -422,6 +423,7 @@ _VARIANTS = {
         request_timeout timeout unavailable try_again backend_error bad_gateway deadline_exceeded
         gateway_timeout internal_failure overloaded resource_exhausted server_busy
         server_unavailable service_temporarily_unavailable system_error throttling
+        team_added_to_org
     """,
 }
 ERRORS: dict[str, OAuthErrorKind] = {
