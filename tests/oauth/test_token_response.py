@@ -381,6 +381,7 @@ def test_refresh_token_may_be_missing(value: object) -> None:
         ("a a b", "a b"),
         (["a", "b"], "a b"),
         (["a", 5, None], "a"),
+        ([4, 6], None),
         ("", ""),
         ([], ""),
         (None, None),
@@ -1338,3 +1339,41 @@ def test_unknown_token_type_is_told_from_a_sender_constrained_one(token_type: st
     assert ERRORS["unknown_token_type"].fields == ("header_prefix",)
     assert bound.code == "unsupported_token_type"
     assert "sender-constrained" in told(bound)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("content_type", ["text/html", "application/javascript", JSON])
+@pytest.mark.parametrize(
+    ("text", "result", "code"),
+    [
+        ('callback( {"error":100020,"error_description":"code is reused error"} );\n',
+         TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
+        ('callback( {"error":100009,"error_description":"client secret is illegal"} );',
+         TokenResult.MISCONFIGURED, "invalid_client"),
+        ('/**/cb({"error":"temporarily_unavailable"})',
+         TokenResult.TRANSIENT, "temporarily_unavailable"),
+    ],
+)  # fmt: skip
+def test_error_in_a_call_of_jsonp_is_read(
+    text: str, result: TokenResult, code: str, content_type: str, status: int
+) -> None:
+    answer = ask(text, status, content_type)
+
+    assert (answer.result, answer.code) == (result, code)
+
+
+def test_hint_is_shown_and_judged_beside_a_general_description() -> None:
+    body = {
+        "error": "invalid_request",
+        "error_description": "The request is missing a required parameter.",
+        "hint": "Check the `redirect_uri` parameter",
+    }
+
+    answer = ask(body, 400)
+
+    assert answer.code == "redirect_uri_mismatch"
+    assert "“The request is missing a required parameter. (Check the `redirect_uri`" in told(answer)
+
+
+def test_azure_devops_calls_a_bearer_token_by_a_name_of_its_own() -> None:
+    assert ask(good(token_type="jwt-bearer")).result is TokenResult.OK

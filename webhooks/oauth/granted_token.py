@@ -268,7 +268,9 @@ def _scope(value: Any) -> str | None:
     if isinstance(value, str) and value.startswith(("[", '"')):
         value = _json(value)
     if isinstance(value, list):
-        value = " ".join(one for one in value if isinstance(one, str))
+        texts = [one for one in value if isinstance(one, str)]
+        # TikTok for Business lists numbers, which are of other scopes than those asked for.
+        value = " ".join(texts) if texts or not value else None
     if not isinstance(value, str):
         return None
     names = [one for one in re.split(r"[\s,]+", value) if _SCOPE_TOKEN.fullmatch(one)]

@@ -159,6 +159,7 @@ def _constant(text: str) -> float:
     return math.nan
 
 
+_CALL = re.compile(r"(?:/\*\*/)?\s*[\w.$]{1,60}\s*\(\s*(\{.*\})\s*\)\s*;?", re.DOTALL)
 # RFC 6750 section 3: what a challenge says beside its realm.
 _CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",]++))')
 _MAX_CHALLENGE = 4_000
@@ -179,8 +180,12 @@ _TEXTS = (
 # Objects within which only what is called an error is one.
 _HOLDERS = ("data", "response", "result", "detail", "details")
 _HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
-# What the answers of Intuit, Apigee and eBay call a bearer token; Slack's, which have "ok", too.
-_BEARER_TYPES = ("BearerToken", "Bearer Token", "User Access Token", "Application Access Token")
+# What the answers of Intuit, Apigee, eBay and Azure DevOps call a bearer token; Slack's, which have
+# "ok", too.
+_BEARER_TYPES = (
+    *("BearerToken", "Bearer Token", "User Access Token", "Application Access Token"),
+    "jwt-bearer",
+)
 _SLACK_TYPES = ("bot", "user")
 
 
@@ -278,9 +283,12 @@ def classify(
                 is_truncated=True,
                 is_lost=True,
             )
+        text = network.decode(raw.body, raw.content_type).strip()
+        if refusal := _refusal_in_call(text):
+            return _refused(refusal, raw, expected, now)
         if raw.status >= 400:
             return _refused_in_words(raw, expected, now)
-        refusal = refusal_of((), (network.decode(raw.body, raw.content_type).strip(),))
+        refusal = refusal_of((), (text,))
         if problem.reason == "not_json" and result_of(refusal.code):
             # XML, or a form that is called JSON. It may hold a token, so only the code is shown.
             return _refused(replace(refusal, description=refusal.code), raw, expected, now)
@@ -310,6 +318,16 @@ def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datet
     elif not says_failure(refusal.code):
         return _refused_in_words(raw, expected, now, refusal)
     return _refused(refusal, raw, expected, now)
+
+
+def _refusal_in_call(text: str) -> TokenRefusal | None:
+    """Return what a call of JSONP says went wrong: QQ answers `callback( {"error": ...} );`."""
+    found = _CALL.fullmatch(text)
+    try:
+        fields = _read_json(found[1]) if found else {}
+    except UnusableAnswerError:
+        return None
+    return _refusal_in(fields) if _says_error(fields) else None
 
 
 def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
@@ -458,7 +476,10 @@ def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
     codes: list[str] = []
     texts: list[str] = []
     _collect(fields, codes, texts)
-    description = next(iter(texts), "")
+    description, hint = next(iter(texts), ""), fields.get("hint")
+    if isinstance(hint, str) and hint not in description:
+        # Where league/oauth2-server (Laravel, Kommo) says what is wrong; the rest is general.
+        description = f"{description} ({hint})"
     return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
 
 
