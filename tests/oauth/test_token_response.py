@@ -1377,3 +1377,22 @@ def test_hint_is_shown_and_judged_beside_a_general_description() -> None:
 
 def test_azure_devops_calls_a_bearer_token_by_a_name_of_its_own() -> None:
     assert ask(good(token_type="jwt-bearer")).result is TokenResult.OK
+
+
+@pytest.mark.parametrize("grant", [Grant.CODE, Grant.REFRESH])
+def test_identity_token_alone_asks_for_a_scope_of_the_api(grant: Grant) -> None:
+    """Entra External ID (B2C) gives no access token for "openid" alone."""
+    body = {"id_token": jwt(sub="me"), "token_type": "Bearer", "refresh_token": "next"}
+
+    answer = ask(body, expected=Expected(grant=grant))
+
+    assert (answer.code, ERRORS[answer.code].fields) == ("only_identity_token", ("scope",))
+    assert answer.refresh_token == ("next" if grant is Grant.REFRESH else "")
+
+
+@pytest.mark.parametrize("body", ["<html><title>415 Unsupported Media Type</title></html>", ""])
+def test_form_that_is_not_taken_is_no_wrong_address(body: str) -> None:
+    answer = ask(body, 415, "text/html")
+
+    assert answer.code == "other_format"
+    assert ERRORS[answer.code].fields == ("uses_json_token_request",)

@@ -29,6 +29,8 @@ _MAX_PARAMETERS = 40
 # The last two are Facebook's, and so is the first of the other names of an error; TikTok's follows.
 _DESCRIPTIONS = ("error_description", "error_message", "error_reason")
 _OTHER_ERRORS = ("error_code", "errCode", "oauth_error", "err", "errors")
+# There each account has a token endpoint of its own.
+_KOMMO = re.compile(r"https://[a-z0-9-]+\.(kommo\.com|amocrm\.(ru|com))", re.IGNORECASE)
 # RFC 6749 appendix A.11.
 _CODE = re.compile(r"[\x20-\x7e]+")
 
@@ -132,15 +134,14 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
 
 
 def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest) -> None:
-    """Refuse a code that another of Zoho's data centers has to exchange.
+    """Refuse a code that another of Zoho's data centers, or of Kommo's accounts, has to exchange.
 
     The address comes from the browser, so no secret is sent there before the admin entered it.
     """
-    server = parameters.get("accounts-server")
-    if server is None:
-        return
-    here = origin_of(found.credential.token_url)
-    if origin_of(server) != here:
+    server, here = parameters.get("accounts-server"), origin_of(found.credential.token_url)
+    if _KOMMO.fullmatch(here) and _KOMMO.fullmatch(f"https://{parameters.get('referer')}"):
+        server = f"https://{parameters['referer']}"
+    if server is not None and origin_of(server) != here:
         _refuse("other_data_center", found.credential, server=_words(server, found, limit=100))
 
 

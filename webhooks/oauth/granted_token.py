@@ -423,6 +423,8 @@ def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
     claims = claims_of(id_token)
     if claims is None:
         return ""
+    if claims.get("nonce") is None:
+        raise UnusableAnswerError("no_nonce")
     if not hmac.compare_digest(
         str(claims.get("nonce", "")).encode(errors="replace"), nonce.encode()
     ):

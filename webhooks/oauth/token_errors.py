@@ -283,6 +283,14 @@ _ABOUT_SCOPE = re.compile(
     r"|not (?:been )?(?:supported|allowed|valid|found|recogni[sz]ed|permitted))\b",
     re.IGNORECASE,
 )
+# A form came where JSON is wanted, or JSON where a form is.
+_ABOUT_FORMAT = re.compile(
+    r"\bcontent[ -]type\b|\bunsupported media type\b|\bapplication/(json|x-www-form-urlencoded)\b"
+    r"|\b(must|should) be (in |valid )?json\b|\b(invalid|malformed) json\b(?! web)"
+    r"|\bin json at position\b",
+    re.IGNORECASE,
+)
+_UNSUPPORTED_FORMAT_STATUS = 415
 # What some want of a request that this client does not do: RFC 9449 and RFC 9126.
 _UNSUPPORTED = {
     "dpop_needed": re.compile(r"(?<![a-z])dpop(?![a-z])", re.IGNORECASE),
@@ -546,8 +554,11 @@ def error_code(
         return "pkce_refused" if is_unwanted else "pkce_mismatch"
     if known in ("invalid_request", "access_denied") and _ABOUT_TARGET.search(words):
         return "invalid_target"
-    if is_mistake and known in ("invalid_request", "provider_error") and _ABOUT_SCOPE.search(words):
-        return "invalid_scope" if scope else "missing_scope"
+    if is_mistake and known in ("invalid_request", "provider_error"):
+        if is_about_format(refusal, status):
+            return "other_format"
+        if _ABOUT_SCOPE.search(words):
+            return "invalid_scope" if scope else "missing_scope"
     if is_mistake and known in _MAY_BE_CLIENT:
         if _is_about_client(refusal, known, status):
             return "invalid_client"
@@ -605,6 +616,13 @@ def names_client(refusal: TokenRefusal, status: int) -> bool:
         return _is_about_client(refusal, "provider_error", status)
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     return status == 400 and bool(_WRONG_SECRET.search(words))
+
+
+def is_about_format(refusal: TokenRefusal, status: int) -> bool:
+    """Return whether a request was refused for being a form, or for being JSON."""
+    words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
+    is_said = status in (400, 422) and _ABOUT_FORMAT.search(words) is not None
+    return is_said or status == _UNSUPPORTED_FORMAT_STATUS
 
 
 def is_expired(refusal: TokenRefusal) -> bool:

@@ -43,6 +43,7 @@ from webhooks.oauth.token_errors import (
     TokenRefusal,
     assertion_code,
     error_code,
+    is_about_format,
     is_expired,
     is_known,
     judge,
@@ -448,6 +449,7 @@ def _refused_in_words(
         words = "" if is_page else _words(refusal.description or text, expected)
         code = "invalid_client" if names_client(refusal, raw.status) else "refused_without_code"
         code = "no_endpoint" if lacks_endpoint(text, raw.status) else code
+        code = "other_format" if is_about_format(refusal, raw.status) else code
         message = stored(code, status=raw.status, said=words)
     return TokenAnswer(
         result=result,
@@ -591,6 +593,9 @@ def _granted(
         message = mask_known(problem.message, expected.secrets)
         if is_no_answer and problem.reason == "no_token":
             code = "only_refresh_token" if rotated else "no_token_answer"
+            if fields.get("id_token"):
+                # Entra External ID (B2C), when no scope is one of an API.
+                code = "only_identity_token"
             message = stored(code, said=_words(refusal.description, expected))
         return replace(_misconfigured(problem.reason, message), refresh_token=rotated)
     change = scope_change(token.scope, expected.scope)
