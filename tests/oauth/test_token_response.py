@@ -435,6 +435,11 @@ def test_scope_is_cut_at_a_whole_word() -> None:
         ("offline_access User.Read", "openid profile email User.Read", ""),
         ("User.Read", "https://graph.microsoft.com/User.Read", ""),
         ("https://graph.microsoft.com/.default", "https://graph.microsoft.com/.default", ""),
+        (
+            "offline_access https://graph.microsoft.com/.default",
+            "https://graph.microsoft.com/User.Read https://graph.microsoft.com/.default",
+            "",
+        ),
     ],
 )
 def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words: str) -> None:

@@ -232,7 +232,8 @@ def scope_change(granted: str | None, requested: str) -> str:
     """Return a warning when other scopes were granted than asked for (RFC 6749 section 5.1)."""
     asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
-    if granted is None or not asked:
+    # Microsoft's ".default" stands for all that the application has: its answer lists them.
+    if granted is None or not asked or any(_short(one) == ".default" for one in asked):
         return ""
     # Microsoft and Google name the same scope by its short name and by its address.
     if missing := _without(asked, given):

@@ -317,7 +317,8 @@ _WRONG_CLIENT = re.compile(
     r"\b(?:client )?credentials?\b(?! (?:grant|flow))|\bbasic auth\b|validating application"
     r"|\b(?:(?:app|client)[ _]?)?secret\b|(?<!re)authenticat"
     r"|(?:unknown|unregistered|unrecognized|invalid|disabled) (?:oauth )?(?:client|application)\b"
-    # WeChat, Instagram, Facebook.
+    # OpenIddict; WeChat, Instagram, Facebook.
+    r"|\bclient[ _]id[\"'`]? (?:parameter )?(?:is|was) (?:missing|required|invalid|unknown|not)\b"
     r"|\b(?:missing|unknown|invalid|incorrect|wrong)"
     r" (?:client[ _]id|app[ _]?(?:id|key)|platform app)\b"
     r"|\b(?:client|application)\b[^.;\n]{0,80}?"

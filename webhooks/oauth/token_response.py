@@ -176,10 +176,10 @@ _CODES = (
 _TEXTS = (
     "errordescription", "errormessage", "message", "detail", "hint", "title", "errorreason",
     "errormsg", "errmsg", "msg", "faultstring", "errorsummary", "description",
-    "developermessage", "moreinformation",
+    "developermessage", "moreinformation", "errordetail",
 )  # fmt: skip
 # Objects within which only what is called an error is one.
-_HOLDERS = ("data", "response", "result", "detail", "details")
+_HOLDERS = ("data", "response", "result", "detail", "details", "meta")
 _HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
 # What the answers of Intuit, Apigee, eBay and Azure DevOps call a bearer token; Slack's, which have
 # "ok", too.
