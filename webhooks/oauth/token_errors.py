@@ -246,7 +246,7 @@ _REFRESH_TOKEN_ENDED = re.compile(
 )
 _RATE = (
     r"too many (\w+ ){0,3}(requests|calls|attempts|tries|retries|queries|logins|times|connections)"
-    r"|\b(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
+    r"|\b(rate|requests?|query|api|call|usage|frequency|daily|hourly|secondly|rolling)[ _-]?limit"
     # Netatmo.
     r"|\busage (has been |was )?(reached|exceeded)"
     r"|rate exceeded|\bquota\b|throttl|\btoo frequent"
