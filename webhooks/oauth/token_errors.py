@@ -123,7 +123,7 @@ _CODES_BY_FORM = (
     (
         "access_denied",
         r"(?:user|consent|access|authori[sz]ation|approval|permission|login)"
-        r"_(?:request_)?(?:denied|declined|refused|rejected|cancell?ed)|(?:user_)?cancell?ed",
+        r"_(?:request_)?(?:denied|declined|refused|rejected|cancell?ed)",
     ),
     (
         "interaction_required",
