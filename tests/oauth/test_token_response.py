@@ -429,6 +429,8 @@ def test_scope_is_cut_at_a_whole_word() -> None:
         ("user user:email gist", "user,gist", ""),
         ("read_orders,write_orders", "write_orders", ""),
         ("user:email", "gist", "Not granted of the scopes asked for: user:email."),
+        ("admin:org write:org read:org repo public_repo", "admin:org,repo", ""),
+        ("write:org", "read:org", "Not granted of the scopes asked for: write:org."),
         ("openid offline_access a", "a", ""),
         ("offline_access", "a", ""),
         ("email", "https://www.googleapis.com/auth/userinfo.email openid", ""),

@@ -252,9 +252,15 @@ def _without(scopes: set[str], others: set[str]) -> list[str]:
 def _wider(scope: str) -> Iterator[str]:
     """Yield a scope and those that imply it, which some providers name alone."""
     yield scope
-    # GitHub grants "user" for "user user:email", Shopify "write_orders" for both of orders.
-    if ":" in scope:
-        yield scope.partition(":")[0]
+    # GitHub grants "user" for "user user:email" and "admin:org" for "admin:org read:org", Shopify
+    # "write_orders" for both of orders.
+    first, colon, rest = scope.partition(":")
+    if colon:
+        yield first
+    if first in ("read", "write"):
+        yield from (f"{wider}:{rest}" for wider in ("write", "admin"))
+    if scope == "public_repo":
+        yield "repo"
     if scope.startswith("read_"):
         yield f"write_{scope.removeprefix('read_')}"
 
