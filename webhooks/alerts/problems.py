@@ -55,7 +55,8 @@ SENTENCES: Mapping[str, Sentence] = {
     ),
     "failing_since": _("Every attempt has failed since %(time)s UTC."),
     "share_failed": _(
-        "%(percent)d%% of the attempts since the last full hour failed: %(failed)d of %(all)d."
+        "%(percent)d%% of the attempts in this hour and the one before failed: "
+        "%(failed)d of %(all)d."
     ),
     "paused": _paused,
     "refresh_token_ends": _("The refresh token ends on %(date)s."),

@@ -425,7 +425,7 @@ def _outage(row: OAuthToken, answer: TokenAnswer, transcripts: list[Transcript])
     # An endpoint that names an error of its own is there, whatever the status.
     is_bare = answer.reason.startswith("http_") or normalized(answer.reason) == "not_found"
     is_in_front = answer.reason in _IN_FRONT or (
-        is_bare and answer.code in ("redirected", "no_endpoint")
+        is_bare and answer.code in ("redirected", "no_endpoint", "other_format")
     )
     if not (has_worked and is_in_front) or row.refresh_failures >= _OUTAGE_TRIES:
         return answer

@@ -142,7 +142,8 @@ def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> 
     notifications.look()
     HourlyCount.objects.create(outcome="succeeded", count=30, **count)
     [notice] = page_of(webhook, browser).context["notices"]
-    assert "50% of the attempts since the last full hour failed: 30 of 60." in notice["sentence"]
+    sentence = "50% of the attempts in this hour and the one before failed: 30 of 60."
+    assert sentence in notice["sentence"]
 
 
 def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser: Client) -> None:

@@ -80,7 +80,7 @@ def _waiting(now: datetime) -> list[dict[str, Any]]:
 
 
 def _slow(now: datetime) -> list[dict[str, Any]]:
-    """Return the receivers with the longest p95 since the last full hour."""
+    """Return the receivers with the longest p95 in this hour and the one before."""
     hour = hour_of(now)
     counts: dict[int, dict[int, int]] = defaultdict(dict)
     # Named one by one: for a range SQLite reads the counts of all times.
