@@ -53,6 +53,14 @@ def test_what_a_command_lacks_is_said(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["migrate", "showmigrations", "clearsessions"])
+def test_a_command_of_django_says_in_a_sentence_that_there_is_no_database(command: str) -> None:
+    done = run(_GONE, command)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The database cannot be used: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_argument_that_there_is_not_is_repeated_without_control_characters() -> None:
     done = run({}, "rotate_keys", "--no\x1b[31m\u202esuch")
     assert done.returncode == 2
