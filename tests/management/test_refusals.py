@@ -86,6 +86,14 @@ def test_a_host_that_is_no_address_is_refused(tmp_path: Path) -> None:
     assert done.stderr == "CommandError: Cannot listen on 'no such host': it is not an address.\n"
 
 
+@pytest.mark.parametrize("address", ["8000", "host", ":", "127.0.0.1:65536", "127.0.0.1:8x"])
+def test_an_address_that_the_web_cannot_listen_on_is_refused(address: str) -> None:
+    """A port alone would be the port of every network."""
+    done = run({}, "web", f"--bind={address}")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"'{address}' is not host:port, such as 127.0.0.1:8000\n")
+
+
 def test_an_address_of_no_database_is_named() -> None:
     done = run({"DATABASE_URL": "nonsense"}, "check")
     assert done.returncode == 1
