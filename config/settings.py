@@ -10,7 +10,7 @@ import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -158,8 +158,10 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
+# Quoted: a folder may have # or ? in its name.
+_sqlite_url = f"sqlite:///{quote(str(DATA_DIR / 'webhooks.sqlite3'))}"
 try:
-    _database = env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}")
+    _database = env.db_url("DATABASE_URL", default=_sqlite_url)
 except ValueError:
     # What stands where a port is may be the beginning of a password.
     _database = {}

@@ -180,6 +180,17 @@ def test_a_wrong_setting_is_said_without_its_secret(
     assert "secret" not in checked.stderr
 
 
+@pytest.mark.parametrize("folder", ["a b#c?d%41", "дані", "a[b]@c:d"])
+def test_the_database_is_in_its_folder_whatever_its_name(folder: str, tmp_path: Path) -> None:
+    script = "from config import settings; print(settings.DATABASES['default']['NAME'])"
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull}
+    environment["DATA_DIR"] = str(tmp_path / folder)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{tmp_path / folder / 'webhooks.sqlite3'}\n", done.stderr
+
+
 def test_the_folder_of_a_socket_may_be_the_host_of_the_database() -> None:
     script = "from config import settings; print(settings.DATABASES['default']['HOST'])"
     environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "LOG_LEVEL": "info"}
