@@ -22,7 +22,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 # The sandbox takes the next two.
 _LAST_PORT = 65_533
-_LINE = re.compile(r"(#.*|(export )?[A-Za-z_0-9]+=.*)?")
+_LINE = re.compile(r"(export )?[A-Za-z_0-9]+=.*")
 _TRUTH = dict.fromkeys(("true", "on", "yes", "y", "ok", "1"), True)
 _TRUTH |= dict.fromkeys(("false", "off", "no", "n", "0"), False)
 
@@ -66,14 +66,17 @@ def read_file(path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         # Without it the site would go on with other settings, and with another database.
         raise ImproperlyConfigured(f"The settings in {path} cannot be read: {error}.") from None
+    lines = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if not _LINE.fullmatch(line):
+        if _LINE.fullmatch(line):
+            lines.append(line)
+        elif line.strip() and not line.lstrip().startswith("#"):
             # Without the line: it may hold a key.
             raise ImproperlyConfigured(
                 f"Line {number} of {path} is no setting. Write NAME=value, without blanks before "
                 "NAME and around =."
             )
-    Env.read_env(io.StringIO(text))
+    Env.read_env(io.StringIO("\n".join(lines)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -226,7 +226,8 @@ def test_a_file_of_settings_may_come_from_windows(
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     file = tmp_path / "settings.env"
-    file.write_bytes(b'\xef\xbb\xbfFIRST_OF_FILE=1\r\n# text\r\nexport SECOND_OF_FILE="a b"\r\n')
+    text = b'\xef\xbb\xbfFIRST_OF_FILE=1\r\n \r\n  # text\r\nexport SECOND_OF_FILE="a b"\r\n'
+    file.write_bytes(text)
     read_file(file)
     assert (os.environ["FIRST_OF_FILE"], os.environ["SECOND_OF_FILE"]) == ("1", "a b")
 
