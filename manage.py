@@ -16,11 +16,15 @@ def main() -> None:
 
     try:
         execute_from_command_line(sys.argv)
-    except DatabaseError:
+    except DatabaseError as error:
         from webhooks.models.tables import older_tables
 
         # A table or column that is not there means most often that it never was.
-        if problem := older_tables():
+        try:
+            problem = older_tables()
+        except DatabaseError:
+            problem = f"The database cannot be used: {error}".strip()
+        if problem:
             sys.exit(problem)
         raise
 

@@ -1,22 +1,82 @@
-"""What `manage.py run` puts into the environment before the settings read it.
+"""Reads the environment, and what `manage.py run` puts into it before the settings read it.
 
-Owns the options of that command, the keys made on the first start, and the addresses that follow
-from the port. Must not import Django's models: the settings they need do not exist yet.
+Owns how a value is read, the options of that command, the keys made on the first start, and the
+addresses that follow from the port. Must not import Django's models: the settings they need do not
+exist yet.
 """
 
 import argparse
 import contextlib
+import io
 import os
+import re
 import secrets
 from pathlib import Path
+from typing import Any
 
 import environ
 from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 # The sandbox takes the next two.
 _LAST_PORT = 65_533
+_LINE = re.compile(r"(export )?[A-Za-z_0-9]+=.*")
+_TRUTH = dict.fromkeys(("true", "on", "yes", "y", "ok", "1"), True)
+_TRUTH |= dict.fromkeys(("false", "off", "no", "n", "0"), False)
+
+
+class Env(environ.Env):  # type: ignore[misc]
+    """Takes a value for what it says and for nothing else; what is empty is as if it were not set.
+
+    The library's own reads 12 in 12h and in 1e2, False in a misspelled True, and takes a text that
+    begins with $ for the name of another variable.
+    """
+
+    def get_value(self, var: str, cast: Any = None, *args: Any, **options: Any) -> Any:
+        text = self.ENVIRON.get(var)
+        # An address of no database is refused by the settings, also an empty one.
+        if text is None or cast is None:
+            return super().get_value(var, cast, *args, **options)
+        if not text.strip():
+            return options["default"]
+        if cast is list:
+            return [item.strip() for item in text.split(",") if item.strip()]
+        if cast in (bool, int, float):
+            return _parse(var, text.strip(), cast)
+        return cast(text)
+
+
+def _parse(name: str, text: str, kind: type[bool | int | float]) -> bool | int | float:
+    try:
+        return _TRUTH[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "True or False", int: "a whole number", float: "a number"}[kind]
+        message = f"{name} is {text!a}. Write {wanted}, without quotes, unit or comment."
+        raise ImproperlyConfigured(message) from None
+
+
+def read_file(path: Path) -> None:
+    """Read a file of settings into the environment, where what was set before stays."""
+    if not path.is_file():
+        return
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        # Without it the site would go on with other settings, and with another database.
+        raise ImproperlyConfigured(f"The settings in {path} cannot be read: {error}.") from None
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if _LINE.fullmatch(line):
+            lines.append(line)
+        elif line.strip() and not line.lstrip().startswith("#"):
+            # Without the line: it may hold a key.
+            raise ImproperlyConfigured(
+                f"Line {number} of {path} is no setting. Write NAME=value, without blanks before "
+                "NAME and around =."
+            )
+    Env.read_env(io.StringIO("\n".join(lines)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +103,8 @@ def prepare(arguments: list[str]) -> None:
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
     # Read here too: what a person wrote into .env goes before what is derived below.
-    file = Path(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
-    if file.is_file():
-        environ.Env.read_env(file)
-    make_keys(Path(os.environ.get("DATA_DIR", BASE_DIR / ".data")))
+    read_file(Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env"))
+    make_keys(Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data"))
     os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
     if options.sandbox:
         _open_sandbox(receiver_port=options.port + 1, provider_port=options.port + 2)

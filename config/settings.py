@@ -4,25 +4,20 @@ Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by
 `.env.example` lists every one.
 """
 
+import logging
 import re
 import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import keep_private
+from config.environment import Env, keep_private, read_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-
-
-def _read(path: Path) -> None:
-    if path.is_file():
-        env.read_env(path)
+env = Env()
 
 
 def _host(url: str) -> str:
@@ -33,9 +28,9 @@ def _host(url: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-_read(Path(env.str("ENV_FILE", default=str(BASE_DIR / ".env"))))
+read_file(Path(env.str("ENV_FILE", default=str(BASE_DIR / ".env"))))
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data")))
-_read(DATA_DIR / "keys.env")
+read_file(DATA_DIR / "keys.env")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="")
@@ -163,14 +158,19 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
-DATABASES = {
-    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}")
-}
-_database = DATABASES["default"]
-if "ENGINE" not in _database:
+# Quoted: a folder may have # or ? in its name.
+_sqlite_url = f"sqlite:///{quote(str(DATA_DIR / 'webhooks.sqlite3'))}"
+try:
+    _database = env.db_url("DATABASE_URL", default=_sqlite_url)
+except ValueError:
+    # What stands where a port is may be the beginning of a password.
+    _database = {}
+if not _database.get("ENGINE", "").endswith(("postgresql", "sqlite3")):
     raise ImproperlyConfigured(
         "DATABASE_URL is not the address of a database, such as postgres://login:password@host/name."
+        " Encode what is special in the password: @ as %40, / as %2F, # as %23."
     )
+DATABASES = {"default": _database}
 if _database["ENGINE"].endswith("sqlite3"):
     keep_private(_database["NAME"])
     # One writer at a time, waiting for its turn; a commit is on disk when it returns.
@@ -181,6 +181,8 @@ if _database["ENGINE"].endswith("sqlite3"):
         "PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;",
     }
 else:
+    # As libpq: a socket's folder is written %2Frun%2Fpostgresql.
+    _database["HOST"] = unquote(_database["HOST"] or "")
     _database["CONN_MAX_AGE"] = env.int("DATABASE_CONNECTION_MAX_AGE_SECONDS", default=60)
     _database["CONN_HEALTH_CHECKS"] = True
     # A database that vanished is noticed within seconds, not after TCP's two hours.
@@ -341,7 +343,8 @@ SESSION_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = True
 # Lax, not Strict: the provider's redirect back must carry the session.
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE_SECONDS", default=12 * 3600)
+SESSION_COOKIE_AGE_SECONDS = env.int("SESSION_COOKIE_AGE_SECONDS", default=12 * 3600)
+SESSION_COOKIE_AGE = SESSION_COOKIE_AGE_SECONDS
 CSRF_COOKIE_SECURE = IS_HTTPS
 CSRF_COOKIE_HTTPONLY = True
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL, *WEBHOOKS_PUBLIC_URLS]
@@ -401,7 +404,13 @@ MAX_REQUEST_BYTES = max(8 * WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * WEBHOOKS_MAX_BATCH_B
 # A webhook's form has 8 fields for each of 100 parameters, 4 for each of 50 headers, and a filter.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
 
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+try:
+    EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+except (ImproperlyConfigured, ValueError):
+    # Without the value, which may hold a password.
+    raise ImproperlyConfigured(
+        "EMAIL_URL is not the address of a mail server, such as smtp+tls://user:password@host:587."
+    ) from None
 vars().update(EMAIL_CONFIG)
 # Seconds; without it a page or a beat waits for a dead mail server for minutes.
 EMAIL_TIMEOUT = 10
@@ -411,7 +420,9 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webhooks@localhost")
 DEFAULT_EXCEPTION_REPORTER = "webhooks.security.error_reports.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "webhooks.security.error_reports.ReportFilter"
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").strip().upper()
+if LOG_LEVEL not in logging.getLevelNamesMapping():
+    raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!a}. Write DEBUG, INFO, WARNING or ERROR.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

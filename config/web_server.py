@@ -1,7 +1,6 @@
 """How uvicorn serves the site. More processes for more cores: WEB_CONCURRENCY=2."""
 
 import asyncio
-import os
 import resource
 import signal
 import socket
@@ -20,6 +19,8 @@ from uvicorn._types import (
 )
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from config.environment import Env
 
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
@@ -269,7 +270,7 @@ def serve(bind: str) -> None:
         "config.asgi:application",
         host=host.strip("[]"),
         port=int(port),
-        workers=int(os.environ.get("WEB_CONCURRENCY", "1")),
+        workers=Env().int("WEB_CONCURRENCY", default=1),
         http=BoundedProtocol,
         ws="none",
         # What a proxy says is judged by the site: BEHIND_TLS_PROXY.

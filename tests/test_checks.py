@@ -281,7 +281,7 @@ def test_ranges_cover_every_number_of_the_settings() -> None:
     numbers = {
         name
         for name in dir(django_settings)
-        if name.startswith(("WEBHOOKS_", "LOGIN_", "TRUSTED_"))
+        if name.startswith(("WEBHOOKS_", "LOGIN_", "TRUSTED_", "SESSION_COOKIE_AGE_"))
         and isinstance(value := getattr(django_settings, name), int | float)
         and not isinstance(value, bool)
     }

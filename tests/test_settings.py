@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import make_keys, prepare
+from config.environment import Env, make_keys, prepare, read_file
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / ".env.example"
@@ -114,6 +115,121 @@ def test_missing_encryption_key_is_said_in_one_sentence(tmp_path: Path) -> None:
 
     assert checked.returncode != 0
     assert "FIELD_ENCRYPTION_KEY" in checked.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("int", " 30 ", 30),
+        ("int", "", 7),
+        ("float", "1e2", 100.0),
+        ("float", " ", 7),
+        ("bool", " TRUE ", True),
+        ("bool", "off", False),
+        ("bool", "", 7),
+        ("str", "$6d!x", "$6d!x"),
+        ("str", "", 7),
+        ("list", "a.example, b.example,,", ["a.example", "b.example"]),
+        ("list", "$a", ["$a"]),
+        ("list", "", 7),
+    ],
+)
+def test_a_value_is_what_it_says(
+    kind: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_SETTING", text)
+    assert getattr(Env(), kind)("SOME_SETTING", default=7) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("int", "30d"),
+        ("int", "1.5"),
+        ("float", "12h"),
+        ("float", "90 # seconds"),
+        ("float", '"90"'),
+        ("bool", "Ture"),
+        ("bool", "2"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named(
+    kind: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_SETTING", text)
+    with pytest.raises(ImproperlyConfigured, match=r"^SOME_SETTING is .* Write "):
+        getattr(Env(), kind)("SOME_SETTING", default=1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("LOG_LEVEL=loud", "LOG_LEVEL is 'LOUD'. Write DEBUG, INFO, WARNING or ERROR."),
+        ("EMAIL_URL=smtp://me:secret@[mail", "EMAIL_URL is not the address of a mail server"),
+        # The library would say it is no port.
+        ("DATABASE_URL=postgres://me:secret/1@host/name", "DATABASE_URL is not the address"),
+        ("DATABASE_URL=mysql://me:secret@host/name", "DATABASE_URL is not the address"),
+    ],
+)
+def test_a_wrong_setting_is_said_without_its_secret(
+    setting: str, sentence: str, tmp_path: Path
+) -> None:
+    name, _, value = setting.partition("=")
+    checked = run_check({"ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path), name: value})
+    assert sentence in checked.stderr.splitlines()[-1]
+    assert "secret" not in checked.stderr
+
+
+@pytest.mark.parametrize("folder", ["a b#c?d%41", "дані", "a[b]@c:d"])
+def test_the_database_is_in_its_folder_whatever_its_name(folder: str, tmp_path: Path) -> None:
+    script = "from config import settings; print(settings.DATABASES['default']['NAME'])"
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull}
+    environment["DATA_DIR"] = str(tmp_path / folder)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{tmp_path / folder / 'webhooks.sqlite3'}\n", done.stderr
+
+
+def test_the_folder_of_a_socket_may_be_the_host_of_the_database() -> None:
+    script = "from config import settings; print(settings.DATABASES['default']['HOST'])"
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "LOG_LEVEL": "info"}
+    environment["DATABASE_URL"] = "postgres://me@%2Frun%2Fpostgresql/webhooks"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "/run/postgresql\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"# Keys\n\nSECRET_KEY = secret\n", "Line 3 of .* is no setting"),
+        (b"A=1\n  SECRET_KEY=secret\n", "Line 2 of .* is no setting"),
+        (b"SECRET_KEY=secret\xff\n", "cannot be read"),
+    ],
+)
+def test_a_file_of_settings_is_never_read_in_part(
+    data: bytes, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.env"
+    file.write_bytes(data)
+    with pytest.raises(ImproperlyConfigured, match=sentence) as refused:
+        read_file(file)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_of_settings_may_come_from_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST_OF_FILE", "SECOND_OF_FILE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    file = tmp_path / "settings.env"
+    text = b'\xef\xbb\xbfFIRST_OF_FILE=1\r\n \r\n  # text\r\nexport SECOND_OF_FILE="a b"\r\n'
+    file.write_bytes(text)
+    read_file(file)
+    assert (os.environ["FIRST_OF_FILE"], os.environ["SECOND_OF_FILE"]) == ("1", "a b")
 
 
 def test_keys_are_made_once_and_for_their_owner_only(

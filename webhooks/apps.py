@@ -21,8 +21,9 @@ class WebhooksConfig(AppConfig):
             before_sealing.append(key_check.require)
 
         if connection.vendor == "postgresql":
-            from webhooks.delivery.queue import postgres
+            from webhooks.delivery.queue import partitions, postgres
 
             connection_created.connect(postgres.on_connection_created)
+            post_migrate.connect(partitions.on_post_migrate, sender=self)
         # Django's own hook for rows that belong to the schema, as content types are.
         post_migrate.connect(key_check.plant, sender=self)

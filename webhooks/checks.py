@@ -63,6 +63,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "LOGIN_FAILURE_LIMIT": (1, 100),
     "LOGIN_LOCKOUT_SECONDS": (60, 24 * 3600),
     "TRUSTED_PROXY_COUNT": (0, 10),
+    # With less nobody stays logged in.
+    "SESSION_COOKIE_AGE_SECONDS": (60, 366 * 24 * 3600),
 }
 
 

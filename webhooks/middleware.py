@@ -82,8 +82,7 @@ def escape_invisibles(html: bytes) -> bytes:
 
 
 def _escape(found: re.Match[bytes]) -> bytes:
-    code = ord(found[0].decode())
-    return f"\\x{code:02x}".encode() if code <= 0xFF else f"\\u{code:04x}".encode()
+    return found[0].decode().encode("unicode_escape")
 
 
 def reader_time_zone(get_response: Handler) -> Handler:

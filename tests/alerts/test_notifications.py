@@ -264,7 +264,7 @@ def test_a_share_of_failures_is_told_once_enough_attempts_were_made() -> None:
     assert notifications.look(NOW) == 0
     count_attempts(webhook, good=80, bad=20)
     assert notifications.look(NOW) == 1
-    assert "20% of the attempts since the last full hour failed: 20 of 100." in (
+    assert "20% of the attempts in this hour and the one before failed: 20 of 100." in (
         mail.outbox[0].body
     )
 

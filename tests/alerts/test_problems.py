@@ -34,8 +34,8 @@ MESSAGES = [
     ),
     (
         dump("share_failed", percent=80, failed=8, all=10),
-        "80% of the attempts since the last full hour failed: 8 of 10.",
-        "Від початку останньої повної години невдалі 80 % спроб: 8 із 10.",
+        "80% of the attempts in this hour and the one before failed: 8 of 10.",
+        "За цю й попередню години невдалі 80 % спроб: 8 із 10.",
     ),
     (
         dump("paused", reason="gone"),

@@ -8,6 +8,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.browser.test_accessibility import violations_in_both_themes
+from tests.browser.test_delivery import edit
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
 from tests.waiting import eventually
@@ -16,10 +17,6 @@ from webhooks.models import Webhook
 
 pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
-
-
-def edit(webhook: Webhook) -> str:
-    return f"{steps.LIST}{webhook.pk}/edit/"
 
 
 def value(page: Page, number: int) -> Locator:

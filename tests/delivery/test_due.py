@@ -42,7 +42,7 @@ class Database:
     def page(self, *, after: int = 0, limit: int, **_own: Any) -> Page:
         found = [pk for pk in self.due if pk > after][:limit]
         last = found[-1] if len(found) == limit else None
-        return Page([_candidate(pk) for pk in found], last)
+        return Page([candidate(pk) for pk in found], last)
 
     def walk(self, *, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
         found, last = self.page(after=after, limit=limit)
@@ -57,10 +57,10 @@ class Database:
             return None
         self.looked_at.update(webhook_ids)
         known = set(self.due)
-        return [_candidate(pk) for pk in webhook_ids if pk in known]
+        return [candidate(pk) for pk in webhook_ids if pk in known]
 
 
-def _candidate(webhook_id: int) -> Candidate:
+def candidate(webhook_id: int) -> Candidate:
     return Candidate(webhook_id, 1, 0, 0, True, False, False, False)
 
 

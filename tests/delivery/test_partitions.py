@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
@@ -97,6 +98,20 @@ def test_the_present_and_what_comes_have_partitions(table: str) -> None:
 def test_what_comes_later_is_made_when_it_is_near() -> None:
     assert partitions.make_ahead(timezone.now() + WEEK) == 2
     assert retention.delete_old_rows() == 0
+
+
+def test_migrate_makes_what_a_restored_backup_lacks() -> None:
+    """What comes before the schedule's first run would keep the present week in no partition."""
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        for table in TABLES:
+            for one in partitions.partitions(table):
+                cursor.execute(f"DROP TABLE {one.name}")
+    call_command("migrate", verbosity=0)
+    for table in TABLES:
+        there = partitions.partitions(table)
+        assert there[0].begins_at <= now < there[0].ends_at
+        assert len(there) == 2
 
 
 def test_another_length_begins_where_the_last_partition_ends(settings) -> None:
@@ -341,6 +356,14 @@ def test_a_second_installation_in_another_schema_is_partitioned_too() -> None:
         assert first == second
         assert len(second) > 1
         assert len(partitions.partitions(table)) == 2
+
+
+def test_migrating_back_and_forth_leaves_the_log_as_it_is() -> None:
+    aged(make_webhook(), at=timezone.now())
+    migration = importlib.import_module("webhooks.migrations.0002_partition_log_on_postgresql")
+    with connection.schema_editor() as editor:
+        migration.divide(None, editor)
+    assert Delivery.objects.count() == 1
 
 
 def indexes(schema: str, table: str) -> set[str]:

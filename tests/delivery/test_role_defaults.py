@@ -62,6 +62,16 @@ def test_an_attempt_is_recorded_where_arrays_have_no_null(
     assert WebhookState.objects.get().last_status_code == 200
 
 
+def test_a_body_is_recorded_as_it_is_where_a_backslash_escapes(
+    set_default: SetDefault, receiver: Receiver
+) -> None:
+    set_default("standard_conforming_strings", "off")
+    make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
+    deliver_all()
+    attempt = Attempt.objects.get()
+    assert 0 < attempt.response_size == len(attempt.response_body)
+
+
 def test_the_clock_is_exact_where_numbers_have_few_digits(set_default: SetDefault) -> None:
     set_default("extra_float_digits", "-15")
     assert queue.backend().clock() == pytest.approx(time.time(), abs=60)

@@ -5,13 +5,10 @@ from collections import Counter
 
 import pytest
 
+from tests.delivery.test_due import candidate
 from webhooks import network
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.token_pool import TokenPool
-
-
-def candidate(webhook_id: int) -> Candidate:
-    return Candidate(webhook_id, 1, 0, 0, True, False, False, False)
 
 
 def test_servers_that_hang_leave_threads_to_those_that_gave_a_token() -> None:

@@ -1,5 +1,6 @@
 """A filter in words, times as people type them, and what may be compared how."""
 
+import json
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ AGENT = {"variable": "employee_name", "operator": "contains", "value": "Олен
         ("1m30s", 90),
         ("1 MIN 30 S", 90),
         ("2 h", 7200),
+        ("1 day", 86_400),
         ("1.5 h", 5400),
         ("1 хв 30 с", 90),
         ("2 год", 7200),
@@ -238,3 +240,4 @@ CALLS: dict[str, dict[str, Any]] = {
 def test_a_preset_lets_through_its_own_calls_and_no_others(preset: filters.Preset) -> None:
     compiled = compile_filter(preset.tree)
     assert {key for key, call in CALLS.items() if compiled.matches(call)} == {preset.key}
+    assert json.loads(json.dumps(preset.tree)) == preset.tree

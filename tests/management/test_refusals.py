@@ -53,6 +53,14 @@ def test_what_a_command_lacks_is_said(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["migrate", "showmigrations", "clearsessions"])
+def test_a_command_of_django_says_in_a_sentence_that_there_is_no_database(command: str) -> None:
+    done = run(_GONE, command)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The database cannot be used: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_argument_that_there_is_not_is_repeated_without_control_characters() -> None:
     done = run({}, "rotate_keys", "--no\x1b[31m\u202esuch")
     assert done.returncode == 2
@@ -76,6 +84,14 @@ def test_a_host_that_is_no_address_is_refused(tmp_path: Path) -> None:
     done = run({"DATA_DIR": str(tmp_path)}, "run", "--host=no such host", f"--port={free_port()}")
     assert done.returncode == 1
     assert done.stderr == "CommandError: Cannot listen on 'no such host': it is not an address.\n"
+
+
+@pytest.mark.parametrize("address", ["8000", "host", ":", "127.0.0.1:65536", "127.0.0.1:8x"])
+def test_an_address_that_the_web_cannot_listen_on_is_refused(address: str) -> None:
+    """A port alone would be the port of every network."""
+    done = run({}, "web", f"--bind={address}")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"'{address}' is not host:port, such as 127.0.0.1:8000\n")
 
 
 def test_an_address_of_no_database_is_named() -> None:

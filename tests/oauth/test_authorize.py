@@ -736,6 +736,27 @@ class TestAttacks:
         assert failure.value.credential == credential
 
     @pytest.mark.parametrize(
+        ("error", "description", "words"),
+        [
+            ("unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found",
+             "does not accept the client ID"),
+            ("OAUTH_APPROVAL_ERROR_GENERIC", "An unexpected error has occurred. Please try again.",
+             "try again later"),
+            ("Access Denied", "You have made too many requests", "try again later"),
+            ("unauthorized_client", "Standard flow is disabled for the client.",
+             "does not allow this client"),
+        ],
+    )  # fmt: skip
+    def test_description_says_what_a_general_error_means(
+        self, fake: FakeProvider, error: str, description: str, words: str
+    ) -> None:
+        _, user, query = started(fake)
+        refused = {"error": [error], "error_description": [description], "state": query["state"]}
+
+        with pytest.raises(oauth.AuthorizationError, match=words):
+            finish(refused, user)
+
+    @pytest.mark.parametrize(
         ("error", "shown"),
         [
             ("access_denied", "access_denied"),

@@ -248,20 +248,55 @@ def test_names_of_secrets_are_known(name: str, is_secret: bool) -> None:
     assert exchange_log.is_secret(name) is is_secret
 
 
-def test_refused_callback_is_kept_with_its_sentence(fake: FakeProvider) -> None:
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        ("access_denied", "needs_reauthorization"),
+        ("temporarily_unavailable", "transient"),
+        ("invalid_scope", "misconfigured"),
+    ],
+)
+def test_refused_callback_is_kept_with_class_and_sentence(
+    fake: FakeProvider, error: str, result: str
+) -> None:
     credential, user = make_credential(token_url=fake.token_url), make_user()
     _, sent = begin(credential, user)
-    query = {"error": ["access_denied"], "state": [sent["state"]]}
+    query = {"error": [error], "state": [sent["state"]]}
 
     with pytest.raises(oauth.AuthorizationError) as failure:
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
     kept = OAuthExchange.objects.get()
     assert (kept.credential, kept.kind) == (credential, "authorization")
-    assert kept.result == "misconfigured"
+    assert kept.result == result
     assert kept.message == failure.value.message
-    assert "error=access_denied" in kept.response
+    assert f"error={error}" in kept.response
     assert sent["state"] not in kept.response
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        # TikTok for Business, which sends it as "code" as well; Amazon; DingTalk.
+        ("auth_code", CODE),
+        ("spapi_oauth_code", "ANDMxqpCmqWHJeyzdbMH"),
+        ("authCode", "b2d5f1c8a7e64f0b9c3d"),
+        ("oauth_verifier", "b2d5f1c8a7e64f0b9c3d"),
+    ],
+)
+def test_code_by_another_name_is_masked(fake: FakeProvider, name: str, value: str) -> None:
+    credential, user = make_credential(token_url=fake.token_url), make_user()
+    _, sent = begin(credential, user)
+    answer = {"code": CODE, name: value, "location": "eu", "state": sent["state"]}
+
+    oauth.finish_authorization(
+        {name: [value] for name, value in answer.items()}, user=user, session_key=SESSION
+    )
+
+    kept = OAuthExchange.objects.get(kind="authorization").response
+    assert value not in kept
+    assert f"{name}=…" in kept
+    assert "location=eu" in kept
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import SESSION, authorize, begin, make_credential, make_user
 from webhooks import oauth
 from webhooks.delivery.auth import BearerAuthorization
-from webhooks.models import Credential, HoldReason, OAuthToken
+from webhooks.models import AuthorizationRequest, Credential, HoldReason, OAuthToken
+from webhooks.oauth import callback
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -419,6 +420,22 @@ class TestProviders:
             oauth.finish_authorization(query, user=user, session_key=SESSION)
 
         assert fake.requests == []
+
+    @pytest.mark.parametrize(
+        ("referer", "is_there"),
+        [("acme.kommo.com", True), ("other.kommo.com", False), ("evil.example", True)],
+    )
+    def test_code_of_another_account_of_kommo_is_not_sent_to_this_one(
+        self, referer: str, is_there: bool
+    ) -> None:
+        credential = make_credential(token_url="https://acme.kommo.com/oauth2/access_token")
+        found = AuthorizationRequest(credential=credential)
+
+        if is_there:
+            callback.check_data_center({"referer": referer}, found)
+        else:
+            with pytest.raises(oauth.AuthorizationError, match=r"lives at “https://other\.kommo"):
+                callback.check_data_center({"referer": referer}, found)
 
     def test_token_of_bitrix24_goes_into_the_query(self) -> None:
         fields = oauth.fill("bitrix24", {"portal": "https://acme.bitrix24.com/"})

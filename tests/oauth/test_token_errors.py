@@ -269,8 +269,11 @@ def test_dialects_of_providers_are_understood(body: dict[str, Any], result: Toke
 @pytest.mark.parametrize(
     "fields",
     [
+        {"error": "invalid_grant"},
+        {"ok": False},
         {"ok": "false"},
         {"ok": 0},
+        {"success": False, "error": "x"},
         {"success": "False"},
         {"succeeded": False},
         {"isSuccess": False},

@@ -240,6 +240,7 @@ class TestOutcomes:
         Reply(status=302, headers={"Location": "https://status.example/"}),
         Reply(status=404, body=b"<html>nginx", headers={"Content-Type": "text/html"}),
         Reply(status=404, body={"message": "no Route matched with those values"}),
+        Reply(status=415),
         Reply(status=404, body={"status": 404, "error": "Not Found", "path": "/token"}),
         Reply(status=204),
         Reply(body=b"x" * 70_000),

@@ -7,8 +7,8 @@ import pytest
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
+from webhooks.delivery_log.figures import milliseconds
 from webhooks.templatetags import interface
-from webhooks.ui.figures import milliseconds
 
 FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
 LAST = dt.datetime.max.replace(tzinfo=dt.UTC)

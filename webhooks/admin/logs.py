@@ -37,7 +37,6 @@ from webhooks.templatetags.interface import ago, code_badge, exact, sentence
 from webhooks.templatetags.logtext import visible
 from webhooks.ui.deliveries import search, views
 from webhooks.ui.deliveries.forms import webhook_choices
-from webhooks.ui.figures import milliseconds
 from webhooks.ui.requests import whole_number
 
 
@@ -219,7 +218,7 @@ class OAuthExchangeAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Duration"))
     def took(self, exchange: OAuthExchange) -> str:
-        return milliseconds(exchange.duration_ms)
+        return logtext.took(exchange)
 
     @admin.display(description=_("Message"), empty_value="–")
     def said(self, exchange: OAuthExchange) -> str:

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 Subject = Webhook | Credential
 
 _REMIND_AFTER = timedelta(days=1)
-# Counting stops here: a webhook may hold millions, and a mail needs no more.
+# Counting stops here: a mail needs no more.
 _MAX_COUNTED = 1000
 # How far back a failed one is looked for.
 _DELIVERIES_LOOKED_AT = 50
@@ -379,13 +379,12 @@ def _content(incident: Incident, headline: str, text: str) -> dict[str, Any]:
 
 
 def _waiting(subject: Subject) -> str:
-    rows = Delivery.objects.in_status(Status.HELD).order_by()
+    rows = Delivery.objects.in_status(Status.HELD)
     if isinstance(subject, Webhook):
         rows = rows.filter(webhook=subject)
     else:
         rows = rows.filter(webhook__in=subject.users.all())
-    held = len(rows.values_list("pk")[: _MAX_COUNTED + 1])
-    if not held:
+    if not (held := rows.count_to(_MAX_COUNTED)):
         return ""
     if held > _MAX_COUNTED:
         text = _("More than %(count)d deliveries wait and go out once it works again.")

@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Min, Q, Sum
+from django.db.models import Min, Q, QuerySet, Sum
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
 from webhooks.delivery import outcomes
+from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
+    BLOCKED_STATES,
     AuthorizationType,
     Credential,
     HourlyCount,
@@ -35,7 +37,6 @@ TOKEN_ENDS_WITHIN = timedelta(days=7)
 _WINDOW_HOURS = 1
 # One failure of two attempts is a share of 50 % and no news.
 _LEAST_ATTEMPTS = 10
-_BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
 def _with_last_error(*, message: str, error: str) -> str:
@@ -54,7 +55,8 @@ SENTENCES: Mapping[str, Sentence] = {
     ),
     "failing_since": _("Every attempt has failed since %(time)s UTC."),
     "share_failed": _(
-        "%(percent)d%% of the attempts since the last full hour failed: %(failed)d of %(all)d."
+        "%(percent)d%% of the attempts in this hour and the one before failed: "
+        "%(failed)d of %(all)d."
     ),
     "paused": _paused,
     "refresh_token_ends": _("The refresh token ends on %(date)s."),
@@ -90,6 +92,12 @@ class Problem(NamedTuple):
 
 def key_of(incident: Incident) -> Key:
     return incident.webhook_id, incident.credential_id, IncidentKind(incident.kind)
+
+
+def open_incidents(webhook: Webhook) -> QuerySet[Incident]:
+    """Return the open incidents of a webhook and of the credential that it uses."""
+    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
+    return Incident.objects.filter(concerned, closed_at=None)
 
 
 class _Share(NamedTuple):
@@ -148,7 +156,7 @@ def _of_tokens(now: datetime) -> Iterator[Problem]:
     ending = with_tokens.filter(
         token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN, token__refresh_end_moves=False
     )
-    for one in ending.exclude(token__state__in=(TokenState.NONE, *_BLOCKED)):
+    for one in ending.exclude(token__state__in=(TokenState.NONE, *BLOCKED_STATES)):
         yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
 
 
@@ -227,10 +235,8 @@ def _share_of(share: _Share) -> str:
 
 def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
     """Count the attempts of the hour that runs and of those before it that the window holds."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    counts = HourlyCount.objects.filter(
-        webhook__in=webhook_ids, hour__gte=hour - timedelta(hours=_WINDOW_HOURS)
-    )
+    since = hour_of(now) - timedelta(hours=_WINDOW_HOURS)
+    counts = HourlyCount.objects.filter(webhook__in=webhook_ids, hour__gte=since)
     rows = (
         counts.order_by()
         .values("webhook_id")

@@ -318,14 +318,21 @@ _callers: dict[str, Caller] = {}
 
 
 @sensitive_variables()
+def bearer_token(request: HttpRequest) -> str:
+    """Return the key that a request carries (RFC 6750 section 2.1); empty when it has none."""
+    scheme, _space, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+@sensitive_variables()
 def _authenticate(request: HttpRequest) -> Caller:
-    """Return the caller's key (RFC 6750 section 2.1); the challenge is that of section 3."""
-    scheme, _space, plain = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() != "bearer" or not plain.strip():
+    """Return the caller's key; the challenge is that of RFC 6750 section 3."""
+    plain = bearer_token(request)
+    if not plain:
         message = _("Send an API key: “Authorization: Bearer whapi_…”.")
         challenge = 'Bearer realm="webhooks"'
         raise RequestError(401, "unauthorized", message, headers={"WWW-Authenticate": challenge})
-    caller = _caller_of(plain.strip())
+    caller = _caller_of(plain)
     if caller is None:
         raise _unknown_key()
     if _is_use_to_note(caller):
@@ -336,8 +343,8 @@ def _authenticate(request: HttpRequest) -> Caller:
 @sensitive_variables()
 def known_caller(request: HttpRequest) -> Caller | None:
     """Return the caller's key if that needs no database; `still_known` looks again later."""
-    scheme, _space, plain = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-    return still_known(hash_key(plain.strip())) if scheme.lower() == "bearer" else None
+    plain = bearer_token(request)
+    return still_known(hash_key(plain)) if plain else None
 
 
 def still_known(key_hash: str) -> Caller | None:

@@ -19,6 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from webhooks.api.events import bearer_token
 from webhooks.delivery import backlog, queue
 from webhooks.models import ApiKey, ApiScope, MissingScopeError
 from webhooks.network import Policy
@@ -64,11 +65,9 @@ def _is_staff(request: HttpRequest) -> bool:
 
 def _has_key(request: HttpRequest) -> bool:
     """Return whether a monitor asks with an API key for these figures."""
-    scheme, _space, plain = request.headers.get("Authorization", "").partition(" ")
+    plain = bearer_token(request)
     try:
-        return scheme.lower() == "bearer" and bool(
-            ApiKey.objects.verify(plain.strip(), ApiScope.HEALTH_READ)
-        )
+        return bool(plain and ApiKey.objects.verify(plain, ApiScope.HEALTH_READ))
     except (MissingScopeError, DatabaseError):
         return False
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.template.defaultfilters import filesizeformat
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from webhooks.delivery import outcomes
 from webhooks.delivery_log import decoded_body
+from webhooks.delivery_log.figures import milliseconds
 from webhooks.models import Attempt
 
 # A diff for reading: more lines are said to be there. The comparison itself is quadratic.
@@ -99,13 +99,7 @@ def _times(before: Attempt, after: Attempt) -> Iterator[Difference]:
             continue
         change = abs(new - old)
         if change >= _MIN_MILLISECONDS and change >= _MIN_SHARE * min(old, new):
-            yield Difference(label=label, before=_ms(old), after=_ms(new))
-
-
-def _ms(value: float) -> str:
-    if value >= 1000:
-        return _("%s s") % number_format(f"{value / 1000:.2f}")
-    return _("%s ms") % number_format(f"{value:.0f}")
+            yield Difference(label=label, before=milliseconds(old), after=milliseconds(new))
 
 
 def _headers(label: str, before: str, after: str) -> Iterator[Difference]:

@@ -7,7 +7,8 @@ from decimal import Decimal
 from django.utils.translation import gettext as _
 
 # English and Ukrainian, because the product speaks both and people type what they read.
-_UNITS = {
+UNITS = {
+    **dict.fromkeys(("d", "day", "days", "д", "дн", "день", "дні", "днів"), 86_400),
     **dict.fromkeys(("h", "hr", "hour", "hours", "год", "г"), 3600),
     **dict.fromkeys(("година", "години", "годин", "годину"), 3600),
     **dict.fromkeys(("m", "min", "minute", "minutes", "хв"), 60),
@@ -34,9 +35,9 @@ def parse_duration(text: str) -> int | float | None:
     total, position = 0.0, 0
     while position < len(typed):
         part = _PART.match(typed, position)
-        if part is None or part[2] not in _UNITS:
+        if part is None or part[2] not in UNITS:
             return None
-        total += float(part[1]) * _UNITS[part[2]]
+        total += float(part[1]) * UNITS[part[2]]
         position = part.end()
     return _whole(total) if position else None
 

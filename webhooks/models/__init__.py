@@ -42,6 +42,8 @@ from webhooks.models.log import (
     Trigger,
 )
 from webhooks.models.oauth import (
+    BLOCKED_STATES,
+    TOKEN_SECRETS,
     AuthorizationRequest,
     ExchangeKind,
     OAuthExchange,

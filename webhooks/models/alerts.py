@@ -61,7 +61,7 @@ class AlertMessage(models.Model):
     """A message that a channel has not accepted yet. E-mail waits on its incident instead."""
 
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
-    # What `alerts.channels.Message` has.
+    # As `alerts.notifications` makes it: texts for people, facts for programs.
     content = models.JSONField()
     attempt_count = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -93,7 +93,7 @@ class Incident(models.Model):
         Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
     )
     kind = models.CharField(max_length=16, choices=IncidentKind.choices)
-    # Plain words: what happened and what to change.
+    # A code of `alerts.problems.SENTENCES` with its parameters, or a token's error as it is.
     message = models.CharField(max_length=1000, blank=True, default="")
     opened_at = models.DateTimeField()
     # When people were last notified; None until the first message is out.

@@ -19,6 +19,10 @@ class TokenState(models.TextChoices):
     MISCONFIGURED = "misconfigured", _("Misconfigured")
 
 
+# A person has to act before a token is used or refreshed again.
+BLOCKED_STATES = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
+
+
 class OAuthToken(models.Model):
     """The access token of a credential. Workers write it; people get, refresh and clear it."""
 
@@ -95,6 +99,12 @@ class OAuthToken(models.Model):
     def _is_set(self, field: str) -> bool:
         secret: Any = self._meta.get_field(field)
         return bool(secret.is_set(self))
+
+
+# The columns that hold sealed secrets, which no list reads.
+TOKEN_SECRETS = tuple(
+    field.name for field in OAuthToken._meta.fields if isinstance(field, SecretField)
+)
 
 
 class AuthorizationRequest(models.Model):

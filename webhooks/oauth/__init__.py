@@ -26,6 +26,7 @@ from webhooks.oauth.parameters import (
     RESERVED_CLAIMS,
     RESERVED_IN_AUTHORIZATION,
     RESERVED_IN_TOKEN_REQUEST,
+    as_mapping,
     check_headers,
     check_parameters,
 )

@@ -162,7 +162,7 @@ def _finish(
         callback.check_data_center(answer, found)
         code = callback.code_of(answer, found)
     except AuthorizationError as error:
-        _record(found, answer, moment, result=TokenResult.MISCONFIGURED, message=error.message)
+        _record(found, answer, moment, result=error.result, message=error.message)
         raise
     _record(found, answer, moment, result=TokenResult.OK)
     try:
@@ -268,12 +268,20 @@ def _record(
         ("redirect_uri", found.redirect_uri),
         ("scope", parameters.scope(credential)),
     ]
+    # TikTok sends the code as "auth_code" too, Amazon as "spapi_oauth_code".
+    codes = [
+        value
+        for name, value in answer.items()
+        if name.lower().endswith("code") and "err" not in name.lower()
+    ]
     transcript = Transcript(
         kind=ExchangeKind.AUTHORIZATION,
         url=credential.auth_url,
         started_at=found.created_at,
         duration_ms=max(0.0, (now - found.created_at).total_seconds() * 1000),
         request=exchange_log.describe_request("GET", credential.auth_url, pairs=sent),
-        response=exchange_log.redact_pairs(answer.items(), secrets=(credential.client_secret,)),
+        response=exchange_log.redact_pairs(
+            answer.items(), secrets=(credential.client_secret, *codes), may_grant=True
+        ),
     )
     exchange_log.record(credential, transcript, result=result, message=message)

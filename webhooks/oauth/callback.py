@@ -16,9 +16,9 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 from webhooks.models import AuthorizationRequest, Credential, origin_of
 from webhooks.oauth import endpoints
-from webhooks.oauth.errors import AuthorizationError, Grant, TokenResult, stored
+from webhooks.oauth.errors import AuthorizationError, Grant, stored
 from webhooks.oauth.exchange_log import MAX_TEXT, clean
-from webhooks.oauth.token_errors import refusal_of, result_of
+from webhooks.oauth.token_errors import judge, refusal_of, result_of
 from webhooks.oauth.token_response import Expected, stored_refusal
 
 User = AbstractBaseUser | AnonymousUser
@@ -29,6 +29,8 @@ _MAX_PARAMETERS = 40
 # The last two are Facebook's, and so is the first of the other names of an error; TikTok's follows.
 _DESCRIPTIONS = ("error_description", "error_message", "error_reason")
 _OTHER_ERRORS = ("error_code", "errCode", "oauth_error", "err", "errors")
+# There each account has a token endpoint of its own.
+_KOMMO = re.compile(r"https://[a-z0-9-]+\.(kommo\.com|amocrm\.(ru|com))", re.IGNORECASE)
 # RFC 6749 appendix A.11.
 _CODE = re.compile(r"[\x20-\x7e]+")
 
@@ -132,15 +134,14 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
 
 
 def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest) -> None:
-    """Refuse a code that another of Zoho's data centers has to exchange.
+    """Refuse a code that another of Zoho's data centers, or of Kommo's accounts, has to exchange.
 
     The address comes from the browser, so no secret is sent there before the admin entered it.
     """
-    server = parameters.get("accounts-server")
-    if server is None:
-        return
-    here = origin_of(found.credential.token_url)
-    if origin_of(server) != here:
+    server, here = parameters.get("accounts-server"), origin_of(found.credential.token_url)
+    if _KOMMO.fullmatch(here) and _KOMMO.fullmatch(f"https://{parameters.get('referer')}"):
+        server = f"https://{parameters['referer']}"
+    if server is not None and origin_of(server) != here:
         _refuse("other_data_center", found.credential, server=_words(server, found, limit=100))
 
 
@@ -177,8 +178,9 @@ def _refusal(error: str, description: str, found: AuthorizationRequest) -> str:
         uses_pkce=credential.uses_pkce,
         secrets=(credential.client_secret,),
     )
-    refusal = refusal_of([error], [], description=description)
-    return stored_refusal(refusal, result_of(error) or TokenResult.MISCONFIGURED, expected)
+    # Microsoft and others say by the description what a general error means.
+    refusal = refusal_of([error], [description], description=description)
+    return stored_refusal(refusal, judge(refusal), expected)
 
 
 def _words(text: str, found: AuthorizationRequest, *, limit: int = MAX_TEXT) -> str:

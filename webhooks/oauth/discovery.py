@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from webhooks import network
 from webhooks.models import ClientAuthentication, GrantType
 from webhooks.oauth import exchange_log, token_response
+from webhooks.oauth.client import MAX_BYTES, TOTAL_SECONDS
 from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import (
     Grant,
@@ -29,7 +30,6 @@ _ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
 _WELL_KNOWN = re.compile(rf"(?:{re.escape(_OPENID)}|{re.escape(_OAUTH)})(?=/|$)")
-_MAX_BYTES = 65_536
 # The ways to authenticate that providers name, the first that is offered is chosen.
 # Source: RFC 8414 section 2, RFC 8705 section 2, OpenID Connect Core 1.0 section 9.
 _METHODS = {
@@ -76,7 +76,7 @@ def discover(
     *,
     grant: GrantType = GrantType.AUTHORIZATION_CODE,
     authentication: str = "",
-    total_seconds: float = 10.0,
+    total_seconds: float = TOTAL_SECONDS,
 ) -> Discovered:
     """Return the endpoints of an issuer. Errors: MisconfiguredError, with what to change.
 
@@ -136,7 +136,7 @@ def _addresses(issuer: str) -> list[str]:
 
 def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     """Return the document, or why there is none."""
-    session = network.GuardedSession(total_seconds=seconds, max_bytes=_MAX_BYTES)
+    session = network.GuardedSession(total_seconds=seconds, max_bytes=MAX_BYTES)
     try:
         answer = session.get(url, headers={"Accept": "application/json"}, allow_redirects=False)
     except network.TransferError:
@@ -146,7 +146,7 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     if answer.status_code != 200:
         return None, _("%(url)s answered %(status)d.") % {"url": url, "status": answer.status_code}
     coding, kind = (answer.headers.get(f"Content-{name}", "") for name in ("Encoding", "Type"))
-    body = network.unpack(answer.content, coding, max_bytes=_MAX_BYTES)
+    body = network.unpack(answer.content, coding, max_bytes=MAX_BYTES)
     try:
         return token_response.read_body(body, kind), ""
     except UnusableAnswerError:

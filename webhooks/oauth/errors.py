@@ -164,6 +164,10 @@ _MISCONFIGURED = {
         "There is no token endpoint at Access token URL: it answered %(status)s. Copy the "
         "address from the provider's documentation."
     ),
+    "other_format": _(
+        "The provider does not take the token request in this format. Choose the other one as "
+        "“Token request as”: Form is the standard, some take only JSON."
+    ),
     "refused_without_code": _(
         "The token endpoint refused the request with %(status)s and without a reason. Check "
         "Access token URL, Client ID, Client secret and “Send credentials as”."
@@ -190,6 +194,10 @@ _MISCONFIGURED = {
         "The provider gave a refresh token but no access token, which OAuth 2.0 requires. The "
         "refresh token was stored, so the grant goes on: press “Refresh”. If it happens again, "
         "report it to the provider."
+    ),
+    "only_identity_token": _(
+        "The provider gave an identity token (id_token) but no access token. Fill in, as Scope, a "
+        "scope of the API that the token is for: “openid” alone asks only who you are."
     ),
     "token_elsewhere": _(
         "The answer has no access token where it was looked for, but one at “%(path)s”: enter "
@@ -252,12 +260,17 @@ _MISCONFIGURED = {
         "so nothing in it was used. If it is the right one, enter it as Issuer."
     ),
     "other_data_center": _(
-        "The account lives at “%(server)s”. If that is right, choose that data center for Auth "
-        "URL and Access token URL, then press “Get new access token” again."
+        "The account lives at “%(server)s”. If that is right, choose that data center or account "
+        "for Auth URL and Access token URL, then press “Get new access token” again."
     ),
     "other_nonce": _(
         "The provider's identity token belongs to another authorization (its nonce is not the one "
         "that was sent), so nothing was stored. Press “Get new access token” again."
+    ),
+    "no_nonce": _(
+        "The provider's identity token does not repeat the nonce that was sent, so it may belong "
+        "to another authorization, and nothing was stored. Press “Get new access token” again; if "
+        "it happens again, the provider does not support that: take “openid” out of Scope."
     ),
     "other_audience": _(
         "The provider's identity token is meant for another client, so nothing was stored. Check "
@@ -371,6 +384,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "other_data_center": ("auth_url", "token_url"),
     "no_code": ("auth_url",),
     "other_audience": ("client_id",),
+    "no_nonce": ("scope",),
+    "only_identity_token": ("scope",),
+    "other_format": ("uses_json_token_request",),
     "callback_elsewhere": ("callback_url",),
     "callback_no_tls": ("callback_url",),
     "token_expired": _REFRESHING,
@@ -415,6 +431,7 @@ _VARIANTS = {
     "interaction_required": """
         login_required need_login org_login_required account_selection_required mfa_required
         reauth_required reauthorization_required reauthentication_required
+        unmet_authentication_requirements insufficient_user_authentication
     """,
     "temporarily_unavailable": """
         server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited
@@ -422,6 +439,7 @@ _VARIANTS = {
         request_timeout timeout unavailable try_again backend_error bad_gateway deadline_exceeded
         gateway_timeout internal_failure overloaded resource_exhausted server_busy
         server_unavailable service_temporarily_unavailable system_error throttling
+        team_added_to_org
     """,
 }
 ERRORS: dict[str, OAuthErrorKind] = {
@@ -547,6 +565,12 @@ class AuthorizationError(OAuthError):
         super().__init__(message)
         # None when the answer could not be tied to a credential of this person.
         self.credential = credential
+
+    @property
+    def result(self) -> TokenResult:
+        """Return the class of its row."""
+        found = messages.load(self.message)
+        return ERRORS[found.code].result if found else TokenResult.MISCONFIGURED
 
 
 class TokenUnavailableError(OAuthError):

@@ -67,11 +67,21 @@ def clean(text: str, *, secrets: Secrets = (), limit: int = MAX_TEXT) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def redact_pairs(pairs: Iterable[tuple[str, str]], *, secrets: Secrets = ()) -> str:
-    """Return form or query parameters, secrets masked, one a line."""
+def redact_pairs(
+    pairs: Iterable[tuple[str, str]], *, secrets: Secrets = (), may_grant: bool = False
+) -> str:
+    """Return form or query parameters, secrets masked, one a line.
+
+    Among those that may grant, whatever looks like a code is masked, whatever its name.
+    """
     masker = known(secrets)
     shown = (
-        (name, mask(value) if is_secret(name) else visible(mask_known(value, masker)))
+        (
+            name,
+            mask(value)
+            if _hides(name, value, may_grant=may_grant)
+            else visible(mask_known(value, masker)),
+        )
         for name, value in pairs
     )
     return "\n".join(f"{visible(name)}={value}" for name, value in shown)

@@ -232,7 +232,8 @@ def scope_change(granted: str | None, requested: str) -> str:
     """Return a warning when other scopes were granted than asked for (RFC 6749 section 5.1)."""
     asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
-    if granted is None or not asked:
+    # Microsoft's ".default" stands for all that the application has: its answer lists them.
+    if granted is None or not asked or any(_short(one) == ".default" for one in asked):
         return ""
     # Microsoft and Google name the same scope by its short name and by its address.
     if missing := _without(asked, given):
@@ -251,9 +252,15 @@ def _without(scopes: set[str], others: set[str]) -> list[str]:
 def _wider(scope: str) -> Iterator[str]:
     """Yield a scope and those that imply it, which some providers name alone."""
     yield scope
-    # GitHub grants "user" for "user user:email", Shopify "write_orders" for both of orders.
-    if ":" in scope:
-        yield scope.partition(":")[0]
+    # GitHub grants "user" for "user user:email" and "admin:org" for "admin:org read:org", Shopify
+    # "write_orders" for both of orders.
+    first, colon, rest = scope.partition(":")
+    if colon:
+        yield first
+    if first in ("read", "write"):
+        yield from (f"{wider}:{rest}" for wider in ("write", "admin"))
+    if scope == "public_repo":
+        yield "repo"
     if scope.startswith("read_"):
         yield f"write_{scope.removeprefix('read_')}"
 
@@ -268,7 +275,9 @@ def _scope(value: Any) -> str | None:
     if isinstance(value, str) and value.startswith(("[", '"')):
         value = _json(value)
     if isinstance(value, list):
-        value = " ".join(one for one in value if isinstance(one, str))
+        texts = [one for one in value if isinstance(one, str)]
+        # TikTok for Business lists numbers, which are of other scopes than those asked for.
+        value = " ".join(texts) if texts or not value else None
     if not isinstance(value, str):
         return None
     names = [one for one in re.split(r"[\s,]+", value) if _SCOPE_TOKEN.fullmatch(one)]
@@ -421,6 +430,8 @@ def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
     claims = claims_of(id_token)
     if claims is None:
         return ""
+    if claims.get("nonce") is None:
+        raise UnusableAnswerError("no_nonce")
     if not hmac.compare_digest(
         str(claims.get("nonce", "")).encode(errors="replace"), nonce.encode()
     ):

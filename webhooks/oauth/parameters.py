@@ -96,6 +96,19 @@ def targets(credential: Credential) -> Pairs:
     ]
 
 
+def as_mapping(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return pairs as a mapping; a name that is repeated has a list."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in found:
+            found[name] = value
+        elif isinstance(found[name], list):
+            found[name].append(value)
+        else:
+            found[name] = [found[name], value]
+    return found
+
+
 def scope(credential: Credential) -> str:
     """Return the scope as this provider wants it separated."""
     if credential.scope_separator == ",":

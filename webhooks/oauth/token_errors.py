@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from webhooks.oauth.errors import ERRORS, PROVIDER_CODES, TokenResult
+from webhooks.oauth.granted_token import snake_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ _AADSTS_ROWS = {
     **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
     **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
     **dict.fromkeys(("50001", "500011"), "invalid_target"),
+    "9002325": "pkce_required",
 }
 _AADSTS_NUMBERS = {
     TokenResult.NEEDS_REAUTHORIZATION: """
@@ -90,7 +92,7 @@ _WRONG = (
 )
 _OVER = (
     r"(?:expired|revoked|invalid(?:ated)?|unknown|malformed|mismatch|inactive|evicted|rotated"
-    r"|redeemed|blacklisted|disabled|reused?|reuse_detected|(?:already_)?used"
+    r"|redeemed|blacklisted|disabled|reused?|reuse_detected|(?:already_)?(?:used|consumed)"
     r"|not_(?:found|valid|active))"
 )
 _GRANTED = (
@@ -120,9 +122,16 @@ _CODES_BY_FORM = (
         r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)",
     ),
     (
+        "access_denied",
+        r"(?:user|consent|access|authori[sz]ation|approval|permission|login)"
+        r"_(?:request_)?(?:denied|declined|refused|rejected|cancell?ed)",
+    ),
+    (
         "interaction_required",
         r"re_?(?:login|connect|consent|auth(?:enticat(?:e|ion)|ori[sz](?:e|ation))?)"
-        r"(?:_(?:required|needed))?",
+        r"(?:_(?:required|needed))?"
+        # VK and Slack.
+        r"|need_(?:captcha|validation)|(?:captcha|otp|2fa|two_factor(?:_\w+)?|step_up)_required",
     ),
     ("application_suspended", r"(?:client|app|application)_(?:suspended|blocked|banned)"),
     (
@@ -195,26 +204,28 @@ _ENDED = re.compile(
     r"|\b(please|must|has to|have to|needs? to)"
     r" (re-?(authori[sz]e|authenticate|connect|login)|(log|sign) ?in again)\b|^jwt expired\b"
     # WeChat and Pinduoduo.
-    r"|\brefresh_token ?(timeout\b|已过期|已失效|无效)"
+    r"|\brefresh_token ?(timeout\b|已?过期|已?失效|无效)"
     # LinkedIn calls the refresh token so.
     r"|\b(expired|revoked) access[ _]token\b"
-    r"|\btoken (has been|has|was|is) (already |now )?(expired|revoked|inactive|not active|stale"
-    r"|blacklisted)|\btoken not valid for any token type\b"
+    r"|\b(access_)?token (has been|has|was|is) (already |now )?(expired|revoked|inactive"
+    r"|not active|stale|blacklisted)|\btoken not valid for any token type\b"
     rf"|\btoken\b{_GAP}\b(has been|was) (revoked|expired)\b"
     r"|\bstale (refresh )?token\b|\btoken (was|has) already (been )?used\b"
     # Instagram says "Matching code".
     r"|\b(authorization|auth|matching)[ _-]code( grant)? (has|was|is|does) (already |been |not )*"
-    r"(expired|used|redeemed|revoked|invalid|found|exist)\b"
+    r"(expired|used|redeemed|claimed|consumed|revoked|invalid|found|exist)\b"
     r"|\b(expired|revoked|invalid|unknown|used) (authorization|auth|verification)[ _-]code\b"
     # Discord and Asana.
     r"|\binvalid [\"'`]code[\"'`]"
-    r"|[\"'`]code[\"'`] (provided |given )?(is|was) (invalid|expired|used)"
+    r"|[\"'`]code[\"'`] (provided |given )?((is|was|has) )?(invalid|expired|used)"
     # What league/oauth2-server hints at: Kommo, Laravel Passport.
     r"|\bcannot (decrypt|validate) the (provided )?(refresh token|authorization code)\b"
     r"|\b(token is not linked|authorization code was not issued) to (this )?client\b"
     r"|\b(auth(orization)? code|(?<!csrf )token) not found(?! in)"
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}"
     r"\b(revoked|disconnected|deactivated|removed access|no longer exists)\b"
+    # QQ and Naver.
+    r"|\bcode is reused\b|\bno valid data in session\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
     # Of a list of causes, such as LinkedIn's.
@@ -236,7 +247,7 @@ _REFRESH_TOKEN_ENDED = re.compile(
 )
 _RATE = (
     r"too many (\w+ ){0,3}(requests|calls|attempts|tries|retries|queries|logins|times|connections)"
-    r"|\b(rate|requests?|query|api|call|usage|daily|hourly|secondly|rolling)[ _-]?limit"
+    r"|\b(rate|requests?|query|api|call|usage|frequency|daily|hourly|secondly|rolling)[ _-]?limit"
     # Netatmo.
     r"|\busage (has been |was )?(reached|exceeded)"
     r"|rate exceeded|\bquota\b|throttl|\btoo frequent"
@@ -266,6 +277,21 @@ _ABOUT_TARGET = re.compile(
     r"|\bservice not found: ",
     re.IGNORECASE,
 )
+# What is wrong is the scope, whatever that is called.
+_ABOUT_SCOPE = re.compile(
+    r"\b(?:missing|required|invalid|unknown|unsupported) (?:parameters?:? )?[\"'`]?scopes?\b"
+    r"|\bscopes?\b[^.;\n]{0,60}?\b(?:missing|required|invalid|unknown|unsupported"
+    r"|not (?:been )?(?:supported|allowed|valid|found|recogni[sz]ed|permitted))\b",
+    re.IGNORECASE,
+)
+# A form came where JSON is wanted, or JSON where a form is.
+_ABOUT_FORMAT = re.compile(
+    r"\bcontent[ -]type\b|\bunsupported media type\b|\bapplication/(json|x-www-form-urlencoded)\b"
+    r"|\b(must|should) be (in |valid )?json\b|\b(invalid|malformed) json\b(?! web)"
+    r"|\bin json at position\b",
+    re.IGNORECASE,
+)
+_UNSUPPORTED_FORMAT_STATUS = 415
 # What some want of a request that this client does not do: RFC 9449 and RFC 9126.
 _UNSUPPORTED = {
     "dpop_needed": re.compile(r"(?<![a-z])dpop(?![a-z])", re.IGNORECASE),
@@ -292,6 +318,10 @@ _WRONG_CLIENT = re.compile(
     r"\b(?:client )?credentials?\b(?! (?:grant|flow))|\bbasic auth\b|validating application"
     r"|\b(?:(?:app|client)[ _]?)?secret\b|(?<!re)authenticat"
     r"|(?:unknown|unregistered|unrecognized|invalid|disabled) (?:oauth )?(?:client|application)\b"
+    # OpenIddict; WeChat, Instagram, Facebook.
+    r"|\bclient[ _]id[\"'`]? (?:parameter )?(?:is|was) (?:missing|required|invalid|unknown|not)\b"
+    r"|\b(?:missing|unknown|invalid|incorrect|wrong)"
+    r" (?:client[ _]id|app[ _]?(?:id|key)|platform app)\b"
     r"|\b(?:client|application)\b[^.;\n]{0,80}?"
     r"(?:not found|not registered|unknown|does(?:n't| not) exist|disabled)",
     re.IGNORECASE,
@@ -475,8 +505,7 @@ def normalized(error: str) -> str:
 
     "Access Denied" is access_denied, and so are accessDenied and "ACCESS-DENIED.".
     """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", error.strip(" \t\r\n.!\"'"))
-    return re.sub(r"[\s_-]+", "_", words).lower()
+    return re.sub(r"[\s_]+", "_", snake_case(error.strip(" \t\r\n.!\"'")))
 
 
 def result_of(code: str) -> TokenResult | None:
@@ -526,6 +555,11 @@ def error_code(
         return "pkce_refused" if is_unwanted else "pkce_mismatch"
     if known in ("invalid_request", "access_denied") and _ABOUT_TARGET.search(words):
         return "invalid_target"
+    if is_mistake and known in ("invalid_request", "provider_error"):
+        if is_about_format(refusal, status):
+            return "other_format"
+        if _ABOUT_SCOPE.search(words):
+            return "invalid_scope" if scope else "missing_scope"
     if is_mistake and known in _MAY_BE_CLIENT:
         if _is_about_client(refusal, known, status):
             return "invalid_client"
@@ -583,6 +617,13 @@ def names_client(refusal: TokenRefusal, status: int) -> bool:
         return _is_about_client(refusal, "provider_error", status)
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     return status == 400 and bool(_WRONG_SECRET.search(words))
+
+
+def is_about_format(refusal: TokenRefusal, status: int) -> bool:
+    """Return whether a request was refused for being a form, or for being JSON."""
+    words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
+    is_said = status in (400, 422) and _ABOUT_FORMAT.search(words) is not None
+    return is_said or status == _UNSUPPORTED_FORMAT_STATUS
 
 
 def is_expired(refusal: TokenRefusal) -> bool:

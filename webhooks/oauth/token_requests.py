@@ -224,7 +224,7 @@ def _request(
         },
         certificate=proof.certificate,
         pairs=pairs,
-        body=_json(pairs) if is_json else body.encode(),
+        body=json.dumps(parameters.as_mapping(pairs)).encode() if is_json else body.encode(),
         expected=replace(
             expected,
             scope=credential.scope,
@@ -235,15 +235,3 @@ def _request(
             secrets=tuple(filter(None, (*proof.secrets, *expected.secrets))),
         ),
     )
-
-
-def _json(pairs: parameters.Pairs) -> bytes:
-    document: dict[str, Any] = {}
-    for name, value in pairs:
-        if name not in document:
-            document[name] = value
-        elif isinstance(document[name], list):
-            document[name].append(value)
-        else:
-            document[name] = [document[name], value]
-    return json.dumps(document).encode()

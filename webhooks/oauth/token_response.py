@@ -43,6 +43,7 @@ from webhooks.oauth.token_errors import (
     TokenRefusal,
     assertion_code,
     error_code,
+    is_about_format,
     is_expired,
     is_known,
     judge,
@@ -159,6 +160,7 @@ def _constant(text: str) -> float:
     return math.nan
 
 
+_CALL = re.compile(r"(?:/\*\*/)?\s*[\w.$]{1,60}\s*\(\s*(\{.*\})\s*\)\s*;?", re.DOTALL)
 # RFC 6750 section 3: what a challenge says beside its realm.
 _CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",]++))')
 _MAX_CHALLENGE = 4_000
@@ -174,13 +176,17 @@ _CODES = (
 _TEXTS = (
     "errordescription", "errormessage", "message", "detail", "hint", "title", "errorreason",
     "errormsg", "errmsg", "msg", "faultstring", "errorsummary", "description",
-    "developermessage", "moreinformation",
+    "developermessage", "moreinformation", "errordetail",
 )  # fmt: skip
 # Objects within which only what is called an error is one.
-_HOLDERS = ("data", "response", "result", "detail", "details")
+_HOLDERS = ("data", "response", "result", "detail", "details", "meta")
 _HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
-# What the answers of Intuit, Apigee and eBay call a bearer token; Slack's, which have "ok", too.
-_BEARER_TYPES = ("BearerToken", "Bearer Token", "User Access Token", "Application Access Token")
+# What the answers of Intuit, Apigee, eBay and Azure DevOps call a bearer token; Slack's, which have
+# "ok", too.
+_BEARER_TYPES = (
+    *("BearerToken", "Bearer Token", "User Access Token", "Application Access Token"),
+    "jwt-bearer",
+)
 _SLACK_TYPES = ("bot", "user")
 
 
@@ -278,9 +284,12 @@ def classify(
                 is_truncated=True,
                 is_lost=True,
             )
+        text = network.decode(raw.body, raw.content_type).strip()
+        if refusal := _refusal_in_call(text):
+            return _refused(refusal, raw, expected, now)
         if raw.status >= 400:
             return _refused_in_words(raw, expected, now)
-        refusal = refusal_of((), (network.decode(raw.body, raw.content_type).strip(),))
+        refusal = refusal_of((), (text,))
         if problem.reason == "not_json" and result_of(refusal.code):
             # XML, or a form that is called JSON. It may hold a token, so only the code is shown.
             return _refused(replace(refusal, description=refusal.code), raw, expected, now)
@@ -310,6 +319,16 @@ def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datet
     elif not says_failure(refusal.code):
         return _refused_in_words(raw, expected, now, refusal)
     return _refused(refusal, raw, expected, now)
+
+
+def _refusal_in_call(text: str) -> TokenRefusal | None:
+    """Return what a call of JSONP says went wrong: QQ answers `callback( {"error": ...} );`."""
+    found = _CALL.fullmatch(text)
+    try:
+        fields = _read_json(found[1]) if found else {}
+    except UnusableAnswerError:
+        return None
+    return _refusal_in(fields) if _says_error(fields) else None
 
 
 def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
@@ -430,6 +449,7 @@ def _refused_in_words(
         words = "" if is_page else _words(refusal.description or text, expected)
         code = "invalid_client" if names_client(refusal, raw.status) else "refused_without_code"
         code = "no_endpoint" if lacks_endpoint(text, raw.status) else code
+        code = "other_format" if is_about_format(refusal, raw.status) else code
         message = stored(code, status=raw.status, said=words)
     return TokenAnswer(
         result=result,
@@ -458,7 +478,10 @@ def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
     codes: list[str] = []
     texts: list[str] = []
     _collect(fields, codes, texts)
-    description = next(iter(texts), "")
+    description, hint = next(iter(texts), ""), fields.get("hint")
+    if isinstance(hint, str) and hint not in description:
+        # Where league/oauth2-server (Laravel, Kommo) says what is wrong; the rest is general.
+        description = f"{description} ({hint})"
     return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
 
 
@@ -570,6 +593,9 @@ def _granted(
         message = mask_known(problem.message, expected.secrets)
         if is_no_answer and problem.reason == "no_token":
             code = "only_refresh_token" if rotated else "no_token_answer"
+            if fields.get("id_token"):
+                # Entra External ID (B2C), when no scope is one of an API.
+                code = "only_identity_token"
             message = stored(code, said=_words(refusal.description, expected))
         return replace(_misconfigured(problem.reason, message), refresh_token=rotated)
     change = scope_change(token.scope, expected.scope)

@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from webhooks import audit
 from webhooks.models import (
+    BLOCKED_STATES,
     Action,
     Credential,
     ExchangeKind,
@@ -210,7 +211,7 @@ def refresh_expiring(now: datetime | None = None) -> int:
         OAuthToken.objects.select_related("credential")
         .filter(credential__deleted_at=None, credential__authorization_type="oauth2")
         .filter(expires_at__lt=moment + timedelta(minutes=1))
-        .exclude(state__in=BLOCKED)
+        .exclude(state__in=BLOCKED_STATES)
         .exclude(retry_refresh_at__gt=moment)
         .order_by("refresh_failures", "expires_at")
     )
@@ -424,7 +425,7 @@ def _outage(row: OAuthToken, answer: TokenAnswer, transcripts: list[Transcript])
     # An endpoint that names an error of its own is there, whatever the status.
     is_bare = answer.reason.startswith("http_") or normalized(answer.reason) == "not_found"
     is_in_front = answer.reason in _IN_FRONT or (
-        is_bare and answer.code in ("redirected", "no_endpoint")
+        is_bare and answer.code in ("redirected", "no_endpoint", "other_format")
     )
     if not (has_worked and is_in_front) or row.refresh_failures >= _OUTAGE_TRIES:
         return answer
@@ -504,8 +505,6 @@ _SHORT_IDLE_SECONDS = 86_400.0
 # Two refreshes must be so far apart to show whether the refresh token's end moves.
 _LEAST_APART_SECONDS = 5.0
 
-BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
-
 
 def read_row(credential_id: int) -> OAuthToken | None:
     return OAuthToken.objects.filter(credential_id=credential_id).first()
@@ -545,7 +544,7 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None
         refresh_failures=row.refresh_failures,
     )
     if not is_forced:
-        rows = rows.exclude(state__in=BLOCKED).exclude(retry_refresh_at__gt=now or Now())
+        rows = rows.exclude(state__in=BLOCKED_STATES).exclude(retry_refresh_at__gt=now or Now())
     taken = rows.update(
         refresh_lease=lease,
         refresh_lease_until=Now() + timedelta(seconds=lease_seconds()),
@@ -691,7 +690,7 @@ def store_failure(
         columns["retry_refresh_at"] = max(retry_at, row.retry_refresh_at or retry_at)
     with transaction.atomic():
         is_stored = bool(_leased(row, lease).update(**columns))
-        if is_stored and columns["state"] in BLOCKED:
+        if is_stored and columns["state"] in BLOCKED_STATES:
             _write_down(row, columns["state"])
     return is_stored
 
@@ -701,7 +700,9 @@ def store_ended(row: OAuthToken, message: str) -> bool:
     rows = OAuthToken.objects.filter(credential_id=row.credential_id, version=row.version)
     state = TokenState.NEEDS_REAUTHORIZATION
     with transaction.atomic():
-        is_stored = bool(rows.exclude(state__in=BLOCKED).update(state=state, last_error=message))
+        is_stored = bool(
+            rows.exclude(state__in=BLOCKED_STATES).update(state=state, last_error=message)
+        )
         if is_stored:
             _write_down(row, state)
     return is_stored
@@ -849,7 +850,7 @@ def _after(moment: datetime, seconds: float | None) -> datetime | None:
 def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
     if not row.has_access_token():
         return TokenState.NONE
-    if row.state in BLOCKED:
+    if row.state in BLOCKED_STATES:
         return TokenState(row.state)
     return TokenState.EXPIRING if failed else TokenState.VALID
 

@@ -1,4 +1,4 @@
 """Secrets and what must not show them: encryption, masking, signatures, log and error redaction.
 
-Start reading at `encryption` (the model field) and `masking`.
+Start reading at `encryption` (the model field) and `masker`.
 """

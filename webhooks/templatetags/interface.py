@@ -24,8 +24,8 @@ from webhooks.alerts import problems
 from webhooks.api import events
 from webhooks.delivery import outcomes
 from webhooks.delivery.backlog import MAX_COUNT, Report
+from webhooks.delivery_log.figures import milliseconds, number, rough_duration
 from webhooks.models import Attempt, Delivery, OAuthToken, Status, TokenState, messages
-from webhooks.ui.figures import milliseconds, number, rough_duration
 
 register = template.Library()
 register.filter("group_digits", number)
@@ -262,7 +262,7 @@ def backlog_line(report: Report) -> dict[str, Any]:
     found = report.backlog
     parts = []
     if found.due:
-        oldest = _waiting_time(found.oldest_due_seconds)
+        oldest = rough_duration(found.oldest_due_seconds)
         text = ngettext(
             "%(count)s due, for %(oldest)s", "%(count)s due, the oldest for %(oldest)s", found.due
         )
@@ -287,20 +287,9 @@ def _rate(per_second: float) -> str:
     return str(number_format(max(per_second, 0.1), places, force_grouping=True))
 
 
-def _waiting_time(seconds: float) -> str:
-    """Write a waiting time in one unit."""
-    if seconds < 60:
-        return _("%d s") % seconds
-    if seconds < 3600:
-        return _("%d min") % (seconds // 60)
-    if seconds < 48 * 3600:
-        return _("%d h") % (seconds // 3600)
-    return _("%d days") % (seconds // 86400)
-
-
 def _capped(count: int) -> str:
-    shown = number_format(min(count, MAX_COUNT), force_grouping=True)
-    return f"{shown}+" if count >= MAX_COUNT else str(shown)
+    shown = number(min(count, MAX_COUNT))
+    return f"{shown}+" if count >= MAX_COUNT else shown
 
 
 @register.filter

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any
 
 from django import template
-from django.core.exceptions import FieldDoesNotExist
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
@@ -19,16 +18,14 @@ from django.utils.translation import gettext_lazy
 from webhooks import filters
 from webhooks.delivery_log import decoded_body
 from webhooks.delivery_log.decoded_body import header_lines, status_line
+from webhooks.delivery_log.figures import milliseconds, rough_duration
 from webhooks.filters import FilterError, Judgement, Kind
 from webhooks.models import (
-    AUTHORIZATION_FIELDS,
     AuditEntry,
-    Credential,
     ExchangeKind,
     OAuthExchange,
-    Webhook,
 )
-from webhooks.ui.figures import milliseconds
+from webhooks.ui.trail import field_label
 
 register = template.Library()
 register.filter(header_lines)
@@ -67,14 +64,10 @@ def _is_plain(text: str) -> bool:
 
 
 def _escape(character: str) -> str:
-    if character == "\r":
-        return "\\r"
     code = ord(character)
     if _FIRST_LOST_BYTE <= code <= _LAST_LOST_BYTE:
-        code -= 0xDC00
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 @register.filter
@@ -144,18 +137,12 @@ KINDS = {
     "user": gettext_lazy("Account"),
     "group": gettext_lazy("Group"),
 }
-# Fields without a label of their own, as people know them.
-_LABELS = {
-    "filter": gettext_lazy("Filter"),
-    "connection": gettext_lazy("Connection"),
-    "retry_schedule_seconds": gettext_lazy("Retry schedule"),
-}
 
 
 @register.filter
 def field_labels(entry: AuditEntry) -> str:
     """Name the changed fields as the form does."""
-    return ", ".join(_label(str(name)) for name in entry.fields)
+    return ", ".join(field_label(str(name)) for name in entry.fields)
 
 
 @register.filter
@@ -167,17 +154,6 @@ def person(entry: AuditEntry) -> str:
 def kind(entry: AuditEntry) -> str:
     """Return the kind of thing an entry is about."""
     return str(KINDS.get(entry.object_type, entry.object_type))
-
-
-def _label(name: str) -> str:
-    if name in _LABELS:
-        return str(_LABELS[name])
-    model = Credential if name in AUTHORIZATION_FIELDS or name == "allowed_hosts" else Webhook
-    try:
-        field = model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return name
-    return str(getattr(field, "verbose_name", name))
 
 
 # ---- Exchanges with an authorization server ---------------------------------------------------
@@ -217,10 +193,7 @@ def took(exchange: OAuthExchange) -> str:
     seconds = (exchange.duration_ms or 0.0) / 1000
     if seconds < 60:
         return milliseconds(exchange.duration_ms)
-    return _("%(minutes)d min %(seconds)d s") % {
-        "minutes": seconds // 60,
-        "seconds": seconds % 60,
-    }
+    return rough_duration(seconds)
 
 
 # ---- Filters, and what a condition found in an event ------------------------------------------

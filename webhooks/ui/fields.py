@@ -327,15 +327,7 @@ class ParametersField(forms.Field):
                 code="too_many",
                 params={"limit": _MAX_LINES},
             )
-        found: dict[str, Any] = {}
-        for name, one in map(_pair, lines):
-            if name not in found:
-                found[name] = one
-            elif isinstance(found[name], list):
-                found[name].append(one)
-            else:
-                found[name] = [found[name], one]
-        return found
+        return oauth.as_mapping(map(_pair, lines))
 
     def validate(self, value: dict[str, Any]) -> None:
         super().validate(value)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -19,8 +18,11 @@ from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
 from webhooks.delivery.plans import destination_problem
+from webhooks.delivery_log import figures
 from webhooks.models import (
+    BLOCKED_STATES,
     CREDENTIAL_SECRETS,
+    TOKEN_SECRETS,
     WEBHOOK_SECRETS,
     AuthorizationType,
     Credential,
@@ -39,24 +41,22 @@ from webhooks.models import (
     ids,
 )
 from webhooks.network import UnsafeURLError, parse_url
-from webhooks.ui import figures
 from webhooks.ui.webhook_form import sections
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
-TOKEN_SECRETS = ("token__access_token", "token__refresh_token", "token__replaced_secret")
+SECRETS_OF_TOKEN = tuple(f"token__{name}" for name in TOKEN_SECRETS)
 # Of a webhook with the credential it uses and that one's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
-    *(f"credential__{name}" for name in (*CREDENTIAL_SECRETS, *TOKEN_SECRETS)),
+    *(f"credential__{name}" for name in (*CREDENTIAL_SECRETS, *SECRETS_OF_TOKEN)),
 )
-# Counting stops here: "1,000+" says enough, and a webhook may hold millions.
+# Counting stops here: "1,000+" says enough.
 MAX_COUNTED = 1000
 # Only the first delivery of an ordered webhook fails; a few more come from before it was ordered.
 _MAX_FAILING = 20
 _EXCHANGES_SHOWN = 10
 # Time enough for somebody to come back from a few days off.
 _GRANT_ENDS_WITHIN = timedelta(days=7)
-_BLOCKED = (TokenState.NONE, TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
 # ---- The status: one word and one sentence -----------------------------------------------------
@@ -159,7 +159,7 @@ def state_of(webhook: Webhook) -> WebhookState | None:
 def page_status(webhook: Webhook) -> dict[str, Any]:
     """Return the context of everything above the recent deliveries."""
     held = _held(webhook)
-    parked = _parked(webhook)
+    parked = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).count_to(MAX_COUNTED)
     return {
         **problems_of(webhook),
         "held": counted(sum(held.values())),
@@ -200,8 +200,7 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
     Asks for each status alone, because each has a partial index of its own.
     """
     rows = [Delivery.objects.in_status(status, webhook=webhook.pk) for status in statuses]
-    # In the order of ids SQLite would read everything of the webhook.
-    return counted(sum(found.order_by()[: MAX_COUNTED + 1].count() for found in rows))
+    return counted(sum(found.count_to(MAX_COUNTED) for found in rows))
 
 
 def held_by_pause(webhook: Webhook) -> int:
@@ -218,9 +217,8 @@ def being_moved(webhook: Webhook) -> str:
     if held:
         return _("Releasing deliveries: %(count)s left.") % {"count": counted(held)}
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
-    waiting = waiting.exclude(trigger=Trigger.TEST).order_by()
-    left = 0 if webhook.is_active else waiting[: MAX_COUNTED + 1].count()
-    if left:
+    waiting = waiting.exclude(trigger=Trigger.TEST)
+    if left := 0 if webhook.is_active else waiting.count_to(MAX_COUNTED):
         return _("Putting deliveries on hold: %(count)s left.") % {"count": counted(left)}
     return ""
 
@@ -228,11 +226,6 @@ def being_moved(webhook: Webhook) -> str:
 def _held(webhook: Webhook) -> Counter[str]:
     rows = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook).order_by()
     return Counter(rows.values_list("hold_reason", flat=True)[: MAX_COUNTED + 1])
-
-
-def _parked(webhook: Webhook) -> int:
-    rows = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).order_by()
-    return len(rows.values_list("pk")[: MAX_COUNTED + 1])
 
 
 def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
@@ -269,8 +262,7 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
 
 def _notices(webhook: Webhook) -> list[dict[str, Any]]:
     """Return what is open, here or of its connection, and still true: closing takes a look."""
-    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
-    found = Incident.objects.filter(concerned, closed_at=None)
+    found = problems.open_incidents(webhook)
     return [_notice(one, webhook) for one in found if _is_true(IncidentKind(one.kind), webhook)]
 
 
@@ -366,7 +358,7 @@ def _blocking(webhook: Webhook) -> dict[str, Any] | None:
     if not failing:
         return None
     first = min(failing, key=lambda one: one.pk)
-    behind = len(pending.exclude(pk=first.pk).order_by().values_list("pk")[: MAX_COUNTED + 1])
+    behind = pending.exclude(pk=first.pk).count_to(MAX_COUNTED)
     if not behind:
         return None
     return {
@@ -401,8 +393,9 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
 
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
     """Return when a person must come back, if that is known and soon."""
-    is_machine = credential.is_machine
-    if not token or token.state in _BLOCKED or is_machine or token.refresh_end_moves:
+    if not token or token.state in (TokenState.NONE, *BLOCKED_STATES):
+        return None
+    if credential.is_machine or token.refresh_end_moves:
         return None
     ends_at = token.refresh_token_expires_at if token.has_refresh_token() else token.expires_at
     is_soon = ends_at is not None and ends_at - timezone.now() < _GRANT_ENDS_WITHIN

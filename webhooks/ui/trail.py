@@ -7,13 +7,16 @@ before it is overwritten.
 import re
 from typing import Any
 
+from django.core.exceptions import FieldDoesNotExist
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy
 
 from webhooks import audit
-from webhooks.models import Action, AuditEntry, Credential, Webhook
-from webhooks.ui.requests import page, whole_number
+from webhooks.models import AUTHORIZATION_FIELDS, Action, AuditEntry, Credential, Webhook
+from webhooks.ui.requests import RowIdConverter, page, whole_number
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
@@ -32,6 +35,27 @@ def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
         "audit_entries": audit.trail_of(type(subject), subject.pk)[:SHOWN],
         "audit_url": reverse(name, args=[subject.pk]),
     }
+
+
+# Settings without a label of their own, as people know them.
+_LABELS = {
+    "connection": gettext_lazy("Connection"),
+    "filter": gettext_lazy("Filter"),
+    "headers": gettext_lazy("Custom headers"),
+    "retry_schedule_seconds": gettext_lazy("Retry schedule"),
+}
+
+
+def field_label(name: str) -> str:
+    """Return what the form calls a setting of a webhook, of its credential or of a connection."""
+    if name in _LABELS:
+        return str(_LABELS[name])
+    model = Credential if name in AUTHORIZATION_FIELDS or name == "allowed_hosts" else Webhook
+    try:
+        field = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return name
+    return capfirst(str(getattr(field, "verbose_name", name)))
 
 
 @page("webhooks.view_webhook")
@@ -77,7 +101,7 @@ def newest_entry(model: type[Webhook | Credential], pk: int) -> str:
 def seen_entry(request: HttpRequest) -> str:
     """Return what a posted form carried, or an empty text when it carried nothing sensible."""
     posted = request.POST.get("seen", "")
-    return posted if re.fullmatch("[0-9]{1,18}", posted) else ""
+    return posted if re.fullmatch(RowIdConverter.regex, posted) else ""
 
 
 def edit_conflicts(row: Webhook | Credential, seen: str) -> list[AuditEntry]:

@@ -321,7 +321,7 @@ def test_progress_is_on_a_page_of_its_own_and_asks_again_while_it_runs(browser: 
     resend = running(make_webhook())
     page = browser.get(page_of(resend))
     assert "50 of 200 resent" in page.text
-    assert "About 15 seconds left." in page.text
+    assert "About 15 s left." in page.text
     assert f'hx-get="{page_of(resend)}"' in page.text
     Resend.objects.update(status=ResendStatus.FINISHED, done=199, finished_at=timezone.now())
     part = browser.get(page_of(resend), headers={"HX-Request": "true"})

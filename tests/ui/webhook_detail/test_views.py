@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_webhook
 from tests.ui.webhook_form.test_views import logged_in
+from tests.ui.webhook_list.test_bulk import statuses
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
@@ -142,7 +143,8 @@ def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> 
     notifications.look()
     HourlyCount.objects.create(outcome="succeeded", count=30, **count)
     [notice] = page_of(webhook, browser).context["notices"]
-    assert "50% of the attempts since the last full hour failed: 30 of 60." in notice["sentence"]
+    sentence = "50% of the attempts in this hour and the one before failed: 30 of 60."
+    assert sentence in notice["sentence"]
 
 
 def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser: Client) -> None:
@@ -318,10 +320,6 @@ def paused(reason: PauseReason = PauseReason.PERSON, held: int = 2) -> Webhook:
         make_delivery(webhook)
     events.pause(webhook, reason)
     return webhook
-
-
-def statuses() -> set[str]:
-    return set(Delivery.objects.values_list("status", flat=True))
 
 
 def test_resuming_asks_what_happens_to_what_is_held(browser: Client) -> None:

@@ -8,10 +8,11 @@ from django.utils import translation
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import bound, error, saved
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery_log.figures import rough_duration
 from webhooks.models import Webhook
 from webhooks.security.drafts import Draft
 from webhooks.ui.webhook_form.forms import WebhookForm
-from webhooks.ui.webhook_form.sections import MAX_STEPS, rough_duration, schedule_text
+from webhooks.ui.webhook_form.sections import MAX_STEPS, schedule_text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests import factories
+from tests.ui.webhook_detail.test_views import words
 from tests.ui.webhook_form.test_forms import posted
 from tests.ui.webhook_form.test_views import created, edit_url, logged_in
 from webhooks import audit, events
@@ -56,10 +57,6 @@ def publish(count: int = 1, kind: str = AFTER, **values: Any) -> list[Event]:
 
 def tried(browser: Client, **fields: Any) -> Any:
     return browser.post(TRY, {"event_types": [AFTER], **ROW, **fields})
-
-
-def words(page: Any) -> str:
-    return " ".join(page.text.split())
 
 
 def why(webhook: Webhook, browser: Client, **query: str) -> Any:

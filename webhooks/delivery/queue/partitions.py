@@ -13,12 +13,13 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from webhooks.delivery import queue
 from webhooks.models import ids
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,16 @@ def partitions(table: str) -> list[Partition]:
     ranges = ((name, _BOUNDS.search(bounds), rows) for name, bounds, rows in found)
     named = [Partition(table, name, at[1], at[2], rows) for name, at, rows in ranges if at]
     return sorted(named, key=lambda one: one.first_id)
+
+
+def on_post_migrate(*, using: str, apps: Any = None, **_: object) -> None:
+    """Receive `post_migrate`: after a restore or a long rest no event comes before its partition.
+
+    `apps` is missing when a flush sends the signal.
+    """
+    is_there = apps is None or "event" in apps.all_models["webhooks"]
+    if using == DEFAULT_DB_ALIAS and connection.vendor == "postgresql" and is_there:
+        make_ahead(queue.now())
 
 
 def make_ahead(now: dt.datetime) -> int:

@@ -88,6 +88,8 @@ _RELIED_ON = {
     # Otherwise NULL in an array is a text, and a number has fewer digits.
     "array_nulls": "on",
     "extra_float_digits": "1",
+    # Otherwise psycopg doubles the backslash before the bytes of a body, and its digits are stored.
+    "standard_conforming_strings": "on",
 }
 # What comes of a pooler that gives each transaction any server's session, and nothing else.
 _NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)

@@ -15,6 +15,7 @@ from webhooks import events, network, oauth
 from webhooks.alerts import problems
 from webhooks.models import (
     CREDENTIAL_SECRETS,
+    TOKEN_SECRETS,
     AuthorizationType,
     Credential,
     EditedRow,
@@ -26,6 +27,7 @@ from webhooks.models import (
     may_be_sent_to,
     origin_of,
 )
+from webhooks.ui.status import SECRETS_OF_TOKEN
 
 _MAX_NAME = 100
 
@@ -47,7 +49,7 @@ def known_origin(url: object) -> str:
 def connections() -> QuerySet[Credential]:
     """Return every connection with its token, and without its secrets."""
     found = Credential.objects.shared().select_related("token")
-    return found.defer(*CREDENTIAL_SECRETS, "token__access_token", "token__refresh_token")
+    return found.defer(*CREDENTIAL_SECRETS, *SECRETS_OF_TOKEN)
 
 
 def check_receiver(credential: Credential, url: str) -> None:
@@ -178,7 +180,7 @@ def ended_grants(now: datetime) -> list[list[Credential]]:
     )
     used = Webhook.objects.present().filter(credential=OuterRef("credential"))
     groups: dict[tuple[object, ...], list[Credential]] = {}
-    found = tokens.filter(Exists(used)).defer("access_token", "refresh_token")
+    found = tokens.filter(Exists(used)).defer(*TOKEN_SECRETS)
     for token in found.select_related("credential__webhook", "granted_by").order_by("pk"):
         credential = token.credential
         if not credential.is_machine:

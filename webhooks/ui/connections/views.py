@@ -23,7 +23,7 @@ from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.expired_session import keeps_typed
 from webhooks.ui.requests import button, page, whole_number
-from webhooks.ui.status import TOKEN_SECRETS, needs_token, token_of
+from webhooks.ui.status import SECRETS_OF_TOKEN, needs_token, token_of
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
 
@@ -44,7 +44,7 @@ def list_connections(request: HttpRequest) -> HttpResponse:
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a connection; its secrets are named, not shown."""
     found = Credential.objects.shared().select_related("token__granted_by", "created_by")
-    connection = get_object_or_404(found.defer(*TOKEN_SECRETS), pk=pk)
+    connection = get_object_or_404(found.defer(*SECRETS_OF_TOKEN), pk=pk)
     context = {
         "connection": connection,
         # What the parts shared with the webhook's page ask for.

@@ -1,7 +1,7 @@
 """The delivery log in the product, the page of one delivery, and what is done with it."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +18,7 @@ from webhooks import audit, events
 from webhooks.delivery import backlog
 from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
+from webhooks.delivery_log.figures import number
 from webhooks.models import (
     Action,
     Attempt,
@@ -31,7 +32,6 @@ from webhooks.models import (
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.fields import is_visible
-from webhooks.ui.figures import number
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
 _PARTS = ("request", "response")
@@ -106,9 +106,7 @@ def _rows(request: HttpRequest) -> dict[str, Any]:
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
     may_cancel = request.user.has_perm("webhooks.change_webhook")
-    state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in found.rows]
-    newest = found.rows[0].pk if found.rows else ""
-    newest_seen = request.GET.get("seen", "").partition("-")[2]
+    seen, new_ids = seen_rows(request, found.rows)
     durations = log_query.durations(found.rows)
     return {
         "form": form,
@@ -120,20 +118,34 @@ def _rows(request: HttpRequest) -> dict[str, Any]:
                 "delivery": row,
                 "url": page_url(request, row),
                 "duration_ms": durations.get(row.pk),
-                "is_new": newest_seen and row.pk > newest_seen,
+                "is_new": row.pk in new_ids,
             }
             for row in found.rows
         ],
         "older_link": _link(request, before=found.older_than),
         "newer_link": _link(request, after=found.newer_than),
         "newest_link": _link(request, newest="1") if _is_deep(request) else "",
-        "seen": f"{zlib.crc32(repr(state).encode()):08x}-{newest}",
+        "seen": seen,
         "live_seconds": 0 if _is_deep(request) or form.errors else _LIVE_SECONDS,
         "may_send": may_send,
         "may_cancel": may_cancel,
         "may_select": may_send or may_cancel,
         "may_see_payload": request.user.has_perm("webhooks.view_payload"),
     }
+
+
+def seen_rows(
+    request: HttpRequest, rows: Sequence[Delivery], *more: object
+) -> tuple[str, set[str]]:
+    """Return what a page that watches deliveries sends back to hear of changes, and its new rows.
+
+    The rows are the newest first; `more` is what else the page shows.
+    """
+    state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in rows]
+    digest = zlib.crc32(repr((state, *more)).encode())
+    newest_seen = request.GET.get("seen", "").partition("-")[2]
+    new_ids = {row.pk for row in rows if newest_seen and row.pk > newest_seen}
+    return f"{digest:08x}-{rows[0].pk if rows else ''}", new_ids
 
 
 def page_url(request: HttpRequest, delivery: Delivery, step: str = "") -> str:

@@ -14,7 +14,10 @@ from django.utils import timezone
 
 from webhooks.delivery import backlog, holds
 from webhooks.delivery.histogram import percentile_ms
+from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
+    BLOCKED_STATES,
+    TOKEN_SECRETS,
     WEBHOOK_SECRETS,
     Delivery,
     HourlyCount,
@@ -33,7 +36,6 @@ _LOOKED_AT = 200
 _SLOW_MS = 1000
 _LEAST_ATTEMPTS = 5
 _ENDS_WITHIN = timedelta(days=30)
-_LOST = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
 @page("webhooks.view_webhook")
@@ -78,8 +80,8 @@ def _waiting(now: datetime) -> list[dict[str, Any]]:
 
 
 def _slow(now: datetime) -> list[dict[str, Any]]:
-    """Return the receivers with the longest p95 since the last full hour."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
+    """Return the receivers with the longest p95 in this hour and the one before."""
+    hour = hour_of(now)
     counts: dict[int, dict[int, int]] = defaultdict(dict)
     # Named one by one: for a range SQLite reads the counts of all times.
     rows = HourlyCount.objects.filter(hour__in=(hour - timedelta(hours=1), hour)).order_by()
@@ -105,9 +107,9 @@ def _tokens(now: datetime) -> list[dict[str, Any]]:
     tokens = OAuthToken.objects.filter(
         credential__deleted_at=None, credential__authorization_type="oauth2"
     )
-    tokens = tokens.select_related("credential__webhook").defer("access_token", "refresh_token")
+    tokens = tokens.select_related("credential__webhook").defer(*TOKEN_SECRETS)
     ends = Q(refresh_token_expires_at__lte=now + _ENDS_WITHIN, refresh_end_moves=False)
-    found = tokens.filter(Q(state__in=_LOST) | ends & ~Q(state=TokenState.NONE))
+    found = tokens.filter(Q(state__in=BLOCKED_STATES) | ends & ~Q(state=TokenState.NONE))
     return [
         {"token": one, "subject": one.credential.subject}
         for one in found.order_by("refresh_token_expires_at")[:_SHOWN]

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -14,13 +14,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import audit, events
+from webhooks.alerts import problems
 from webhooks.delivery import resends
 from webhooks.delivery_log import query as log_query
 from webhooks.models import (
     WEBHOOK_SECRETS,
     Action,
     Delivery,
-    Incident,
     IncidentKind,
     Resend,
     ResendScope,
@@ -128,11 +128,8 @@ def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
 
 def _incident_at(webhook: Webhook) -> datetime | None:
     """Return since when there is an open problem, here or of its connection; None without one."""
-    concerned = Q(webhook=webhook) | Q(credential=webhook.credential_id)
     # A token that ends soon made nothing fail.
-    opened = Incident.objects.filter(concerned, closed_at=None).exclude(
-        kind=IncidentKind.TOKEN_ENDING
-    )
+    opened = problems.open_incidents(webhook).exclude(kind=IncidentKind.TOKEN_ENDING)
     opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()
     if opened_at is None:
         return None

@@ -104,13 +104,16 @@ class FileError(ValueError):
     """The file as a whole is no list of webhooks; str() is a sentence for people."""
 
 
-def read(content: bytes | str) -> list[Any]:
-    """Return the entries of a file, not yet looked at. Raises FileError."""
-    size = len(content) if isinstance(content, bytes) else len(content.encode())
-    if size > MAX_BYTES:
+def check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_BYTES:
         raise FileError(_("The file is larger than %d MB.") % (MAX_BYTES // 1024**2))
+
+
+def read(content: bytes) -> list[Any]:
+    """Return the entries of a file, not yet looked at. Raises FileError."""
+    check_size(len(content))
     try:
-        found = payloads.load_json(content if isinstance(content, bytes) else content.encode())
+        found = payloads.load_json(content)
     except payloads.DocumentError as error:
         raise FileError(str(error)) from None
     return _entries(found)

@@ -8,17 +8,18 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from webhooks import filters, payloads
 from webhooks.audit.versions import FIELDS, portable_headers
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook, may_be_sent_to
 from webhooks.security.drafts import Draft
+from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import settings_of
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import (
+    MAX_ROWS,
     Header,
     check_name,
     check_value,
@@ -26,8 +27,6 @@ from webhooks.ui.webhook_form.headers import (
     stored_headers,
 )
 from webhooks.ui.webhook_form.mapping import MappingSection
-
-_MAX_HEADERS = 50
 
 ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
@@ -195,15 +194,6 @@ def connection_id(webhook: Webhook) -> int | None:
     return webhook.credential_id if webhook.credential.is_shared else None
 
 
-def label_of(name: str) -> str:
-    if name == "headers":
-        return _("Custom headers")
-    if name == "connection":
-        return _("Connection")
-    field = FIELDS[name]
-    return capfirst(str(getattr(field, "verbose_name", name)))
-
-
 def _is_of_kind(name: str, value: Any) -> bool:
     default = FIELDS[name].get_default()
     # Some defaults are of an enumeration, which is text too.
@@ -243,8 +233,8 @@ def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[
             errors.append(_("The header %s has no value.") % row.name[:60])
     if len({row.name.lower() for row in rows}) < len(rows):
         errors.append(_("A header appears twice. Keep one of them."))
-    if len(rows) > _MAX_HEADERS:
-        errors.append(_("There are more than %d headers.") % _MAX_HEADERS)
+    if len(rows) > MAX_ROWS:
+        errors.append(_("There are more than %d headers.") % MAX_ROWS)
     return headers_as_json(rows)
 
 
@@ -254,15 +244,15 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
     try:
         filters.compile_filter(webhook.filter)
     except filters.FilterError as error:
-        found.append(f"{label_of('filter')}: {error}")
+        found.append(f"{field_label('filter')}: {error}")
     if webhook.parameters and webhook.body_template:
         sentence = _("A webhook has either parameters or a JSON body. Remove one of them.")
-        return [*found, f"{label_of('body_template')}: {sentence}"]
+        return [*found, f"{field_label('body_template')}: {sentence}"]
     if webhook.body_template:
         section = MappingSection(webhook)
         violations = section.check(method=webhook.method, body_format=webhook.body_format)
-        return found + [f"{label_of('body_template')}: {problem}" for problem in violations]
-    return found + [f"{label_of('parameters')}: {problem}" for problem in _row_problems(webhook)]
+        return found + [f"{field_label('body_template')}: {problem}" for problem in violations]
+    return found + [f"{field_label('parameters')}: {problem}" for problem in _row_problems(webhook)]
 
 
 def _row_problems(webhook: Webhook) -> list[payloads.Violation]:

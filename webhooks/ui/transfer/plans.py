@@ -14,8 +14,9 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue, network
 from webhooks.models import Webhook
+from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
-from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, label_of, values_of
+from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, values_of
 
 # A page waits for all names of a file together.
 LOOKUP_SECONDS = 10.0
@@ -168,7 +169,7 @@ class _Planner:
             raise _EntryError(*errors)
         self._counts.update(form.gained_types(webhook.event_types))
         after = values_of(webhook) if pk else before
-        changes = [label_of(key) for key, value in after.items() if before[key] != value]
+        changes = [field_label(key) for key, value in after.items() if before[key] != value]
         # What would go to another address than it was entered for is missing too.
         secrets = listed_secrets(entry) | form.dropped
         return PlannedEntry(

@@ -84,16 +84,15 @@ def _form(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -
     return render(request, "webhooks/transfer/import.html", context, status=status)
 
 
-def _content(request: HttpRequest) -> bytes | str:
+def _content(request: HttpRequest) -> bytes:
     if (file := request.FILES.get("file")) is not None:
-        if (file.size or 0) > document.MAX_BYTES:
-            raise FileError(_("The file is larger than %d MB.") % (document.MAX_BYTES // 1024**2))
+        document.check_size(file.size or 0)
         content: bytes = file.read()
         return content
     text = request.POST.get("text", "")
     if not text.strip():
         raise FileError(_("Choose a file or paste its content."))
-    return text
+    return text.encode()
 
 
 def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> ImportPlan:

@@ -19,8 +19,8 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from webhooks.delivery_log.charts import Bucket, Chart, Period, ResultKind
+from webhooks.delivery_log.figures import milliseconds, number
 from webhooks.models import Status
-from webhooks.ui.figures import milliseconds, number
 
 _BUCKET_UNITS, _BAR_UNITS, _HEIGHT = 10.0, 7.2, 100.0
 # One failure among thousands is still seen.

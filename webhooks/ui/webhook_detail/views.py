@@ -1,6 +1,5 @@
 """The page of one webhook: its status, charts and deliveries, and what is done from there."""
 
-import zlib
 from collections import defaultdict
 from functools import wraps
 from typing import Any
@@ -34,7 +33,7 @@ from webhooks.models import (
 )
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
-from webhooks.ui.deliveries.views import act
+from webhooks.ui.deliveries.views import act, seen_rows
 from webhooks.ui.requests import (
     HtmxRequest,
     View,
@@ -45,7 +44,7 @@ from webhooks.ui.requests import (
     redirect_back,
 )
 from webhooks.ui.status import (
-    TOKEN_SECRETS,
+    SECRETS_OF_TOKEN,
     being_moved,
     count_open,
     held_by_pause,
@@ -96,7 +95,9 @@ def detail(request: HtmxRequest, pk: int) -> HttpResponse:
 def _find(pk: int) -> Webhook:
     related = ("state", "created_by", "credential__token__granted_by")
     present = Webhook.objects.present().select_related(*related)
-    return get_object_or_404(present.defer(*(f"credential__{one}" for one in TOKEN_SECRETS)), pk=pk)
+    return get_object_or_404(
+        present.defer(*(f"credential__{one}" for one in SECRETS_OF_TOKEN)), pk=pk
+    )
 
 
 # ---- Parts that refresh ----------------------------------------------------------------------
@@ -161,17 +162,15 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
     )
     judged = status_of(webhook)
     waiting = count_open(webhook, Status.PENDING, Status.SENDING)
-    state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in found]
     moving = being_moved(webhook)
-    shown = (state, waiting, held, parked, moving, judged["full_sentence"])
-    _, _, newest_seen = request.GET.get("seen", "").partition("-")
-    newest = found[0].pk if found else ""
+    shown = (waiting, held, parked, moving, judged["full_sentence"])
+    seen, new_ids = seen_rows(request, found, *shown)
     return {
         "status": judged,
         "deliveries": found,
         "newest": found[0] if found else None,
-        "new_ids": {row.pk for row in found if newest_seen and row.pk > newest_seen},
-        "recent_seen": f"{zlib.crc32(repr(shown).encode()):08x}-{newest}",
+        "new_ids": new_ids,
+        "recent_seen": seen,
         # Nothing changes while it is paused and nothing is on its way.
         "may_change": webhook.is_active or waiting != "0",
         "moving": moving,

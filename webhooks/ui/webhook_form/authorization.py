@@ -198,15 +198,14 @@ def oauth_errors(
             oauth.check_callback_url(values.get("callback_url", ""))
         except ValueError as error:
             errors["callback_url"] = str(error)
-    # A private key is made when it is missing.
+    needed = ""
     if way == ClientAuthentication.CERTIFICATE:
         needed = "client_certificate"
-    elif way == ClientAuthentication.KEY_JWT:
-        needed = ""
-    elif grant == GrantType.CLIENT_CREDENTIALS or way == ClientAuthentication.SECRET_JWT:
+    # A private key is made when it is missing.
+    elif way != ClientAuthentication.KEY_JWT and (
+        grant == GrantType.CLIENT_CREDENTIALS or way == ClientAuthentication.SECRET_JWT
+    ):
         needed = "client_secret"
-    else:
-        needed = ""
     if needed and needed not in secrets:
         errors[needed] = REQUIRED[needed]
     return {**_advanced_errors(values), **_client_errors(values), **errors}

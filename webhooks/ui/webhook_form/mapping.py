@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from webhooks import catalogue, payloads
 from webhooks.models import BodyFormat, Event, Webhook
 from webhooks.payloads import Violation
+from webhooks.payloads.paths import MAX_NAME_LENGTH
 from webhooks.payloads.variables import as_text
 from webhooks.ui.fields import MOVES
 
@@ -33,8 +34,6 @@ _SAMPLE_LENGTH = 60
 
 KEY = "parameter"
 VARIABLE = "variable"
-# As `webhooks.payloads` judges it.
-_MAX_NAME_LENGTH = 200
 # Our pages count rows from 0.
 _MAX_KEY_DIGITS = 9
 # Before the name of a variable that is chosen by its label; VARIABLE alone is one that is typed.
@@ -165,7 +164,7 @@ class ParameterRow(forms.Form):
 
 def keeps(name: str, text: str) -> bool:
     """Return whether a row sends a name and a text as they are, to the letter."""
-    if name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+    if name != name.strip() or not name.isprintable() or len(name) > MAX_NAME_LENGTH:
         return False
     # No database keeps a zero byte, and no text area a carriage return.
     if "\0" in text or "\r" in text or len(text) > payloads.MAX_VALUE_LENGTH:

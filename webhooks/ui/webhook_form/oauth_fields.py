@@ -38,7 +38,7 @@ from webhooks.ui.webhook_form.authorization import (
     unused_fields,
 )
 
-_LABELS: dict[str, Any] = {name: one.verbose_name for name, one in AUTHORIZATION_FIELDS.items()}
+LABELS: dict[str, Any] = {name: one.verbose_name for name, one in AUTHORIZATION_FIELDS.items()}
 _YES, _NO = gettext_lazy("Yes"), gettext_lazy("No")
 _LONGEST_FILL = 20_000
 _SCOPES_SHOWN = 30
@@ -88,7 +88,7 @@ def _switch(
     # The standard's choice comes first.
     is_on = AUTHORIZATION_FIELDS[name].get_default()
     return forms.TypedChoiceField(
-        label=label or _LABELS[name],
+        label=label or LABELS[name],
         choices=choices if is_on else choices[::-1],
         coerce=lambda value: value == "True",
         empty_value=None,
@@ -144,26 +144,26 @@ class OAuthFields(forms.Form):
         inputmode="url",
     )
     authorization_parameters = ParametersField(
-        label=_LABELS["authorization_parameters"],
+        label=LABELS["authorization_parameters"],
         reserved=oauth.RESERVED_IN_AUTHORIZATION,
         help_text=gettext_lazy("One per line, for example “prompt=consent”."),
     )
     token_parameters = ParametersField(
-        label=_LABELS["token_parameters"],
+        label=LABELS["token_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
             "Sent when the code is exchanged for a token. One per line, for example “tenant=42”."
         ),
     )
     refresh_parameters = ParametersField(
-        label=_LABELS["refresh_parameters"],
+        label=LABELS["refresh_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
             "Sent when a token is refreshed. One per line, for example “tenant=42”."
         ),
     )
     client_key = SecretLinesField(
-        label=_LABELS["client_key"],
+        label=LABELS["client_key"],
         check=pem.private_key,
         help_text=gettext_lazy(
             "Signs the JWT: PEM, or the JSON file of a Google service account. Leave "
@@ -171,7 +171,7 @@ class OAuthFields(forms.Form):
         ),
     )
     assertion_claims = ParametersField(
-        label=_LABELS["assertion_claims"],
+        label=LABELS["assertion_claims"],
         reserved=oauth.RESERVED_CLAIMS,
         help_text=gettext_lazy(
             "One per line, for example “sub=integration@example.com”. Defaults: iss and "
@@ -179,7 +179,7 @@ class OAuthFields(forms.Form):
         ),
     )
     client_certificate = SecretLinesField(
-        label=_LABELS["client_certificate"],
+        label=LABELS["client_certificate"],
         check=pem.check_certificate,
         help_text=gettext_lazy(
             "The certificate and its private key as PEM, for a provider or receiver that "
@@ -187,7 +187,7 @@ class OAuthFields(forms.Form):
         ),
     )
     token_headers = SecretLinesField(
-        label=_LABELS["token_headers"],
+        label=LABELS["token_headers"],
         check=oauth.check_headers,
         help_text=gettext_lazy("One per line, for example “X-Tenant: 42”."),
     )
@@ -236,13 +236,13 @@ class OAuthFields(forms.Form):
         label=gettext_lazy("Parameter name"),
     )
     expired_status_codes = StatusCodesField(
-        label=_LABELS["expired_status_codes"],
+        label=LABELS["expired_status_codes"],
         help_text=gettext_lazy(
             "The token is then refreshed once. For example “401, 419”. Default: 401."
         ),
     )
     reauthorization_words = WordsField(
-        label=_LABELS["reauthorization_words"],
+        label=LABELS["reauthorization_words"],
         help_text=gettext_lazy(
             "One per line, for example “token expired”. If the token endpoint answers "
             "with one of them, a person has to authorize again."
@@ -539,7 +539,7 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     # For each field what was found, and what it holds now.
     rows = [
         {
-            "label": _LABELS[field],
+            "label": LABELS[field],
             "found": _shown(field, values[field]),
             "now": _shown(field, now := str(data.get(field, "")).strip()),
             "is_same": values[field] == now,

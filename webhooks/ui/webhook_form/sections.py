@@ -19,6 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery_log.figures import rough_duration
+from webhooks.filters import durations
 from webhooks.models import AlertChannel
 from webhooks.models.edited import EditedRow
 from webhooks.ui.fields import ListField, limit_field
@@ -38,20 +40,7 @@ MAX_STEP_SECONDS = 7 * 86400
 # Beyond these a limit limits nothing.
 _MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_UNIT_TEXTS = {
-    "d": gettext_lazy("%d d"),
-    "h": gettext_lazy("%d h"),
-    "m": gettext_lazy("%d min"),
-    "s": gettext_lazy("%d s"),
-}
 _STEP = re.compile(r"([0-9]{1,9})\s*([^\W\d_]*)")
-# English and Ukrainian, because the product speaks both and people type what they read.
-_UNIT_NAMES = {
-    **dict.fromkeys(("s", "sec", "second", "seconds", "с", "сек"), 1),
-    **dict.fromkeys(("m", "min", "minute", "minutes", "хв"), 60),
-    **dict.fromkeys(("h", "hour", "hours", "год", "г"), 3600),
-    **dict.fromkeys(("d", "day", "days", "д", "дн"), 86400),
-}
 
 
 def duration_text(seconds: int) -> str:
@@ -81,7 +70,7 @@ class RetryScheduleField(ListField):
 def _seconds(typed: str) -> int:
     """Return the seconds of one step such as "5m"; raise ValidationError."""
     step = _STEP.fullmatch(typed.lower())
-    size = _UNIT_NAMES.get(step[2]) if step else None
+    size = durations.UNITS.get(step[2]) if step else None
     if step and not step[2]:
         raise ValidationError(
             _("“%(typed)s” has no unit. Enter %(typed)ss, %(typed)sm, %(typed)sh or %(typed)sd."),
@@ -206,16 +195,6 @@ def default_schedule_help() -> str:
         "schedule": schedule_text(RETRY_SCHEDULE_SECONDS),
         "total": rough_duration(sum(RETRY_SCHEDULE_SECONDS)),
     }
-
-
-def rough_duration(seconds: int) -> str:
-    """Write a sum of waiting times with at most two units: "3 d 4 h"."""
-    parts = []
-    for unit, size in _UNITS.items():
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(str(_UNIT_TEXTS[unit]) % count)
-    return " ".join(parts[:2])
 
 
 # ---- Alerts -----------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ from webhooks import audit, catalogue, events, oauth
 from webhooks.alerts import notifications
 from webhooks.delivery_log import detail
 from webhooks.models import (
-    AUTHORIZATION_FIELDS,
     Action,
     AuthorizationType,
     ClientAuthentication,
@@ -53,6 +52,7 @@ from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
 from webhooks.ui.webhook_form.filter import ACTION, FilterSection
 from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.oauth_fields import LABELS
 from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
 from webhooks.ui.webhook_form.sections import RecipientsField
 
@@ -63,7 +63,6 @@ _OPEN = {Status.PENDING, Status.SENDING}
 _FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
 # Longer ones no provider gives.
 _MAX_TOKEN = 8192
-_LABELS = {name: field.verbose_name for name, field in AUTHORIZATION_FIELDS.items()}
 
 
 @page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
@@ -559,9 +558,9 @@ def check(request: HtmxRequest, pk: int) -> HttpResponse:
     credential = _credential(pk)
     diagnosis = oauth.diagnose(credential)
     context = {
-        "findings": [(one, _LABELS[one.field]) for one in oauth.examine(credential)],
+        "findings": [(one, LABELS[one.field]) for one in oauth.examine(credential)],
         "diagnosis": diagnosis,
-        "fields": [(name, _LABELS[name]) for name in diagnosis.fields] if diagnosis else [],
+        "fields": [(name, LABELS[name]) for name in diagnosis.fields] if diagnosis else [],
         "callback_url": credential.callback_url or oauth.default_callback_url(),
     }
     return _show_check(request, credential, context)

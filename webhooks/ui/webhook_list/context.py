@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks.delivery_log import charts
+from webhooks.delivery_log.figures import number
 from webhooks.models import AuthorizationType, Delivery, Status, Webhook
-from webhooks.ui.figures import number
 from webhooks.ui.status import (
     SECRETS_OF_WEBHOOK,
     needs_token,

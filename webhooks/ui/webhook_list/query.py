@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
 from webhooks.models import (
+    BLOCKED_STATES,
     BY_PERSON,
     CREDENTIAL_SECRETS,
     AuthorizationType,
@@ -165,7 +166,6 @@ def _barred() -> list[int]:
 def _is_unauthorized() -> Q:
     """Match webhooks whose credential waits for a person."""
     has_no_token = Q(credential__token=None) | Q(credential__token__state=TokenState.NONE)
-    broken = [TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED]
     waits = has_no_token & Q(credential__grant_type__in=BY_PERSON)
-    is_broken = Q(credential__token__state__in=broken)
+    is_broken = Q(credential__token__state__in=BLOCKED_STATES)
     return Q(credential__authorization_type=AuthorizationType.OAUTH2) & (waits | is_broken)

@@ -112,10 +112,8 @@ def chosen_ids(data: QueryDict) -> list[int]:
 
 
 def _count_held(ids: list[int]) -> int:
-    held = Delivery.objects.in_status(Status.HELD).filter(
-        webhook__in=ids, hold_reason=HoldReason.PAUSED
-    )
-    return held.order_by().values_list("pk")[: MAX_COUNTED + 1].count()
+    held = Delivery.objects.in_status(Status.HELD)
+    return held.filter(webhook__in=ids, hold_reason=HoldReason.PAUSED).count_to(MAX_COUNTED)
 
 
 def _confirm(
@@ -125,7 +123,7 @@ def _confirm(
     found = Webhook.objects.present().filter(pk__in=ids)
     names = list(found.values_list("name", flat=True)[:_NAMES_SHOWN])
     count = found.count()
-    still_open = Delivery.objects.filter(webhook__in=ids, status__in=_OPEN).order_by()
+    still_open = Delivery.objects.filter(webhook__in=ids, status__in=_OPEN)
     context = {
         "action": action,
         "count": count,
@@ -134,7 +132,7 @@ def _confirm(
         "ids": ",".join(map(str, ids)),
         "held": counted(_count_held(ids)) if action == "resume" else "",
         "chosen_held": request.POST.get("held", ""),
-        "open_count": counted(still_open.values_list("pk")[: MAX_COUNTED + 1].count()),
+        "open_count": counted(still_open.count_to(MAX_COUNTED)),
         "is_rest": is_rest,
         "next": request.POST.get("next", ""),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,

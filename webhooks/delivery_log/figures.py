@@ -2,9 +2,14 @@
 
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_UNITS = (
+    (86_400, gettext_lazy("%d d")),
+    (3600, gettext_lazy("%d h")),
+    (60, gettext_lazy("%d min")),
+    (1, gettext_lazy("%d s")),
+)
 
 
 def number(value: int) -> str:
@@ -27,15 +32,10 @@ def milliseconds(value: float | None) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """Write a duration in its largest unit."""
-    if seconds < _MINUTE:
-        count = max(round(seconds), 1)
-        return ngettext("%d second", "%d seconds", count) % count
-    if seconds < _HOUR:
-        count = round(seconds / _MINUTE)
-        return ngettext("%d minute", "%d minutes", count) % count
-    if seconds < _DAY:
-        count = round(seconds / _HOUR)
-        return ngettext("%d hour", "%d hours", count) % count
-    count = round(seconds / _DAY)
-    return ngettext("%d day", "%d days", count) % count
+    """Write a duration with at most two units: "3 d 4 h"."""
+    left, parts = max(int(seconds), 1), []
+    for size, text in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(text % count)
+    return " ".join(parts[:2])
