@@ -30,4 +30,12 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # As a shell says of what Ctrl-C ended.
+        sys.exit(130)
+    except BrokenPipeError:
+        # Who reads the output, such as head, has enough of it. Nor is the rest written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,6 +1,7 @@
 """A command that cannot begin says why in one sentence, without a traceback."""
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -59,6 +60,33 @@ def test_a_command_of_django_says_in_a_sentence_that_there_is_no_database(comman
     assert done.returncode == 1
     assert done.stderr.startswith("The database cannot be used: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "ended_by", "code"),
+    [
+        ("print('begun', flush=True); time.sleep(60)", "Ctrl-C", 130),
+        ("[print('begun', flush=True) for _ in range(100_000)]", "its reader", 1),
+    ],
+)
+def test_a_command_that_is_ended_says_nothing(said: str, ended_by: str, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", f"import time; {said}"],
+        cwd=settings.BASE_DIR,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        if ended_by == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+        else:
+            process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == code
 
 
 def test_an_argument_that_there_is_not_is_repeated_without_control_characters() -> None:
