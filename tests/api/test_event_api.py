@@ -109,14 +109,20 @@ def test_another_address_of_the_api_is_refused_as_json(address: str, method: str
     assert URL in error["message"]
 
 
+def test_a_leap_second_is_the_next_one(send: Any) -> None:
+    assert send({**BODY, "occurred_at": "2016-12-31T23:59:60Z"}).status_code == 202
+    assert Event.objects.get().occurred_at == datetime(2017, 1, 1, tzinfo=UTC)
+
+
 def test_neither_cookie_nor_session_nor_csrf_token_is_used(send: Any) -> None:
     response = send()
     assert response.status_code == 202
     assert not response.cookies
 
 
-def test_the_time_of_the_event_may_be_given(send: Any) -> None:
-    response = send({**BODY, "occurred_at": "2026-05-14T12:28:49+03:00"})
+@pytest.mark.parametrize("text", ["2026-05-14T12:28:49+03:00", "2026-05-14t09:28:49z "])
+def test_the_time_of_the_event_may_be_given(send: Any, text: str) -> None:
+    response = send({**BODY, "occurred_at": text})
     assert response.status_code == 202
     event = Event.objects.get()
     assert event.occurred_at == datetime(2026, 5, 14, 9, 28, 49, tzinfo=UTC)

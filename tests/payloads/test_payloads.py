@@ -129,6 +129,12 @@ def test_a_moment_without_offset_is_in_the_projects_time_zone(settings: Any) -> 
         ("yesterday, in the evening", "yesterday, in the evening"),
         ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
         ("", ""),
+        ("2026-05-14t12:28:49.5+03:00", "2026-05-14T09:28:49.500000Z"),
+        (" 2026-05-14t09:28:49z\n", "2026-05-14T09:28:49Z"),
+        ("2026-05-14T09:28:49.123456789Z", "2026-05-14T09:28:49.123456Z"),
+        ("2026-06-30T23:59:60Z", "2026-07-01T00:00:00Z"),
+        ("2026-07-01 05:29:60.25+05:30", "2026-07-01T00:00:00.250000Z"),
+        ("9999-12-31T23:59:60Z", "9999-12-31T23:59:60Z"),
     ],
 )
 def test_text_of_a_datetime_variable_is_written_in_utc(given_text: str, text: str) -> None:
@@ -390,12 +396,16 @@ def test_dates_follow_the_format_and_the_time_zone(
         {
             "call_started_at": "2026-05-14T12:26:31+03:00",
             "deep": [{"opened": datetime(2026, 1, 14, 23, 0, 0, 250_000, tzinfo=UTC)}],
+            # As .NET and Go write it.
+            "exact": "2026-01-14T23:00:00.250000000Z",
             "title": "2026-05-14 09:26:31",
         }
     )
     fields = json.loads(render(document, date_format=date_format, time_zone=time_zone).body)
     assert fields["call_started_at"] == started
     assert fields["deep"] == [{"opened": opened}]
+    is_as_frozen = (date_format, time_zone) == ("iso8601", "UTC")
+    assert fields["exact"] == ("2026-01-14T23:00:00.250000000Z" if is_as_frozen else opened)
     assert fields["title"] == "2026-05-14 09:26:31"
     assert fields["occurred_at"] != "2026-05-14T09:28:49Z" or date_format == "iso8601"
 

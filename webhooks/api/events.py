@@ -539,7 +539,7 @@ def _occurred_at(fields: Mapping[str, Any]) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = payloads.read_moment(text)
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):

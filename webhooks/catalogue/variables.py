@@ -38,8 +38,9 @@ class Variable:
     is_phone: bool = False
 
 
-# How every instant is written into an event document: ISO 8601 in UTC.
-INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
+# How every instant is written into an event document: ISO 8601 in UTC. Senders in other fields
+# count up to nanoseconds.
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)
 
 _Row = tuple[str, VariableType, str | Promise, object]
 

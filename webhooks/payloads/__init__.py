@@ -9,6 +9,7 @@ from webhooks.payloads.document import (
     fingerprint,
     instant_of_text,
     read_document,
+    read_moment,
     shown,
 )
 from webhooks.payloads.errors import (

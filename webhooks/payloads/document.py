@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any
 
@@ -29,6 +30,8 @@ _DATETIME_NAMES = frozenset(
 )
 # The shortest text taken for a moment: "2026-05-14T09:26". A bare date has no time zone.
 _MIN_DATETIME_LENGTH = 16
+# A leap second, or one that was rounded up: the next one, as for everything that counts seconds.
+_SECOND_60 = re.compile(r"([T ]\d\d:\d\d):60", re.ASCII)
 
 Path = tuple[str | int, ...]
 
@@ -127,9 +130,22 @@ def instant_of_text(text: str) -> str:
     if len(text) < _MIN_DATETIME_LENGTH:
         return text
     try:
-        return instant(datetime.fromisoformat(text))
+        return instant(read_moment(text))
     except (ValueError, OverflowError):
         return text
+
+
+def read_moment(text: str) -> datetime:
+    """Read a moment in ISO 8601 or RFC 3339; raise ValueError or OverflowError.
+
+    Python knows neither small letters (RFC 3339 section 5.6) nor leap seconds, nor spaces around.
+    """
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        text = text.strip().upper()
+        shorter = _SECOND_60.sub(r"\1:59", text)
+        return datetime.fromisoformat(shorter) + timedelta(seconds=int(shorter != text))
 
 
 _make_encoder = partial(

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue
 from webhooks.catalogue import ALWAYS, CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
-from webhooks.payloads.document import ENCODER, instant, instant_of_text, shown
+from webhooks.payloads.document import ENCODER, instant, instant_of_text, read_moment, shown
 from webhooks.payloads.errors import MappingError, Violation, megabytes
 from webhooks.payloads.json_reader import load_typed
 from webhooks.payloads.paths import APPEND, Steps, parse_path
@@ -278,7 +278,7 @@ def rewrite_dates(value: Any, write: Write) -> Any:
         if not value.endswith("Z") or not INSTANT.fullmatch(value):
             return value
         try:
-            return write(datetime.fromisoformat(value))
+            return write(read_moment(value))
         except (ValueError, OverflowError):
             return value
     if isinstance(value, dict):
