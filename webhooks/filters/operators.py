@@ -35,6 +35,9 @@ _PIECE = re.compile(r".{1,256}(?=[\x00-\x7f]|\Z)|.{1,256}", re.DOTALL)
 _INVISIBLE = re.compile(
     "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe00-\ufe0f\ufeff]+"
 )
+# Turkish has two letters i: İ keeps a dot of its own in small letters, I may be the capital of ı.
+# The apostrophe of a Ukrainian word comes from a keyboard or from an editor of texts.
+_SAME = (("i\u0307", "i"), ("ı", "i"), ("\u2018", "'"), ("\u2019", "'"), ("\u02bc", "'"))
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 Path = tuple[str | int, ...]
@@ -388,6 +391,8 @@ def _fold(value: Any) -> str:
     pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
     # What it makes of a sign may be capitals.
     seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
+    for one, same in _SAME:
+        seen = seen.replace(one, same)
     # What has nothing else is not contained in everything.
     return seen or text
 
