@@ -51,6 +51,10 @@ _MAX_PIECES, _BYTES_OF_PIECE = 10_000, 64
 _WITHOUT_CHUNKS = {"0.9", "1.0"}
 
 
+class _RefusedError(ValueError):
+    """A request that is not read any further; the text says why."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses heads that are too long, requests that stay incomplete, and trailers.
 
@@ -125,9 +129,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             self.logger.info("An HTTP request was refused.")
-            self._refuse("Invalid HTTP request received.")
+            # What a method of this class raised is within the parser's own error.
+            is_ours = isinstance(error.__context__, _RefusedError)
+            self._refuse(str(error.__context__) if is_ours else "Invalid HTTP request received.")
             return
         # What the parser has kept of something that goes on.
         if self._head_bytes > _MAX_HEAD_BYTES + len(data):
@@ -182,15 +188,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_head:
-            raise ValueError("Trailers are not accepted.")
+            raise _RefusedError("Trailers are not accepted.")
         if len(self.headers) >= _MAX_HEADERS:
-            raise ValueError("The request has too many headers.")
+            raise _RefusedError("The request has too many headers.")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if length > _MAX_HEAD_BYTES:
-            raise ValueError("The head of the request is too long.")
+            raise _RefusedError("The head of the request is too long.")
         if self.parser.should_upgrade():
             self._offer = self._without_offer()
             return
@@ -203,13 +209,13 @@ class BoundedProtocol(HttpToolsProtocol):
         state["is_disconnected"] = self.transport.is_closing
         super().on_headers_complete()
         if len(self.pipeline) > _MAX_AHEAD:
-            raise ValueError("Too many requests were sent ahead.")
+            raise _RefusedError("Too many requests were sent ahead.")
 
     def _without_offer(self) -> list[bytes]:
         """Return the lines of a head without its offer to change to another protocol."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            raise ValueError("This is no proxy.")
+            raise _RefusedError("This is no proxy.")
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         for name, value in self.headers:
             if name not in _OF_UPGRADE:
@@ -222,7 +228,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._pieces += len(body) // _BYTES_OF_PIECE - 1
         if self._pieces < 0:
-            raise ValueError("The body comes in too many pieces.")
+            raise _RefusedError("The body comes in too many pieces.")
         if self._timer is not None:
             earned = self._until + len(body) / LEAST_BYTES_PER_SECOND
             self._until = min(earned, self.loop.time() + PATIENCE_SECONDS)

@@ -241,6 +241,23 @@ def test_a_head_that_is_too_long_is_refused(server: LiveServer, head: bytes) -> 
 
 
 @pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (b"X-Long: " + b"a" * 40_000, b"The head of the request is too long."),
+        (b"\r\n".join([b"a: b"] * 100), b"The request has too many headers."),
+        (b"no header", b"Invalid HTTP request received."),
+    ],
+    ids=["long", "many", "none"],
+)
+def test_a_head_is_refused_with_the_reason(
+    server: LiveServer, lines: bytes, sentence: bytes
+) -> None:
+    answer = send(server.port, b"POST /api/v1/events HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(sentence)
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
