@@ -64,6 +64,11 @@ def test_a_line_is_an_event(send: Send, name: str) -> None:
     assert len(answer.json()["results"]) == Event.objects.count() == 2
 
 
+def test_the_mark_before_a_text_is_no_line(send: Send) -> None:
+    answer = send(b"\xef\xbb\xbf\r\n" + lines(event()), NDJSON)
+    assert (answer.status_code, len(answer.json()["results"])) == (202, 1)
+
+
 def test_a_carriage_return_within_a_line_is_a_space(send: Send) -> None:
     answer = send(json.dumps(event()).encode().replace(b", ", b",\r"), NDJSON)
     assert (answer.status_code, len(answer.json()["results"])) == (202, 1)

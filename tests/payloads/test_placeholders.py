@@ -196,6 +196,10 @@ def test_a_document_without_places_is_sent_as_it_is(value: Any) -> None:
         ('{"a": "“b” is it}', 1, 7, "double quote that ends"),
         ('{\u00a0"a": 1}', 1, 2, "invisible character (U+00A0)"),
         ('{"a": 1}\u200b', 1, 9, "invisible character (U+200B)"),
+        ('{"a": 1}\0', 1, 9, "invisible character (U+0000)"),
+        ('\x1e{"a": 1}', 1, 1, "invisible character (U+001E)"),
+        ('{"a": "b\x01"}', 1, 9, "invisible character (U+0001)"),
+        ('{"a": "b\t"}', 1, 9, "A line break or tab"),
     ],
 )
 def test_a_mistake_is_named_by_line_column_and_what_to_do(

@@ -5,6 +5,7 @@ JSON `{"error": {"code", "message", "field"}}`. What an event is, and everything
 `webhooks.events`. Why it is a plain view: docs/decisions/0010-plain-view-for-the-event-api.md.
 """
 
+import codecs
 import json
 import logging
 import time
@@ -252,7 +253,8 @@ def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
     parts: Any
     if media_type in _NDJSON:
         # Not `splitlines`, which ends a line at a carriage return, too: that is a space in JSON.
-        parts = [line for line in body.split(b"\n") if line.strip()]
+        lines = body.removeprefix(codecs.BOM_UTF8).split(b"\n")
+        parts = [line for line in lines if line.strip()]
     else:
         parts = _parse(body)
         if isinstance(parts, dict) and parts.keys() == {"events"}:

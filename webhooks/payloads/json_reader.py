@@ -174,7 +174,7 @@ def _pasted_problem(sign: str) -> str:
     if sign and sign in CURLY_QUOTES:
         sentence = _('This quote (%s) is curly. Replace all curly quotes with straight ones (").')
         return sentence % sign
-    if sign and not sign.isascii() and not sign.isprintable():
+    if not sign.isprintable() and sign not in "\t\r\n":
         return _("Here is an invisible character (%s). Remove it.") % f"U+{ord(sign):04X}"
     return ""
 
