@@ -256,6 +256,25 @@ def test_a_moment_is_the_same_in_every_time_zone(
     assert matches(condition("call_started_at", operator, value), document) is is_match
 
 
+@pytest.mark.parametrize(
+    ("value", "actual", "is_match"),
+    [
+        ("2026-05-14T12:26:31+03:00", "2026-05-14T09:26:31Z", True),
+        ("2026-05-14T09:26:31Z", "2026-05-14 12:26:31+03:00", True),
+        ("2026-05-14T09:26:31Z", "2026-05-14T09:26:31.000Z", True),
+        ("2026-05-14T09:26:31Z", "2026-05-14T12:26:31Z", False),
+        ("2026-05-14", "2026-05-14T00:00:00Z", False),
+        ("2026051409263100", "2026-05-14T09:26:31Z", False),
+    ],
+)
+def test_a_moment_in_a_field_that_the_catalogue_does_not_know_is_one_too(
+    value: str, actual: str, is_match: bool
+) -> None:
+    assert matches(condition("fields.visit", "equals", value), {"fields": {"visit": actual}}) is (
+        is_match
+    )
+
+
 def test_a_moment_that_is_written_as_it_came_is_the_same_too() -> None:
     came = {"closed_at": "2026-05-14T12:26:31+03:00"}
     assert matches(condition("closed_at", "equals", "2026-05-14T12:26:31+03:00"), came)

@@ -17,6 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from webhooks.catalogue import INSTANT
 from webhooks.catalogue.phones import digits
 from webhooks.payloads import instant_of_text
 
@@ -220,7 +221,9 @@ def _membership(
     typed_numbers: set[int | float] = set()
     flags: set[str] = set()
     phones = {_phone(value) for value, _path in wanted if is_phone} - {""}
-    moments = {_moment(value) for value, _path in wanted if is_moment} - {""}
+    typed = (_moment(value) for value, _path in wanted if is_moment)
+    # Any other text is compared as such.
+    moments = {moment for moment in typed if INSTANT.fullmatch(moment)}
     for value, path in wanted:
         text = _wanted_text(value, path)
         if isinstance(value, bool):

@@ -200,7 +200,7 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
             value,
             (*path, "value"),
             is_phone=kind is Kind.PHONE,
-            is_moment=kind is Kind.DATETIME,
+            is_moment=kind in (Kind.DATETIME, Kind.ANY),
         ),
         find=_finder(variable),
     )
