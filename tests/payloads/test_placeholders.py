@@ -64,6 +64,7 @@ def problem(template: str) -> payloads.Violation:
         ("{{ deal_id|default:0 }}", 0),
         ("{{ utm_source|default:null }}", None),
         ("{{ client_number|default:'none' }}", "380671234567"),
+        ("{{ fields.ім'я | default:'it is }} none' }}", "it is }} none"),
         ("{{ '{{' }}", "{{"),
         ("}} { {", "}} { {"),
     ],
@@ -71,6 +72,39 @@ def problem(template: str) -> payloads.Violation:
 def test_text_that_is_one_place_takes_the_value_and_its_type(place: str, value: object) -> None:
     assert problems(json.dumps({"a": place})) == []
     assert value_of(place) == value
+
+
+def test_a_quote_within_a_name_is_a_part_of_it() -> None:
+    fields = {"fields": {"ім'я": "Олена", 'size 5"': 2}}
+    places = [
+        "{{ fields.ім'я }}",
+        "{{ fields.ім'я }} 'x' {{ fields.ім'я|text }}",
+        '{{fields.size 5"}}',
+    ]
+    assert problems(json.dumps(places)) == []
+    assert json.loads(written(json.dumps(places), fields)) == ["Олена", "Олена 'x' Олена", 2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"variable": "fields.ім'я"},
+        {"variable": "email", "default": "it's"},
+        {"variable": "email", "default": 'say "x"'},
+        {"variable": "email", "default": ["it's", 'a"b', '\\"', "\\", "}}"]},
+        {"variable": "email", "default": {'k"': "{{ x }}"}},
+        {"value": "{{ '{{' }}"},
+    ],
+)
+def test_rows_are_sent_as_their_placeholders_are(content: dict[str, Any]) -> None:
+    rows = [{"name": "a", **content}]
+    template = json.dumps(payloads.rows_as_placeholders(rows))
+    assert problems(template) == []
+    render = payloads.compile_request(Webhook(parameters=rows), "https://crm.test/")
+    assert render is not None
+    fields = {"fields": {"ім'я": "Олена"}}
+    sent = render(json.dumps(fields).encode(), 1).body
+    assert json.loads(written(template, fields)) == json.loads(sent)
 
 
 def test_places_within_longer_text_become_text() -> None:

@@ -40,7 +40,8 @@ from webhooks.payloads.variables import (
 
 MAX_TEMPLATE_LENGTH = 65_536
 MAX_PLACEHOLDERS = 200
-_QUOTED = r"'[^']*'|\"[^\"]*\""
+# A quote after a letter is within a name, as forms have fields like “ім'я”.
+_QUOTED = r"(?<!\w)(?:'[^']*'|\"[^\"]*\")|(?<=\w)['\"]"
 _PLACEHOLDER = re.compile(r"\{\{((?:" + _QUOTED + r"|(?!\}\}|\{\{)[^'\"])*)\}\}", re.DOTALL)
 _PART = re.compile(r"(?:" + _QUOTED + r"|[^'\"|])*")
 _DATES = ("iso8601", "sql", "unix")

@@ -5,6 +5,7 @@ request of the engine, of a test, of a resend and of the form's preview.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,6 +35,8 @@ JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
 # Eight times what common servers accept (about 8,000).
 MAX_ADDRESS_LENGTH = 65_536
+# In JSON; backslashes before it stand for themselves by twos.
+_ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +152,9 @@ def _placeholder(row: Row) -> str:
     if row.style.has_default:
         default = row.style.default
         quote = '"' if isinstance(default, str) and "'" in default else "'"
-        written = f"{quote}{default}{quote}" if isinstance(default, str) else as_text(default)
+        # A quote within a text of a list would end it for a placeholder.
+        other = _ESCAPED_QUOTE.sub(r"\1\\u0022", as_text(default))
+        written = f"{quote}{default}{quote}" if isinstance(default, str) else other
         filters.append(f"default:{written}")
     return "{{ " + " | ".join([row.variable, *filters]) + " }}"
 
