@@ -126,6 +126,7 @@ def test_a_moment_without_offset_is_in_the_projects_time_zone(settings: Any) -> 
         ("2026-05-14T09:28:49Z", "2026-05-14T09:28:49Z"),
         ("2026-05-14 09:28", "2026-05-14T09:28:00Z"),
         ("2026-05-14", "2026-05-14"),
+        ("   2026-05-14   ", "   2026-05-14   "),
         ("yesterday, in the evening", "yesterday, in the evening"),
         ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
         ("", ""),

@@ -127,7 +127,7 @@ def _datetime_names(event_type: str) -> frozenset[str]:
 
 def instant_of_text(text: str) -> str:
     """Return a typed moment as `instant` writes it; any other text as it is."""
-    if len(text) < _MIN_DATETIME_LENGTH:
+    if len(text.strip()) < _MIN_DATETIME_LENGTH:
         return text
     try:
         return instant(read_moment(text))
