@@ -16,8 +16,13 @@
     const number = ++latest;
     const address = `${form.action}?${new URLSearchParams({ q: input.value })}`;
     const answer = await fetch(address, { headers: { "HX-Request": "true" } }).catch(() => null);
-    // A session that ended answers with a login: Enter shows it.
-    if (number !== latest || !answer?.ok || answer.redirected) return;
+    if (number !== latest || !answer?.ok) return;
+    if (answer.redirected) {
+      // Only a login answers for a list; what says so is behind the dialog.
+      dialog.close();
+      document.dispatchEvent(new Event("session:ended"));
+      return;
+    }
     results.innerHTML = await answer.text();
   };
 

@@ -1,4 +1,5 @@
-// Says when a panel could not be fetched, and leads to the login when the session ended.
+// Says when a panel could not be fetched, and leads to the login when the session ended: "session:ended"
+// on the document tells of it.
 //   [data-failure]     the sentence, hidden while everything works
 //   [data-logged-out]  says instead that the session ended, where a reload would lose what was typed
 "use strict";
@@ -15,6 +16,9 @@
     if (answered === new URL(requestConfig.path, location.href).pathname) return;
     // Redirected: only a login answers for a panel.
     event.detail.shouldSwap = false;
+    document.dispatchEvent(new Event("session:ended"));
+  });
+  document.addEventListener("session:ended", () => {
     const note = document.querySelector("[data-logged-out]");
     if (note) note.hidden = false;
     else location.reload();

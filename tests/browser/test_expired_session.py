@@ -85,6 +85,25 @@ def test_without_javascript_what_was_typed_is_back_after_the_login(plain_page: P
     expect(plain_page.get_by_text("was created.")).to_be_visible()
 
 
+def test_the_search_after_the_session_ended_leads_to_the_login_and_back(page: Page) -> None:
+    page.goto(steps.LIST)
+    end_session(page.context)
+    page.keyboard.press("/")
+    expect(page).to_have_url(re.compile("/login/"))
+    steps.log_in(page, "admin", "a password")
+    expect(page).to_have_url(re.compile(f"{steps.LIST}$"))
+
+
+def test_the_search_after_the_session_ended_keeps_a_form_and_says_so(page: Page) -> None:
+    page.goto(steps.NEW)
+    steps.fill_request(page, name="CRM", url=URL)
+    expect(page.locator("[data-preview]")).to_contain_text("127.0.0.1")
+    end_session(page.context)
+    page.keyboard.press("Control+k")
+    expect(page.get_by_text("You were logged out.")).to_be_in_viewport()
+    expect(steps.field(page, "URL")).to_have_value(URL)
+
+
 @pytest.mark.parametrize("address", [steps.LIST, "/admin/webhooks/delivery/"])
 def test_a_part_that_is_asked_for_after_the_session_ended_leads_to_the_login(
     page: Page, address: str
