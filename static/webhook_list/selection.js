@@ -1,7 +1,7 @@
 // Choosing rows of a list: all of the page at once, ranges with Shift, and how many it is.
 //   [data-choose="name"] the rows with their checkboxes of this name; htmx may replace them
 //   [data-choose-page]   the checkbox of the table's head
-//   [data-choose-all]    everything that matches, on other pages too
+//   [data-choose-all]    everything that matches, on other pages too; its value is how many
 //   [data-choose-count]  data-text="Chosen: %"; its own text while none is chosen
 "use strict";
 
@@ -23,9 +23,9 @@
     const everything = area.querySelector("[data-choose-all]");
     if (text) {
       text.dataset.none ??= text.textContent;
-      text.textContent = count ? text.dataset.text.replace("%", count) : text.dataset.none;
+      const shown = everything?.checked ? everything.dataset.chooseAll : count;
+      text.textContent = shown ? text.dataset.text.replace("%", shown) : text.dataset.none;
     }
-    text?.classList.toggle("is-idle", Boolean(everything?.checked));
   };
 
   const start = () => document.querySelectorAll("[data-choose]").forEach(show);
