@@ -179,6 +179,8 @@ def test_selected_rows_are_cancelled(browser: Client, log: str) -> None:
     other = make_delivery(webhook)
     Delivery.objects.update(status=Status.PARKED, next_attempt_at=None)
     back = reverse(log) + "?status=parked"
+    # Cancel alone would be taken for giving up the selection.
+    assert "Cancel deliveries" in browser.get(back).text
     answer = browser.post(SELECTED, {"delivery": selected, "next": back})
     assert answer["Location"] == back
     assert "2 deliveries are cancelled." in browser.get(back).text

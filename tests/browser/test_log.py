@@ -318,7 +318,7 @@ def test_new_rows_arrive_until_they_are_stopped(page: Page) -> None:
     expect(rows).to_have_count(1)
     make_delivery(webhook, call_id="second-call")
     expect(rows).to_have_count(2)
-    live = page.get_by_role("button", name="Live")
+    live = page.get_by_role("button", name="Live", exact=True)
     live.click()
     expect(live).to_have_attribute("aria-pressed", "false")
     # The whole row opens, wherever it is clicked.

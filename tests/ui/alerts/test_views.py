@@ -76,6 +76,11 @@ def test_what_can_reach_nobody_is_refused(
     assert not AlertChannel.objects.exists()
 
 
+def test_a_mistyped_recipient_is_told_in_our_words(browser: Client) -> None:
+    answer = browser.post(reverse("webhooks:alert_add", args=["email"]), {"recipient": "nobody"})
+    assert "Enter an e-mail address, like ops@example.com." in answer.text
+
+
 PLAIN = "http://chat.example.com/hooks/T0KEN"
 
 

@@ -14,6 +14,7 @@ from tests.ui.webhook_list.test_bulk import statuses
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
+    AuditEntry,
     Credential,
     Delivery,
     HourlyCount,
@@ -340,6 +341,17 @@ def test_a_resume_that_does_not_say_what_is_sent_back_to_the_question(browser: C
     webhook.refresh_from_db()
     assert not webhook.is_active
     assert statuses() == {"held"}
+
+
+@pytest.mark.parametrize("step", ["pause", "resume"])
+def test_a_button_of_a_page_that_is_out_of_date_says_that_nothing_changed(
+    browser: Client, step: str
+) -> None:
+    webhook = make_webhook() if step == "resume" else paused()
+    answer = browser.post(url(step, webhook), follow=True)
+    state = "active" if step == "resume" else "paused"
+    assert f"Nothing changed: “{webhook}” is {state} already." in answer.text
+    assert not AuditEntry.objects.exists()
 
 
 def test_held_deliveries_are_sent_on_resume(browser: Client) -> None:

@@ -180,6 +180,12 @@ def test_a_space_around_an_address_is_refused_and_stays_to_be_seen(field: str, s
         assert form[field].value() == typed
 
 
+@pytest.mark.parametrize("before", ["", " "], ids=ascii)
+def test_a_curl_command_for_a_url_is_told_where_it_goes(before: str) -> None:
+    command = f"{before}curl -X POST https://example.com/hooks -d a=1"
+    assert "Put it into “Paste a cURL command” below." in error("url", url=command)
+
+
 def test_an_address_of_spaces_is_refused_too() -> None:
     assert "space" in error("url", url="  ")
 

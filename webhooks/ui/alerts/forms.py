@@ -55,7 +55,12 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         secret, recipient = self.fields["secret"], self.fields["recipient"]
         if kind == ChannelKind.EMAIL:
             del self.fields["name"], self.fields["secret"]
-            self.fields["recipient"] = forms.EmailField(label=_("E-mail address"), max_length=100)
+            self.fields["recipient"] = forms.EmailField(
+                label=_("E-mail address"),
+                max_length=100,
+                # Django's own sentence spells "email".
+                error_messages={"invalid": _("Enter an e-mail address, like ops@example.com.")},
+            )
         elif kind == ChannelKind.TELEGRAM:
             secret.label, recipient.label = _("Bot token"), _("Chat ID")
             secret.help_text = _("From BotFather: 123456789:AAE…")

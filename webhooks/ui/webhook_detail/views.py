@@ -203,6 +203,8 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(
             request, _("“%s” is paused. Nothing is sent until it is resumed.") % webhook
         )
+    else:
+        messages.info(request, _("Nothing changed: “%s” is paused already.") % webhook)
     return redirect_back(request, "webhooks:detail", webhook.pk)
 
 
@@ -219,6 +221,8 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
             note = _resumed(webhook, count, is_dropped=choice == "drop")
             audit.record(Action.RESUMED, webhook, user=request.user, note=note)
         messages.success(request, audit.sentence(note))
+    else:
+        messages.info(request, _("Nothing changed: “%s” is active already.") % webhook)
     return redirect_back(request, "webhooks:detail", webhook.pk)
 
 

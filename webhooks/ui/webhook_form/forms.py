@@ -326,6 +326,10 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"]
+        if url.split()[:1] == ["curl"]:
+            raise ValidationError(
+                _("This is a cURL command. Put it into “Paste a cURL command” below."), code="curl"
+            )
         try:
             network.check_url(url)
         except network.UnsafeURLError as error:
