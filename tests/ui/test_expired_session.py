@@ -11,8 +11,10 @@ from django.urls import reverse
 
 from tests.factories import make_delivery, make_webhook
 from tests.log_rows import settle
+from tests.people import logged_in
 from tests.ui.webhook_form.test_forms import BASIC, posted
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url
+from webhooks import events
 from webhooks.models import AlertChannel, Delivery, Resend, Webhook
 from webhooks.security.browser_sessions import SessionStore
 
@@ -58,6 +60,40 @@ def test_changes_to_a_webhook_come_back_once(browser: Client) -> None:
     assert 'value="Typed"' not in browser.get(edit_url(webhook)).text
     webhook.refresh_from_db()
     assert webhook.name == "CRM"
+
+
+def test_changes_to_a_webhook_that_was_deleted_come_back_after_it_is_restored(
+    browser: Client,
+) -> None:
+    webhook = make_webhook(name="CRM")
+    mark = str(browser.get(edit_url(webhook)).context["opened_by"])
+    events.delete(webhook)
+    typed = posted(**{**BASIC, "name": "Typed"}, opened_by=mark)
+    page = browser.post(edit_url(webhook), typed)
+    assert page.status_code == 404
+    assert "“CRM” was deleted" in page.text
+    assert "What you entered is back in the form once the webhook is restored." in page.text
+    restore = reverse("webhooks:restore", args=[webhook.pk])
+    assert f'action="{restore}"' in page.text
+    page = browser.post(restore, {"next": edit_url(webhook)}, follow=True)
+    assert 'value="Typed"' in page.text
+    assert "the webhook had been deleted" in page.text
+    again = {**typed, "basic_password": "", "draft": draft_of(page)}
+    assert browser.post(edit_url(webhook), again).status_code == 302
+    webhook.refresh_from_db()
+    assert webhook.name == "Typed"
+    assert Webhook.objects.get().credential.basic_password == BASIC["basic_password"]
+
+
+def test_who_may_not_restore_a_deleted_webhook_is_told_who_may() -> None:
+    webhook = make_webhook(name="CRM")
+    events.delete(webhook)
+    page = logged_in("change_webhook", "view_webhook").get(edit_url(webhook))
+    assert page.status_code == 404
+    assert "ask somebody who may delete webhooks" in page.text
+    assert reverse("webhooks:restore", args=[webhook.pk]) not in page.text
+    events.purge(webhook)
+    assert "Page not found" in logged_in("change_webhook", name="b").get(edit_url(webhook)).text
 
 
 def test_a_connection_comes_back(browser: Client) -> None:

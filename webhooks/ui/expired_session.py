@@ -1,7 +1,8 @@
 """Forms whose session ended while they were filled in: asked before a save, and kept over a login.
 
 A script asks `session` before it lets the page go. Without one, what was typed waits, sealed, in
-the new session until the same person has logged in.
+the new session until the same person has logged in; or until what was edited, deleted meanwhile,
+is restored.
 """
 
 from datetime import timedelta
@@ -48,42 +49,39 @@ def keeps_typed(view: View) -> View:
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
-            _keep(request)
+            keep(request)
             return redirect_to_login(request.get_full_path())
-        typed = _take(request) if request.method == "GET" else None
-        if typed is not None:
+        if request.method == "GET" and (typed := _take(request)) is not None:
             # From here on it is a form that was posted to be shown, not to be saved.
             request.method, request.POST = "POST", typed  # type: ignore[assignment]
-            messages.warning(
-                request,
-                _(
-                    "Not saved: you had been logged out. What you entered is back. Check "
-                    "it, secrets too, then try again."
-                ),
-            )
         return view(request, *args, **kwargs)
 
     return guarded
 
 
-def _keep(request: HttpRequest) -> None:
-    """Keep a form that somebody logged in had opened; what anybody else sends takes no room."""
+def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
+    """Keep a form that somebody logged in had opened; what anybody else sends takes no room.
+
+    `is_deleted`: it waits for what it edits to be restored, not for a login.
+    """
     owner = _owner(request.POST)
     typed = request.POST.urlencode()
     if request.method != "POST" or not owner or len(typed) > _MAX_CHARACTERS:
-        return
+        return False
     if request.FILES:
         # It has to be chosen again, and that is all that was typed.
-        return
+        return False
     try:
         sealed = seal(typed, _place(owner, request.path)).ciphertext
     except SecretUnreadableError:
-        return
-    request.session[_SESSION_KEY] = {"path": request.path, "typed": sealed}
+        return False
+    kept = {"path": request.path, "typed": sealed, "is_deleted": is_deleted}
+    request.session[_SESSION_KEY] = kept
+    return True
 
 
 def _take(request: HttpRequest) -> QueryDict | None:
-    """Return what this person posted to this address while logged out, once."""
+    """Return what this person posted here in vain, once, with a message that says why."""
     kept = request.session.get(_SESSION_KEY)
     if not kept or kept["path"] != request.path:
         return None
@@ -95,6 +93,17 @@ def _take(request: HttpRequest) -> QueryDict | None:
         return None
     data = QueryDict(typed, mutable=True)
     data["action"] = _SHOW
+    if kept.get("is_deleted"):
+        sentence = _(
+            "Not saved yet: the webhook had been deleted. Check what you entered, secrets too, "
+            "then save."
+        )
+    else:
+        sentence = _(
+            "Not saved: you had been logged out. What you entered is back. Check it, secrets too, "
+            "then try again."
+        )
+    messages.warning(request, sentence)
     return data
 
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from webhooks import audit, events
 from webhooks.delivery import trash
 from webhooks.models import WEBHOOK_SECRETS, Action, Webhook
-from webhooks.ui.requests import button, page
+from webhooks.ui.requests import button, page, redirect_back
 
 _PER_PAGE = 50
 
@@ -34,7 +34,7 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, _("“%s” is restored and active.") % webhook)
     else:
         messages.success(request, _("“%s” is restored. It is paused.") % webhook)
-    return redirect("webhooks:detail", pk)
+    return redirect_back(request, "webhooks:detail", pk)
 
 
 def restored(request: HttpRequest, pk: int) -> Webhook | None:

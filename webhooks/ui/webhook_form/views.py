@@ -33,6 +33,7 @@ from webhooks import audit, catalogue, events, oauth
 from webhooks.alerts import notifications
 from webhooks.delivery_log import detail
 from webhooks.models import (
+    WEBHOOK_SECRETS,
     Action,
     AuthorizationType,
     ClientAuthentication,
@@ -45,7 +46,7 @@ from webhooks.models import (
 )
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
-from webhooks.ui.expired_session import keeps_typed
+from webhooks.ui.expired_session import keep, keeps_typed
 from webhooks.ui.requests import HtmxRequest, button, page, whole_number
 from webhooks.ui.status import has_token_problem, needs_token
 from webhooks.ui.webhook_form import context as form_context
@@ -98,13 +99,24 @@ def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
 def edit(request: HtmxRequest, pk: int) -> HttpResponse:
     seen = trail.newest_entry(Webhook, pk)
     found = Webhook.objects.present().select_related("credential")
-    form = form_context.bind_form(request, get_object_or_404(found, pk=pk), seen=seen)
+    webhook = found.filter(pk=pk).first()
+    if webhook is None:
+        return _deleted(request, pk)
+    form = form_context.bind_form(request, webhook, seen=seen)
     if not form_context.save_if_valid(request, form):
         return form_context.show_form(request, form, **_sent_test(request, pk))
     if request.POST.get("action") == "test":
         return _send_test(request, form.instance)
     messages.success(request, _("The changes were saved."))
     return redirect("webhooks:edit", pk)
+
+
+def _deleted(request: HttpRequest, pk: int) -> HttpResponse:
+    """Say that the webhook is in the trash; what was typed is back once it is restored."""
+    trashed = Webhook.objects.trashed().defer(*WEBHOOK_SECRETS)
+    webhook = get_object_or_404(trashed, pk=pk)
+    context = {"webhook": webhook, "is_kept": keep(request, is_deleted=True)}
+    return render(request, "webhooks/webhook_form/deleted.html", context, status=404)
 
 
 def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
