@@ -14,6 +14,7 @@ from tests.factories import make_webhook
 from tests.ui.transfer.test_transfer import SECRETS, make_full, minimal
 from tests.ui.webhook_list.test_views import LIST, logged_in
 from webhooks.models import Action, AuditEntry, Webhook
+from webhooks.ui.transfer.plans import Change
 from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
@@ -141,6 +142,36 @@ def test_all_or_nothing_is_written(browser: Client) -> None:
     assert answer.status_code == 409
     assert "Something changed in the meantime." in answer.text
     assert not Webhook.objects.filter(name="One").exists()
+
+
+def test_what_a_file_leaves_as_it_is_is_folded_and_costs_no_query_of_its_own(
+    browser: Client, django_assert_max_num_queries: Any
+) -> None:
+    make_full()
+    for number in range(20):
+        make_webhook(name=f"Kept {number}")
+    everything = list(Webhook.objects.values_list("pk", flat=True))
+    entries = browser.post(EXPORT, {"webhook": everything}).json()["webhooks"]
+    # Whether it sends is not taken from a file.
+    entries[0]["is_active"] = not entries[0]["is_active"]
+    with django_assert_max_num_queries(6):
+        page = look(browser, *entries)
+    assert page.context["shown"] == []
+    assert len(page.context["unchanged"]) == 21
+    folded = page.text[page.text.index("<details") :]
+    assert "Kept 7" in folded
+    entries[-1]["timeout_seconds"] += 1
+    page = look(browser, *entries)
+    assert [item.kind for item in page.context["shown"]] == [Change.CHANGE]
+    assert len(page.context["unchanged"]) == 20
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1"], ids=repr)
+def test_a_value_of_another_type_is_not_taken_for_unchanged(browser: Client, value: object) -> None:
+    webhook = make_webhook(timeout_seconds=1)
+    [entry] = browser.post(EXPORT, {"webhook": webhook.pk}).json()["webhooks"]
+    page = look(browser, {**entry, "timeout_seconds": value})
+    assert [item.kind for item in page.context["shown"]] == [Change.REFUSED]
 
 
 def test_nothing_ticked_imports_nothing(browser: Client) -> None:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from webhooks import filters, payloads
-from webhooks.audit.versions import FIELDS, portable_headers
+from webhooks.audit.versions import FIELDS, connection_of, portable_headers
 from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook, may_be_sent_to
 from webhooks.security.drafts import Draft
 from webhooks.ui.trail import field_label
@@ -28,6 +28,8 @@ from webhooks.ui.webhook_form.headers import (
 )
 from webhooks.ui.webhook_form.mapping import MappingSection
 
+# What a file says of a webhook that is here already, and does not change.
+_LEFT_ALONE = {"uid", "secrets", "is_active"}
 ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
 
@@ -187,6 +189,21 @@ def values_of(webhook: Webhook) -> dict[str, Any]:
         "headers": portable_headers(webhook),
         "connection": connection_id(webhook),
     }
+
+
+def says_the_same(entry: Mapping[str, Any], webhook: Webhook, values: Mapping[str, Any]) -> bool:
+    """Return whether an entry is written as an export would write it; `values` are `values_of`.
+
+    False when in doubt: then the form says whether anything changes.
+    """
+    stored = {**values, "connection": connection_of(webhook)}
+    given = {name: entry[name] for name in entry.keys() - _LEFT_ALONE}
+    # As text, in which 1, 1.0 and true differ.
+    return _sorted_json(given) == _sorted_json({name: stored[name] for name in given})
+
+
+def _sorted_json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, default=str, sort_keys=True)
 
 
 def connection_id(webhook: Webhook) -> int | None:

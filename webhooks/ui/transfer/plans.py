@@ -16,7 +16,7 @@ from webhooks import catalogue, network
 from webhooks.models import Webhook
 from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
-from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, values_of
+from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, says_the_same, values_of
 
 # A page waits for all names of a file together.
 LOOKUP_SECONDS = 10.0
@@ -74,8 +74,7 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
     """
     planner = _Planner(may=may, is_paused=is_paused)
     with network.looked_up(_addresses(entries), seconds=LOOKUP_SECONDS):
-        items = [planner.plan(number, entry) for number, entry in enumerate(entries)]
-    return ImportPlan(items=items)
+        return ImportPlan(items=planner.plan(entries))
 
 
 def _addresses(entries: Sequence[Any]) -> list[str]:
@@ -117,9 +116,28 @@ class _Planner:
             self._by_uid[uid] = pk
             self._by_name.setdefault(name.strip().lower(), []).append(pk)
 
-    def plan(self, number: int, entry: Any) -> PlannedEntry:
+    def plan(self, entries: Sequence[Any]) -> list[PlannedEntry]:
+        found = [self._row_or_error(entry) for entry in entries]
+        stored = Webhook.objects.present().select_related("credential")
+        rows = stored.in_bulk([one for one in found if isinstance(one, int)])
+        return [
+            self._planned(number, entry, one, rows)
+            for number, (entry, one) in enumerate(zip(entries, found, strict=True))
+        ]
+
+    def _row_or_error(self, entry: Any) -> int | _EntryError | None:
         try:
-            return self._judged(number, entry, self._row(entry))
+            return self._row(entry)
+        except _EntryError as error:
+            return error
+
+    def _planned(
+        self, number: int, entry: Any, found: int | _EntryError | None, rows: Mapping[int, Webhook]
+    ) -> PlannedEntry:
+        try:
+            if isinstance(found, _EntryError):
+                raise found
+            return self._judged(number, entry, None if found is None else rows[found])
         except _EntryError as error:
             name = str(entry.get("name") or "")[:100] if isinstance(entry, dict) else ""
             return PlannedEntry(
@@ -157,18 +175,22 @@ class _Planner:
             )
         return named[0] if named else None
 
-    def _judged(self, number: int, entry: dict[str, Any], pk: int | None) -> PlannedEntry:
-        stored = Webhook.objects.present().select_related("credential")
-        webhook = Webhook(**_free_uid(entry)) if pk is None else stored.get(pk=pk)
+    def _judged(self, number: int, entry: dict[str, Any], row: Webhook | None) -> PlannedEntry:
+        webhook = row or Webhook(**_free_uid(entry))
         before = values_of(webhook)
+        if row and says_the_same(entry, row, before):
+            # Most of a whole site's file: a form for each would keep the page waiting.
+            return PlannedEntry(
+                number=number, name=row.name, url=row.url, kind=Change.SAME, webhook=row
+            )
         may_connect = self._may("webhooks.view_connection")
         form = ImportForm(entry, webhook=webhook, counts=self._counts, may_connect=may_connect)
-        if pk is None and self._is_paused:
+        if row is None and self._is_paused:
             form.start_paused()
         if errors := form.sentences():
             raise _EntryError(*errors)
         self._counts.update(form.gained_types(webhook.event_types))
-        after = values_of(webhook) if pk else before
+        after = values_of(webhook) if row else before
         changes = [field_label(key) for key, value in after.items() if before[key] != value]
         # What would go to another address than it was entered for is missing too.
         secrets = listed_secrets(entry) | form.dropped
@@ -176,8 +198,8 @@ class _Planner:
             number=number,
             name=webhook.name or entry["name"],
             url=webhook.url,
-            kind=Change.CREATE if pk is None else Change.CHANGE if changes else Change.SAME,
-            webhook=webhook if pk else None,
+            kind=Change.CREATE if row is None else Change.CHANGE if changes else Change.SAME,
+            webhook=row,
             changes=changes,
             missing=missing_secrets(webhook, secrets),
             secrets=secrets,

@@ -106,6 +106,9 @@ def _preview(
     held = {"entries": entries, "is_paused": is_paused}
     context = {
         "plan": plan,
+        "shown": [item for item in plan.items if item.kind != Change.SAME],
+        # Most of a whole site's file.
+        "unchanged": plan.of(Change.SAME),
         "counts": [(kind.value, len(plan.of(kind))) for kind in Change],
         "is_paused": is_paused,
         "signed": seal(signing.dumps(held, salt=_SALT, compress=True), _PLACE).ciphertext,
