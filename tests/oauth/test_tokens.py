@@ -346,6 +346,30 @@ class TestOutcomes:
 
         assert stored().retry_refresh_at == NOW + HOUR + timedelta(minutes=10)
 
+    def test_wait_is_by_the_clock_that_wrote_it(
+        self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A machine that is ahead of its database asks again as soon as any other."""
+        clock, real = [timedelta(minutes=5)], timezone.now
+        monkeypatch.setattr(timezone, "now", lambda: real() + clock[0])
+        credential = credential_at(fake)
+        make_token(credential, now=timezone.now() - HOUR)
+        fake.reply(Reply(status=503), token(expires_in=3600))
+        with pytest.raises(oauth.TokenUnavailableError):
+            oauth.usable_token(credential.pk)
+
+        clock[0] += timedelta(seconds=10)
+
+        assert oauth.usable_token(credential.pk).version == 2
+
+    def test_wait_of_a_clock_that_was_set_back_is_none(self, fake: FakeProvider) -> None:
+        """A machine that was a day ahead would otherwise send nothing for that day."""
+        credential = credential_at(fake)
+        make_token(credential, now=NOW - HOUR, retry_refresh_at=NOW + timedelta(days=1))
+
+        assert oauth.refresh_expiring(now=NOW) == 1
+        assert oauth.usable_token(credential.pk, now=NOW).version == 2
+
     def test_token_that_still_lives_is_used_when_its_refresh_fails(
         self, fake: FakeProvider
     ) -> None:

@@ -165,7 +165,7 @@ _CALL = re.compile(r"(?:/\*\*/)?\s*[\w.$]{1,60}\s*\(\s*(\{.*\})\s*\)\s*;?", re.D
 _CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",]++))')
 _MAX_CHALLENGE = 4_000
 # Longer waits are a provider's mistake; the token may be needed sooner.
-_MAX_RETRY_AFTER_SECONDS = 3600.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
 _MAX_CLOCK_SECONDS = 86_400.0
 # Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
 # and "error_code" are one name.
@@ -360,7 +360,7 @@ def retry_after(value: str, now: datetime) -> float | None:
         seconds = moment - now.timestamp()
     if seconds is None or seconds <= 0:
         return None
-    return min(seconds, _MAX_RETRY_AFTER_SECONDS)
+    return min(seconds, MAX_RETRY_AFTER_SECONDS)
 
 
 def _refused(

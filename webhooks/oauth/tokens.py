@@ -46,7 +46,7 @@ from webhooks.oauth.errors import (
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.granted_token import GrantedToken
 from webhooks.oauth.token_errors import normalized
-from webhooks.oauth.token_response import TokenAnswer
+from webhooks.oauth.token_response import MAX_RETRY_AFTER_SECONDS, TokenAnswer
 from webhooks.security import key_check
 from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
 
@@ -62,6 +62,9 @@ _SLOW_SECONDS = 5.0
 # A receiver that refuses the token that came after a refused one refuses it for another reason: for
 # so long this leads to no further refresh, unless that webhook got through with it.
 _TRIAL_SECONDS = 300.0
+# No wait for a provider is longer, even by a clock that is five minutes ahead: one that seems to be
+# was written by a clock that has been set back since.
+_LONGEST_WAIT = timedelta(seconds=MAX_RETRY_AFTER_SECONDS + 300.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,7 @@ def refresh_expiring(now: datetime | None = None) -> int:
         .filter(credential__deleted_at=None, credential__authorization_type="oauth2")
         .filter(expires_at__lt=moment + timedelta(minutes=1))
         .exclude(state__in=BLOCKED_STATES)
-        .exclude(retry_refresh_at__gt=moment)
+        .exclude(_waits(moment))
         .order_by("refresh_failures", "expires_at")
     )
     for row in expiring:
@@ -274,7 +277,13 @@ def _refreshed(
 
 def _is_waiting(row: OAuthToken, now: datetime) -> bool:
     """Return whether the provider failed a moment ago and is not asked again yet."""
-    return row.retry_refresh_at is not None and row.retry_refresh_at > now
+    wait = row.retry_refresh_at - now if row.retry_refresh_at else timedelta()
+    return timedelta() < wait <= _LONGEST_WAIT
+
+
+def _waits(now: datetime) -> Q:
+    """Return the same as a condition, by the clock that the waits are written by."""
+    return Q(retry_refresh_at__gt=now, retry_refresh_at__lte=now + _LONGEST_WAIT)
 
 
 def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> UsableToken:
@@ -283,7 +292,7 @@ def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> Usabl
     if may_use_old and is_alive and row.has_access_token():
         return _usable(row)
     message = row.last_error or stored("being_refreshed")
-    retry_at = row.retry_refresh_at or now + timedelta(seconds=1)
+    retry_at = row.retry_refresh_at if _is_waiting(row, now) else now + timedelta(seconds=1)
     raise TokenUnavailableError(message, retry_at=retry_at)
 
 
@@ -544,7 +553,7 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None
         refresh_failures=row.refresh_failures,
     )
     if not is_forced:
-        rows = rows.exclude(state__in=BLOCKED_STATES).exclude(retry_refresh_at__gt=now or Now())
+        rows = rows.exclude(state__in=BLOCKED_STATES).exclude(_waits(now or timezone.now()))
     taken = rows.update(
         refresh_lease=lease,
         refresh_lease_until=Now() + timedelta(seconds=lease_seconds()),
@@ -687,7 +696,8 @@ def store_failure(
         columns["state"] = _resting_state(row, failed=True)
         retry_at = now + _backoff(row.refresh_failures, answer)
         # A person may have asked before the time that the provider named.
-        columns["retry_refresh_at"] = max(retry_at, row.retry_refresh_at or retry_at)
+        before = row.retry_refresh_at if _is_waiting(row, now) else None
+        columns["retry_refresh_at"] = max(retry_at, before or retry_at)
     with transaction.atomic():
         is_stored = bool(_leased(row, lease).update(**columns))
         if is_stored and columns["state"] in BLOCKED_STATES:
