@@ -568,6 +568,23 @@ class TestRefused:
         assert (usable.version, stored().state, stored().last_error) == (2, "valid", "")
         assert len(fake.requests) == 1
 
+    @pytest.mark.parametrize("state", ["needs_reauthorization", "misconfigured"])
+    def test_refresh_by_a_person_that_fails_for_now_leaves_a_blocked_token_blocked(
+        self, fake: FakeProvider, state: str
+    ) -> None:
+        """Else what is held would go to and fro, and everybody be told again."""
+        credential = credential_at(fake)
+        make_token(credential, state=state, last_error="Correct it.")
+        fake.reply(Reply(status=503))
+
+        for _ in range(2):
+            with pytest.raises(oauth.TokenUnavailableError, match="is not working") as failure:
+                oauth.refresh(credential)
+
+        assert failure.value.hold_reason is not None
+        assert stored().state == state
+        assert stored().last_error.splitlines()[1:] == ["Correct it."]
+
     def test_person_does_not_wait_for_the_next_try(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, retry_refresh_at=timezone.now() + HOUR)

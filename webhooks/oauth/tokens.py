@@ -258,7 +258,7 @@ def _refreshed(
                 return _old_or_raise(row, moment, may_use_old=may_use_old)
         taken_at = time.monotonic()
         if lease := take_lease(row, is_forced=is_forced, now=now):
-            if renew(row.credential_id, version, lease, taken_at, now):
+            if renew(row, lease, taken_at, now):
                 # Whatever came of it is in the row, and the same for everybody.
                 is_forced, may_wait = False, True
         elif not may_wait or taken_at > waited_until:
@@ -354,14 +354,14 @@ _UNREADABLE_SECONDS = 30.0
 _STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, None)
 
 
-def renew(
-    credential_id: int, version: int, lease: str, taken_at: float, now: datetime | None
-) -> bool:
+def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -> bool:
     """Do the one exchange the lease is for and write what came of it; False when it was late."""
     # Read after the lease is there: only now this refresh token is ours alone.
-    row = OAuthToken.objects.select_related("credential").get(credential_id=credential_id)
-    if row.version != version or row.refresh_lease != lease:
+    row = OAuthToken.objects.select_related("credential").get(pk=seen.pk)
+    if row.version != seen.version or row.refresh_lease != lease:
         return False
+    # As before the lease: a failure does not end that it waits for a person.
+    row.state = seen.state
     try:
         request, problem = _request(row)
     except SecretUnreadableError as error:
@@ -386,7 +386,7 @@ def renew(
             row.credential, transcript, result=answer.result, message=answer.message
         )
     if not is_stored:
-        logger.warning("refresh_outdated credential=%d result=%s", credential_id, answer.result)
+        logger.warning("refresh_outdated credential=%d result=%s", row.pk, answer.result)
     return is_stored
 
 
@@ -694,6 +694,9 @@ def store_failure(
         columns["state"] = TokenState.MISCONFIGURED
     else:
         columns["state"] = _resting_state(row, failed=True)
+        if row.state in BLOCKED:
+            # What the person has to do stays, below what they are answered now.
+            columns["last_error"] = joined(answer.message, *row.last_error.splitlines()[-1:])
         retry_at = now + _backoff(row.refresh_failures, answer)
         # A person may have asked before the time that the provider named.
         before = row.retry_refresh_at if _is_waiting(row, now) else None
