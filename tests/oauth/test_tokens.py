@@ -1076,6 +1076,24 @@ class TestTogether:
         assert oauth.usable_token(credential.pk, now=NOW + HOUR).access_token == "fresh-token"
         assert len(fake.requests) == 1
 
+    def test_database_that_is_gone_for_a_moment_does_not_cost_the_grant(
+        self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The code is used up: a person would have to approve again."""
+        store, failures = tokens.store_granted, [OperationalError("gone")] * 2
+
+        def fail_first(*args: Any, **more: Any) -> None:
+            if failures:
+                raise failures.pop()
+            store(*args, **more)
+
+        monkeypatch.setattr(tokens, "store_granted", fail_first)
+
+        authorize(credential_at(fake))
+
+        assert stored().access_token == "fresh-token"
+        assert len(fake.requests) == 1
+
     def test_losers_share_the_winners_failure(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, now=timezone.now() - HOUR)
@@ -1156,12 +1174,15 @@ class TestTogether:
         assert not stored().has_access_token()
         assert not stored().has_refresh_token()
 
-    def test_settings_changed_during_the_exchange_store_no_token(self, fake: FakeProvider) -> None:
+    @pytest.mark.parametrize("change", [{"client_id": "another"}, {"authorization_type": "basic"}])
+    def test_settings_changed_during_the_exchange_store_no_token(
+        self, fake: FakeProvider, change: dict[str, str]
+    ) -> None:
         credential, user = credential_at(fake), make_user()
         _, sent = begin(credential, user)
 
         def change_meanwhile(asked: Asked) -> Reply:
-            Credential.objects.filter(pk=credential.pk).update(client_id="another")
+            Credential.objects.filter(pk=credential.pk).update(**change)
             connection.close()
             return token()
 

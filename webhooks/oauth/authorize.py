@@ -191,9 +191,13 @@ def settle(
     """Store the token that a person was granted, or raise what was answered instead."""
     credential = found.credential
     result, account = _identified(_warned(answer, credential), credential, nonce)
-    before = revocation.given_tokens(credential.pk)
-    is_stored = result.token is not None and _store(
-        found, result, user, now or client.answered_at(transcripts), account
+    answered_at = now or client.answered_at(transcripts)
+    before, is_stored = tokens.through_outage(
+        credential.pk,
+        lambda: (
+            revocation.given_tokens(credential.pk),
+            result.token is not None and _store(found, result, user, answered_at, account),
+        ),
     )
     for transcript in transcripts:
         exchange_log.record(credential, transcript, result=result.result, message=result.message)

@@ -104,6 +104,7 @@ def client_fingerprint(credential: Credential) -> str:
         credential.client_id,
         credential.issuer,
         callback_url(credential),
+        credential.authorization_type,
         credential.grant_type,
         credential.scope,
         credential.authorization_parameters,

@@ -11,9 +11,10 @@ row as well: no process sends it any more. Concurrency: safe across threads, pro
 import logging
 import secrets as random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
@@ -51,6 +52,8 @@ from webhooks.security import key_check
 from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
 
 logger = logging.getLogger(__name__)
+
+Stored = TypeVar("Stored")
 
 # A little longer than most exchanges may take. What another process asks for mostly comes within a
 # second; the longer a server hangs, the more rarely is looked.
@@ -351,7 +354,7 @@ _OUTAGE_TRIES = 1440
 # A wrong encryption key is looked at again after so long.
 _UNREADABLE_SECONDS = 30.0
 # Waits between the tries to write an outcome, within the rest of the lease.
-_STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0, None)
+_STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 
 
 def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -> bool:
@@ -380,7 +383,7 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
     answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
     answer = _outage(row, answer, transcripts)
-    is_stored = _store(row, lease, answer, transcripts, now)
+    is_stored = through_outage(row.pk, lambda: _store(row, lease, answer, transcripts, now))
     for transcript in transcripts:
         exchange_log.record(
             row.credential, transcript, result=answer.result, message=answer.message
@@ -478,31 +481,38 @@ def _store(
     transcripts: list[Transcript],
     now: datetime | None,
 ) -> bool:
-    """Write the outcome, through a short loss of the database: a rotated token exists only here.
+    """Write the outcome, only while version and lease are ours.
 
-    A refusal is written only while version and lease are ours: the same statement proves that no
-    other process has rotated the token.
+    The same statement proves that no other process has rotated a token that was refused.
+    """
+    if answer.token is None:
+        lost_at = client.answered_at(transcripts) if answer.is_lost else None
+        moment = now or timezone.now()
+        return store_failure(row, lease, answer, now=moment, lost_at=lost_at)
+    return store_refreshed(
+        row,
+        lease,
+        answer.token,
+        warning=answer.warning,
+        answered_at=now or client.answered_at(transcripts),
+    )
+
+
+def through_outage(credential_id: int, store: Callable[[], Stored]) -> Stored:
+    """Write what came of an exchange, through a short loss of the database.
+
+    A token that was granted or rotated exists only here until then.
     """
     for wait in _STORE_WAITS_SECONDS:
         try:
-            if answer.token is None:
-                lost_at = client.answered_at(transcripts) if answer.is_lost else None
-                moment = now or timezone.now()
-                return store_failure(row, lease, answer, now=moment, lost_at=lost_at)
-            return store_refreshed(
-                row,
-                lease,
-                answer.token,
-                warning=answer.warning,
-                answered_at=now or client.answered_at(transcripts),
-            )
+            return store()
         except (OperationalError, InterfaceError):
-            if wait is None or connection.in_atomic_block:
+            if connection.in_atomic_block:
                 raise
-            logger.warning("token_store_retried credential=%d", row.credential_id)
+            logger.warning("token_store_retried credential=%d", credential_id)
             connection.close()
             time.sleep(wait)
-    return False
+    return store()
 
 
 # Longer than any exchange by enough to write its outcome through a database's hiccup.
