@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import connect
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from webhooks import events, oauth
@@ -101,6 +102,29 @@ def test_a_401_refreshes_once_and_uses_up_no_retry(receiver: Receiver, provider:
     deliver_all()
     assert {d.status for d in Delivery.objects.all()} == {Status.SUCCEEDED}
     assert {d.failure_count for d in Delivery.objects.all()} == {0}
+    grants = [request.grant_type for request in provider.token_requests()]
+    assert grants == ["authorization_code", "refresh_token"]
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_challenge_that_names_the_token_refreshes_it_whatever_the_status(
+    fake: FakeProvider, provider: Provider, status: int
+) -> None:
+    webhook = oauth_rows.make_webhook(provider, url=f"{fake.url}/hook", event_types=["call.*"])
+    connect(webhook.credential)
+    refused = f"Bearer {OAuthToken.objects.get().access_token}"
+
+    def answer(asked: Asked) -> Reply:
+        challenge = {"WWW-Authenticate": 'Bearer realm="x", error="invalid_token"'}
+        is_refused = asked.headers["authorization"] == refused
+        return Reply(status=status, headers=challenge) if is_refused else Reply()
+
+    fake.reply(answer)
+    make_delivery(webhook)
+    deliver_all()
+
+    assert outcomes()[-1] == Outcome.SUCCEEDED
+    assert Delivery.objects.get().failure_count == 0
     grants = [request.grant_type for request in provider.token_requests()]
     assert grants == ["authorization_code", "refresh_token"]
 

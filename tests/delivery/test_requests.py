@@ -19,6 +19,7 @@ from webhooks.delivery.requests import (
     Response,
     classify,
     make_plan,
+    names_invalid_token,
     next_step,
     prepare,
     printable,
@@ -83,6 +84,27 @@ def attempt_of(answer: Response, plan: RequestPlan) -> dict[str, object]:
     step = next_step(outcome, request.claim, plan, retry_after=None)
     row = result(request, answer, outcome, step)
     return dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("status", "challenge", "expected"),
+    [
+        (401, 'Bearer error="invalid_token"', True),
+        (400, 'Bearer realm="a, b", error = invalid_token, error_description="Over"', True),
+        (403, 'Basic realm="x", Bearer Error="INVALID_TOKEN"', True),
+        (403, 'Bearer error="insufficient_scope", scope="a"', False),
+        (400, 'Bearer error="invalid_request"', False),
+        (401, 'Basic realm="invalid_token"', False),
+        (401, 'Bearer error_description="invalid_token"', False),
+        (500, 'Bearer error="invalid_token"', False),
+        (200, 'Bearer error="invalid_token"', False),
+    ],
+)
+def test_challenge_says_whether_it_is_the_token(
+    status: int, challenge: str, expected: bool
+) -> None:
+    headers = f"HTTP/1.1 {status}\r\nwww-authenticate: {challenge}\r\nX: y\r\n\r\n".encode()
+    assert names_invalid_token(an_answer(status, headers=headers)) is expected
 
 
 def test_basic_authorization_is_base64_of_login_and_password_in_utf8() -> None:

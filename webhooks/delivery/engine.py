@@ -35,6 +35,7 @@ from webhooks.delivery.requests import (
     Response,
     classify,
     judge,
+    names_invalid_token,
     next_step,
     no_response,
     prepare,
@@ -574,7 +575,7 @@ class Engine:
             return
         else:
             is_token_expired |= response.status_code in plan.expired_status_codes
-            if is_token_expired and plan.can_refresh_token:
+            if plan.can_refresh_token and (is_token_expired or names_invalid_token(response)):
                 step = self._after_refused_token(request)
             if response.status_code in _MAY_SAY_WHEN:
                 wait = retry_after_seconds(response.headers, self._session.wall())
