@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.utils import timezone
 
-from tests.oauth_fakes import FakeProvider, Reply, token
+from tests.oauth_fakes import Asked, FakeProvider, Reply, token
 from tests.oauth_rows import (
     authorize,
     connect,
@@ -200,3 +202,63 @@ def test_real_provider_keeps_the_new_grant(provider: Provider) -> None:
 
     assert [one.status for one in provider.revocation_requests()] == [200]
     assert oauth.refresh(credential).version == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("rotated", ["rotated", ""])
+def test_token_that_comes_after_it_was_cleared_is_given_back(
+    fake: FakeProvider, rotated: str
+) -> None:
+    """Nobody here knows it any more: it would live on at the provider."""
+    credential = credential_at(fake)
+    make_token(credential, expires_at=timezone.now())
+
+    def clear_meanwhile(asked: Asked) -> Reply:
+        fake.reply(Reply(status=200))
+        oauth.clear_token(credential)
+        connection.close()
+        return token(refresh_token=rotated)
+
+    fake.reply(clear_meanwhile)
+
+    with pytest.raises(oauth.TokenUnavailableError):
+        oauth.usable_token(credential.pk)
+
+    revoked = [asked.fields["token"] for asked in fake.requests if asked.path == "/revoke"]
+    assert revoked[2:] == [*filter(None, [rotated]), "fresh-token"]
+    assert is_empty()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_token_that_comes_after_a_newer_grant_is_left(fake: FakeProvider) -> None:
+    credential = credential_at(fake)
+    make_token(credential, expires_at=timezone.now())
+
+    def grant_meanwhile(asked: Asked) -> Reply:
+        OAuthToken.objects.update(version=2, refresh_lease="", expires_at=None)
+        connection.close()
+        return token(refresh_token="rotated")
+
+    fake.reply(grant_meanwhile)
+
+    assert oauth.usable_token(credential.pk).version == 2
+    assert [asked.path for asked in fake.requests] == ["/token"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_grant_whose_settings_were_changed_meanwhile_is_given_back(fake: FakeProvider) -> None:
+    credential = credential_at(fake)
+
+    def change_meanwhile(asked: Asked) -> Reply:
+        fake.reply(Reply(status=200))
+        Credential.objects.update(client_id="another")
+        connection.close()
+        return token(refresh_token="granted")
+
+    fake.reply(change_meanwhile)
+
+    with pytest.raises(oauth.AuthorizationError):
+        authorize(credential)
+
+    revoked = [asked.fields["token"] for asked in fake.requests if asked.path == "/revoke"]
+    assert revoked == ["granted", "fresh-token"]

@@ -31,11 +31,12 @@ from webhooks.oauth.parameters import (
     check_parameters,
 )
 from webhooks.oauth.providers import PRESETS, ProviderPreset
-from webhooks.oauth.revocation import Given, clear_token, given_tokens, revoke
+from webhooks.oauth.revocation import Given, given_tokens, revoke
 from webhooks.oauth.tokens import (
     UsableToken,
     adopt,
     check_receiver,
+    clear_token,
     drop_if_changed,
     keep_replaced_secret,
     prove,

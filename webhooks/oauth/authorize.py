@@ -204,6 +204,7 @@ def settle(
     if result.token is None:
         raise AuthorizationError(result.message, credential)
     if not is_stored:
+        revocation.give_back(credential, result.token, credential.token_origins)
         raise AuthorizationError(stored("settings_changed"), credential)
     revocation.revoke_replaced(credential, before)
 

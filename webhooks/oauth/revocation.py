@@ -4,9 +4,10 @@ import re
 from dataclasses import replace
 from typing import Literal
 
-from webhooks.models import Credential, ExchangeKind, origin_of
-from webhooks.oauth import client, exchange_log, token_requests, tokens
+from webhooks.models import Credential, ExchangeKind, OAuthToken, origin_of
+from webhooks.oauth import client, exchange_log, token_requests
 from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
+from webhooks.oauth.granted_token import GrantedToken
 from webhooks.security.encryption import SecretUnreadableError
 
 # A person waits for it, and nothing depends on the answer.
@@ -26,17 +27,6 @@ _ENDS_ALL = re.compile(
 )
 
 
-def clear_token(credential: Credential) -> bool:
-    """Erase the token here, then revoke it at the provider; return whether it did.
-
-    Erased first: from then on nothing uses it, whatever the provider answers.
-    """
-    row, given = tokens.read_row(credential.pk), given_tokens(credential.pk)
-    had_token = row is not None and (row.has_access_token() or row.has_refresh_token())
-    tokens.drop(credential.pk)
-    return not had_token or revoke(credential, given)
-
-
 def revoke_replaced(credential: Credential, before: list[Given]) -> None:
     """Revoke the refresh token that a new grant has replaced, where that leaves the new one."""
     after = {token for _hint, token in given_tokens(credential.pk)}
@@ -47,13 +37,28 @@ def revoke_replaced(credential: Credential, before: list[Given]) -> None:
 
 def given_tokens(credential_id: int) -> list[Given]:
     """Return what there is to revoke; nothing when it cannot be read or may not go there."""
-    row = tokens.read_row(credential_id)
+    row = OAuthToken.objects.filter(credential_id=credential_id).first()
     if row is None or origin_of(row.credential.revocation_url) not in row.bound_origins:
         return []
     try:
         return [("refresh_token", row.refresh_token), ("access_token", row.access_token)]
     except SecretUnreadableError:
         return []
+
+
+def give_back(credential: Credential, token: GrantedToken, origins: list[str]) -> None:
+    """Revoke a token that came too late to be stored, unless another one is in use by now.
+
+    That one may end with it. `origins` are those that the token may be sent to.
+    """
+    row = OAuthToken.objects.filter(credential_id=credential.pk).first()
+    in_use = row is not None and (row.has_access_token() or row.has_refresh_token())
+    if not in_use and origin_of(credential.revocation_url) in origins:
+        came: list[Given] = [
+            ("refresh_token", token.refresh_token),
+            ("access_token", token.access_token),
+        ]
+        revoke(credential, came)
 
 
 def revoke(credential: Credential, given: list[Given]) -> bool:

@@ -35,7 +35,7 @@ from webhooks.models import (
     messages,
     origin_of,
 )
-from webhooks.oauth import client, exchange_log, granted_token, token_requests
+from webhooks.oauth import client, exchange_log, granted_token, revocation, token_requests
 from webhooks.oauth.endpoints import fingerprint
 from webhooks.oauth.errors import (
     MisconfiguredError,
@@ -390,6 +390,8 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
         )
     if not is_stored:
         logger.warning("refresh_outdated credential=%d result=%s", row.pk, answer.result)
+        if answer.token is not None:
+            revocation.give_back(row.credential, answer.token, row.bound_origins)
     return is_stored
 
 
@@ -748,6 +750,17 @@ def drop(credential_id: int, *, message: str = "") -> bool:
             last_error=message,
         )
     )
+
+
+def clear_token(credential: Credential) -> bool:
+    """Erase the token here, then revoke it at the provider; return whether it did.
+
+    Erased first: from then on nothing uses it, whatever the provider answers.
+    """
+    row, given = read_row(credential.pk), revocation.given_tokens(credential.pk)
+    had_token = row is not None and (row.has_access_token() or row.has_refresh_token())
+    drop(credential.pk)
+    return not had_token or revocation.revoke(credential, given)
 
 
 def reopen(credential_id: int) -> bool:
