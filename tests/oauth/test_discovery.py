@@ -142,6 +142,17 @@ def test_answer_without_an_issuer_leads_to_the_next_address(fake: FakeProvider) 
     assert oauth.discover(fake.url).fields["issuer"] == fake.url
 
 
+def test_document_of_another_issuer_leads_to_the_next_address(fake: FakeProvider) -> None:
+    """The front of a server answers every path with its own document, one behind it does not."""
+    issuer = f"{fake.url}/tenant"
+    serve(fake, f"{OAUTH}/tenant", issuer=issuer)
+    described = fake.answer(Asked(method="GET", path=f"{OAUTH}/tenant", headers={}, body=b""))
+    other = Reply(body={**described.body, "issuer": "https://evil.example"})
+    fake.reply(lambda asked: described if asked.path.startswith(OAUTH) else other)
+
+    assert oauth.discover(issuer).fields["issuer"] == issuer
+
+
 def test_addresses_may_be_written_carelessly(fake: FakeProvider) -> None:
     token_url = f"{fake.url}/token"
     serve(fake, OPENID, token_endpoint=f" {token_url} ", revocation_endpoint="")

@@ -17,6 +17,7 @@ from tests.oauth_rows import (
 from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import Credential, OAuthExchange, OAuthToken
+from webhooks.oauth import revocation
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -190,6 +191,27 @@ def test_old_one_stays_where_that_would_end_the_new_one_too(fake: FakeProvider) 
     credential = credential_at(fake, revocation_url=f"{fake.url}{path}")
 
     assert replace_grant(fake, credential, refresh_token="another") == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://oauth2.googleapis.com/revoke",
+        "https://acme.eu.auth0.com/oauth/revoke",
+        "https://identity.xero.com/connect/revocation",
+        "https://discord.com/api/oauth2/token/revoke",
+    ],
+)
+def test_old_one_stays_at_providers_that_end_both(
+    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    credential = credential_at(fake, revocation_url=url)
+    revoked: list[object] = []
+    monkeypatch.setattr(revocation, "revoke", lambda *given: revoked.append(given))
+
+    replace_grant(fake, credential, refresh_token="another")
+
+    assert revoked == []
 
 
 def test_real_provider_keeps_the_new_grant(provider: Provider) -> None:

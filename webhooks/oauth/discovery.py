@@ -88,7 +88,7 @@ def discover(
     target = checked_endpoint(issuer, "issuer")
     if "?" in target.url:
         raise MisconfiguredError(_("An issuer has no query (?)."))
-    problem = ""
+    problem, other = "", ""
     for url in _addresses(issuer):
         document, reason = _fetch(url, total_seconds / 3)
         if document is None:
@@ -102,15 +102,19 @@ def discover(
             problem = problem or _("The provider's description names no %s.") % "issuer"
             continue
         if issuer not in (named, f"{named}/", named.removesuffix("/")):
-            raise MisconfiguredError(
-                _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
-                % {"named": exchange_log.clean(named, limit=200), "issuer": issuer}
-            )
+            # A server that answers every path with its own: the right one may be at the next.
+            other = other or named
+            continue
         found = _read(document, named, grant, authentication)
         if named == issuer:
             return found
         note = _("The provider calls itself “%s”, which is taken as Issuer: the slash counts.")
         return replace(found, notes=(note % exchange_log.clean(named, limit=200), *found.notes))
+    if other:
+        raise MisconfiguredError(
+            _("The provider calls itself “%(named)s”, not “%(issuer)s”. Enter exactly that.")
+            % {"named": exchange_log.clean(other, limit=200), "issuer": issuer}
+        )
     raise MisconfiguredError(
         _("No description of the provider was found: %s Fill in the addresses by hand.") % problem
     )

@@ -20,10 +20,12 @@ Given = tuple[Hint, str]
 
 # Where one token's revocation ends all that the same person has granted to this client: Google's
 # documentation of token revocation; Keycloak's TokenRevocationEndpoint; Auth0 unless the tenant's
-# "Refresh Token Revocation Deletes Grant" is off.
+# "Refresh Token Revocation Deletes Grant" is off; Xero, which removes all connections of the app;
+# Discord, which ends all tokens of the authorization.
 _ENDS_ALL = re.compile(
     r"https://oauth2\.googleapis\.com/|https://accounts\.google\.com/"
     r"|https?://[^?]*/protocol/openid-connect/revoke|https://[^/?]*\.auth0\.com/"
+    r"|https://identity\.xero\.com/|https://(?:[a-z]+\.)?discord(?:app)?\.com/"
 )
 
 
