@@ -14,7 +14,6 @@ from webhooks.models import (
     CREDENTIAL_SECRETS,
     WEBHOOK_SECRETS,
     Action,
-    AuthorizationType,
     Credential,
     Delivery,
     OAuthToken,
@@ -113,8 +112,8 @@ def erase(credential: Credential) -> list[oauth.Given]:
 
     Return its tokens, for the provider to revoke.
     """
-    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
-    tokens = oauth.given_tokens(credential.pk) if is_oauth else []
+    # Also of one that was changed to another type since: its grant lives on.
+    tokens = oauth.given_tokens(credential.pk)
     credential.deleted_at = credential.deleted_at or timezone.now()
     for field in CREDENTIAL_SECRETS:
         credential.set_secret(field, "")

@@ -104,6 +104,23 @@ def test_people_of_every_webhook_that_uses_it_are_told_when_its_grant_is_lost() 
     assert reverse("webhooks:connection_edit", args=[connection.pk]) in mail.outbox[0].body
 
 
+@pytest.mark.parametrize("kind", ["oauth2", "basic", "none"])
+def test_purging_revokes_the_token_whatever_the_type_is_by_now(
+    receiver: Receiver, provider: Provider, kind: str
+) -> None:
+    webhook = oauth_webhook(
+        receiver, provider, event_types=[], revocation_url=provider.revocation_url
+    )
+    connect(webhook.credential)
+    webhook.credential.authorization_type = kind
+    webhook.credential.save(update_fields=["authorization_type"])
+
+    events.delete(webhook)
+    events.purge(webhook)
+
+    assert [one.status for one in provider.revocation_requests()] == [200, 200]
+
+
 @pytest.mark.parametrize("is_connection", [True, False])
 def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
     receiver: Receiver, provider: Provider, monkeypatch: pytest.MonkeyPatch, is_connection: bool
