@@ -14,6 +14,7 @@ from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import connect
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from webhooks import events, oauth
+from webhooks.delivery.outcomes import sentence
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -127,6 +128,22 @@ def test_a_challenge_that_names_the_token_refreshes_it_whatever_the_status(
     assert Delivery.objects.get().failure_count == 0
     grants = [request.grant_type for request in provider.token_requests()]
     assert grants == ["authorization_code", "refresh_token"]
+
+
+def test_a_scope_that_is_missing_is_named_and_refreshes_nothing(
+    fake: FakeProvider, provider: Provider
+) -> None:
+    webhook = oauth_rows.make_webhook(provider, url=f"{fake.url}/hook", event_types=["call.*"])
+    connect(webhook.credential)
+    challenge = {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="calls:write"'}
+    fake.reply(Reply(status=403, headers=challenge))
+    make_delivery(webhook)
+    deliver_all()
+
+    attempt = Attempt.objects.get()
+    assert attempt.outcome == Outcome.UNAUTHORIZED
+    assert "lacks a scope" in sentence(attempt.error)
+    assert len(provider.token_requests()) == 1
 
 
 def test_a_receiver_that_always_says_401_does_not_make_a_refresh_storm(

@@ -17,9 +17,9 @@ from webhooks.delivery.requests import (
     SHORT_RETRY_LIMIT,
     RequestPlan,
     Response,
+    challenge_error,
     classify,
     make_plan,
-    names_invalid_token,
     next_step,
     prepare,
     printable,
@@ -89,22 +89,22 @@ def attempt_of(answer: Response, plan: RequestPlan) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("status", "challenge", "expected"),
     [
-        (401, 'Bearer error="invalid_token"', True),
-        (400, 'Bearer realm="a, b", error = invalid_token, error_description="Over"', True),
-        (403, 'Basic realm="x", Bearer Error="INVALID_TOKEN"', True),
-        (403, 'Bearer error="insufficient_scope", scope="a"', False),
-        (400, 'Bearer error="invalid_request"', False),
-        (401, 'Basic realm="invalid_token"', False),
-        (401, 'Bearer error_description="invalid_token"', False),
-        (500, 'Bearer error="invalid_token"', False),
-        (200, 'Bearer error="invalid_token"', False),
+        (401, 'Bearer error="invalid_token"', "invalid_token"),
+        (400, 'Bearer realm="a, b", error = invalid_token, error_uri="x"', "invalid_token"),
+        (403, 'Basic realm="x", Bearer Error="INVALID_TOKEN"', "invalid_token"),
+        (403, 'Bearer error="insufficient_scope", scope="a"', "insufficient_scope"),
+        (400, 'Bearer error="invalid_request"', ""),
+        (401, 'Basic realm="invalid_token"', ""),
+        (401, 'Bearer error_description="invalid_token"', ""),
+        (500, 'Bearer error="invalid_token"', ""),
+        (200, 'Bearer error="invalid_token"', ""),
     ],
 )
-def test_challenge_says_whether_it_is_the_token(
-    status: int, challenge: str, expected: bool
+def test_challenge_says_what_is_wrong_with_the_token(
+    status: int, challenge: str, expected: str
 ) -> None:
     headers = f"HTTP/1.1 {status}\r\nwww-authenticate: {challenge}\r\nX: y\r\n\r\n".encode()
-    assert names_invalid_token(an_answer(status, headers=headers)) is expected
+    assert challenge_error(an_answer(status, headers=headers)) == expected
 
 
 def test_basic_authorization_is_base64_of_login_and_password_in_utf8() -> None:

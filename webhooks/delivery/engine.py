@@ -33,9 +33,9 @@ from webhooks.delivery.requests import (
     Request,
     RequestPlan,
     Response,
+    challenge_error,
     classify,
     judge,
-    names_invalid_token,
     next_step,
     no_response,
     prepare,
@@ -575,8 +575,12 @@ class Engine:
             return
         else:
             is_token_expired |= response.status_code in plan.expired_status_codes
-            if plan.can_refresh_token and (is_token_expired or names_invalid_token(response)):
+            error = challenge_error(response) if plan.can_refresh_token else ""
+            if plan.can_refresh_token and (is_token_expired or error == "invalid_token"):
                 step = self._after_refused_token(request)
+            if error == "insufficient_scope":
+                said = Message(error, {"status": response.status_code})
+                response = response._replace(message=said)
             if response.status_code in _MAY_SAY_WHEN:
                 wait = retry_after_seconds(response.headers, self._session.wall())
         if step is None:

@@ -24,6 +24,11 @@ SENTENCES: Mapping[str, Sentence] = {
     "http_server_error": _("The receiver failed with %(status)s."),
     "http_throttled": _("The receiver asked to wait (%(status)s)."),
     "http_unauthorized": _("The receiver refused the authorization (%(status)s)."),
+    # RFC 6750 section 3.1.
+    "insufficient_scope": _(
+        "The access token lacks a scope that the receiver wants (%(status)s): its header "
+        "WWW-Authenticate says which. Add it to Scope and press “Get new access token”."
+    ),
     "http_refused": _("The receiver refused the request with %(status)s."),
     "http_redirect": _(
         "The receiver redirected (%(status)s); redirects are not followed. "

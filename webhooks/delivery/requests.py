@@ -374,17 +374,19 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
     return max(0.0, moment.timestamp() - now)
 
 
-# RFC 6750 section 3.1 has it with 401. Some receivers say it with 400 or 403.
-_INVALID_TOKEN = re.compile(
-    rb'^www-authenticate:[^\r\n]*\berror[ \t]*=[ \t]*"?invalid_token\b',
+# RFC 6750 section 3.1 has these with 401 and 403; some receivers say them with another status.
+_CHALLENGE_ERROR = re.compile(
+    rb'^www-authenticate:[^\r\n]*\berror[ \t]*=[ \t]*"?(invalid_token|insufficient_scope)\b',
     re.IGNORECASE | re.MULTILINE,
 )
 
 
-def names_invalid_token(response: Response) -> bool:
-    """Return whether a refusal says by its challenge that it is of the access token."""
-    is_refusal = 400 <= response.status_code < 500
-    return is_refusal and _INVALID_TOKEN.search(response.headers) is not None
+def challenge_error(response: Response) -> str:
+    """Return what a refusal says of the access token in its challenge, or ""."""
+    if not 400 <= response.status_code < 500:
+        return ""
+    found = _CHALLENGE_ERROR.search(response.headers)
+    return found[1].decode().lower() if found else ""
 
 
 def result(request: Request, response: Response, outcome: Outcome, step: NextStep) -> AttemptResult:

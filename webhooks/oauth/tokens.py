@@ -706,7 +706,7 @@ def store_failure(
         columns["state"] = TokenState.MISCONFIGURED
     else:
         columns["state"] = _resting_state(row, failed=True)
-        if row.state in BLOCKED:
+        if row.state in BLOCKED_STATES:
             # What the person has to do stays, below what they are answered now.
             columns["last_error"] = joined(answer.message, *row.last_error.splitlines()[-1:])
         retry_at = now + _backoff(row.refresh_failures, answer)
