@@ -70,12 +70,24 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
     return {"version": token.version, "status": sent.status_code}
 
 
+def press() -> dict[str, Any]:
+    """Refresh as a person does who presses the button."""
+    return {"version": oauth.refresh(Credential.objects.get()).version}
+
+
 def count() -> dict[str, Any]:
     kinds = list(OAuthExchange.objects.values_list("kind", "result"))
     return {"exchanges": kinds, "state": OAuthToken.objects.get().state}
 
 
-COMMANDS = {"begin": begin, "finish": finish, "expire": expire, "use": use, "count": count}
+COMMANDS = {
+    "begin": begin,
+    "finish": finish,
+    "expire": expire,
+    "use": use,
+    "press": press,
+    "count": count,
+}
 
 
 def main() -> None:

@@ -69,21 +69,27 @@ def workers(database_url: str) -> Iterator[list[Worker]]:
         yield started
 
 
-@pytest.mark.timeout(120 + 5 * ROUNDS)
-def test_eight_processes_refresh_each_version_once(
-    workers: list[Worker], provider: Provider, receiver: Receiver
-) -> None:
-    first = workers[0]
+def connect(worker: Worker, provider: Provider, url: str) -> int:
+    """Get a token for a webhook with that receiver; return its version."""
     fields = {
-        "url": f"{receiver.url}/bearer/",
+        "url": url,
         "auth_url": provider.auth_url,
         "token_url": provider.token_url,
         "client_id": AUTHORIZATION_CLIENT.client_id,
         "scope": "events:write",
     }
-    begun = first.ask("begin", fields=fields, secret=AUTHORIZATION_CLIENT.client_secret)
-    version = first.ask("finish", query=query_of(answer_consent(begun["url"])))["version"]
+    begun = worker.ask("begin", fields=fields, secret=AUTHORIZATION_CLIENT.client_secret)
+    version: int = worker.ask("finish", query=query_of(answer_consent(begun["url"])))["version"]
     provider.clear_requests()
+    return version
+
+
+@pytest.mark.timeout(120 + 5 * ROUNDS)
+def test_eight_processes_refresh_each_version_once(
+    workers: list[Worker], provider: Provider, receiver: Receiver
+) -> None:
+    first, url = workers[0], f"{receiver.url}/bearer/"
+    version = connect(first, provider, url)
     outcomes: Counter[tuple[int, int]] = Counter()
 
     for number in range(ROUNDS):
@@ -94,7 +100,7 @@ def test_eight_processes_refresh_each_version_once(
             first.ask("expire")
         for worker in workers:
             dead_version = version if is_refused else None
-            worker.tell("use", url=fields["url"], dead_version=dead_version)
+            worker.tell("use", url=url, dead_version=dead_version)
         answers = [worker.hear() for worker in workers]
         version += 1
         outcomes.update((one["version"] - version, one["status"]) for one in answers)
@@ -107,3 +113,29 @@ def test_eight_processes_refresh_each_version_once(
     count = first.ask("count")
     assert count["exchanges"].count(["refresh", "ok"]) == ROUNDS
     assert count["state"] == "valid"
+
+
+@pytest.mark.timeout(120 + 5 * ROUNDS)
+def test_people_who_press_refresh_meanwhile_lose_no_token(
+    workers: list[Worker], provider: Provider, receiver: Receiver
+) -> None:
+    """A press may be one more refresh; none presents a token that another one has used up."""
+    first, url = workers[0], f"{receiver.url}/bearer/"
+    version = connect(first, provider, url)
+
+    for number in range(ROUNDS):
+        provider.expire_tokens()
+        if number % 2:
+            first.ask("expire")
+        for worker in workers[:5]:
+            dead_version = None if number % 2 else version
+            worker.tell("use", url=url, dead_version=dead_version)
+        for worker in workers[5:]:
+            worker.tell("press")
+        newest = max(worker.hear()["version"] for worker in workers)
+        assert newest > version
+        version = newest
+
+    requests = provider.token_requests()
+    assert {(one.grant_type, one.error) for one in requests} == {("refresh_token", "")}
+    assert first.ask("count")["state"] == "valid"
