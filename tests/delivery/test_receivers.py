@@ -101,7 +101,13 @@ def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) 
     assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
 
 
-@pytest.mark.parametrize("path", ["/a/../b", "/a/./b/..", "/a/%2E%2E/b", "//a//b?c=../d"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/a/../b", "/a/./b/..", "/a/%2E%2E/b", "//a//b?c=../d", "/a?", "/?",
+        "/%0d%0aX-Evil:1", "/a%2fb/%2e%2e/%7e?c=%0d%7e",
+    ],
+)  # fmt: skip
 def test_the_address_goes_out_as_the_log_shows_it(loop: Loop, path: str) -> None:
     paths: list[str] = []
 

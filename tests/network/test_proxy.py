@@ -228,9 +228,10 @@ def test_a_delivery_goes_through_the_proxy(
     receiver: Receiver, settings: Any, proxy_to: Callable[..., Proxy], public_names: None
 ) -> None:
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
-    attempt = deliver("http://crm.example.com/open/hook", settings, proxy)
+    url = "http://crm.example.com/open/hook?a=%2f&b=../c"
+    attempt = deliver(url, settings, proxy)
     assert (attempt.outcome, attempt.status_code) == (Outcome.SUCCEEDED, 200)
-    assert proxy.hosts == ["http://crm.example.com/open/hook"]
+    assert proxy.hosts == [url]
 
 
 @pytest.mark.once

@@ -343,6 +343,18 @@ def test_requests_prepares_the_url_that_the_parser_returns(
     assert asked.url == "HTTPS://BÜCHER.Example.com.:443/ä?b=1#c"
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/a/../b", "/a/./b/..", "/a/%2e%2e/b", "//a//b?c=../d", "/a?", "/%0d%0aX:1?%7e=%c3%bc#d"],
+)
+def test_requests_sends_an_address_as_it_is_written(
+    path: str, serve: Callable[..., Server]
+) -> None:
+    server = serve()
+    get(server.url.removesuffix("/") + path)
+    assert server.requests[0].split()[1].decode() == path.partition("#")[0]
+
+
 # Rebinding and mixed answers.
 
 

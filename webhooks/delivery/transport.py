@@ -72,7 +72,7 @@ class Transfer(network.ResponseBuffer):
         if before is None or before.plan.method != plan.method:
             _set_method(curl, plan.method)
         if before is None or before.url != request.url:
-            curl.setopt(pycurl.URL, request.url)
+            network.set_url(curl, request.url, self._opener.policy)
         if (before.plan.certificate if before else "") != plan.certificate:
             network.set_certificate(curl, plan.certificate)
         curl.setopt(pycurl.HTTPHEADER, request.headers)

@@ -28,6 +28,7 @@ from webhooks.network.guard import (
     configure_curl,
     end_connection,
     set_certificate,
+    set_url,
 )
 from webhooks.network.resolver import (
     LOOKUP_SECONDS,

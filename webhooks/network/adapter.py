@@ -40,6 +40,7 @@ from webhooks.network.guard import (
     SocketOpener,
     configure_curl,
     set_certificate,
+    set_url,
 )
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
@@ -96,7 +97,8 @@ class GuardedAdapter(BaseAdapter):
                 handle.setopt(pycurl.CAINFO, verify)
             if cert:
                 set_certificate(handle, cert)
-            _load(handle, request, target)
+            set_url(handle, target.url, policy)
+            _load(handle, request)
             handle.setopt(pycurl.TIMEOUT_MS, max(1, int((ends_at - time.monotonic()) * 1000)))
             handle.perform()
         except pycurl.error as error:
@@ -174,9 +176,8 @@ class GuardedAdapter(BaseAdapter):
         )
 
 
-def _load(handle: Any, request: requests.PreparedRequest, target: Target) -> None:
-    """Set a prepared request on a handle."""
-    handle.setopt(pycurl.URL, target.url)
+def _load(handle: Any, request: requests.PreparedRequest) -> None:
+    """Set a prepared request on a handle that has its URL."""
     handle.setopt(pycurl.FORBID_REUSE, 1)
     body = request.body or b""
     if not isinstance(body, bytes | str):
@@ -253,7 +254,11 @@ class GuardedSessionMixin(requests.Session):
         """
         checked = copy.copy(request)
         checked.url = parse_url(str(request.url or ""), policy=self._policy).url
-        return super().prepare_request(checked)
+        prepared = super().prepare_request(checked)
+        if not (request.params or self.params):
+            # As it was written: requests resolves dots and decodes what is percent-encoded.
+            prepared.url = checked.url
+        return prepared
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Follow no redirect: the answer is the 3xx itself."""

@@ -204,8 +204,6 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.OPENSOCKETFUNCTION, opener.for_handle(handle)),
         (pycurl.PROTOCOLS, web),
         (pycurl.REDIR_PROTOCOLS, web),
-        # The address goes out as the log shows it, dots and all.
-        (pycurl.PATH_AS_IS, 1),
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.MAXREDIRS, 0),
         (pycurl.UNRESTRICTED_AUTH, 0),
@@ -234,6 +232,17 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.MAXLIFETIME_CONN, _CONNECTION_SECONDS),
     ):
         handle.setopt(option, value)
+
+
+def set_url(handle: Any, url: str, policy: Policy) -> None:
+    """Send to `Target.url`, or one with a longer query, as it is written and as the log shows it.
+
+    libcurl by itself puts what is percent-encoded in a path into capitals.
+    """
+    handle.setopt(pycurl.URL, url)
+    # RFC 9112 section 3.2.2: a proxy without a tunnel is told the whole address.
+    is_whole = policy.egress_proxy and url.startswith("http:")
+    handle.setopt(pycurl.REQUEST_TARGET, url if is_whole else url[url.index("/", 8) :])
 
 
 def set_certificate(handle: Any, pem: str) -> None:

@@ -26,6 +26,12 @@ def preview(browser: Client, webhook: Webhook | None = None, **typed: Any) -> An
     return browser.post(PREVIEW, posted(webhook=pk, **typed), headers={"HX-Request": "true"})
 
 
+@pytest.mark.parametrize("path", ["/a/../b", "/a?", "//a", "/%2f?b=%7e"])
+def test_the_address_is_shown_as_it_goes_out(browser: Client, path: str) -> None:
+    shown = preview(browser, url=f"https://crm.test{path}").context["preview"]
+    assert shown.request_line == f"POST {path} HTTP/1.1"
+
+
 def test_the_request_of_what_is_typed_is_shown_and_nothing_is_stored(browser: Client) -> None:
     webhook = make_webhook()
     rows = fields({"name": "client.phone", "content": "client_number"})

@@ -222,9 +222,7 @@ class Preview:
 
     @property
     def request_line(self) -> str:
-        parts = urlsplit(self.url)
-        query = f"?{parts.query}" if parts.query else ""
-        return f"{self.method} {parts.path or '/'}{query} HTTP/1.1"
+        return f"{self.method} /{self.url.split('/', 3)[3]} HTTP/1.1"
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
