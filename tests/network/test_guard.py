@@ -187,6 +187,8 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
         ("https://[fe80::1%eth0]/", "interface"),
         ("https://[fe80::1%25eth0]:8443/", "interface"),
         ("https://[2001:4860:4860::8888%]/", "interface"),
+        ("https://fe80::1%eth0/", "interface"),
+        ("https://[%3A%3A1]/", "authority"),
         ("https://exa%6dple.com/", "authority"),
         ("https://%/", "authority"),
         ("https://127.1./", "literal"),
@@ -365,6 +367,17 @@ def test_a_private_name_must_lead_into_an_allowed_network(names: Callable[..., l
     names(PUBLIC)
     with pytest.raises(UnsafeURLError, match="private name"):
         network.check_url("http://receiver:9000/", policy=opening("10.0.0.0/8:9000"))
+
+
+def test_a_name_of_a_home_network_is_a_private_one(names: Callable[..., list[str]]) -> None:
+    names("192.168.1.9")
+    for host in ("nas.home.arpa", "nas.home.internal"):
+        with pytest.raises(UnsafeURLError, match="is a name of a private network"):
+            network.check_url(f"http://{host}/", policy=CLOSED)
+        opened = opening("192.168.0.0/16")
+        assert network.check_url(f"http://{host}/", policy=opened).host == host
+    with pytest.raises(UnsafeURLError, match="is not a name on the public internet"):
+        network.check_url("http://9.1.168.192.in-addr.arpa/", policy=opening("192.168.0.0/16"))
 
 
 def test_a_public_name_with_one_allowed_and_one_refused_answer_is_refused(

@@ -56,6 +56,8 @@ def bare_address(text: str) -> Failure | None:
         ip = ipaddress.ip_address(text.removesuffix("."))
     except ValueError:
         return None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+        return blocked("interface", address=text)
     return blocked("literal_spelling", address=_in_url(ip))
 
 

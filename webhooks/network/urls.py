@@ -21,10 +21,11 @@ PRIVATE_SUFFIXES = frozenset(
     """
     localhost local localdomain internal intranet private corp home lan mail domain workgroup
     router gateway modem dhcp fritz.box vm svc pod cluster default kube consul nomad node docker
-    test example
+    test example home.arpa
     """.split()  # noqa: SIM905 - read as prose, sorted by kind.
 )
-# Names that are no DNS names, or that only cloud metadata services answer to.
+# Names that are no DNS names, or that only cloud metadata services answer to. Of two endings of a
+# name the longer one decides: metadata.google.internal is here, home.arpa is above.
 REFUSED_SUFFIXES = frozenset(
     """
     arpa onion i2p exit alt invalid bit gnu zkey metadata.goog metadata.google.internal
@@ -33,10 +34,12 @@ REFUSED_SUFFIXES = frozenset(
     """.split()  # noqa: SIM905 - read as prose, sorted by kind.
 )
 
+_KNOWN_SUFFIXES = PRIVATE_SUFFIXES | REFUSED_SUFFIXES
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^\[\]:]+)(?::([0-9]+))?")
+_ZONE = re.compile(r"\[[0-9A-Fa-f:.]+%")
 _TOP_LABEL = re.compile(r"[a-z]{2,63}|xn--[a-z0-9-]+")
 
 
@@ -103,7 +106,7 @@ def _check_characters(url: str) -> None:
 def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
     if "@" in authority:
         raise UnsafeURLError(blocked("userinfo"))
-    if authority.startswith("[") and "%" in authority:
+    if _ZONE.match(authority):
         raise UnsafeURLError(blocked("interface", address=authority))
     match = _AUTHORITY.fullmatch(authority)
     if match is None or "%" in authority:
@@ -119,7 +122,7 @@ def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> N
 
     Errors: UnsafeURLError. Whatever passes is still resolved and its addresses are checked.
     """
-    if _has_suffix(host, REFUSED_SUFFIXES):
+    if _known_suffix(host) in REFUSED_SUFFIXES:
         raise UnsafeURLError(blocked("no_public_name", host=host))
     if not needs_opening(host) or (policy or Policy.from_settings()).opens_port(port):
         return
@@ -135,9 +138,11 @@ def needs_opening(host: str) -> bool:
 
 def is_private_name(host: str) -> bool:
     *rest, top = host.split(".")
-    return not rest or _has_suffix(host, PRIVATE_SUFFIXES) or not _TOP_LABEL.fullmatch(top)
+    return not rest or _known_suffix(host) in PRIVATE_SUFFIXES or not _TOP_LABEL.fullmatch(top)
 
 
-def _has_suffix(host: str, suffixes: frozenset[str]) -> bool:
+def _known_suffix(host: str) -> str:
+    """Return the longest ending of a name that is in one of the lists, or ""."""
     labels = host.split(".")
-    return any(".".join(labels[start:]) in suffixes for start in range(len(labels)))
+    endings = (".".join(labels[start:]) for start in range(len(labels)))
+    return next((one for one in endings if one in _KNOWN_SUFFIXES), "")
