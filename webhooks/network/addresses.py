@@ -64,14 +64,16 @@ _OPENABLE = tuple(
     )
 )
 # Where clouds and their containers answer with the machine's own credentials: AWS (also its
-# containers and EKS), Google, Azure, DigitalOcean and others; Alibaba; Oracle; Azure's WireServer;
-# Equinix; and the IPv6 addresses of AWS, Google, Oracle, Scaleway, Akamai and OpenStack. An entry
-# of WEBHOOKS_ALLOWED_NETWORKS opens one of them only when it names that address and nothing else.
+# containers and EKS), Google, Azure, DigitalOcean and others; Alibaba; Volcengine; UCloud; Oracle;
+# Azure's WireServer; Equinix; and the IPv6 addresses of AWS, Google, Oracle, Scaleway, Akamai and
+# OpenStack. An entry of WEBHOOKS_ALLOWED_NETWORKS opens one of them only when it names that address
+# and nothing else.
 METADATA = tuple(
     map(
         ipaddress.ip_network,
         (
-            *("169.254.0.0/16", "100.100.100.200", "192.0.0.192", "168.63.129.16", "192.80.8.124"),
+            *("169.254.0.0/16", "100.100.100.200", "100.96.0.96", "100.80.80.80"),
+            *("192.0.0.192", "168.63.129.16", "192.80.8.124"),
             *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32"),
             "fd00:a9fe:a9fe::/48",
         ),
