@@ -16,6 +16,7 @@ from webhooks.models import origin_of
         "https://οδος-1.example/hook",
         "https://οδοσ-1.example/hook",
         "https://BÜCHER.example:443/",
+        "https://ᏣᎳᎩ.example.com/",
         "http://[::1]:8080/x",
         "http://[::FFFF:127.0.0.1]/x",
         "https://crm.example./a?b#",

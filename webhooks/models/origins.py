@@ -52,7 +52,8 @@ def _ascii(host: str) -> str:
         except ValueError:
             return host.lower()
     # Letter by letter, as the sender reads a host: in a word a capital sigma has two small forms.
-    lower = "".join(letter.lower() for letter in host)
+    # Of Cherokee the capitals are the basic form, which it keeps.
+    lower = "".join(one.lower() if one.lower() == one.casefold() else one for one in host)
     if lower.isascii():
         return lower
     try:
