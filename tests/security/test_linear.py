@@ -166,7 +166,10 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         lambda text: JSONSerializer().loads(text.encode()),
         ("[", '{"a":', "1", '"\\u', "[1,"),
     ),
-    "files of webhooks": (quietly(document.read), ("[", '{"webhooks":', "1", "[{},", '"')),
+    "files of webhooks": (
+        quietly(lambda text: document.read(text.encode())),
+        ("[", '{"webhooks":', "1", "[{},", '"'),
+    ),
     "templates": (
         lambda text: payloads.template_problems(text, {"caller"}),
         ("{{", "{{ caller }}", "}}", '"{{', "[", '{"a":', "\\"),

@@ -29,7 +29,7 @@ class LoginForm(AuthenticationForm):
     error_messages = {
         **AuthenticationForm.error_messages,
         "invalid_login": gettext_lazy(
-            "The login or the password is wrong. Check small and capital letters."
+            "Enter a correct login and password. Check small and capital letters."
         ),
     }
 
