@@ -610,15 +610,17 @@ def test_a_database_that_does_not_answer_makes_a_clear_503(
 def test_a_role_that_lost_a_right_makes_a_503_without_a_traceback(
     send: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # A role is one of all databases of a server, which other workers use too.
+    weak = f"{connection.settings_dict['NAME']}_weak"
     with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE weak")
-        cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak")
-        cursor.execute("SET ROLE weak")
+        cursor.execute(f"CREATE ROLE {weak}")
+        cursor.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {weak}")
+        cursor.execute(f"SET ROLE {weak}")
         try:
             response = send()
         finally:
             cursor.execute("RESET ROLE")
-            cursor.execute("DROP OWNED BY weak; DROP ROLE weak")
+            cursor.execute(f"DROP OWNED BY {weak}; DROP ROLE {weak}")
     assert error_of(response, 503)["code"] == "unavailable"
     assert "permission denied" in caplog.text
     assert "Traceback" not in caplog.text
