@@ -572,7 +572,7 @@ class TestRefused:
     def test_refresh_by_a_person_that_fails_for_now_leaves_a_blocked_token_blocked(
         self, fake: FakeProvider, state: str
     ) -> None:
-        """Else what is held would go to and fro, and everybody be told again."""
+        """Otherwise held deliveries would be released and held again, with an alert each time."""
         credential = credential_at(fake)
         make_token(credential, state=state, last_error="Correct it.")
         fake.reply(Reply(status=503))

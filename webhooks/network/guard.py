@@ -237,7 +237,7 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
 def set_url(handle: Any, url: str, policy: Policy) -> None:
     """Send to `Target.url`, or one with a longer query, as it is written and as the log shows it.
 
-    libcurl by itself puts what is percent-encoded in a path into capitals.
+    Without REQUEST_TARGET libcurl writes the percent-encoding of a path in capitals.
     """
     handle.setopt(pycurl.URL, url)
     # RFC 9112 section 3.2.2: a proxy without a tunnel is told the whole address.

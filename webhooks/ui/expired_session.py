@@ -1,8 +1,8 @@
 """Forms whose session ended while they were filled in: asked before a save, and kept over a login.
 
 A script asks `session` before it lets the page go. Without one, what was typed waits, sealed, in
-the new session until the same person has logged in; or until what was edited, deleted meanwhile,
-is restored.
+the new session until the same person has logged in. What was typed into a webhook that another
+person had deleted waits until it is restored.
 """
 
 from datetime import timedelta
@@ -81,7 +81,7 @@ def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
 
 
 def _take(request: HttpRequest) -> QueryDict | None:
-    """Return what this person posted here in vain, once, with a message that says why."""
+    """Return what this person posted here and was not saved, once, with a message that says why."""
     kept = request.session.get(_SESSION_KEY)
     if not kept or kept["path"] != request.path:
         return None
