@@ -35,10 +35,13 @@ class Clock(bootsteps.StartStopStep):
         self.enabled = clock
 
     def create(self, worker: Any) -> Any:
-        # It looks once a second whether it shall stop.
-        return beat.EmbeddedService(
-            worker.app, max_interval=1, thread=True, scheduler_cls=beat.Scheduler
-        )
+        return beat.EmbeddedService(worker.app, thread=True, scheduler_cls=beat.Scheduler)
+
+    def stop(self, parent: Any) -> None:
+        # Not waited for: it sleeps until something is due.
+        self.obj.service.stop()
+
+    terminate = stop
 
 
 app.steps["worker"].add(Clock)

@@ -261,7 +261,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
     # Each that runs asks for its own turns; this is for one whose broker lost the next.
-    "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 10.0},
+    "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 30.0},
 }
 for _entry in CELERY_BEAT_SCHEDULE.values():
     # What no worker took until a few turns later is done by the next turn; it would pile up.

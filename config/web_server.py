@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import httptools
@@ -17,11 +18,15 @@ from uvicorn._types import (
     ASGISendEvent,
     Scope,
 )
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.supervisors import Multiprocess
 
 from config.environment import Env
 
+# The header Date says seconds.
+_TICK_SECONDS = 1.0
 # The longest address of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
 # As Apache and gunicorn: what is made of a request takes far longer for thousands of them.
@@ -263,6 +268,26 @@ async def _answer_without_chunks(
     await app(scope, receive, sent)
 
 
+class QuietServer(uvicorn.Server):
+    """Wakes once a second where uvicorn's own does ten times, and at once to stop."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def main_loop(self) -> None:
+        self._woken = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            timer = self._loop.call_later(_TICK_SECONDS, self._woken.set)
+            await self._woken.wait()
+            timer.cancel()
+            self._woken.clear()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+
 def serve(bind: str) -> None:
     """Serve at an address, `host:port`, until SIGTERM; then requests under way are answered."""
     host, _colon, port = bind.rpartition(":")
@@ -272,7 +297,7 @@ def serve(bind: str) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _MAX_FILES if most == resource.RLIM_INFINITY else min(_MAX_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    uvicorn.run(
+    config = uvicorn.Config(
         "config.asgi:application",
         host=host.strip("[]"),
         port=int(port),
@@ -288,3 +313,10 @@ def serve(bind: str) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+    if config.workers > 1:
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        return
+    server = QuietServer(config)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)

@@ -108,6 +108,21 @@ def test_two_processes_serve_one_address(start: Start) -> None:
         assert ask(port) == 200
 
 
+def test_a_server_that_has_nothing_to_do_sleeps(start: Start) -> None:
+    process, _port = start()
+    time.sleep(1)
+    before, began = wakes(process.pid), time.monotonic()
+    time.sleep(4)
+    # uvicorn's own wakes ten times a second.
+    assert wakes(process.pid) - before < 4 * (time.monotonic() - began)
+
+
+def wakes(pid: int) -> int:
+    """Return how often the main thread of a process has waited."""
+    lines = Path(f"/proc/{pid}/task/{pid}/status").read_text().splitlines()
+    return next(int(one.split()[1]) for one in lines if one.startswith("voluntary_ctxt"))
+
+
 def test_more_connections_are_answered_than_a_shell_lets_a_process_have(start: Start) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))

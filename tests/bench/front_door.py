@@ -151,6 +151,10 @@ class Compose:
                 time.sleep(0.2)
         raise RuntimeError("The web server did not start.")
 
+    @property
+    def pids(self) -> list[int]:
+        return [one.pid for one in self._processes.values()]
+
     def cpu_seconds(self) -> dict[str, float]:
         return {name: machine.cpu_seconds([one.pid]) for name, one in self._processes.items()}
 

@@ -1,5 +1,6 @@
 """How many drains a worker runs, and what is left for its other tasks."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,6 +87,33 @@ def test_threads_take_no_drain_that_another_worker_asked_for(
         assert tasks.drain(seconds=1.0) == 1
     assert tasks.drain() == 1
     assert len(began) == 2
+
+
+def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
+    running: set[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the one it wants runs it looks rarely."""
+    monkeypatch.setattr(drains, "_wanted", 1)
+    monkeypatch.setattr(drains, "_REST_SECONDS", 600.0)
+    asked = threading.Event()
+    amqp: Any = SimpleNamespace(queues=SimpleNamespace(consume_from={"deliveries": None}))
+    drain = SimpleNamespace(apply_async=lambda **_: asked.set())
+    app = SimpleNamespace(amqp=amqp, tasks={drains.DRAIN: drain})
+    controller = SimpleNamespace(app=app, concurrency=1, pool=thread.TaskPool(1))
+    running.add(Request())
+    # A drain that ended before counts for nothing.
+    drains._changed.clear()
+    looks = threading.Thread(target=drains._look, args=(controller,))
+    try:
+        with drains.turn():
+            looks.start()
+            assert not asked.wait(1)
+            running.clear()
+        assert asked.wait(60)
+    finally:
+        drains._stop()
+        looks.join()
+        drains._begin()
 
 
 def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,15 +23,17 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
-# Between the end of a drain and the next one, at most; a look costs microseconds.
-_LOOK_SECONDS = 0.25
+# Between the end of a drain and the next one, at most. Where all that are wanted are seen to run,
+# as in a pool of threads, a look is for nothing but what went wrong.
+_LOOK_SECONDS, _REST_SECONDS = 0.25, 5.0
 # A request for a drain that no worker took by then is one too many.
 _EXPIRES_SECONDS = 20.0
 # Objects made and kept between two looks of the garbage collector; Python's own is 700.
 _COLLECT_AFTER = 50_000
 # One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
 _stopping = mmap.mmap(-1, 1)
-_ended = threading.Event()
+# Set to look at once.
+_changed = threading.Event()
 _turns_lock = threading.Lock()
 # Long drains that run in this process, and how many its worker wants; None where no worker is.
 _running = 0
@@ -74,6 +76,7 @@ def turn() -> Iterator[bool]:
     finally:
         with _turns_lock:
             _running -= 1
+        _changed.set()
 
 
 @contextmanager
@@ -104,7 +107,6 @@ def _begin(**_: object) -> None:
     # Before a pool forks its processes.
     _keep_loaded()
     _stopping[0] = 0
-    _ended.clear()
 
 
 @signals.worker_ready.connect
@@ -119,21 +121,21 @@ def _keep_drains(sender: Any, **_: object) -> None:
 @signals.worker_shutting_down.connect
 def _stop(**_: object) -> None:
     _stopping[0] = 1
-    _ended.set()
+    _changed.set()
 
 
 def _look(controller: Any) -> None:
     task = controller.app.tasks[DRAIN]
-    wait: Callable[[float], bool] = _ended.wait
-    while True:
+    while not is_stopping():
         try:
-            if has_free_slot(controller) and not is_stopping():
+            if has_free_slot(controller):
                 task.apply_async(expires=_EXPIRES_SECONDS)
         except Exception as error:
             # Without a broker the drains that run go on; the next look tries again.
             logger.warning("drain_request_failed error=%s", type(error).__name__)
-        if wait(_LOOK_SECONDS):
-            return
+        is_complete = _wanted is not None and _running >= _wanted
+        _changed.wait(_REST_SECONDS if is_complete else _LOOK_SECONDS)
+        _changed.clear()
 
 
 def has_free_slot(controller: Any) -> bool:

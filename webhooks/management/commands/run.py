@@ -235,7 +235,6 @@ class _Background:
             hostname=_WORKER_NAME,
             # What `celery worker` sends too; the bare controller leaves it out.
             ready_callback=lambda consumer: signals.worker_ready.send(sender=consumer),
-            without_heartbeat=True,
             **worker_options(),
         )
         self._worker_thread = threading.Thread(target=self._worker.start, name="worker")

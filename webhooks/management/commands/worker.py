@@ -28,6 +28,7 @@ def worker_options() -> dict[str, Any]:
         # They speak to other workers, of which this one has no need to know.
         "without_gossip": True,
         "without_mingle": True,
+        "without_heartbeat": True,
     }
 
 
