@@ -42,10 +42,10 @@ class Database:
     def page(self, *, after: int = 0, limit: int, **_own: Any) -> Page:
         found = [pk for pk in self.due if pk > after][:limit]
         last = found[-1] if len(found) == limit else None
-        return Page([candidate(pk) for pk in found], last)
+        return Page([candidate(pk) for pk in found], last, None)
 
     def walk(self, *, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
-        found, last = self.page(after=after, limit=limit)
+        found, last, _ = self.page(after=after, limit=limit)
         return [one.webhook_id for one in found], last
 
     def became_due(self, since: float, **_own: Any) -> dict[int, float]:

@@ -61,7 +61,6 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
             "walk": (sql.WALK, {"after": 0, "limit": 1000, **_SHARDS}),
             "candidates": (sql.CANDIDATES, {"ids": webhooks, **_SHARDS}),
             "became due": (sql.BECAME_DUE, {"since": time.time(), "limit": 100, **_SHARDS}),
-            "next due": (sql.NEXT_DUE, _SHARDS),
             "heads": (sql.CLAIM_HEADS, {"ids": webhooks, **_LEASE}),
             "claim": (sql.CLAIM, {"ids": webhooks, "quotas": [5] * WEBHOOKS, **_LEASE}),
         }

@@ -44,8 +44,9 @@ class DueWebhooks:
         self._begin()
 
     def _begin(self) -> None:
-        # Whether they did not fit on a page.
+        # Whether they did not fit on a page, and how long it was then until one on it is due.
         self.are_many = False
+        self.next_due_seconds: float | None = None
         self._after = self._walked = 0
         self._walk_at = 0.0
         # Whether nobody walked by all of them yet, and for which shards somebody did or does.
@@ -97,6 +98,7 @@ class DueWebhooks:
             page: Page | None = self._session.run(ask_page)
             if page is None:
                 return None
+            self.next_due_seconds = page.next_due_seconds
             if page.last is None:
                 return page.candidates
             self.are_many, self._after = True, page.last

@@ -346,9 +346,8 @@ class Engine:
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
-        seconds = self._session.run(lambda: self._queue.next_due_seconds(**self._shards.own))
         self._look_at = 0.0
-        self._scan_at = time.monotonic() + self._until_due(seconds)
+        self._scan_at = time.monotonic() + self._until_due(self._due.next_due_seconds)
 
     def _scan_later(self, longest: float) -> None:
         """Look again soon, and later each time nothing was found."""

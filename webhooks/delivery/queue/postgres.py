@@ -355,9 +355,9 @@ def page(
     """Return the next webhooks with waiting rows: those of these shards that have due ones."""
     with _cursor() as cursor:
         rows = cursor.execute(_of(sql.PAGE, shards, numbers, after=after, limit=limit)).fetchall()
-    last, looked_at = rows[0][:2]
-    found = [_candidate(row[2:]) for row in rows if row[2] is not None]
-    return Page(found, last if looked_at == limit else None)
+    last, looked_at, next_due_seconds = rows[0][:3]
+    found = [_candidate(row[3:]) for row in rows if row[3] is not None]
+    return Page(found, last if looked_at == limit else None, next_due_seconds)
 
 
 def walk(
@@ -395,13 +395,6 @@ def became_due(
     for webhook_id, due_at in rows:
         newest.setdefault(webhook_id, due_at)
     return newest
-
-
-def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
-    """Return how long it is until the next row of these shards is due; None when none waits."""
-    with _cursor() as cursor:
-        row = cursor.execute(_of(sql.NEXT_DUE, shards, numbers)).fetchone()
-    return float(row[0]) if row else None
 
 
 def _of(statement: str, shards: int, numbers: Sequence[int], **others: int) -> bytes:

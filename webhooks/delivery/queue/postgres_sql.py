@@ -98,9 +98,13 @@ SELECT webhook_id,
   next_attempt_at <= now() AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 FROM waiting
 """
-# What is known of those. Always a row: with the last webhook, and how many were looked at.
+# What is known of those. Always a row: with the last webhook, how many were looked at, and how long
+# it is until something is due.
 PAGE = f"""{_WAITING}
-SELECT looked.*, facts.* FROM (SELECT max(webhook_id), max(number) FROM waiting) looked
+SELECT looked.*, facts.* FROM (
+  SELECT max(webhook_id), max(number), EXTRACT(EPOCH FROM min(next_attempt_at)
+    FILTER (WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])) - now())::float8
+  FROM waiting) looked
 LEFT JOIN ({_FACTS.format(waiting="")}) facts ON true
 """
 
@@ -112,23 +116,14 @@ CANDIDATES = _FACTS.format(
     WHERE status = 'pending' AND webhook_id = u.id ORDER BY next_attempt_at LIMIT 1) first)"""
 )
 
-# By the index that only a condition on this time may use.
-_BY_TIME = "status = 'pending' AND next_attempt_at > '2000-01-01Z'"
-
-# The newest first, so that no backlog hides what came just now.
-BECAME_DUE = f"""
+# The newest first, so that no backlog hides what came just now. By the index that only a condition
+# on the year 2000 may use.
+BECAME_DUE = """
 SELECT webhook_id, EXTRACT(EPOCH FROM next_attempt_at)::float8 FROM webhooks_delivery
-WHERE {_BY_TIME} AND next_attempt_at > to_timestamp(%(since)s) AND next_attempt_at <= now()
+WHERE status = 'pending' AND next_attempt_at > '2000-01-01Z'
+  AND next_attempt_at > to_timestamp(%(since)s) AND next_attempt_at <= now()
   AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 ORDER BY next_attempt_at DESC LIMIT %(limit)s
-"""
-
-# How long it is until something is due.
-NEXT_DUE = f"""
-SELECT EXTRACT(EPOCH FROM next_attempt_at - now())::float8 FROM webhooks_delivery
-WHERE {_BY_TIME}
-  AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
-ORDER BY next_attempt_at LIMIT 1
 """
 
 # A place is one in each partition, so the id chooses which. The lease counts from here on: by now()

@@ -161,6 +161,8 @@ class Page(NamedTuple):
     candidates: list[Candidate]
     # The last webhook that was looked at; None when no others have waiting rows.
     last: int | None
+    # How long it is until the next of the waiting rows is due; None when none waits.
+    next_due_seconds: float | None
 
 
 def paced_wait(pace: Pace, *, room: int | None, head_seconds: float | None) -> float | None:

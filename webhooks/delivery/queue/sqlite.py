@@ -107,14 +107,11 @@ def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: int) -> Page:
         now, ours = timezone.now(), [shards, *numbers]
         statement = sql.CANDIDATES.format(numbers=_marks(numbers))
         cursor.execute(statement, [*ours, _stored(now), *ours])
-        return Page([_candidate(row, now) for row in cursor.fetchall()], None)
-
-
-def next_due_seconds(*, shards: int = 1, numbers: Sequence[int] = (0,)) -> float | None:
-    """Return how long it is until the next row of these shards is due; None when none waits."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.NEXT_DUE.format(numbers=_marks(numbers)), [shards, *numbers])
-        return _seconds_to(cursor.fetchone()[0], timezone.now())
+        found = [_candidate(row, now) for row in cursor.fetchall()]
+        if found:
+            return Page(found, None, 0.0)
+        cursor.execute(sql.NEXT_DUE.format(numbers=_marks(numbers)), ours)
+        return Page([], None, _seconds_to(cursor.fetchone()[0], now))
 
 
 def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:
