@@ -248,13 +248,20 @@ def publish_batch(request: HttpRequest) -> Answer:
     return _answer(status, {"results": [_result(one) for one in results]})
 
 
-def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
-    """Return the events of a batch: parsed ones, or lines of NDJSON, each to be parsed alone."""
+class _Line(NamedTuple):
+    """A line of NDJSON, to be parsed alone; its number in the request counts from 1."""
+
+    number: int
+    text: bytes
+
+
+def _parts(body: bytes, media_type: str) -> Sequence[_Line | object]:
+    """Return the events of a batch, parsed or as lines."""
     parts: Any
     if media_type in _NDJSON:
         # Not `splitlines`, which ends a line at a carriage return, too: that is a space in JSON.
         lines = body.removeprefix(codecs.BOM_UTF8).split(b"\n")
-        parts = [line for line in lines if line.strip()]
+        parts = [_Line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     else:
         parts = _parse(body)
         if isinstance(parts, dict) and parts.keys() == {"events"}:
@@ -269,18 +276,20 @@ def _parts(body: bytes, media_type: str) -> Sequence[bytes | object]:
 
 
 def _wanted(
-    parts: Sequence[bytes | object], caller: Caller
+    parts: Sequence[_Line | object], caller: Caller
 ) -> list[events.NewEvent | RequestError]:
     wanted: list[events.NewEvent | RequestError] = []
     left = _EXPLAINED_BYTES
     for part in parts:
         try:
-            fields = _parse(part, is_explained=left > 0) if isinstance(part, bytes) else part
+            fields = part
+            if isinstance(part, _Line):
+                fields = _parse(part.text, is_explained=left > 0, first_line=part.number)
             wanted.append(_event(_checked(fields), caller))
         except RequestError as error:
             wanted.append(error)
-            if isinstance(part, bytes) and error.code in ("not_json", "duplicate_key"):
-                left -= len(part)
+            if isinstance(part, _Line) and error.code in ("not_json", "duplicate_key"):
+                left -= len(part.text)
     return wanted
 
 
@@ -501,9 +510,9 @@ def _too_large(limit: int) -> RequestError:
     return RequestError(413, "too_large", _("The body is larger than %d bytes.") % limit)
 
 
-def _parse(body: bytes, *, is_explained: bool = True) -> Any:
+def _parse(body: bytes, *, is_explained: bool = True, first_line: int = 1) -> Any:
     try:
-        return payloads.load_json(body, is_explained=is_explained)
+        return payloads.load_json(body, is_explained=is_explained, first_line=first_line)
     except payloads.DocumentError as error:
         raise RequestError(400, error.code, error) from error
 

@@ -31,25 +31,25 @@ BYTE_ORDER_MARK = "\ufeff"
 _MAX_EXPLAINED = 65_536
 
 
-def load_json(data: bytes, *, is_explained: bool = True) -> Any:
+def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) -> Any:
     """Parse JSON strictly; raise DocumentError for repeated keys, NaN and everything else.
 
     Without `is_explained` an error has its place only: the search for more is far slower than the
-    parser.
+    parser. Lines are counted from `first_line` on, where the text is a part of a longer one.
     """
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
     except DocumentError as error:
         # Of a repeated key or NaN, which the parser gives without its place.
-        sentence = (is_explained and _mistake_of(text)) or str(error)
+        sentence = (is_explained and _mistake_of(text, first_line)) or str(error)
         raise DocumentError(sentence, code=error.code) from error
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
-        problem = problem_at(before, len(before), _("The text is not UTF-8."))
+        problem = problem_at(before, len(before), _("The text is not UTF-8."), first_line)
         raise DocumentError(problem.sentence, code="not_json") from error
     except json.JSONDecodeError as error:
-        sentence = _explain(text, error) if is_explained else _place_of(error)
+        sentence = (is_explained and _explain(text, first_line)) or _place_of(error, first_line)
         raise DocumentError(sentence, code="not_json") from error
     except RecursionError as error:
         raise DocumentError(_("The JSON is nested too deeply."), code="not_json") from error
@@ -81,25 +81,24 @@ def _too_deep() -> DocumentError:
     return DocumentError(message, code="too_deep")
 
 
-def _explain(text: str, error: json.JSONDecodeError) -> str:
+def _explain(text: str, first_line: int) -> str:
     """Say what to change, as the JSON body's editor does: the parser speaks to programmers."""
-    if mistake := _mistake_of(text):
-        return _("The text is not JSON. %(problem)s") % {"problem": mistake}
-    return _place_of(error)
+    mistake = _mistake_of(text, first_line)
+    return _("The text is not JSON. %(problem)s") % {"problem": mistake} if mistake else ""
 
 
-def _mistake_of(text: str) -> str:
+def _mistake_of(text: str, first_line: int) -> str:
     """Return the first mistake with its line and column; nothing for a text that is too long."""
     if len(text) <= _MAX_EXPLAINED:
         try:
-            parse(text, has_placeholders=False)
+            parse(text, has_placeholders=False, first_line=first_line)
         except MappingError as found:
             return found.problems[0].sentence
     return ""
 
 
-def _place_of(error: json.JSONDecodeError) -> str:
-    place = {"line": error.lineno, "column": error.colno}
+def _place_of(error: json.JSONDecodeError, first_line: int) -> str:
+    place = {"line": error.lineno + first_line - 1, "column": error.colno}
     return _("The text is not JSON: look at line %(line)d, column %(column)d.") % place
 
 
@@ -144,9 +143,9 @@ class Object:
 Node = Plain | Text | Array | Object
 
 
-def problem_at(text: str, position: int, sentence: str) -> Violation:
+def problem_at(text: str, position: int, sentence: str, first_line: int = 1) -> Violation:
     """Make a problem whose sentence begins with the line and the column."""
-    line = text.count("\n", 0, position) + 1
+    line = text.count("\n", 0, position) + first_line
     column = position - (text.rfind("\n", 0, position) + 1) + 1
     where = _("Line %(line)d, column %(column)d: %(what)s") % {
         "line": line,
@@ -156,9 +155,9 @@ def problem_at(text: str, position: int, sentence: str) -> Violation:
     return Violation(sentence=where, field="body_template", line=line, column=column)
 
 
-def parse(text: str, *, has_placeholders: bool = True) -> Node:
+def parse(text: str, *, has_placeholders: bool = True, first_line: int = 1) -> Node:
     """Return the document as a tree; raise MappingError with the position of the mistake."""
-    reader = _Reader(text, has_placeholders=has_placeholders)
+    reader = _Reader(text, has_placeholders=has_placeholders, first_line=first_line)
     position = reader.skip(len(BYTE_ORDER_MARK) if text.startswith(BYTE_ORDER_MARK) else 0)
     if position == len(text) and has_placeholders:
         reader.fail(position, _('Write a JSON document, for example {"id": "{{ call_id }}"}.'))
@@ -182,9 +181,10 @@ def _pasted_problem(sign: str) -> str:
 class _Reader:
     """A recursive descent over one text; every method takes and returns a position."""
 
-    def __init__(self, text: str, *, has_placeholders: bool) -> None:
+    def __init__(self, text: str, *, has_placeholders: bool, first_line: int) -> None:
         self._text = text
         self._has_placeholders = has_placeholders
+        self._first_line = first_line
 
     def skip(self, position: int) -> int:
         found = _SPACE.match(self._text, position)
@@ -192,7 +192,8 @@ class _Reader:
 
     def fail(self, position: int, sentence: str) -> NoReturn:
         found = _pasted_problem(self._text[position : position + 1])
-        raise MappingError(problem_at(self._text, position, found or sentence))
+        problem = problem_at(self._text, position, found or sentence, self._first_line)
+        raise MappingError(problem)
 
     def value(self, position: int, depth: int) -> tuple[Node, int]:
         if depth > MAX_DEPTH:
