@@ -89,6 +89,9 @@ def test_a_quote_within_a_name_is_a_part_of_it() -> None:
     "content",
     [
         {"variable": "fields.ім'я"},
+        {"variable": "fields.a}}"},
+        {"variable": "fields.{{a | b}}\\\\", "default": "x"},
+        {"variable": "fields.a\\|b\\.c"},
         {"variable": "email", "default": "it's"},
         {"variable": "email", "default": 'say "x"'},
         {"variable": "email", "default": ["it's", 'a"b', '\\"', "\\", "}}"]},
@@ -102,7 +105,8 @@ def test_rows_are_sent_as_their_placeholders_are(content: dict[str, Any]) -> Non
     assert problems(template) == []
     render = payloads.compile_request(Webhook(parameters=rows), "https://crm.test/")
     assert render is not None
-    fields = {"fields": {"ім'я": "Олена"}}
+    names = ["ім'я", "a}}", "{{a | b}}\\", "a|b.c"]
+    fields = {"fields": dict.fromkeys(names, "Олена")}
     sent = render(json.dumps(fields).encode(), 1).body
     assert json.loads(written(template, fields)) == json.loads(sent)
 

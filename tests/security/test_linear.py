@@ -174,6 +174,10 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         lambda text: payloads.template_problems(text, {"caller"}),
         ("{{", "{{ caller }}", "}}", '"{{', "[", '{"a":', "\\"),
     ),
+    "placeholders": (
+        lambda text: payloads.template_problems(json.dumps(text), {"caller"}),
+        ("{{ \\", "{{ '", "{{a'", "\\{", "{{ \\' '", "{{ a|"),
+    ),
     "paths": (quietly(payloads.parse_path), ("a.", "[]", "\\", "[", ".")),
     "variables": (
         lambda text: payloads.variable_problem(text, {"caller"}),

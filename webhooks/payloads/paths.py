@@ -1,7 +1,8 @@
 """Names as paths, `client.phone`, `tags[]`, `items[0].id`, and the shape they make together.
 
 A dot goes into an object, a number in brackets into a list, empty brackets add to a list. A
-backslash takes the meaning from a dot, a bracket or a backslash: `utm\\.source` is one key.
+backslash takes the meaning from a dot, a bracket or a backslash: `utm\\.source` is one key. Within
+a placeholder a brace or a bar needs one too.
 """
 
 import re
@@ -26,7 +27,7 @@ OMITTED = object()
 Steps = tuple[str | int | None, ...]
 Read = Callable[[Mapping[str, Any]], Any]
 
-_KEY = re.compile(r"(?:\\[.\[\]\\]|[^.\[\]\\])+")
+_KEY = re.compile(r"(?:\\[.\[\]\\{}|]|[^.\[\]\\])+")
 _BRACKETS = re.compile(r"\[(\d{0,9})\]", re.ASCII)
 _ESCAPE = re.compile(r"\\(.)")
 
@@ -89,9 +90,9 @@ def _unreadable(text: str, position: int) -> str:
         return _(
             "Brackets come after a name and hold a number or nothing: “items[0].id” or “tags[]”."
         )
-    return _("“%s” cannot be read as a name. A backslash is written before . [ ] or \\ only.") % (
-        shown(text)
-    )
+    return _(
+        "“%s” cannot be read as a name. A backslash is written before . [ ] { } | or \\ only."
+    ) % shown(text)
 
 
 class _Container:

@@ -40,10 +40,11 @@ from webhooks.payloads.variables import (
 
 MAX_TEMPLATE_LENGTH = 65_536
 MAX_PLACEHOLDERS = 200
-# A quote after a letter is within a name, as forms have fields like “ім'я”.
-_QUOTED = r"(?<!\w)(?:'[^']*'|\"[^\"]*\")|(?<=\w)['\"]"
-_PLACEHOLDER = re.compile(r"\{\{((?:" + _QUOTED + r"|(?!\}\}|\{\{)[^'\"])*)\}\}", re.DOTALL)
-_PART = re.compile(r"(?:" + _QUOTED + r"|[^'\"|])*")
+# A backslash takes the meaning from a brace or a bar. A quote after a letter is within a name, as
+# forms have fields like “ім'я”.
+_ONE = r"\\(?!\{\{)[\\{}|]?+|(?<!\w)(?:'[^']*'|\"[^\"]*\")|(?<=\w)['\"]"
+_PLACEHOLDER = re.compile(r"\{\{((?:" + _ONE + r"|(?!\}\}|\{\{)[^\\'\"])*)\}\}", re.DOTALL)
+_PART = re.compile(r"(?:" + _ONE + r"|[^\\'\"|])*")
 _DATES = ("iso8601", "sql", "unix")
 
 Render = Callable[[Fields], str]

@@ -37,6 +37,8 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_ADDRESS_LENGTH = 65_536
 # In JSON; backslashes before it stand for themselves by twos.
 _ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
+# What has a meaning within a placeholder, unless it has a backslash already.
+_SIGN = re.compile(r"(\\.)|([{}|])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,8 @@ def _placeholder(row: Row) -> str:
         other = _ESCAPED_QUOTE.sub(r"\1\\u0022", as_text(default))
         written = f"{quote}{default}{quote}" if isinstance(default, str) else other
         filters.append(f"default:{written}")
-    return "{{ " + " | ".join([row.variable, *filters]) + " }}"
+    variable = _SIGN.sub(lambda found: found[1] or f"\\{found[2]}", row.variable)
+    return "{{ " + " | ".join([variable, *filters]) + " }}"
 
 
 def _fields_reader(*, uses_older_names: bool) -> Callable[[bytes, int], dict[str, Any]]:
