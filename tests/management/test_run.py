@@ -4,6 +4,7 @@ import base64
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -149,6 +150,17 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
+def assert_answer_to_head_ends_with_its_head(port: int, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        ask = "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {}\r\n\r\n"
+        connection.sendall(ask.format("HEAD", path, "keep-alive").encode())
+        connection.sendall(ask.format("GET", path, "close").encode())
+        with connection.makefile("rb") as file:
+            head, _empty, second = file.read().partition(b"\r\n\r\n")
+    assert b"\r\nContent-Length: " in head
+    assert second.startswith(head.splitlines()[0])
+
+
 def published(product: Product) -> None:
     given = '{"call_id": "c-1", "caller_number": "380441234567"}'
     printed = product.manage("publish", "call.incoming.before", "--payload", "-", given=given)
@@ -207,6 +219,9 @@ def test_without_sandbox_nothing_of_it_runs_and_two_signals_in_one_moment_are_on
 ) -> None:
     product = start("--no-sandbox", WEBHOOKS_ALLOWED_NETWORKS="").ready()
 
+    # The login has no Content-Length of its own.
+    for path in ("/healthz", "/login/", "/api/v1/events"):
+        assert_answer_to_head_ends_with_its_head(product.port, path)
     assert psutil.Process(product.process.pid).children() == []
     assert "Sandbox" not in product.output
     count = "from webhooks.models import Webhook as W; print(len(W.objects.all()))"

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
@@ -26,6 +26,7 @@ from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.celery import app
 from config.environment import add_arguments
+from webhooks.api.wsgi import Application, Environ, StartResponse
 from webhooks.management import sandbox
 from webhooks.management.commands.worker import worker_options
 from webhooks.management.printable import PrintableCommand
@@ -137,7 +138,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
         proxy = {"trusted_proxy": "*", "trusted_proxy_headers": {"x-forwarded-proto"}}
     try:
         return create_server(
-            get_internal_wsgi_application(),
+            _answers_to_head(get_internal_wsgi_application()),
             host=host,
             port=port,
             threads=_WEB_THREADS,
@@ -152,6 +153,29 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
         raise CommandError(_port_problem(host, port, error)) from error
     except ValueError as error:
         raise CommandError(f"Cannot listen on {host!a}: it is not an address.") from error
+
+
+def _answers_to_head(site: Application) -> Application:
+    """Return a site whose answers to HEAD end with their head: waitress would send the body too."""
+
+    def respond(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return site(environ, start_response)
+        started: list[Any] = []
+        answer: Any = site(environ, lambda *head: started.extend(head))
+        try:
+            length = sum(map(len, answer))
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+        status, headers = started
+        # Without it waitress would end the answer as one in chunks.
+        if "content-length" not in {name.lower() for name, _value in headers}:
+            headers = [*headers, ("Content-Length", str(length))]
+        start_response(status, headers)
+        return ()
+
+    return respond
 
 
 def _check_free(port: int) -> None:
