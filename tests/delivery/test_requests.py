@@ -130,6 +130,13 @@ def test_the_request_is_signed_as_standard_webhooks_ask() -> None:
     assert headers["webhook-id"] == "evt_1"
 
 
+def test_a_test_says_that_it_is_one() -> None:
+    for trigger, lines in (("test", ["webhook-test: true"]), ("event", []), ("resent", [])):
+        request = prepare(a_claim(trigger=trigger), a_plan(), NOW)
+        for sent in ("\n".join(map(str, request.headers)), request.logged_headers):
+            assert [one for one in sent.splitlines() if one.startswith("webhook-test")] == lines
+
+
 def test_a_rotated_secret_signs_along_until_its_end() -> None:
     webhook = a_webhook()
     old = webhook.signing_secret

@@ -22,8 +22,8 @@ _VALUES = (
 )  # fmt: skip
 _TOKEN = set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _OURS = {"host", "content-length", "transfer-encoding", "authorization", "cookie", "connection",
-         "webhook-id", "webhook-timestamp", "webhook-signature", "webhook-attempt", "expect",
-         "content-type"}  # fmt: skip
+         "webhook-id", "webhook-timestamp", "webhook-signature", "webhook-attempt", "webhook-test",
+         "content-type", "expect"}  # fmt: skip
 INPUTS = st.fixed_dictionaries(
     {
         "name": st.one_of(st.sampled_from(_NAMES), st.text(max_size=20)),

@@ -32,6 +32,7 @@ USER_AGENT = "Webhooks/2.0"
 # libcurl adds these, in this order; a webhook's own header of the same name takes the
 # place of one.
 _OWN_HEADERS = (f"User-Agent: {USER_AGENT}", "Accept: */*")
+_TEST = Trigger.TEST.value
 # libcurl waits for 100 Continue before it sends a body of one MiB.
 _WAITS_FROM_BYTES = 512 * 1024
 
@@ -243,7 +244,7 @@ def _signing_keys(secret: str, previous: str, until: dt.datetime | None) -> tupl
 
 def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
     """Make the request of one claimed row; `now` is Unix time in seconds."""
-    _id, _webhook_id, event_id, number, _failures, _trigger, body = claim
+    _id, _webhook_id, event_id, number, _failures, trigger, body = claim
     url, content_type = plan.target.url, None
     if plan.render is not None:
         rendered = plan.render(body, number)
@@ -257,6 +258,8 @@ def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
         f"webhook-id: {event_id}\r\nwebhook-timestamp: {timestamp}\r\n"
         f"webhook-signature: {signed}\r\nwebhook-attempt: {number}"
     )
+    if trigger == _TEST:
+        own += "\r\nwebhook-test: true"
     headers = [*plan.headers, own]
     logged_headers = f"{plan.logged_headers}\n{own}".replace("\r\n", "\n")
     if content_type:
@@ -326,7 +329,7 @@ def next_step(
     """Return what follows: done, another try, or given up."""
     if outcome is Outcome.SUCCEEDED:
         return _DONE
-    if claim.trigger == Trigger.TEST:
+    if claim.trigger == _TEST:
         return NextStep(Status.FAILED, None, "", True)
     if outcome is Outcome.GONE:
         return NextStep(Status.HELD, None, HoldReason.PAUSED, True)

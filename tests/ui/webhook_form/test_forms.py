@@ -414,6 +414,7 @@ def test_headers_are_stored_encrypted_in_their_order() -> None:
         ("Webhook-Timestamp", "signature"),
         ("WEBHOOK-SIGNATURE", "signature"),
         ("webhook-attempt", "signature"),
+        ("webhook-test", "set automatically"),
     ],
 )
 def test_a_header_name_that_cannot_be_sent_is_refused(name: str, words: str) -> None:

@@ -50,6 +50,7 @@ RESERVED = {
             "expect",
             "proxy-authorization",
             "proxy-connection",
+            "webhook-test",
         ),
         _BY_THE_REQUEST,
     ),
