@@ -10,6 +10,7 @@ from django.views.i18n import set_language
 from webhooks.api import health
 from webhooks.ui.account.login import LoginForm
 
+handler400 = "webhooks.api.events.bad_request"
 urlpatterns = [
     path("healthz", login_not_required(health.healthz), name="healthz"),
     path("readyz", login_not_required(health.readyz), name="readyz"),

@@ -107,7 +107,10 @@ def test_a_content_type_that_django_cannot_read_is_refused(
 def test_a_host_that_is_not_ours_is_refused(client_class: type[Client], key: Any) -> None:
     answer = client_class().post(URL, BODY, "application/json", headers=key | {"Host": "evil.test"})
     assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "wrong_host"
     assert answer["X-Content-Type-Options"] == "nosniff"
+    page = client_class().get("/login/", headers={"Host": "evil.test"})
+    assert (page.status_code, page["Content-Type"]) == (400, "text/html; charset=utf-8")
     assert not Event.objects.exists()
 
 

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, InternalError, OperationalError
 from django.db.models import Q
@@ -25,6 +26,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
@@ -178,6 +180,15 @@ def not_found(request: HttpRequest, address: str) -> AnswerResponse:
     one, many = ENDPOINTS
     message %= {"one": one, "many": many}
     return AnswerResponse(RequestError(404, "not_found", message).answer())
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that Django refuses: a host name that is not ours, for a program as JSON."""
+    is_api = request.path_info.startswith("/api/")
+    if not is_api or not isinstance(exception, DisallowedHost):
+        return defaults.bad_request(request, exception)
+    message = _("This site has another host name. Send events to the address people open it by.")
+    return AnswerResponse(RequestError(400, "wrong_host", message).answer())
 
 
 def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], AnswerResponse]:
