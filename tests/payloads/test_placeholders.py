@@ -94,6 +94,7 @@ def test_a_quote_within_a_name_is_a_part_of_it() -> None:
         {"variable": "fields.a\\|b\\.c"},
         {"variable": "email", "default": "it's"},
         {"variable": "email", "default": 'say "x"'},
+        {"variable": "email", "default": "it's \"}} x"},
         {"variable": "email", "default": ["it's", 'a"b', '\\"', "\\", "}}"]},
         {"variable": "email", "default": {'k"': "{{ x }}"}},
         {"value": "{{ '{{' }}"},

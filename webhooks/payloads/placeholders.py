@@ -191,7 +191,8 @@ def _filter(part: str) -> dict[str, Any]:
 
 def _argument(text: str) -> Any:
     if len(text) >= 2 and text[0] in "'\"" and text[-1] == text[0]:
-        return text[1:-1]
+        # As in JSON, for a text that has both kinds of quotes.
+        return text[1:-1].replace(r"\u0022", '"')
     try:
         value = load_typed(text)
         ENCODER.encode(value)

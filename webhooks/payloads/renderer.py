@@ -152,14 +152,16 @@ def _placeholder(row: Row) -> str:
     if row.style.is_text:
         filters.append("text")
     if row.style.has_default:
-        default = row.style.default
-        quote = '"' if isinstance(default, str) and "'" in default else "'"
-        # A quote within a text of a list would end it for a placeholder.
-        other = _ESCAPED_QUOTE.sub(r"\1\\u0022", as_text(default))
-        written = f"{quote}{default}{quote}" if isinstance(default, str) else other
-        filters.append(f"default:{written}")
+        filters.append(f"default:{_argument(row.style.default)}")
     variable = _SIGN.sub(lambda found: found[1] or f"\\{found[2]}", row.variable)
     return "{{ " + " | ".join([variable, *filters]) + " }}"
+
+
+def _argument(default: Any) -> str:
+    """Write a default for a placeholder, where a text ends at the first quote of its kind."""
+    if not isinstance(default, str):
+        return _ESCAPED_QUOTE.sub(r"\1\\u0022", as_text(default))
+    return '"' + default.replace('"', r"\u0022") + '"' if "'" in default else f"'{default}'"
 
 
 def _fields_reader(*, uses_older_names: bool) -> Callable[[bytes, int], dict[str, Any]]:
