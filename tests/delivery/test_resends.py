@@ -234,6 +234,18 @@ def test_what_fails_after_the_start_is_not_resent() -> None:
 # How many, how fast
 
 
+def test_what_was_under_way_at_the_start_and_fails_is_counted_once_it_is_sent_again() -> None:
+    webhook = make_webhook()
+    finished(webhook)
+    waiting = make_delivery(webhook)
+    resend = resends.start(resend_of(webhook))
+    assert resend.total == 1
+    Delivery.objects.filter(pk=waiting.pk).update(status=Status.FAILED, next_attempt_at=None)
+    resends.advance_all()
+    resend.refresh_from_db()
+    assert (resend.done, resend.total) == (2, 2)
+
+
 def test_a_page_counts_up_to_a_limit_and_the_worker_counts_the_rest(monkeypatch: Any) -> None:
     monkeypatch.setattr(resends, "COUNT_LIMIT", 4)
     monkeypatch.setattr(resends, "_COUNT_CHUNK", 2)

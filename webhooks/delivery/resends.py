@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from webhooks.delivery import queue
@@ -197,6 +198,8 @@ def _step(pk: int) -> int | None:
         ).update(
             cursor=rows[-1].id,
             done=F("done") + queued,
+            # What was under way when it began, and failed since, is resent too.
+            total=Greatest("total", F("done") + queued),
             advanced_at=paid_until + dt.timedelta(seconds=queued / resend.rate),
         )
         if not moved:

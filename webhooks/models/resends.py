@@ -44,7 +44,7 @@ class Resend(models.Model):
     status = models.CharField(
         max_length=10, choices=ResendStatus.choices, default=ResendStatus.RUNNING
     )
-    # Counted when it began; what is added later is not resent.
+    # Counted when it began, and at least `done`; what is added later is not resent.
     total = models.PositiveIntegerField(default=0)
     done = models.PositiveIntegerField(default=0)
     # The last delivery that was put into the queue again; ids sort by time.
