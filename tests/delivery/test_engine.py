@@ -25,7 +25,7 @@ from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network
-from webhooks.delivery import backlog, due, outcomes, queue
+from webhooks.delivery import backlog, due, maintenance, outcomes, queue
 from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
@@ -581,6 +581,22 @@ def test_a_lease_that_ran_out_is_sent_again_and_noted_as_unknown(receiver: Recei
     run_engine(lambda: reload(delivery).status == Status.SUCCEEDED)
     outcomes = list(Attempt.objects.order_by("number").values_list("outcome", flat=True))
     assert outcomes == [Outcome.UNKNOWN, Outcome.SUCCEEDED]
+
+
+@pytest.mark.usefixtures("calm")
+def test_leases_that_run_out_later_are_found_by_the_same_engine(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_EXPIRE_SECONDS", 1.0)
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    rows = [make_delivery(webhook) for _ in range(3)]
+    for seconds, row in zip((-1, 1, 3), rows, strict=True):
+        ends_at = timezone.now() + dt.timedelta(seconds=seconds)
+        Delivery.objects.filter(pk=row.pk).update(
+            status="sending", lease="dead", next_attempt_at=ends_at, attempt_count=1
+        )
+    done = Delivery.objects.filter(status=Status.SUCCEEDED)
+    run_engine(lambda: done.count() == 3)
 
 
 @pytest.mark.usefixtures("calm")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 
+from django.conf import settings
 from django.core.cache import cache
 
 from webhooks.delivery import backlog
@@ -26,6 +27,8 @@ from webhooks.network import HostResolver
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+# How often it is looked for leases that ended: so much of a lease, and at most so long.
+_EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
 # How often it is looked whose health is to be written: one statement for many webhooks.
 _STATE_SECONDS = 0.5
 # So long without a turn means that this process stood still.
@@ -61,6 +64,7 @@ class Maintenance:
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
         self._state_at = 0.0
+        self._expire_at = 0.0
 
     def run_due(self, now: float) -> None:
         """Do what is due at `now`, in monotonic seconds; called every second."""
@@ -73,8 +77,8 @@ class Maintenance:
             self.look_at = now + _LOOK_SECONDS
             self._recall_changed()
             self._report_lack(now)
-            if all(user.is_calm(now) for user in self._users):
-                self._expire()
+            if now >= self._expire_at and all(user.is_calm(now) for user in self._users):
+                self._expire(now)
         if now >= self._state_at and (states := self._recorder.due_states(now)):
             self._state_at = now + _STATE_SECONDS
             self._session.run(lambda: self._recorder.write_states(states))
@@ -98,10 +102,15 @@ class Maintenance:
                     # Without its broker a drain goes on.
                     logger.warning("lack_not_reported error=%s", type(error).__name__)
 
-    def _expire(self) -> None:
+    def _expire(self, now: float) -> None:
         # Named before the call: it may wait itself, and what ends during it is alive.
         expire = partial(self._queue.expire, self._session.wall(), held=self._claims.held())
-        if expired := self._session.run(expire):
+        expired = self._session.run(expire)
+        if expired == []:
+            # Otherwise there may be more.
+            pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
+            self._expire_at = now + pause
+        elif expired:
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)
