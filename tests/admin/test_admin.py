@@ -241,6 +241,28 @@ def test_events_are_found(browser: Client, query: dict[str, str]) -> None:
     assert [event.type for event in page.context["cl"].result_list] == ["recording.ready"]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "webhooks/event/?payload__regex=call",
+        "webhooks/event/?caller_digits__startswith=7",
+        "webhooks/apikey/?key_hash__startswith=",
+        "auth/user/?email__startswith=a",
+    ],
+)
+def test_an_address_asks_by_no_column_but_those_of_the_filters(
+    browser: Client, address: str
+) -> None:
+    assert browser.get(f"/admin/{address}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["is_staff__exact=1", "groups__id__exact=1", "groups__isnull=True"]
+)
+def test_an_address_asks_by_the_filters(browser: Client, query: str) -> None:
+    assert browser.get(f"/admin/auth/user/?{query}").status_code == 200
+
+
 def test_an_exchange_is_shown_as_text(browser: Client) -> None:
     webhook = make_webhook(name="CRM")
     exchange = OAuthExchange.objects.create(
