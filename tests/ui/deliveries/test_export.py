@@ -91,6 +91,8 @@ def test_a_filter_that_means_nothing_leads_to_the_log_that_says_so() -> None:
         ("a\r\nb", "a\\u000d\\u000ab"),
         ("\u202eevil", "\\u202eevil"),
         ('plain, "text"', 'plain, "text"'),
+        ("a; b", "a; b"),
+        ("c;=1+1;-2", "c;'=1+1;'-2"),
         (None, ""),
         (200, "200"),
         ("x" * 40_000, "x" * 32_000),
@@ -104,6 +106,16 @@ def test_a_formula_in_a_payload_or_a_name_is_defused_in_the_file() -> None:
     make_delivery(make_webhook(name='=HYPERLINK("http://evil")'))
     rows = rows_of(person("view_delivery").get(EXPORT))
     assert rows[0]["webhook"] == '\'=HYPERLINK("http://evil")'
+
+
+def test_a_file_that_is_read_with_semicolons_has_no_formula() -> None:
+    webhook = make_webhook(name='CRM;"=1+1')
+    make_delivery(webhook, call_id=";+1", note='a;=cmd|A1;b;"@SUM(A1)')
+    answer = person("view_delivery", "view_payload").get(EXPORT, {"payload": "1"})
+    rows = csv.reader(io.StringIO(text_of(answer)), delimiter=";")
+    cells = [text for row in rows for text in row]
+    assert len(cells) > 5
+    assert not [text for text in cells if text.startswith(("=", "+", "-", "@", "|", "%"))]
 
 
 def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
