@@ -50,6 +50,17 @@ def test_another_answer_is_told_in_words() -> None:
     }
 
 
+def test_headers_that_may_repeat_a_payload_are_compared_for_who_may_see_it_alone() -> None:
+    first, second = (
+        attempt(response_headers=f"HTTP/1.1 301 Moved\nLocation: /?caller=38044{n}\nServer: s{n}")
+        for n in (1, 2)
+    )
+    assert said(differences(first, second, with_bodies=False)) == {
+        "Response header server": ("s1", "s2")
+    }
+    assert "Response header location" in said(differences(first, second))
+
+
 def test_no_answer_is_said_so() -> None:
     silent = attempt(status_code=None, remote_address="", response_headers="", response_body=b"")
     found = said(differences(attempt(), silent))

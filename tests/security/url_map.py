@@ -128,7 +128,8 @@ def make_attempt(delivery: Delivery, number: int) -> Attempt:
         request_line=f"GET http://127.0.0.1:9/hook?caller_name={CANARY}-{number} HTTP/1.1",
         request_headers="webhook-id: x",
         request_body=f'{{"caller_name": "{CANARY}-{number}"}}'.encode(),
-        response_headers="HTTP/1.1 500 Oops",
+        # As a redirect does.
+        response_headers=f"HTTP/1.1 500 Oops\nLocation: /?caller_name={CANARY}-{number}",
         response_body=f"You sent {CANARY}-{number}".encode(),
     )
 

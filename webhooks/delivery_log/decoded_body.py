@@ -150,6 +150,16 @@ _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
 )
 
+# Headers of a response that say nothing of the request.
+_OF_SERVERS = frozenset(
+    """
+    allow cache-control connection content-encoding content-length content-type date expires
+    keep-alive ratelimit ratelimit-policy retry-after server strict-transport-security
+    transfer-encoding vary www-authenticate x-ratelimit-limit x-ratelimit-remaining
+    x-ratelimit-reset
+    """.split()  # noqa: SIM905 - read as prose.
+)
+
 
 def status_line(value: str) -> str:
     """Return the line above the headers of a stored response, or "" when there is none."""
@@ -167,6 +177,17 @@ def header_lines(value: str) -> list[tuple[str, str]]:
         name, _colon, text = line.partition(":")
         headers.append((name.strip(), _masked(name.strip().lower(), text.strip())))
     return headers
+
+
+def response_header_lines(value: str, may_see_payload: bool) -> list[tuple[str, str]]:
+    """Split stored lines as `header_lines` does, without values that may repeat a payload.
+
+    A redirect repeats the query of the request, for example.
+    """
+    lines = header_lines(value)
+    if may_see_payload:
+        return lines
+    return [(name, text if name.lower() in _OF_SERVERS else "…") for name, text in lines]
 
 
 def _masked(name: str, value: str) -> str:

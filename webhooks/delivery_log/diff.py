@@ -1,7 +1,8 @@
 """What changed between two attempts of a delivery, in words and as a small diff.
 
 Reads two rows and writes nothing. Bodies are compared only for who may see payloads; others learn
-that they differ. Texts are foreign: the page shows them through `logtext.visible`.
+that they differ, and of a response see only headers that cannot repeat a payload. Texts are
+foreign: the page shows them through `logtext.visible`.
 """
 
 import difflib
@@ -24,6 +25,8 @@ _MAX_SHOWN_LINES = 40
 _MIN_SHARE, _MIN_MILLISECONDS = 0.5, 20.0
 # New with every attempt, and so of no interest.
 _ALWAYS_NEW = frozenset({"webhook-timestamp", "webhook-signature", "webhook-attempt", "date"})
+
+Lines = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +51,13 @@ def compare(
 ) -> list[Difference]:
     """Return what differs; `payload` is the body of an attempt that stored none of its own."""
     found = [*_answers(before, after), *_times(before, after)]
-    found += _headers(_("Request header %s"), before.request_headers, after.request_headers)
-    found += _headers(_("Response header %s"), before.response_headers, after.response_headers)
+    asked = [decoded_body.header_lines(one.request_headers) for one in (before, after)]
+    answered = [
+        decoded_body.response_header_lines(one.response_headers, with_bodies)
+        for one in (before, after)
+    ]
+    found += _headers(_("Request header %s"), *asked)
+    found += _headers(_("Response header %s"), *answered)
     sent = [attempt.body_sent(payload) for attempt in (before, after)]
     found += _bodies(_("Request body"), sent[0], sent[1], with_bodies)
     got = [bytes(attempt.response_body) for attempt in (before, after)]
@@ -102,7 +110,7 @@ def _times(before: Attempt, after: Attempt) -> Iterator[Difference]:
             yield Difference(label=label, before=milliseconds(old), after=milliseconds(new))
 
 
-def _headers(label: str, before: str, after: str) -> Iterator[Difference]:
+def _headers(label: str, before: Lines, after: Lines) -> Iterator[Difference]:
     old, new = _values(before), _values(after)
     for name in dict.fromkeys([*old, *new]):
         if name in _ALWAYS_NEW or old.get(name) == new.get(name):
@@ -114,10 +122,10 @@ def _headers(label: str, before: str, after: str) -> Iterator[Difference]:
         )
 
 
-def _values(headers: str) -> dict[str, str]:
+def _values(lines: Lines) -> dict[str, str]:
     """Return header values by name in lower case; those of one name are joined."""
     values: dict[str, str] = {}
-    for name, value in decoded_body.header_lines(headers):
+    for name, value in lines:
         key = name.lower()
         values[key] = f"{values[key]}, {value}" if key in values else value
     return values

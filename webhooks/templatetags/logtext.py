@@ -17,7 +17,11 @@ from django.utils.translation import gettext_lazy
 
 from webhooks import filters
 from webhooks.delivery_log import decoded_body
-from webhooks.delivery_log.decoded_body import header_lines, status_line
+from webhooks.delivery_log.decoded_body import (
+    header_lines,
+    response_header_lines,
+    status_line,
+)
 from webhooks.delivery_log.figures import milliseconds, rough_duration
 from webhooks.filters import FilterError, Judgement, Kind
 from webhooks.models import (
@@ -29,6 +33,7 @@ from webhooks.ui.trail import field_label
 
 register = template.Library()
 register.filter(header_lines)
+register.filter(response_header_lines)
 register.filter(status_line)
 
 # Letters and marks by Unicode's tables that are invisible: fillers, joiners and the selectors that
