@@ -12,10 +12,11 @@ from tests.alerts.test_notifications import failing, lost_grant
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
 from webhooks.alerts import channels, notifications
-from webhooks.models import AlertChannel, AlertMessage, Delivery, Webhook
+from webhooks.models import AlertChannel, AlertMessage, Delivery, OAuthToken, Webhook
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
+EVIL = "[Log in](https://evil.example)"
 
 
 def make_channel(receiver: Receiver, kind: str, path: str = "", **fields: Any) -> AlertChannel:
@@ -52,6 +53,21 @@ def test_each_kind_names_webhook_event_answer_time_and_delivery(
     else:
         assert AlertChannel.objects.get().sent_at is not None
     assert not AlertMessage.objects.exists()
+
+
+def test_a_card_for_teams_has_no_markdown(receiver: Receiver) -> None:
+    make_channel(receiver, "teams", "/status/200")
+    webhook = lost_grant()
+    OAuthToken.objects.filter(credential=webhook.credential).update(last_error=EVIL)
+    notifications.look(NOW)
+    notifications.look(NOW + dt.timedelta(minutes=1))
+    [request] = receiver.requests()
+    [attachment] = json.loads(request.body)["attachments"]
+    card = attachment["content"]
+    assert {block["type"] for block in card["body"]} == {"RichTextBlock"}
+    lines = [run["text"] for block in card["body"] for run in block["inlines"]]
+    assert EVIL in lines
+    assert not [line for line in lines if "\n" in line]
 
 
 def test_what_is_not_taken_is_sent_again_later_and_a_refusal_is_not(receiver: Receiver) -> None:

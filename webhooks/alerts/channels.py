@@ -132,10 +132,18 @@ def _adaptive_card(title: str, text: str, link: str) -> dict[str, Any]:
         "type": "AdaptiveCard",
         "version": "1.4",
         "body": [
-            {"type": "TextBlock", "text": title, "weight": "bolder", "wrap": True},
-            *({"type": "TextBlock", "text": line, "wrap": True} for line in text.split("\n\n")),
+            _text_block(title, weight="bolder"),
+            *(_text_block(line) for line in text.split("\n") if line),
         ],
         "actions": [{"type": "Action.OpenUrl", "title": _("Open"), "url": link}],
     }
     kind = "application/vnd.microsoft.card.adaptive"
     return {"type": "message", "attachments": [{"contentType": kind, "content": card}]}
+
+
+def _text_block(text: str, **style: str) -> dict[str, Any]:
+    """Return text as it is: a TextBlock would make links of the Markdown in a provider's words.
+
+    Source: https://adaptivecards.io/explorer/TextRun.html.
+    """
+    return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": text, **style}]}
