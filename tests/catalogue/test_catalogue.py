@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -128,6 +129,15 @@ def test_patterns_are_the_type_and_its_wildcards() -> None:
     )
     assert catalogue.patterns_for("webhook.test") == ()
     assert catalogue.patterns_for("no.such") == ()
+
+
+def test_a_type_that_is_not_there_takes_no_memory() -> None:
+    tracemalloc.start()
+    for number in range(20):
+        catalogue.patterns_for(f"{number}{'x' * 1_000_000}")
+    kept_bytes, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < 5_000_000
 
 
 @pytest.mark.parametrize(

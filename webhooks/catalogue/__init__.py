@@ -101,11 +101,16 @@ def label_of(event_type: str) -> str | Promise:
     return known.label if known else event_type
 
 
-@lru_cache(maxsize=1024)
 def patterns_for(event_type: str) -> tuple[str, ...]:
     """Return every pattern that covers the type: itself, then its wildcards, nearest first."""
     if not is_known(event_type) or not EVENT_TYPES[event_type].is_subscribable:
         return ()
+    return _patterns_of(event_type)
+
+
+# Of known types alone: what is asked for may be any text of a request, of megabytes.
+@lru_cache(maxsize=1024)
+def _patterns_of(event_type: str) -> tuple[str, ...]:
     parts = event_type.split(".")
     wildcards = (".".join(parts[:size]) + ".*" for size in range(len(parts) - 1, 0, -1))
     return (event_type, *wildcards)
