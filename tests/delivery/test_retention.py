@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
@@ -40,6 +41,13 @@ def test_events_go_with_their_last_delivery() -> None:
     kept = aged(webhook, Status.HELD)
     assert retention.delete_old_rows() == 1
     assert list(Event.objects.values_list("pk", flat=True)) == [kept.event_id]
+
+
+def test_sessions_that_ended_are_deleted() -> None:
+    for key, expires_at in (("ended", LONG_AGO), ("lives", timezone.now() + dt.timedelta(hours=1))):
+        Session.objects.create(session_key=key, expire_date=expires_at)
+    retention.delete_old_rows()
+    assert [one.session_key for one in Session.objects.all()] == ["lives"]
 
 
 @pytest.mark.database("postgres")

@@ -195,6 +195,14 @@ def test_what_nobody_logged_in_had_opened_takes_no_room(client: Client, mark: st
     assert not Session.objects.exists()
 
 
+def test_what_a_closed_account_had_opened_takes_no_room(browser: Client) -> None:
+    mark = opened(browser, CREATE)
+    get_user_model().objects.update(is_active=False)
+    before = Session.objects.count()
+    browser.post(CREATE, posted(name="Typed", opened_by=mark))
+    assert Session.objects.count() == before
+
+
 def test_nothing_typed_is_readable_in_the_session(browser: Client) -> None:
     mark = opened(browser, CREATE)
     browser.post(CREATE, posted(**{**BASIC, "name": "Typed"}, opened_by=mark))

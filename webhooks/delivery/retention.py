@@ -1,4 +1,4 @@
-"""Deletes what the log keeps too long: finished deliveries by age and by count.
+"""Deletes what is kept too long: finished deliveries by age and by count, and sessions that ended.
 
 On PostgreSQL whole partitions at once (`partitions`), and everywhere rows in small batches.
 
@@ -12,6 +12,7 @@ rows are found through the primary key.
 import datetime as dt
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
@@ -61,6 +62,7 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     oauth_cutoff = now - dt.timedelta(days=settings.WEBHOOKS_OAUTH_RETENTION_DAYS)
     OAuthExchange.objects.filter(started_at__lt=oauth_cutoff).delete()
     AuthorizationRequest.objects.filter(expires_at__lt=now).delete()
+    _delete_ended_sessions(now)
     return deleted
 
 
@@ -136,6 +138,16 @@ def _delete_old_counts(now: dt.datetime) -> None:
             return
         old = HourlyCount.objects.filter(pk__in=batch)
         old._raw_delete(old.db)
+
+
+def _delete_ended_sessions(now: dt.datetime) -> None:
+    """Delete sessions of browsers that did not log out: each may hold what was typed into forms."""
+    for _ in range(_BATCHES):
+        ended = Session.objects.filter(expire_date__lt=now).values_list("pk", flat=True)
+        batch = list(ended[:_BATCH])
+        if not batch:
+            return
+        Session.objects.filter(pk__in=batch).delete()
 
 
 def _estimated_deliveries() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
@@ -113,11 +114,13 @@ def is_shown_again(request: HttpRequest) -> bool:
 
 
 def _owner(data: QueryDict) -> str:
+    """Return the key of who opened a form; empty for nobody, and for an account that is closed."""
     signer = signing.TimestampSigner(salt=_OPENED_BY)
     try:
-        return signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)
+        owner = signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)
     except signing.BadSignature:
         return ""
+    return owner if User.objects.filter(pk=owner, is_active=True).exists() else ""
 
 
 def _place(owner: str, path: str) -> str:
