@@ -236,6 +236,34 @@ def test_without_sandbox_nothing_of_it_runs_and_two_signals_in_one_moment_are_on
 
 
 @pytest.mark.once
+def test_behind_a_proxy_a_guesser_locks_an_account_for_nobody_else(start: Start) -> None:
+    product = start("--no-sandbox", BEHIND_TLS_PROXY="True", PUBLIC_URL="https://hooks.example.org")
+    url = f"{product.ready().url}/login/"
+
+    def log_in(password: str, *, address: str) -> int:
+        with requests.Session() as proxy:
+            proxy.trust_env = False
+            said = {
+                "Host": "hooks.example.org",
+                "X-Forwarded-For": address,
+                "X-Forwarded-Proto": "https",
+                "Referer": "https://hooks.example.org/login/",
+            }
+            proxy.headers.update(said)
+            page = proxy.get(url, timeout=60)
+            # The cookie is for https.
+            proxy.headers["Cookie"] = f"csrftoken={page.cookies['csrftoken']}"
+            token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+            assert token, page.text
+            form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token[1]}
+            return proxy.post(url, form, timeout=60, allow_redirects=False).status_code
+
+    guesses = [log_in("a guess", address="198.51.100.7") for _ in range(6)]
+    assert guesses[-1] == 429
+    assert log_in(product.password, address="203.0.113.9") == 302
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_sandbox_ends_with_the_product_however_it_ends(
     start: Start, number: signal.Signals

@@ -133,9 +133,6 @@ def _only_instance() -> Iterator[None]:
 
 
 def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
-    proxy: dict[str, Any] = {}
-    if settings.SECURE_PROXY_SSL_HEADER:
-        proxy = {"trusted_proxy": "*", "trusted_proxy_headers": {"x-forwarded-proto"}}
     try:
         return create_server(
             _answers_to_head(get_internal_wsgi_application()),
@@ -147,7 +144,8 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             max_request_header_size=_MAX_HEADER_BYTES,
             # select() cannot watch the descriptors that a busy drain pushes past 1,024.
             asyncore_use_poll=True,
-            **proxy,
+            # What a proxy says is judged by the site: BEHIND_TLS_PROXY.
+            clear_untrusted_proxy_headers=False,
         )
     except OSError as error:
         raise CommandError(_port_problem(host, port, error)) from error
