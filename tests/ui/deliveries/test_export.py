@@ -1,6 +1,7 @@
 """The log as CSV: what the filters show, streamed, harmless when a spreadsheet opens it."""
 
 import csv
+import gc
 import io
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from webhooks import audit
 from webhooks.delivery_log import query as log_query
 from webhooks.models import Action, AuditEntry, Delivery, Status
 from webhooks.ui.deliveries import export as delivery_export
-from webhooks.ui.deliveries.export import COLUMNS, cell
+from webhooks.ui.deliveries.export import COLUMNS, MAX_AT_ONCE, cell
 
 pytestmark = pytest.mark.django_db
 # The product's pages ask for permissions alone: ann is no staff.
@@ -126,6 +127,22 @@ def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.Mo
     assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[::-1]
     monkeypatch.setattr(delivery_export, "MAX_ROWS", 4)
     assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[:-5:-1]
+
+
+def test_some_exports_run_at_once_and_leave_room_for_pages() -> None:
+    make_delivery(make_webhook())
+    browser = person("view_delivery")
+    running: list[Any] = [browser.get(EXPORT) for _ in range(MAX_AT_ONCE)]
+    refused = browser.get(EXPORT, {"status": "pending"}, follow=True)
+    assert refused.redirect_chain == [("/integrations/webhooks/deliveries/?status=pending", 302)]
+    assert "Other exports are running. Try again in a minute." in refused.text
+    assert rows_of(running[0])
+    assert rows_of(browser.get(EXPORT))
+    # One that is never sent.
+    del running
+    gc.collect()
+    again = [browser.get(EXPORT) for _ in range(MAX_AT_ONCE)]
+    assert [one.status_code for one in again] == [200] * MAX_AT_ONCE
 
 
 def test_pieces_follow_each_other_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,16 @@
 
 import csv
 import re
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from webhooks import audit
 from webhooks.delivery_log import query as log_query
@@ -21,6 +24,10 @@ MAX_ROWS = 100_000
 # With payloads the file is a hundred times as large.
 MAX_PAYLOAD_ROWS = 10_000
 _MAX_SECONDS = 60.0
+# Each takes one of the web server's threads, of which there are 8 or 16, for as long as its client
+# takes to read.
+MAX_AT_ONCE = 4
+_room = threading.BoundedSemaphore(MAX_AT_ONCE)
 # The longest text of a spreadsheet's cell is 32,767 characters.
 _MAX_CELL = 32_000
 # A cell that begins with one of these is a formula to a spreadsheet, in full width too.
@@ -42,21 +49,48 @@ COLUMNS = (
 def export(request: HttpRequest) -> HttpResponseBase:
     form = LogForm(request.GET)
     if not form.is_valid():
-        return redirect(f"{request.path.removesuffix('export.csv')}?{request.GET.urlencode()}")
+        return _to_log(request)
     with_payload = bool(request.GET.get("payload")) and request.user.has_perm(
         "webhooks.view_payload"
     )
+    if not _room.acquire(blocking=False):
+        messages.warning(request, _("Other exports are running. Try again in a minute."))
+        return _to_log(request)
+    lines = _Lines(_written(form.conditions(), with_payload=with_payload))
     note = audit.note("csv_with_payloads" if with_payload else "csv")
     audit.record(Action.EXPORTED, None, user=request.user, object_type="delivery", note=note)
     name = f"deliveries-{timezone.now():%Y%m%d-%H%M%S}.csv"
     return StreamingHttpResponse(
-        _lines(form.conditions(), with_payload=with_payload),
+        lines,
         content_type="text/csv; charset=utf-8",
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',
             "X-Content-Type-Options": "nosniff",
         },
     )
+
+
+def _to_log(request: HttpRequest) -> HttpResponseBase:
+    return redirect(f"{request.path.removesuffix('export.csv')}?{request.GET.urlencode()}")
+
+
+class _Lines:
+    """The lines of an export; it makes room for another one when it is closed."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._has_room = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self._lines
+
+    def close(self) -> None:
+        """Make room; called by the response, or for one that was never sent."""
+        if self._has_room:
+            self._has_room = False
+            _room.release()
+
+    __del__ = close
 
 
 class _Echo:
@@ -66,7 +100,7 @@ class _Echo:
         return line
 
 
-def _lines(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
+def _written(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
     writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
     # Without the mark spreadsheets take the text for Latin-1.
     yield "\ufeff" + writer.writerow([*COLUMNS, *(["payload"] if with_payload else [])])
