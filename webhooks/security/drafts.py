@@ -13,6 +13,8 @@ from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 _SESSION_KEY = "webhook_drafts"
 # Forms one session may have open with typed secrets; the oldest makes room.
 _MAX_DRAFTS = 8
+# Longer than any field takes. The session is read with every page.
+_MAX_CHARACTERS = 25_000
 
 
 class Draft:
@@ -35,10 +37,12 @@ class Draft:
             return ""
 
     def keep(self, field: str, value: str) -> None:
-        """Remember what was typed; an empty value is forgotten.
+        """Remember what was typed; an empty value is forgotten, and so is one that is no secret.
 
         Under a wrong key nothing is remembered: it would be unreadable under the right one.
         """
+        if len(value) > _MAX_CHARACTERS:
+            value = ""
         try:
             sealed = seal(value, self._place(field)).ciphertext
         except SecretUnreadableError:

@@ -360,6 +360,16 @@ def test_a_secret_typed_for_another_type_survives_the_change_of_type() -> None:
     assert webhook.credential.basic_password == "pass word "
 
 
+def test_a_draft_keeps_nothing_that_is_longer_than_a_secret() -> None:
+    session: dict[str, Any] = {}
+    draft = Draft(session)
+    draft.keep("client_secret", "s" * 20_000)
+    draft.keep("client_key", "k" * 2_000_000)
+    assert draft.get("client_secret") == "s" * 20_000
+    assert not draft.get("client_key")
+    assert len(str(session)) < 50_000
+
+
 def test_a_draft_of_one_webhook_is_of_no_use_to_another() -> None:
     session: dict[str, Any] = {}
     draft = Draft(session, owner="1")
