@@ -33,10 +33,12 @@ from webhooks.delivery.fan_out import (
 )
 from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit, RareCalls
 from webhooks.delivery.queue.async_postgres import AsyncInserts
-from webhooks.delivery.trash import cancel, delete, erase, purge, restore
+from webhooks.delivery.trash import delete, erase, purge, restore
 from webhooks.models import (
+    FINAL_STATUSES,
     Credential,
     Delivery,
+    DeliveryQuerySet,
     Event,
     HoldReason,
     Incident,
@@ -80,7 +82,6 @@ __all__ = [
 
 # How long a rotated signing secret still signs.
 _ROTATION_HOURS = 24
-ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 # How long a group waits for another transaction with one of its idempotency keys, which is longer
 # than a commit takes, and then one event alone or a batch.
 _LOCK_TIMEOUT_MS = 50
@@ -314,11 +315,18 @@ def resend(deliveries: QuerySet[Delivery]) -> int:
         moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
             status=Status.PENDING, next_attempt_at=Now(), unknown_count=0
         )
-        ended = deliveries.filter(status__in=ENDED, webhook__deleted_at=None).order_by("id")
+        ended = deliveries.filter(status__in=FINAL_STATUSES, webhook__deleted_at=None).order_by(
+            "id"
+        )
         pairs = list(ended.values_list("event_id", "webhook_id"))
         made = deliver_again(pairs, trigger=Trigger.RESENT)
         transaction.on_commit(tasks.notify)
     return moved + made
+
+
+def cancel(deliveries: DeliveryQuerySet) -> int:
+    """Give up deliveries that wait; return how many."""
+    return deliveries.cancel()
 
 
 def start_resend(resend: Resend) -> Resend:

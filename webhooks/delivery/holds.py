@@ -18,13 +18,13 @@ from webhooks import network
 from webhooks.delivery import queue
 from webhooks.delivery.fan_out import is_readable
 from webhooks.models import (
+    BLOCKED_STATES,
     AuthorizationType,
     Credential,
     Delivery,
     HoldReason,
     OAuthToken,
     Status,
-    TokenState,
     Webhook,
     WebhookState,
     may_be_sent_to,
@@ -36,8 +36,6 @@ _BATCH = 2000
 ROWS_AT_ONCE = 2000
 # What one look releases at most; the next goes on.
 _ROWS_AT_A_LOOK = 20_000
-# These wait for a person; in every other state a token is used or refreshed, if there is one.
-_BLOCKED = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 # A loose index scan: one probe per webhook that has such rows, however many rows it has.
 _WITH_ROWS = """
@@ -86,9 +84,7 @@ def cancel_held(webhook_id: int) -> int:
     """Cancel what is held for a webhook that was deleted; return how many, as `stop`."""
     held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook_id)
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
-    return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).update(
-        status=Status.CANCELLED, hold_reason="", finished_at=Now()
-    )
+    return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).cancel()
 
 
 def drop_paused(webhook_id: int) -> int:
@@ -101,9 +97,7 @@ def drop_paused(webhook_id: int) -> int:
         created_at__lt=before,
     )
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
-    dropped = held.filter(pk__in=chosen).update(
-        status=Status.CANCELLED, hold_reason="", finished_at=Now()
-    )
+    dropped = held.filter(pk__in=chosen).cancel()
     if len(chosen) < ROWS_AT_ONCE:
         states = WebhookState.objects.filter(pk=webhook_id, drops_before=before)
         states.update(drops_before=None)
@@ -205,7 +199,7 @@ def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:
     """Return whether the engine has or fetches a token, or learns that it cannot and notes that."""
     if credential.authorization_type != AuthorizationType.OAUTH2:
         return True
-    if token is not None and token.state in _BLOCKED:
+    if token is not None and token.state in BLOCKED_STATES:
         return False
     if credential.is_machine:
         return True

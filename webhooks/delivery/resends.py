@@ -21,6 +21,7 @@ from django.utils import timezone
 from webhooks.delivery import queue
 from webhooks.delivery.fan_out import DeliveryError, deliver_again
 from webhooks.models import (
+    FINAL_STATUSES,
     Delivery,
     Resend,
     ResendScope,
@@ -49,8 +50,7 @@ _COUNTING_SECONDS = 60
 # The same selection, posted again so soon, is a double click.
 _DOUBLE_CLICK = dt.timedelta(minutes=1)
 # What waits or is on hold is sent anyway; of a selection what is stuck is sent as it is.
-_ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
-_FINISHED = (*_ENDED, Status.PARKED)
+_FINISHED = (*FINAL_STATUSES, Status.PARKED)
 
 
 class AlreadyRunningError(DeliveryError):
@@ -253,7 +253,7 @@ def _following(resend: Resend, limit: int) -> list[_DeliveryRow]:
     """Return the next rows of the log that the resend is about, oldest first."""
     rows = Delivery.objects.filter(webhook__deleted_at=None)
     if resend.scope == ResendScope.SELECTION:
-        rows = rows.filter(pk__in=resend.delivery_ids, status__in=_ENDED)
+        rows = rows.filter(pk__in=resend.delivery_ids, status__in=FINAL_STATUSES)
     else:
         rows = rows.exclude(trigger=Trigger.TEST)
         if resend.webhook_id:
@@ -281,7 +281,7 @@ def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
         pk__gte=rows[0].id,
     )
     if resend.scope == ResendScope.SELECTION:
-        same = same.filter(pk__in=resend.delivery_ids, status__in=_ENDED)
+        same = same.filter(pk__in=resend.delivery_ids, status__in=FINAL_STATUSES)
     elif resend.scope == ResendScope.ALL and resend.until_at:
         same = same.filter(pk__lt=_first_id(resend.until_at))
     newest: dict[tuple[str, int], str] = {}

@@ -19,6 +19,8 @@ from django.db.models import Exists, OuterRef
 from webhooks.delivery import queue, trash
 from webhooks.delivery.queue import partitions
 from webhooks.models import (
+    FINAL_STATUSES,
+    OPEN_STATUSES,
     Attempt,
     AuthorizationRequest,
     Delivery,
@@ -30,8 +32,6 @@ from webhooks.models import (
     ids,
 )
 
-_FINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
-_OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 _BATCH = 500
 # One run deletes at most this many batches and leaves the rest to the next.
 _BATCHES = 40
@@ -85,7 +85,7 @@ def close_deliveries_of_deleted_webhooks(now: dt.datetime) -> int:
 def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
     """Delete the oldest finished deliveries; return how many."""
     finished = Delivery.objects.filter(id__lt=ids.floor("dlv", before.timestamp()))
-    finished = finished.filter(status__in=_FINAL).order_by("id")
+    finished = finished.filter(status__in=FINAL_STATUSES).order_by("id")
     deleted, seen, last = 0, 0, ""
     while seen < at_most:
         # From where the last batch ended: before it may lie a backlog that stays.
@@ -94,7 +94,7 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
         if not batch:
             break
         Attempt.objects.filter(delivery_id__in=batch).delete()
-        old = Delivery.objects.filter(id__in=batch, status__in=_FINAL)
+        old = Delivery.objects.filter(id__in=batch, status__in=FINAL_STATUSES)
         deleted += old._raw_delete(old.db)
         seen, last = seen + len(batch), batch[-1]
     return deleted
@@ -103,7 +103,7 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
 def _surplus() -> int:
     """Return about how many more finished deliveries there are than are kept."""
     surplus: int = _estimated_deliveries() - settings.WEBHOOKS_RETENTION_ROWS
-    for status in _OPEN:
+    for status in OPEN_STATUSES:
         if surplus <= 0:
             return 0
         # Nothing of this is ever deleted, so a backlog is no reason to delete what is finished.

@@ -4,8 +4,6 @@ import copy
 import datetime as dt
 
 from django.db import transaction
-from django.db.models import QuerySet
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from webhooks import audit, oauth
@@ -28,14 +26,6 @@ from webhooks.models import (
 KEPT_DAYS = 30
 # A revocation may take some seconds; the next run goes on.
 _PURGED_AT_ONCE = 20
-_OPEN = (Status.PENDING, Status.HELD, Status.PARKED)
-
-
-def cancel(deliveries: QuerySet[Delivery]) -> int:
-    """Give up deliveries that wait; one that is being sent is not stopped."""
-    return deliveries.filter(status__in=_OPEN).update(
-        status=Status.CANCELLED, next_attempt_at=None, hold_reason="", finished_at=Now()
-    )
 
 
 def delete(webhook: Webhook) -> None:
@@ -54,8 +44,8 @@ def delete(webhook: Webhook) -> None:
         # The first rows; the sweep cancels the rest, and the engine sends none of them.
         holds.stop(webhook.pk)
         holds.cancel_held(webhook.pk)
-        cancel(Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook))
-        cancel(Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST))
+        Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook).cancel()
+        Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST).cancel()
 
 
 def restore(pk: int) -> Webhook | None:

@@ -27,7 +27,9 @@ from webhooks.models.credential import (
 )
 from webhooks.models.edited import EditedRow
 from webhooks.models.log import (
+    FINAL_STATUSES,
     LONG_AGO,
+    OPEN_STATUSES,
     Attempt,
     Delivery,
     DeliveryQuerySet,

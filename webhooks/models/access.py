@@ -7,7 +7,6 @@ from collections.abc import Collection
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.security.encryption import SecretField
@@ -87,9 +86,6 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    def revoke(self) -> None:
-        self.revoked_at = timezone.now()
 
 
 def hash_key(plain: str) -> str:

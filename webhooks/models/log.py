@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connections, models
 from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
@@ -95,6 +96,11 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
 
 
+# Nothing more comes of these unless a person resends them; the others keep their rows.
+FINAL_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+OPEN_STATUSES = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
+
+
 class HoldReason(models.TextChoices):
     PAUSED = "paused", _("Webhook paused")
     REAUTHORIZATION = "reauthorization", _("Needs re-authorization")
@@ -157,6 +163,13 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         if status in _BY_STATUS_ALONE:
             return rows.of_webhook(webhook)
         return rows.filter(webhook=webhook)
+
+    def cancel(self) -> int:
+        """Give up those that wait; one that is being sent is not stopped. Return how many."""
+        waiting = self.filter(status__in=(Status.PENDING, Status.HELD, Status.PARKED))
+        return waiting.update(
+            status=Status.CANCELLED, next_attempt_at=None, hold_reason="", finished_at=Now()
+        )
 
     def count_to(self, limit: int) -> int:
         """Count up to one more than a limit: a webhook may hold millions."""

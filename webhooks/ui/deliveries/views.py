@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -20,9 +19,11 @@ from webhooks.delivery_log import detail as detail_
 from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.figures import number
 from webhooks.models import (
+    FINAL_STATUSES,
     Action,
     Attempt,
     Delivery,
+    DeliveryQuerySet,
     Resend,
     ResendStatus,
     SavedView,
@@ -287,7 +288,7 @@ def resend(request: HttpRequest, delivery_id: str) -> HttpResponse:
         messages.warning(
             request, _("Nothing was resent. It is on hold, being sent, or its webhook was deleted.")
         )
-    elif delivery.status in events.ENDED:
+    elif delivery.status in FINAL_STATUSES:
         same = Delivery.objects.filter(event=delivery.event_id, webhook=delivery.webhook_id)
         delivery = same.filter(trigger=Trigger.RESENT).latest("pk")
         messages.success(request, _("Resent. This is the new delivery."))
@@ -319,7 +320,7 @@ def cancel_selected(request: HttpRequest) -> HttpResponse:
     return redirect_back(request, "webhooks:deliveries")
 
 
-_DOORS: dict[Action, Callable[[QuerySet[Delivery]], int]] = {
+_DOORS: dict[Action, Callable[[DeliveryQuerySet], int]] = {
     Action.RESENT: events.resend,
     Action.CANCELLED: events.cancel,
 }

@@ -22,6 +22,8 @@ from webhooks.delivery_log.charts import Period
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
     CREDENTIAL_SECRETS,
+    FINAL_STATUSES,
+    OPEN_STATUSES,
     WEBHOOK_SECRETS,
     Action,
     AuthorizationType,
@@ -61,7 +63,6 @@ from webhooks.ui.webhook_form import context as form_context
 RECENT_DELIVERIES = 15
 EVENTS_PER_PAGE = 30
 _MAX_FOUND = 50
-_OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 
 
 @page("webhooks.view_webhook")
@@ -287,7 +288,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
         "webhook": webhook,
         # The list as it was filtered, when it led here.
         "next": own_address(request, request.GET.get("next", "")),
-        "open_count": count_open(webhook, *_OPEN),
+        "open_count": count_open(webhook, *OPEN_STATUSES),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
         "kept_days": trash.KEPT_DAYS,
     }
@@ -311,7 +312,7 @@ def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) ->
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
     # What ended meanwhile is not sent as a new one.
-    if found.status in events.ENDED or not act(request, action, [found]):
+    if found.status in FINAL_STATUSES or not act(request, action, [found]):
         messages.warning(request, _("%s is no longer waiting. View it in the log.") % delivery_id)
     elif action == Action.RESENT:
         messages.success(request, _("The next attempt of %s starts now.") % delivery_id)

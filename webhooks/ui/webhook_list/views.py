@@ -19,7 +19,7 @@ from django.utils.translation import ngettext
 
 from webhooks import audit, events
 from webhooks.delivery import backlog, trash
-from webhooks.models import Action, Delivery, HoldReason, Status, Webhook
+from webhooks.models import OPEN_STATUSES, Action, Delivery, HoldReason, Status, Webhook
 from webhooks.ui.requests import button, offer_undo, page, redirect_back, whole_number
 from webhooks.ui.status import MAX_COUNTED, counted
 from webhooks.ui.trash.views import restored
@@ -34,7 +34,6 @@ PERMISSIONS = {
 }
 # What takes an action back.
 _UNDO = {"pause": "resume", "resume": "pause", "delete": "restore"}
-_OPEN = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 # A page that takes longer looks broken. What is left is asked for again.
 _MAX_SECONDS = 10.0
 _NAMES_SHOWN = 12
@@ -123,7 +122,7 @@ def _confirm(
     found = Webhook.objects.present().filter(pk__in=ids)
     names = list(found.values_list("name", flat=True)[:_NAMES_SHOWN])
     count = found.count()
-    still_open = Delivery.objects.filter(webhook__in=ids, status__in=_OPEN)
+    still_open = Delivery.objects.filter(webhook__in=ids, status__in=OPEN_STATUSES)
     context = {
         "action": action,
         "count": count,
