@@ -32,6 +32,8 @@ FIXED = {"migrations", "locale"}
 SAME_ROW = {
     # A copied command masks secrets as everything else does.
     ("curl", "security"),
+    # And names its headers and joins its query as every request does.
+    ("curl", "network"),
     # Conditions look variables up as templates do.
     ("filters", "payloads"),
     # A mail shows invisible characters as the log does.

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks.curl import CurlError
 from webhooks.curl.words import ASSIGNMENT, split
+from webhooks.network import with_query
 
 MAX_LENGTH = 200_000
 JSON_TYPE = "application/json"
@@ -362,10 +363,8 @@ def _finish(request: CurlRequest) -> None:
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))
     _take_login_of_address(request)
-    address, mark, fragment = request.url.partition("#")
     for query in request.queries:
-        address += ("&" if "?" in address else "?") + query
-    request.url = f"{address}{mark}{fragment}"
+        request.url = with_query(request.url, query)
     if not request.method:
         request.method = "POST" if request.data and not request.is_in_query else "GET"
     for name, value in request.implied.items():

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from django.utils.translation import gettext as _
 
 from webhooks.curl import CurlError
+from webhooks.network import HEADER_NAME, header_line
 from webhooks.security.masker import MASK
 
 # Linux takes 131,072 bytes in one argument; an escaped byte is four characters.
 MAX_BODY_BYTES = 30_000
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # curl writes these, or they belong to one connection.
 _LEFT_OUT = frozenset({"content-length", "connection", "transfer-encoding", "expect"})
 _NEWLINE = " \\\n  "
@@ -71,15 +71,13 @@ def _header(name: str, value: str, host: str, login: str, variables: list[str]) 
     """Write one header, or "" for one that is left to curl or is none."""
     lower = name.lower()
     # A name that is no token could be read as a file ("@name") or as another option.
-    if not _TOKEN.fullmatch(name) or lower in _LEFT_OUT or (lower == "host" and value == host):
+    if not HEADER_NAME.fullmatch(name) or lower in _LEFT_OUT or (lower == "host" and value == host):
         return ""
     if lower == "authorization" and value == f"Basic {MASK}":
         variables.append("PASSWORD")
         return f'--user {quote(f"{login}:".encode())}"$PASSWORD"'
-    if not value:
-        return f"--header {quote(f'{name};'.encode())}"
     variable = "TOKEN" if lower == "authorization" else _variable(name)
-    return f"--header {_word(f'{name}: {value}', variable, variables)}"
+    return f"--header {_word(header_line(name, value), variable, variables)}"
 
 
 def _variable(name: str) -> str:

@@ -24,7 +24,7 @@ from webhooks.delivery.queue.rows import AttemptResult, Claimed
 from webhooks.delivery.success import SuccessRule, compile_rule
 from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
-from webhooks.network import Target, parse_url
+from webhooks.network import HEADER_NAME, Target, header_line, parse_url, with_query
 from webhooks.security import signatures
 from webhooks.security.masker import MASK, Masker
 
@@ -59,8 +59,6 @@ _FULL_SCHEDULE = frozenset(
 # Of an answer so much is stored; so much is kept until then, as a secret may begin before the end.
 STORED_BODY_BYTES, KEPT_BODY_BYTES = 20_000, 21_000
 _MAX_HEADERS_STORED, _REMEMBERED_BYTES = 16_384, 1024
-# RFC 9110 section 5.6.2, and what ends a value.
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_END = re.compile("[\r\n\0]")
 # C0 and C1 controls (but tab and newline), bidi marks and what no database can hold, half of a
 # surrogate pair, are stored as escapes.
@@ -227,11 +225,11 @@ def _line(name: str, value: str) -> str:
 
     The forms refuse it before; this is for rows and tokens that came in some other way.
     """
-    if not _HEADER_NAME.fullmatch(name) or _LINE_END.search(value):
+    if not HEADER_NAME.fullmatch(name) or _LINE_END.search(value):
         sentence = _("The header “%s” cannot be sent: it is more than one line. Change it.")
         problem = payloads.Violation(sentence=sentence % payloads.shown(name), field="headers")
         raise payloads.MappingError(problem)
-    return f"{name}: {value}" if value else f"{name};"
+    return header_line(name, value)
 
 
 def _signing_keys(secret: str, previous: str, until: dt.datetime | None) -> tuple[bytes, ...]:
@@ -250,7 +248,7 @@ def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
         rendered = plan.render(body, number)
         url, body, content_type = rendered.url, rendered.body, rendered.content_type
     if plan.query:
-        url += ("&" if "?" in url else "?") + plan.query
+        url = with_query(url, plan.query)
     timestamp = int(now)
     signed = signatures.signature(plan.signing_keys, event_id, timestamp, body)
     # In one piece, which libcurl passes on as it is: each header costs it half a microsecond.

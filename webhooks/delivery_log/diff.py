@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
+from webhooks import network
 from webhooks.delivery import outcomes
 from webhooks.delivery_log import decoded_body
 from webhooks.delivery_log.figures import milliseconds
@@ -124,11 +125,7 @@ def _headers(label: str, before: Lines, after: Lines) -> Iterator[Difference]:
 
 def _values(lines: Lines) -> dict[str, str]:
     """Return header values by name in lower case; those of one name are joined."""
-    values: dict[str, str] = {}
-    for name, value in lines:
-        key = name.lower()
-        values[key] = f"{values[key]}, {value}" if key in values else value
-    return values
+    return {name.lower(): value for name, value in network.merge_headers(lines)}
 
 
 def _bodies(label: str, before: bytes, after: bytes, with_bodies: bool) -> Iterator[Difference]:

@@ -30,6 +30,7 @@ from webhooks.network.guard import (
     set_certificate,
     set_url,
 )
+from webhooks.network.headers import HEADER_NAME, header_line, merge_headers
 from webhooks.network.resolver import (
     LOOKUP_SECONDS,
     HostResolver,
@@ -38,4 +39,4 @@ from webhooks.network.resolver import (
     checked_addresses,
     looked_up,
 )
-from webhooks.network.urls import Target, parse_url
+from webhooks.network.urls import Target, parse_url, with_query

@@ -42,6 +42,7 @@ from webhooks.network.guard import (
     set_certificate,
     set_url,
 )
+from webhooks.network.headers import header_line, merge_headers
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
 
@@ -202,7 +203,7 @@ def _load(handle: Any, request: requests.PreparedRequest) -> None:
 def _line(name: str, value: str | bytes) -> bytes:
     """Return a header as libcurl takes it. Errors: UnicodeError."""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    return (f"{name}: {text}" if text else f"{name};").encode("latin-1")
+    return header_line(name, text).encode("latin-1")
 
 
 def _response(
@@ -214,15 +215,14 @@ def _response(
     response.url = request.url or ""
     status_line, *lines = buffer.header_lines
     response.reason = status_line.decode("latin-1").strip().partition(" ")[2].partition(" ")[2]
-    values: dict[str, tuple[str, list[str]]] = {}
+    headers: list[tuple[str, str]] = []
     for line in lines:
         name, colon, value = line.decode("latin-1").partition(":")
         if not colon:
             # The end of the head; what follows are trailers.
             break
-        values.setdefault(name.lower(), (name, []))[1].append(value.strip())
-    # RFC 9110 section 5.3.
-    response.headers.update({name: ", ".join(filter(None, of)) for name, of in values.values()})
+        headers.append((name, value.strip()))
+    response.headers.update(merge_headers(headers))
     response.encoding = get_encoding_from_headers(response.headers)
     # What requests itself sets when it reads a body.
     response._content = b"".join(buffer.body)

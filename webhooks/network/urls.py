@@ -90,6 +90,14 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     )
 
 
+def with_query(url: str, query: str) -> str:
+    """Return a URL with a further part of its query; a fragment stays at the end."""
+    base, mark, fragment = url.partition("#")
+    sign = "&" if "?" in base else "?"
+    joint = "" if not query or base.endswith(("?", "&")) else sign
+    return f"{base}{joint}{query}{mark}{fragment}"
+
+
 def _check_characters(url: str) -> None:
     if not url:
         raise UnsafeURLError(blocked("url_empty"))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from webhooks import network
 from webhooks.models import Credential
 from webhooks.oauth.errors import MisconfiguredError, stored
 from webhooks.oauth.exchange_log import clean
@@ -23,11 +24,10 @@ RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
 }  # fmt: skip
 # Of a JWT these are ours: each is made for one request.
 RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
-_MAX_LENGTH = 4096
+_MAX_LENGTH, _MAX_HEADER_NAME = 4096, 100
 # What no form field holds, and half of a surrogate pair, which no request does.
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# RFC 9110 sections 5.1 and 5.5, and what only we may say.
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
+# RFC 9110 section 5.5, and what only we may say.
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OWN_HEADERS = frozenset(
     {
@@ -54,22 +54,20 @@ def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
 
 
 def check_headers(text: str) -> Pairs:
-    """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError.
-
-    Lines of one name are one list (RFC 9110 section 5.3).
-    """
-    found: dict[str, tuple[str, list[str]]] = {}
+    """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError."""
+    found = []
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = (part.strip() for part in line.partition(":"))
         # Neither says the value, which may be a secret.
-        if not colon or not _HEADER_NAME.fullmatch(name) or len(line) > _MAX_LENGTH:
+        is_name = network.HEADER_NAME.fullmatch(name) and len(name) <= _MAX_HEADER_NAME
+        if not colon or not is_name or len(line) > _MAX_LENGTH:
             raise MisconfiguredError(stored("no_header_line", line=name[:60]))
         if not _HEADER_VALUE.fullmatch(value):
             raise MisconfiguredError(stored("no_header_value"))
         if name.lower() in _OWN_HEADERS:
             raise MisconfiguredError(stored("reserved_header", name=name))
-        found.setdefault(name.lower(), (name, []))[1].append(value)
-    return [(name, ", ".join(values)) for name, values in found.values()]
+        found.append((name, value))
+    return network.merge_headers(found)
 
 
 def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:

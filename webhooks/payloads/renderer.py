@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from webhooks.catalogue import CURRENT_NAMES, OLDER_NAMES
+from webhooks.network import with_query
 from webhooks.payloads.document import ENCODER
 from webhooks.payloads.errors import BodyTooLargeError, MappingError, Violation
 from webhooks.payloads.paths import OMITTED, Shape, parse_path
@@ -275,7 +276,7 @@ def _with_body(url: str, text: str, content_type: str) -> Rendered:
 def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
     if kind == "form":
         return _with_body(url, urlencode(pairs), FORM_TYPE)
-    address = _with_query(url, urlencode(pairs, quote_via=quote))
+    address = with_query(url, urlencode(pairs, quote_via=quote))
     if len(address) > MAX_ADDRESS_LENGTH:
         sentence = _(
             "The address would be %(length)d characters long, more than the %(limit)d that are "
@@ -296,13 +297,3 @@ def _with_older_names(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in fields.items()
         if CURRENT_NAMES.get(name) not in fields
     }
-
-
-def _with_query(url: str, query: str) -> str:
-    # A fragment is never sent.
-    base = url.partition("#")[0]
-    if not query:
-        return base
-    if base.endswith(("?", "&")):
-        return base + query
-    return f"{base}{'&' if '?' in base else '?'}{query}"

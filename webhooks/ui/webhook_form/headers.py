@@ -17,11 +17,10 @@ from django.utils.translation import ngettext_lazy
 
 from webhooks import payloads
 from webhooks.models import Webhook
+from webhooks.network import HEADER_NAME
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
 
-# RFC 9110 section 5.6.2.
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Visible ASCII, space and tab: what every receiver reads alike (RFC 9110 section 5.5).
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 MAX_ROWS = 50
@@ -93,7 +92,7 @@ def headers_as_json(headers: list[Header]) -> str:
 
 def check_name(name: str) -> None:
     """Raise ValidationError with what to change unless the name can be sent."""
-    if not _TOKEN.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise ValidationError(
             _(
                 "A header name has only letters, digits and hyphens, without spaces or line "

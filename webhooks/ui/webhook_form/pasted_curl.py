@@ -19,6 +19,7 @@ from webhooks import catalogue, payloads
 from webhooks.curl import CurlError, parser
 from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
+from webhooks.network import merge_headers
 from webhooks.ui.webhook_form.headers import MAX_ROWS, NO_VARIABLES, RESERVED
 from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, keeps
 
@@ -230,7 +231,7 @@ class _Filling:
 
     def _fill_headers(self) -> None:
         by_itself: list[str] = []
-        by_name: dict[str, tuple[str, str]] = {}
+        kept = []
         for name, value in self._request.headers:
             lower = name.lower()
             if lower == "cookie":
@@ -241,10 +242,9 @@ class _Filling:
             elif not value:
                 self._request.notes.append(_("The header %s has no value.") % name[:60])
             elif (lower, value) != ("accept", "*/*"):
-                first, before = by_name.get(lower, (name, ""))
-                # Several headers of one name are one with a list (RFC 9110, section 5.3).
-                by_name[lower] = (first, f"{before}, {value}" if before else value)
-        for name, value in by_name.values():
+                kept.append((name, value))
+        merged = merge_headers(kept)
+        for name, value in merged:
             self._put_header(name, value)
             self._tell_of_no_variables(name, value)
         declared = self._content_type()
@@ -254,8 +254,8 @@ class _Filling:
             self._request.notes.append(
                 _("Set automatically, so left out: %s.") % ", ".join(by_itself)[:300]
             )
-        if by_name:
-            self._filled.append(_("headers (%d)") % len(by_name))
+        if merged:
+            self._filled.append(_("headers (%d)") % len(merged))
 
     def _put_header(self, name: str, value: str) -> None:
         """Use the row of the same name, or a blank one, or a new one."""
