@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from webhooks import network
 from webhooks.security.masker import MASK
 
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
@@ -17,13 +18,6 @@ _MAX_DEPTH = 40
 # Of a body that is no text.
 DUMPED_BYTES = 512
 _BYTES_PER_LINE = 16
-# Python's codecs of text only: a name such as "zip" or "unicode_escape" would run something else.
-_TEXT_CHARSET = re.compile(
-    r"utf-?8|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|windows-?125\d|cp125\d|cp866|koi8-[ru]"
-    r"|utf-?16(?:le|be)?|shift_?jis|euc-(?:jp|kr)|gb2312|gbk|gb18030|big5",
-    re.IGNORECASE,
-)
-_DECLARED_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 _GZIP_MAGIC = b"\x1f\x8b"
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -83,11 +77,11 @@ def _is_ascii(data: bytes) -> bool:
 
 def _decode(data: bytes, content_type: str) -> tuple[str, str]:
     """Return the text and the charset, if it is one that was declared, fits and is not UTF-8."""
-    found = _DECLARED_CHARSET.search(content_type)
-    name = found[1].lower() if found else ""
-    if name and _TEXT_CHARSET.fullmatch(name) and name not in ("utf-8", "utf8"):
+    name = network.declared_charset(content_type)
+    if name not in ("", "utf-8", "utf8"):
         try:
-            return data.decode(name), name if not data.isascii() or "16" in name else ""
+            text = data.decode(name)
+            return text, name if text.encode() != data else ""
         except (UnicodeError, LookupError):
             # Declared wrongly, or cut in the middle of a character: UTF-8 as for the rest.
             pass

@@ -6,22 +6,30 @@ import re
 import zlib
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
-# Other codecs of Python are no charsets of the web, or cost time ("punycode", "idna").
+# Other codecs of Python are no charsets of the web ("zip", "unicode_escape"), or cost time
+# ("punycode", "idna").
 _CHARSETS = re.compile(
-    r"utf-?(8|16|32)([-_]?[lb]e)?|iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]"
+    r"utf-?(?:8|16|32)(?:[-_]?[lb]e)?|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|windows-?125\d"
+    r"|cp125\d|cp866|koi8-[ru]|shift_?jis|euc-(?:jp|kr)|gb2312|gbk|gb18030|big5"
 )
 
 # No text begins so (RFC 1952 section 2.3.1).
 _GZIP = b"\x1f\x8b"
 
 
+def declared_charset(content_type: str) -> str:
+    """Return the charset that a Content-Type names; "" for none and for what is no charset."""
+    found = _CHARSET.search(content_type)
+    name = found[1].lower() if found else ""
+    return name if _CHARSETS.fullmatch(name) else ""
+
+
 def decode(body: bytes, content_type: str = "") -> str:
     """Return the body as text without a byte order mark; it never fails."""
     if body.startswith(codecs.BOM_UTF8):
         return body.decode("utf-8-sig", errors="replace")
-    declared = _CHARSET.search(content_type)
-    for charset in ("utf-8" if b"\0" not in body else "", declared[1] if declared else ""):
-        if charset and _CHARSETS.fullmatch(charset.lower()):
+    for charset in ("utf-8" if b"\0" not in body else "", declared_charset(content_type)):
+        if charset:
             try:
                 return body.decode(charset).removeprefix("\ufeff")
             except (UnicodeError, LookupError):
