@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.target import Target
 from webhooks.delivery.auth import BasicAuthorization
-from webhooks.delivery.requests import make_plan, read_headers
-from webhooks.models import Webhook
+from webhooks.delivery.requests import make_plan
+from webhooks.models import Header, Webhook, headers_as_json
 from webhooks.ui.webhook_form import headers
 
 _NAMES = (
@@ -47,9 +47,9 @@ def check(given: dict[str, Any]) -> bool:
     assert set(name) <= _TOKEN
     assert name.lower() not in _OURS
     assert all(one == "\t" or " " <= one <= "~" for one in value)
-    header = headers.Header(name=name, value=value, is_secret=given["is_secret"])
-    stored = headers.headers_as_json([header])
-    assert read_headers(stored) == [(name, value, given["is_secret"])]
+    header = Header(name, value, given["is_secret"])
+    stored = headers_as_json([header])
+    assert _webhook(stored).read_headers() == [header]
     _check_lines(stored)
     return True
 

@@ -39,10 +39,10 @@ def as_settings(webhook: Webhook) -> dict[str, Any]:
 def portable_headers(webhook: Webhook) -> list[dict[str, Any]]:
     """Return the custom headers, a secret one without its value. Errors: SecretUnreadableError."""
     return [
-        {"name": one["name"], "secret": True}
-        if one.get("secret")
-        else {"name": one["name"], "value": one["value"]}
-        for one in json.loads(webhook.headers_json or "[]")
+        {"name": one.name, "secret": True}
+        if one.is_secret
+        else {"name": one.name, "value": one.value}
+        for one in webhook.read_headers()
     ]
 
 

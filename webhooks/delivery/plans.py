@@ -34,7 +34,7 @@ from webhooks.delivery.auth import (
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.recorder import note_unusable
-from webhooks.delivery.requests import RequestPlan, make_plan, read_headers
+from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.delivery.token_pool import TokenPool
 from webhooks.models import (
     AuthorizationType,
@@ -487,7 +487,9 @@ def destination_problem(webhook: Webhook, origin: str) -> str:
         sentence = _(
             "There is no password or client secret that was entered for %(origin)s. Enter it again."
         )
-    elif not may_be_sent_to(webhook, origin, "headers_json") and _has_secret_header(webhook):
+    elif not may_be_sent_to(webhook, origin, "headers_json") and any(
+        header.is_secret for header in webhook.read_headers()
+    ):
         sentence = _(
             "The secret headers were entered for another address than %(origin)s. Enter their "
             "values again."
@@ -495,10 +497,6 @@ def destination_problem(webhook: Webhook, origin: str) -> str:
     else:
         return ""
     return sentence % {"name": credential.name, "origin": origin}
-
-
-def _has_secret_header(webhook: Webhook) -> bool:
-    return any(is_secret for _, _, is_secret in read_headers(webhook.headers_json))
 
 
 def _token_expires(token: oauth.UsableToken | None) -> float:

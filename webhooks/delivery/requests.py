@@ -7,7 +7,6 @@ response and `next_step` the retry policy. Nothing here touches the network or t
 
 import datetime as dt
 import email.utils
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
 from webhooks.delivery.queue.rows import AttemptResult, Claimed
 from webhooks.delivery.success import SuccessRule, compile_rule
-from webhooks.models import HoldReason, Outcome, Status, Trigger, Webhook
+from webhooks.models import Header, HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
 from webhooks.network import HEADER_NAME, Target, header_line, parse_url, with_query
 from webhooks.security import signatures
@@ -141,12 +140,6 @@ class NextStep(NamedTuple):
     counts: bool
 
 
-def read_headers(stored: str) -> list[tuple[str, str, bool]]:
-    """Return (name, value, is secret) of a webhook's custom headers."""
-    rows = json.loads(stored) if stored else []
-    return [(row["name"], row["value"], bool(row.get("secret", True))) for row in rows]
-
-
 def make_plan(
     webhook: Webhook,
     authorization: Authorization,
@@ -161,7 +154,7 @@ def make_plan(
     `target` is the address when it was parsed before.
     """
     target = target or parse_url(webhook.url)
-    custom = read_headers(webhook.headers_json)
+    custom = webhook.read_headers()
     lines, logged = _headers(target, custom, authorization)
     render = payloads.compile_request(webhook, target.url)
     if render is None:
@@ -199,7 +192,7 @@ def make_plan(
 
 
 def _headers(
-    target: Target, custom: Sequence[tuple[str, str, bool]], authorization: Authorization
+    target: Target, custom: Sequence[Header], authorization: Authorization
 ) -> tuple[list[str], list[str]]:
     """Return the lines that libcurl is given, and all of them as the log shows them."""
     header = authorization.header

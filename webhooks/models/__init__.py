@@ -59,8 +59,10 @@ from webhooks.models.webhook import (
     AnswerRule,
     BodyFormat,
     DateFormat,
+    Header,
     Method,
     PauseReason,
     Webhook,
     WebhookState,
+    headers_as_json,
 )

@@ -1,6 +1,8 @@
 """Webhook: what people edit; WebhookState: what workers write about it."""
 
-from typing import Any
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
@@ -50,6 +52,20 @@ class AnswerRule(models.TextChoices):
 
     SUCCEEDS = "succeeds", _("succeeds when")
     FAILS = "fails", _("fails when")
+
+
+class Header(NamedTuple):
+    """A custom header. The value of a secret one is shown to nobody."""
+
+    name: str
+    value: str
+    is_secret: bool = False
+
+
+def headers_as_json(headers: Iterable[Header]) -> str:
+    """Return what `Webhook.headers_json` holds; nothing when there are no headers."""
+    rows = [{"name": row.name, "value": row.value, "secret": row.is_secret} for row in headers]
+    return json.dumps(rows) if rows else ""
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
@@ -114,7 +130,7 @@ class Webhook(EditedRow):
     parameters = models.JSONField(_("Parameters"), default=list, blank=True)
     # A JSON document with {{ variable }} places; used instead of the parameters when not empty.
     body_template = models.TextField(_("JSON body"), blank=True, default="")
-    # A JSON list of {"name", "value", "secret"}, encrypted because values are often keys.
+    # As `headers_as_json` writes them; encrypted because values are often keys.
     headers_json = SecretField(_("Custom headers"))
     timeout_seconds = models.PositiveSmallIntegerField(
         _("Timeout (seconds)"),
@@ -200,6 +216,11 @@ class Webhook(EditedRow):
     def has_success_rule(self) -> bool:
         """Return whether more than the usual 2xx decides what counts as delivered."""
         return bool(self.success_codes or self.answer_rule or self.answer_expired)
+
+    def read_headers(self) -> list[Header]:
+        """Open the custom headers. Errors: SecretUnreadableError."""
+        rows = json.loads(self.headers_json or "[]")
+        return [Header(row["name"], row["value"], bool(row.get("secret", True))) for row in rows]
 
     def secret_binding(self) -> str:
         return self.uid

@@ -17,7 +17,6 @@ from webhooks.security.encryption import SecretField
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError, as_json
 from webhooks.ui.transfer.plans import Change, ImportPlan
-from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -127,7 +126,7 @@ def test_an_exported_webhook_comes_back_the_same_on_another_site() -> None:
             assert getattr(copy.credential, name) == getattr(webhook.credential, name), name
     assert not copy.credential.has_secret("client_secret")
     assert copy.signing_secret not in ("", webhook.signing_secret)
-    assert [(row.name, row.value) for row in stored_headers(copy)] == [
+    assert [(row.name, row.value) for row in copy.read_headers()] == [
         ("X-Api-Key", ""),
         ("X-Team", "sales"),
     ]
@@ -168,7 +167,7 @@ def test_a_change_says_what_becomes_different_and_keeps_secrets() -> None:
     assert (changed.timeout_seconds, changed.url) == (30, "http://127.0.0.1:9/other")
     assert changed.credential.client_secret == "secret-of-the-client"
     assert changed.credential.basic_password == "pass-word-of-basic"
-    assert stored_headers(changed)[0].value == "key-in-a-header"
+    assert changed.read_headers()[0].value == "key-in-a-header"
     assert changed.signing_secret == webhook.signing_secret
 
 
@@ -195,14 +194,14 @@ def test_what_has_a_grammar_of_its_own_is_changed_too(name: str) -> None:
     [changed] = bring_in({**as_json(webhook), name: values[name]})
     again = as_json(changed)
     assert again[name] == values[name]
-    assert stored_headers(changed)[0].value == "key-in-a-header"
+    assert changed.read_headers()[0].value == "key-in-a-header"
 
 
 def test_an_entry_without_a_setting_leaves_it_as_it_is() -> None:
     webhook = make_full()
     [changed] = bring_in({"name": webhook.name, "uid": webhook.uid, "timeout_seconds": 3})
     assert (changed.timeout_seconds, changed.credential.scope) == (3, "read write")
-    assert stored_headers(changed)[0].value == "key-in-a-header"
+    assert changed.read_headers()[0].value == "key-in-a-header"
 
 
 def test_a_file_neither_stops_nor_starts_what_is_here() -> None:

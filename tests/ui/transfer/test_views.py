@@ -15,7 +15,6 @@ from tests.ui.transfer.test_transfer import SECRETS, make_full, minimal
 from tests.ui.webhook_list.test_views import LIST, logged_in
 from webhooks.models import Action, AuditEntry, Webhook
 from webhooks.ui.transfer.plans import Change
-from webhooks.ui.webhook_form.headers import stored_headers
 
 pytestmark = pytest.mark.django_db
 
@@ -251,5 +250,5 @@ def test_the_plan_in_the_page_holds_no_secret_header(browser: Client) -> None:
     with pytest.raises(signing.BadSignature):
         signing.loads(page.context["signed"], salt="webhooks.import")
     bring_in(browser, page, 0)
-    (row,) = stored_headers(Webhook.objects.get(name="New"))
+    (row,) = Webhook.objects.get(name="New").read_headers()
     assert (row.name, row.value, row.is_secret) == ("X-Key", "canary-of-the-file", True)

@@ -13,7 +13,6 @@ from webhooks import oauth, payloads
 from webhooks.audit.versions import FIELDS, as_settings, connection_of, portable_headers
 from webhooks.models import CREDENTIAL_SECRETS, GrantType, Webhook
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.ui.webhook_form.headers import stored_headers
 
 VERSION = 1
 _MISSING = {
@@ -88,7 +87,7 @@ def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]
             if field in needed and not credential.has_secret(field)
         ]
     try:
-        headers = stored_headers(webhook)
+        headers = webhook.read_headers()
     except SecretUnreadableError:
         return missing
     if "headers" in listed and not headers:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -12,20 +11,20 @@ from django.utils.translation import gettext as _
 
 from webhooks import filters, payloads
 from webhooks.audit.versions import FIELDS, connection_of, portable_headers
-from webhooks.models import AUTHORIZATION_FIELDS, Credential, Webhook, may_be_sent_to
+from webhooks.models import (
+    AUTHORIZATION_FIELDS,
+    Credential,
+    Header,
+    Webhook,
+    headers_as_json,
+    may_be_sent_to,
+)
 from webhooks.security.drafts import Draft
 from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import settings_of
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.forms import WebhookForm
-from webhooks.ui.webhook_form.headers import (
-    MAX_ROWS,
-    Header,
-    check_name,
-    check_value,
-    headers_as_json,
-    stored_headers,
-)
+from webhooks.ui.webhook_form.headers import MAX_ROWS, check_name, check_value
 from webhooks.ui.webhook_form.mapping import MappingSection
 
 # What a file says of a webhook that is here already, and does not change.
@@ -228,9 +227,9 @@ def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[
 
     A secret one keeps the value it has here, unless it would go where it was not entered for.
     """
-    here = stored_headers(webhook) if webhook.pk else []
+    here = webhook.read_headers() if webhook.pk else []
     if not may_be_sent_to(webhook, url, "headers_json"):
-        here = [replace(one, value="") if one.is_secret else one for one in here]
+        here = [one._replace(value="") if one.is_secret else one for one in here]
     if "headers" not in entry:
         return headers_as_json(here)
     known = {row.name.lower(): row for row in here}

@@ -23,6 +23,7 @@ from webhooks.models import (
     PauseReason,
     Status,
     Webhook,
+    headers_as_json,
     is_plain_http,
     may_be_sent_to,
     origin_of,
@@ -34,7 +35,7 @@ from webhooks.ui.fields import EventTypesField, NumberText, refusal, require_vis
 from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.filter import FilterSection
-from webhooks.ui.webhook_form.headers import header_rows, headers_as_json
+from webhooks.ui.webhook_form.headers import header_rows
 from webhooks.ui.webhook_form.mapping import EVERYTHING, MappingSection
 from webhooks.ui.webhook_form.sections import (
     ALERT_FIELDS,

@@ -1,12 +1,7 @@
-"""Custom headers: the rows of the form, the rules of RFC 9110, and how they are stored.
+"""Custom headers: the rows of the form, and the rules of RFC 9110."""
 
-`Webhook.headers_json` holds a JSON list of `{"name": ..., "value": ..., "secret": bool}`.
-"""
-
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from django import forms
@@ -16,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
 from webhooks import payloads
-from webhooks.models import Webhook
+from webhooks.models import Header, Webhook
 from webhooks.network import HEADER_NAME
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
@@ -65,29 +60,6 @@ RESERVED = {
         "or send a key in another header."
     ),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    name: str
-    value: str
-    is_secret: bool = False
-
-
-def stored_headers(webhook: Webhook) -> list[Header]:
-    return [
-        Header(name=row["name"], value=row["value"], is_secret=row.get("secret", False))
-        for row in json.loads(webhook.headers_json or "[]")
-    ]
-
-
-def headers_as_json(headers: list[Header]) -> str:
-    """Return what `headers_json` stores; nothing when there are no headers."""
-    if not headers:
-        return ""
-    return json.dumps(
-        [{"name": row.name, "value": row.value, "secret": row.is_secret} for row in headers]
-    )
 
 
 def check_name(name: str) -> None:
@@ -275,7 +247,7 @@ def header_rows(
     webhook: Webhook, *, draft: Draft, data: Any = None, is_checked: bool = True
 ) -> HeaderRows:
     """Return the rows for what was posted, or for what is stored when nothing was."""
-    stored = stored_headers(webhook)
+    stored = webhook.read_headers()
     initial = [
         {
             "name": row.name,

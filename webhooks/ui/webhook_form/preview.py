@@ -6,9 +6,8 @@ or stored. The request is made by the code that delivers, in the spelling of the
 
 import copy
 import datetime as dt
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,7 +26,7 @@ from webhooks.delivery.plans import token_authorization
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import decoded_body, filter_preview
 from webhooks.filters import compile_filter
-from webhooks.models import AuthorizationType, Trigger, Webhook
+from webhooks.models import AuthorizationType, Header, Trigger, Webhook, headers_as_json
 from webhooks.network import UnsafeURLError
 from webhooks.payloads import MappingError
 from webhooks.security import signatures
@@ -105,7 +104,7 @@ def read(form: WebhookForm) -> tuple[Webhook, list[str]]:
     webhook.url = NO_URL if not webhook.url or wrong_urls else webhook.url
     webhook.parameters = mapping.usable_rows() if mapping.mode == ROWS else []
     webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
-    webhook.headers_json = json.dumps(headers) if headers else ""
+    webhook.headers_json = headers_as_json(headers)
     if wrong_rule := _rule_problems(form):
         # It changes no request.
         webhook.answer_rule, webhook.answer_expired = "", []
@@ -161,27 +160,23 @@ def _hint(mapping: MappingSection) -> str:
     return _("Enter the JSON, or press “Start from the parameters”.")
 
 
-def _headers(form: WebhookForm) -> tuple[list[dict[str, Any]], list[str]]:
+def _headers(form: WebhookForm) -> tuple[list[Header], list[str]]:
     """Return the headers that can be sent, secret values masked, and what is wrong with others."""
     headers, problems = [], []
-    for name, value, is_secret in _typed_headers(form):
+    for row in form.headers.forms:
+        name = str(row["name"].value() or "").strip(" \t")
+        if not name or row["is_removed"].value():
+            continue
+        is_secret = bool(row["is_secret"].value())
+        value = MASK if is_secret else str(row["value"].value() or "").strip(" \t")
         try:
             check_name(name)
             check_value(value)
         except ValidationError as error:
             problems.append(f"{name[:60]}: {' '.join(error.messages)}")
         else:
-            headers.append({"name": name, "value": value, "secret": is_secret})
+            headers.append(Header(name, value, is_secret))
     return headers, problems
-
-
-def _typed_headers(form: WebhookForm) -> Iterator[tuple[str, str, bool]]:
-    for row in form.headers.forms:
-        name = str(row["name"].value() or "").strip(" \t")
-        is_secret = bool(row["is_secret"].value())
-        value = str(row["value"].value() or "").strip(" \t")
-        if name and not row["is_removed"].value():
-            yield name, MASK if is_secret else value, is_secret
 
 
 # ---- The request: an event, and what is made of it --------------------------------------------
