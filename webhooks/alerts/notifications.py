@@ -26,7 +26,6 @@ from webhooks.delivery.fan_out import NewEvent, accept
 from webhooks.delivery_log import decoded_body
 from webhooks.models import (
     AlertChannel,
-    AuthorizationType,
     ChannelKind,
     Credential,
     Delivery,
@@ -35,6 +34,7 @@ from webhooks.models import (
     Status,
     Webhook,
     messages,
+    token_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
     those that go to the same people are one message. Any other incident is one of its own.
     """
     credential = _credential_of(incident.subject)
-    token = getattr(credential, "token", None)
+    token = token_of(credential)
     if incident.kind not in _OF_GRANTS or token is None or token.granted_by_id is None:
         return (incident.pk,)
     server = urlsplit(credential.token_url).netloc
@@ -264,7 +264,7 @@ def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
 
 
 def _publish(event_type: str, subject: Subject, message: str) -> None:
-    state = getattr(subject, "state", None)
+    state = subject.known_state if isinstance(subject, Webhook) else None
     facts: dict[str, Any] = {
         name: getattr(state, name) for name in _FACTS.get(event_type, ()) if state is not None
     }
@@ -400,9 +400,10 @@ def _waiting(subject: Subject) -> str:
 def _link(subject: Subject) -> str:
     """Return the address that leads, after login, to the button that helps."""
     credential = _credential_of(subject)
-    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
-    name = "connection_edit" if credential is subject else "edit" if is_oauth else "detail"
-    place = "#token" if is_oauth else ""
+    name = (
+        "connection_edit" if credential is subject else "edit" if credential.is_oauth else "detail"
+    )
+    place = "#token" if credential.is_oauth else ""
     return f"{settings.PUBLIC_URL}{reverse(f'webhooks:{name}', args=[subject.pk])}{place}"
 
 

@@ -28,6 +28,7 @@ from webhooks.models import (
     TokenState,
     Webhook,
     WebhookState,
+    token_of,
 )
 from webhooks.models.messages import Sentence, dump, render
 
@@ -121,7 +122,7 @@ def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
 
 def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
     """Say how an open incident is by now: here, or at the credential that this webhook uses."""
-    token = getattr(webhook.credential, "token", None)
+    token = token_of(webhook.credential)
     current = ""
     match IncidentKind(incident.kind):
         case IncidentKind.FAILING:
@@ -135,7 +136,7 @@ def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
 
 def _failing_now(webhook: Webhook, now: datetime) -> str:
     """Return by what a webhook fails now, as stored; empty when nothing of that is left."""
-    state = getattr(webhook, "state", None)
+    state = webhook.known_state
     message = ""
     if webhook.alert_failure_percent and not _in_a_row(webhook, state, now):
         share = _shares([webhook.pk], now).get(webhook.pk, _Share(0, 0))
@@ -167,7 +168,7 @@ def _ending(token: OAuthToken) -> str:
 def _pauses(now: datetime) -> Iterator[Problem]:
     paused = Webhook.objects.present().select_related("state")
     for webhook in paused.filter(pause_reason__in=(PauseReason.GONE, PauseReason.FAILING)):
-        state = getattr(webhook, "state", None)
+        state = webhook.known_state
         message = _with_error(dump("paused", reason=webhook.pause_reason), state)
         yield Problem(webhook, IncidentKind.PAUSED, message, webhook.paused_at or now)
 
@@ -179,7 +180,7 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
     asked = [webhook.pk for webhook in webhooks if webhook.alert_failure_percent]
     shares = _shares(asked, now) if asked else {}
     for webhook in webhooks:
-        state = getattr(webhook, "state", None)
+        state = webhook.known_state
         is_known = (webhook.pk, None, IncidentKind.FAILING) in known
         share = shares.get(webhook.pk, _Share(0, 0))
         message = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)

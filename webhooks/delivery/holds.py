@@ -19,7 +19,6 @@ from webhooks.delivery import queue
 from webhooks.delivery.fan_out import is_readable
 from webhooks.models import (
     BLOCKED_STATES,
-    AuthorizationType,
     Credential,
     Delivery,
     HoldReason,
@@ -197,7 +196,7 @@ def _may_go(webhook: Webhook) -> bool:
 
 def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:
     """Return whether the engine has or fetches a token, or learns that it cannot and notes that."""
-    if credential.authorization_type != AuthorizationType.OAUTH2:
+    if not credential.is_oauth:
         return True
     if token is not None and token.state in BLOCKED_STATES:
         return False

@@ -37,7 +37,6 @@ from webhooks.delivery.recorder import note_unusable
 from webhooks.delivery.requests import RequestPlan, make_plan
 from webhooks.delivery.token_pool import TokenPool
 from webhooks.models import (
-    AuthorizationType,
     Credential,
     HoldReason,
     OAuthToken,
@@ -337,10 +336,10 @@ class Plans:
         _check_destination(webhook, target)
         # Also for a webhook without a secret: with a wrong key nothing is sent at all.
         key_check.require()
-        if credential.authorization_type == AuthorizationType.BASIC:
+        if credential.is_basic:
             basic = BasicAuthorization(credential.basic_login, credential.basic_password)
             return _entry_of(candidate, webhook, target, basic)
-        if credential.authorization_type != AuthorizationType.OAUTH2:
+        if not credential.is_oauth:
             return _entry_of(candidate, webhook, target, NoAuthorization())
         row = tokens.get(credential.pk)
         if row is None or credential.pk in self._refused:
@@ -352,7 +351,7 @@ class Plans:
         """Return the entry of a webhook whose token is fetched now."""
         webhook = Webhook.objects.select_related("credential", "state").get(pk=candidate.webhook_id)
         credential = webhook.credential
-        if credential.authorization_type != AuthorizationType.OAUTH2:
+        if not credential.is_oauth:
             # Changed a moment ago.
             return self._entry(webhook, {}, candidate)
         target = parse_url(webhook.url)
@@ -371,7 +370,7 @@ def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAut
     rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(*_COLUMNS)
     webhooks = {webhook.pk: webhook for webhook in map(_webhook_of, rows)}
     credentials = (webhook.credential for webhook in webhooks.values())
-    users = {one.pk for one in credentials if one.authorization_type == AuthorizationType.OAUTH2}
+    users = {one.pk for one in credentials if one.is_oauth}
     return webhooks, OAuthToken.objects.in_bulk(users)
 
 
@@ -435,7 +434,7 @@ def _entry_of(
     token_version = token.version if token else candidate.token_version
     refused_version = token.refused_version if token else candidate.refused_version
     expires = min(_token_expires(token), _secret_expires(webhook))
-    failures = _failures(getattr(webhook, "state", None))
+    failures = _failures(webhook.known_state)
     return PlanEntry(plan.version, token_version, refused_version, plan, "", "", expires, failures)
 
 

@@ -17,7 +17,7 @@ from webhooks.curl import CurlError, writer
 from webhooks.delivery_log import diff
 from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
-from webhooks.models import Attempt, AuthorizationType, Delivery, Event, Outcome, Status, Webhook
+from webhooks.models import Attempt, Delivery, Event, Outcome, Status, Webhook
 
 # An unlimited page of attempts would be no page; the schedule has ten.
 MAX_ATTEMPTS = 100
@@ -106,8 +106,7 @@ def _command(row: Attempt, payload: bytes, login: str) -> dict[str, Any]:
 
 def _login(webhook: Webhook) -> str:
     credential = webhook.credential
-    is_basic = credential.authorization_type == AuthorizationType.BASIC
-    return credential.basic_login if is_basic else ""
+    return credential.basic_login if credential.is_basic else ""
 
 
 def _comparison(

@@ -51,6 +51,7 @@ from webhooks.models.oauth import (
     OAuthExchange,
     OAuthToken,
     TokenState,
+    token_of,
 )
 from webhooks.models.origins import host_entry, host_origin, is_plain_http, origin_of
 from webhooks.models.resends import Resend, ResendScope, ResendStatus

@@ -234,9 +234,16 @@ class Credential(EditedRow):
         return self.grant_type not in BY_PERSON
 
     @property
+    def is_oauth(self) -> bool:
+        return self.authorization_type == AuthorizationType.OAUTH2
+
+    @property
+    def is_basic(self) -> bool:
+        return self.authorization_type == AuthorizationType.BASIC
+
+    @property
     def signs_with_key(self) -> bool:
-        is_oauth = self.authorization_type == AuthorizationType.OAUTH2
-        return is_oauth and (
+        return self.is_oauth and (
             self.grant_type == GrantType.JWT_BEARER
             or self.client_authentication == ClientAuthentication.KEY_JWT
         )
@@ -244,9 +251,9 @@ class Credential(EditedRow):
     @property
     def secrets_used(self) -> list[str]:
         """Return the columns of the secrets that it sends, or signs with, as it is now."""
-        if self.authorization_type == AuthorizationType.BASIC:
+        if self.is_basic:
             return ["basic_password", "client_certificate"]
-        if self.authorization_type != AuthorizationType.OAUTH2:
+        if not self.is_oauth:
             return ["client_certificate"]
         by_secret = self.client_authentication not in (
             ClientAuthentication.KEY_JWT,
@@ -263,10 +270,9 @@ class Credential(EditedRow):
         receivers = {origin_of(receiver_url)} if receiver_url else set(self.receiver_origins)
         if field == "basic_password":
             return receivers
-        is_oauth = self.authorization_type == AuthorizationType.OAUTH2
         endpoints = {origin_of(url) for url in self.endpoints}
         if field == "client_certificate":
-            return endpoints | receivers if is_oauth else receivers
+            return endpoints | receivers if self.is_oauth else receivers
         # What no person approves reaches the receiver by these alone.
         return endpoints | receivers if self.is_machine else endpoints
 
@@ -287,7 +293,7 @@ def may_be_sent_to(row: EditedRow, url: str, secret: str = "") -> bool:
     assert isinstance(row, Credential)
     if row.is_shared and origin not in row.receiver_origins:
         return False
-    if row.authorization_type == AuthorizationType.BASIC and not row.is_entered("basic_password"):
+    if row.is_basic and not row.is_entered("basic_password"):
         # Without a password nothing is sent either: an import may have left it out.
         return False
     return all(

@@ -101,6 +101,11 @@ class OAuthToken(models.Model):
         return bool(secret.is_set(self))
 
 
+def token_of(credential: Credential) -> OAuthToken | None:
+    """Return the row of a credential's token, if there is one; it is best selected along."""
+    return getattr(credential, "token", None)
+
+
 # The columns that hold sealed secrets, which no list reads.
 TOKEN_SECRETS = tuple(
     field.name for field in OAuthToken._meta.fields if isinstance(field, SecretField)

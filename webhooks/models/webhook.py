@@ -213,6 +213,11 @@ class Webhook(EditedRow):
         return sent_version(self.version, self.credential.version, self.credential.pk)
 
     @property
+    def known_state(self) -> "WebhookState | None":
+        """Return what the engine knows, None before a first request; it is best selected along."""
+        return getattr(self, "state", None)
+
+    @property
     def has_success_rule(self) -> bool:
         """Return whether more than the usual 2xx decides what counts as delivered."""
         return bool(self.success_codes or self.answer_rule or self.answer_expired)

@@ -9,7 +9,6 @@ from django.urls import reverse
 
 from webhooks import network
 from webhooks.models import (
-    AuthorizationType,
     Credential,
     GrantType,
     is_plain_http,
@@ -113,10 +112,7 @@ def client_fingerprint(credential: Credential) -> str:
 
 
 def uses_authorization_code(credential: Credential) -> bool:
-    return (
-        credential.authorization_type == AuthorizationType.OAUTH2
-        and credential.grant_type == GrantType.AUTHORIZATION_CODE
-    )
+    return credential.is_oauth and credential.grant_type == GrantType.AUTHORIZATION_CODE
 
 
 def _digest(*parts: Any) -> str:

@@ -24,7 +24,6 @@ from webhooks.models import (
     CREDENTIAL_SECRETS,
     TOKEN_SECRETS,
     WEBHOOK_SECRETS,
-    AuthorizationType,
     Credential,
     Delivery,
     HoldReason,
@@ -37,8 +36,8 @@ from webhooks.models import (
     TokenState,
     Trigger,
     Webhook,
-    WebhookState,
     ids,
+    token_of,
 )
 from webhooks.network import UnsafeURLError, parse_url
 from webhooks.ui.webhook_form import sections
@@ -72,7 +71,7 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
         return _paused(webhook)
     if problem := _credentials_problem(webhook):
         return problem
-    state = state_of(webhook)
+    state = webhook.known_state
     if state and state.failing_since_at:
         error = outcomes.sentence(state.last_error) or _("unknown")
         return _status("danger", _("Failing"), _("Every attempt fails. Last error: %s") % error)
@@ -106,8 +105,7 @@ def _paused(webhook: Webhook) -> dict[str, Any]:
 
 def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     credential = webhook.credential
-    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
-    problem = _token_problem(credential) if is_oauth else None
+    problem = _token_problem(credential) if credential.is_oauth else None
     with suppress(UnsafeURLError):
         if elsewhere := destination_problem(webhook, parse_url(webhook.url).origin):
             return _status("danger", _("On hold"), elsewhere)
@@ -135,22 +133,12 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
 
 def has_token_problem(credential: Credential) -> bool:
     """Return whether nothing can be authorized before the token or the settings are put right."""
-    is_oauth = credential.authorization_type == AuthorizationType.OAUTH2
-    return is_oauth and _token_problem(credential) is not None
+    return credential.is_oauth and _token_problem(credential) is not None
 
 
 def needs_token(credential: Credential) -> bool:
     """Return whether somebody has to press Get new access token before anything is sent."""
     return not credential.is_machine and has_token_problem(credential)
-
-
-def token_of(credential: Credential) -> OAuthToken | None:
-    """Return the credential's token row; no query when it was selected along."""
-    return getattr(credential, "token", None)
-
-
-def state_of(webhook: Webhook) -> WebhookState | None:
-    return getattr(webhook, "state", None)
 
 
 # ---- The webhook's page: open problems, and what waits -----------------------------------------
@@ -210,7 +198,7 @@ def held_by_pause(webhook: Webhook) -> int:
 
 def being_moved(webhook: Webhook) -> str:
     """Return how much the sweep still has to do after a pause or a resume; "" for nothing."""
-    state = state_of(webhook)
+    state = webhook.known_state
     held = held_by_pause(webhook) if webhook.is_active else 0
     if held and state is not None and state.drops_before:
         return _("Cancelling deliveries: %(count)s left.") % {"count": counted(held)}
@@ -267,7 +255,7 @@ def _notices(webhook: Webhook) -> list[dict[str, Any]]:
 
 
 def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
-    token, state = token_of(webhook.credential), state_of(webhook)
+    token, state = token_of(webhook.credential), webhook.known_state
     match kind:
         case IncidentKind.REAUTHORIZATION:
             return bool(token and token.state == TokenState.NEEDS_REAUTHORIZATION)
@@ -339,7 +327,7 @@ def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
 
 
 def _began_at(incident: Incident, webhook: Webhook) -> datetime:
-    state = state_of(webhook)
+    state = webhook.known_state
     since = state.failing_since_at if state and incident.kind == IncidentKind.FAILING else None
     return min(incident.opened_at, since or incident.opened_at)
 

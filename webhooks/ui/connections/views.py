@@ -18,12 +18,13 @@ from webhooks.models import (
     Credential,
     Webhook,
     origin_of,
+    token_of,
 )
 from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.expired_session import keeps_typed
 from webhooks.ui.requests import button, page, whole_number
-from webhooks.ui.status import SECRETS_OF_TOKEN, needs_token, token_of
+from webhooks.ui.status import SECRETS_OF_TOKEN, needs_token
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_form import context as form_context
 
@@ -52,7 +53,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "credential": connection,
         "token": token_of(connection),
         "needs_token": needs_token(connection),
-        "is_oauth": connection.authorization_type == AuthorizationType.OAUTH2,
+        "is_oauth": connection.is_oauth,
         "secrets": {field: connection.has_secret(field) for field in CREDENTIAL_SECRETS},
         "users": lifecycle.users_of(connection).defer(*WEBHOOK_SECRETS),
         **audit_trail(connection),

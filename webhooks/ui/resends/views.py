@@ -34,7 +34,6 @@ from webhooks.ui.deliveries.forms import RateForm, ResendForm
 from webhooks.ui.deliveries.views import act
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
 from webhooks.ui.requests import HtmxRequest, button, page
-from webhooks.ui.status import state_of
 
 _EARLIER_SHOWN = 5
 # Sent as they are and at once; what is on hold waits for what holds it.
@@ -133,7 +132,7 @@ def _incident_at(webhook: Webhook) -> datetime | None:
     opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()
     if opened_at is None:
         return None
-    state = state_of(webhook)
+    state = webhook.known_state
     failing_since_at = state.failing_since_at if state else None
     return _first_made(webhook, min(opened_at, failing_since_at or opened_at))
 

@@ -26,12 +26,12 @@ from webhooks.models import (
     OPEN_STATUSES,
     WEBHOOK_SECRETS,
     Action,
-    AuthorizationType,
     Delivery,
     Event,
     PauseReason,
     Status,
     Webhook,
+    token_of,
 )
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle as connections
@@ -54,7 +54,6 @@ from webhooks.ui.status import (
     page_status,
     problems_of,
     status_of,
-    token_of,
 )
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_detail.charts import chart_link, draw, log_url
@@ -75,7 +74,7 @@ def detail(request: HtmxRequest, pk: int) -> HttpResponse:
         "credential": credential,
         "token": token_of(credential),
         "needs_token": needs_token(credential),
-        "is_oauth": credential.authorization_type == AuthorizationType.OAUTH2,
+        "is_oauth": credential.is_oauth,
         "secrets": {
             **{field: webhook.has_secret(field) for field in WEBHOOK_SECRETS},
             **{field: credential.has_secret(field) for field in CREDENTIAL_SECRETS},

@@ -26,7 +26,7 @@ from webhooks.delivery.plans import token_authorization
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery_log import decoded_body, filter_preview
 from webhooks.filters import compile_filter
-from webhooks.models import AuthorizationType, Header, Trigger, Webhook, headers_as_json
+from webhooks.models import Header, Trigger, Webhook, headers_as_json
 from webhooks.network import UnsafeURLError
 from webhooks.payloads import MappingError
 from webhooks.security import signatures
@@ -295,9 +295,9 @@ def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = Tru
 def _masked_authorization(webhook: Webhook) -> Authorization:
     """Return how the webhook authorizes its requests, with a mask for the secret."""
     credential = webhook.credential
-    if credential.authorization_type == AuthorizationType.BASIC:
+    if credential.is_basic:
         return BasicAuthorization(credential.basic_login, MASK)
-    if credential.authorization_type == AuthorizationType.OAUTH2:
+    if credential.is_oauth:
         return token_authorization(credential, MASK)
     return NoAuthorization()
 

@@ -10,14 +10,8 @@ from django.utils.translation import ngettext
 
 from webhooks.delivery_log import charts
 from webhooks.delivery_log.figures import number
-from webhooks.models import AuthorizationType, Delivery, Status, Webhook
-from webhooks.ui.status import (
-    SECRETS_OF_WEBHOOK,
-    needs_token,
-    state_of,
-    status_of,
-    token_of,
-)
+from webhooks.models import AuthorizationType, Delivery, Status, Webhook, token_of
+from webhooks.ui.status import SECRETS_OF_WEBHOOK, needs_token, status_of
 
 _HEIGHT, _STEP = 24, 4
 # An hour with a single attempt is still seen.
@@ -156,7 +150,7 @@ def _authorization(webhook: Webhook | None) -> dict[str, Any]:
 
 
 def _test(webhook: Webhook | None, last: Delivery | None) -> dict[str, Any]:
-    state = state_of(webhook) if webhook else None
+    state = webhook.known_state if webhook else None
     is_done = bool(state and state.last_success_at) or bool(
         last and last.status == Status.SUCCEEDED
     )
