@@ -16,6 +16,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
 from django.middleware.csrf import get_token
+from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -38,9 +39,10 @@ def session(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"csrf": get_token(request)})
 
 
-def opened_by(request: HttpRequest) -> str:
-    """Return what a form carries to prove later who opened it."""
-    return signing.TimestampSigner(salt=_OPENED_BY).sign(str(request.user.pk))
+def opened_by(request: HttpRequest) -> dict[str, Any]:
+    """Let the form of any page carry what proves later who opened it: a context processor."""
+    signer = signing.TimestampSigner(salt=_OPENED_BY)
+    return {_OPENED_BY: SimpleLazyObject(lambda: signer.sign(str(request.user.pk)))}
 
 
 def keeps_typed(view: View) -> View:

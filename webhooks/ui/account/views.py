@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.ui.account import time_zone as time_zone_
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
+from webhooks.ui.expired_session import is_shown_again, keeps_typed
 from webhooks.ui.requests import own_address, page
 
 # Names that say nothing about a place, or say it a second time.
@@ -64,7 +64,7 @@ def time_zone(request: HttpRequest) -> HttpResponse:
         initial={"time_zone": time_zone_.chosen(request)},
     )
     if not form.is_valid() or is_shown_again(request):
-        context = {"form": form, "next": next_url, "opened_by": opened_by(request)}
+        context = {"form": form, "next": next_url}
         status = 422 if form.errors else 200
         return render(request, "webhooks/account/time_zone.html", context, status=status)
     answer = redirect(next_url or "webhooks:list")

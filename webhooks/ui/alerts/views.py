@@ -12,7 +12,7 @@ from webhooks import audit
 from webhooks.alerts import notifications, problems
 from webhooks.models import Action, AlertChannel, ChannelKind
 from webhooks.ui.alerts.forms import ChannelForm
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
+from webhooks.ui.expired_session import is_shown_again, keeps_typed
 from webhooks.ui.requests import button, page
 
 
@@ -42,7 +42,7 @@ def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpRe
     is_posted = request.method == "POST"
     form = ChannelForm(request.POST if is_posted else None, instance=channel)
     if not is_posted or is_shown_again(request) or not form.is_valid():
-        context = {"form": form, "channel": channel, "opened_by": opened_by(request)}
+        context = {"form": form, "channel": channel}
         status = 422 if form.errors else 200
         if wrong := next(filter(form.errors.__contains__, form.fields), None):
             form.fields[wrong].widget.attrs["autofocus"] = True

@@ -31,7 +31,7 @@ from webhooks.models import (
     Trigger,
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
+from webhooks.ui.expired_session import is_shown_again, keeps_typed
 from webhooks.ui.fields import is_visible
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
@@ -392,7 +392,6 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
         "event": delivery.event,
         "webhook": delivery.webhook,
         "form": form,
-        "opened_by": opened_by(request),
     }
     status = 422 if form.errors else 200
     return render(request, "webhooks/deliveries/edit.html", context, status=status)

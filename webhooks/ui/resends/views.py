@@ -32,7 +32,7 @@ from webhooks.models import (
 )
 from webhooks.ui.deliveries.forms import RateForm, ResendForm
 from webhooks.ui.deliveries.views import act
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
+from webhooks.ui.expired_session import is_shown_again, keeps_typed
 from webhooks.ui.requests import HtmxRequest, button, page
 
 _EARLIER_SHOWN = 5
@@ -90,7 +90,6 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
         "chosen": chosen,
         "total": total,
         "left_out": len(chosen) - total,
-        "opened_by": opened_by(request),
     }
     status = 422 if form.errors else 200
     return render(request, "webhooks/resends/selection.html", context, status=status)
@@ -117,7 +116,6 @@ def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
         **(_counted(resend) if is_valid else {}),
         "earlier": Resend.objects.filter(webhook=webhook)[:_EARLIER_SHOWN],
         "is_live": bool(request.htmx),
-        "opened_by": opened_by(request),
     }
     if context["is_live"]:
         return render(request, "webhooks/resends/_count.html", context)

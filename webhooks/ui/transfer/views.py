@@ -20,7 +20,7 @@ from webhooks import audit
 from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionInUseError
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, opened_by
+from webhooks.ui.expired_session import is_shown_again, keeps_typed
 from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
@@ -80,7 +80,6 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
 
 
 def _form(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
-    context = {**context, "opened_by": opened_by(request)}
     return render(request, "webhooks/transfer/import.html", context, status=status)
 
 

@@ -32,7 +32,7 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.ui import expired_session, status, trail
+from webhooks.ui import status, trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.connections.forms import ConnectionForm
 from webhooks.ui.requests import whole_number
@@ -182,7 +182,6 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         "form": form,
         "is_new": subject.pk is None,
         "name": form.initial.get("name", ""),
-        "opened_by": expired_session.opened_by(request),
         **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
     }
     form.mark(_fields_of_failure(context))
