@@ -9,18 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from webhooks import catalogue, payloads
+from webhooks.delivery_log.detail import next_step
 from webhooks.filters import Filter, FilterError, Folded, compile_filter
 from webhooks.models import (
     Action,
     AuditEntry,
     Delivery,
     Event,
-    HoldReason,
     Status,
     Trigger,
     Webhook,
@@ -31,23 +30,15 @@ _DECIDING = {"filter", "event_types"}
 # A webhook that was changed more often since is judged by the oldest of these.
 _MAX_ENTRIES = 2000
 
-_SENTENCES: dict[str, tuple[str, str | Promise]] = {
-    Status.SUCCEEDED: ("success", gettext_lazy("Sent and accepted by the receiver.")),
-    Status.SENDING: ("info", gettext_lazy("It is being sent right now.")),
-    Status.FAILED: ("danger", gettext_lazy("It was sent, but the receiver never accepted it.")),
-    Status.PARKED: (
-        "warning",
-        gettext_lazy("Sending crashed three times. Resend it or cancel it."),
-    ),
-    Status.CANCELLED: ("neutral", gettext_lazy("It was waiting and was cancelled by a person.")),
-}
-_HELD = {
-    HoldReason.PAUSED: gettext_lazy("It is on hold because the webhook is paused."),
-    HoldReason.REAUTHORIZATION: gettext_lazy(
-        "It is on hold because the webhook needs authorization."
-    ),
-    HoldReason.MISCONFIGURED: gettext_lazy("It is on hold because the OAuth settings are wrong."),
-    HoldReason.NO_TOKEN: gettext_lazy("It is on hold because there is no access token yet."),
+# How the verdict of a delivery is coloured; one that failed before and waits is a warning.
+_KINDS = {
+    Status.SUCCEEDED: "success",
+    Status.PENDING: "info",
+    Status.SENDING: "info",
+    Status.FAILED: "danger",
+    Status.PARKED: "warning",
+    Status.CANCELLED: "neutral",
+    Status.HELD: "held",
 }
 
 
@@ -155,24 +146,11 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
     # Of several, such as a resend after a failure, the newest has the status that counts.
     delivery = deliveries[0]
-    kind, sentence = _status(delivery)
+    is_retried = delivery.status == Status.PENDING and delivery.attempt_count > 0
+    kind = "warning" if is_retried else _KINDS[Status(delivery.status)]
+    sentence = next_step(delivery)
     made_later = all(one.trigger != Trigger.EVENT for one in deliveries)
     if made_later and delivery.trigger != Trigger.TEST:
         sentence = _("%s Not at once: a person resent it later.") % sentence
     label = delivery.get_status_display()
     return {"kind": kind, "label": label, "sentence": sentence, "deliveries": deliveries}
-
-
-def _status(delivery: Delivery) -> tuple[str, Any]:
-    if delivery.status == Status.HELD:
-        return "held", _HELD.get(HoldReason(delivery.hold_reason), _("It is on hold."))
-    if delivery.status == Status.PENDING:
-        if not delivery.attempt_count:
-            return "info", _("It is waiting for its first attempt.")
-        sentence = ngettext(
-            "%d attempt failed. It will be retried.",
-            "%d attempts failed. It will be retried.",
-            delivery.attempt_count,
-        )
-        return "warning", sentence % delivery.attempt_count
-    return _SENTENCES[delivery.status]

@@ -338,7 +338,7 @@ def test_a_held_delivery_says_what_it_waits_for(reason: str, browser: Client) ->
     webhook = make_webhook()
     [event] = publish()
     Delivery.objects.update(status=Status.HELD, hold_reason=reason, next_attempt_at=None)
-    assert str(verdict(webhook, event, browser)["sentence"]).startswith("It is on hold because ")
+    assert str(verdict(webhook, event, browser)["sentence"]).startswith("On hold: ")
 
 
 def test_a_filter_that_was_changed_since_is_pointed_out(browser: Client) -> None:
