@@ -17,7 +17,7 @@ from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.queue.rows import DIED
 from webhooks.delivery.requests import make_plan, no_response
 from webhooks.models import Attempt, Incident, IncidentKind, Outcome, WebhookState
-from webhooks.models.messages import Message, dump, load
+from webhooks.models.messages import Message, cut, dump, load
 
 REFUSED = outcomes.of_status("refused", 404)
 IN_ENGLISH = "The receiver refused the request with 404."
@@ -112,10 +112,10 @@ def test_an_error_without_a_code_is_kept_as_its_sentence() -> None:
 
 def test_a_longer_text_of_another_package_fits_and_stays_readable() -> None:
     first = dump("not_sent", error="x" * 600)
-    kept = outcomes.of_text(f"{first}\n{dump('process_died')}")
+    kept = cut(f"{first}\n{dump('process_died')}", outcomes.MAX_STORED)
     assert len(kept) <= outcomes.MAX_STORED
     assert said_in("en", kept).startswith("The request could not be sent: xxx")
-    assert outcomes.of_text("y" * 600) == "y" * outcomes.MAX_STORED
+    assert cut("y" * 600, outcomes.MAX_STORED) == "y" * outcomes.MAX_STORED
 
 
 def test_several_messages_are_told_one_after_the_other() -> None:

@@ -209,7 +209,7 @@ def _fanned_out(
     events: list[NewEventRow] = []
     receivers: list[tuple[str, _Subscriber]] = []
     now = timezone.now()
-    for item, event_id in zip(items, ids.event_ids(len(items)), strict=True):
+    for item, event_id in zip(items, ids.new_ids("evt", len(items)), strict=True):
         if len(receivers) > _MAX_ROWS_IN_MEMORY:
             results.append(None)
             continue
@@ -490,7 +490,7 @@ def _deliveries(receivers: Sequence[tuple[str, _Subscriber]]) -> list[NewDeliver
     return [
         NewDelivery(delivery_id, event_id, one.id, one.status, _EVENT, one.hold_reason)
         for delivery_id, (event_id, one) in zip(
-            ids.delivery_ids(len(receivers)), receivers, strict=True
+            ids.new_ids("dlv", len(receivers)), receivers, strict=True
         )
     ]
 

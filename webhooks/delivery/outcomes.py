@@ -85,11 +85,6 @@ def of_error(error: Exception) -> Message:
     return Message("said", {"reason": str(error)})
 
 
-def of_text(text: str) -> str:
-    """Return what is stored of a text that another package stores, which may be longer."""
-    return cut(text, MAX_STORED)
-
-
 @lru_cache(maxsize=1024)
 def of_status(outcome: str, status_code: int) -> str:
     """Return what is stored about a response; empty for an outcome that needs no words."""

@@ -45,7 +45,7 @@ from webhooks.models import (
     WebhookState,
     may_be_sent_to,
 )
-from webhooks.models.messages import Message
+from webhooks.models.messages import Message, cut
 from webhooks.models.webhook import sent_version
 from webhooks.network import Target, UnsafeURLError, parse_url
 from webhooks.payloads import MappingError
@@ -537,7 +537,8 @@ def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError)
         candidate.token_version,
         candidate.refused_version,
         None,
-        outcomes.of_text(error.message),
+        # Of a token more may be stored.
+        cut(error.message, outcomes.MAX_STORED),
         error.hold_reason or "",
         time.monotonic() + wait,
     )

@@ -86,16 +86,8 @@ def event_id() -> str:
     return new_id("evt")
 
 
-def event_ids(count: int) -> list[str]:
-    return new_ids("evt", count)
-
-
 def delivery_id() -> str:
     return new_id("dlv")
-
-
-def delivery_ids(count: int) -> list[str]:
-    return new_ids("dlv", count)
 
 
 def webhook_uid() -> str:
