@@ -7,7 +7,8 @@ import pytest
 from django.http import QueryDict
 
 from webhooks.filters import PRESETS, compile_filter
-from webhooks.ui.webhook_form.filter import FilterSection, from_tree, to_tree
+from webhooks.ui.webhook_form.filter import FilterSection
+from webhooks.ui.webhook_form.filter_rows import from_tree, to_tree
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
 SHORT = {"variable": "duration_seconds", "operator": "less_than", "value": 90}
