@@ -16,6 +16,7 @@ from webhooks.ui.resends import views as resends
 from webhooks.ui.transfer import views as transfer
 from webhooks.ui.trash import views as trash
 from webhooks.ui.webhook_detail import views as detail
+from webhooks.ui.webhook_form import token_views as token
 from webhooks.ui.webhook_form import views as form
 from webhooks.ui.webhook_list import views as webhook_list
 
@@ -109,25 +110,25 @@ _screens = [
     path("<row:pk>/alerts/test/", form.send_test_mail, name="send_test_mail"),
     path("<row:pk>/tests/", form.send_test, name="send_test"),
     path("<row:pk>/tests/<str:delivery_id>/", form.test_result, name="test_result"),
-    path("oauth/callback/", form.oauth_callback, name="oauth_callback"),
-    path("oauth/keys/<str:uid>.<str:form>", form.public_key, name="public_key"),
-    path("oauth/endpoints/", form.find_endpoints, name="find_endpoints"),
-    path("credentials/<row:pk>/", form.credential_page, name="credential"),
-    path("credentials/<row:pk>/authorize/", form.authorize, name="authorize"),
-    path("credentials/<row:pk>/device/", form.device, name="device"),
-    path("credentials/<row:pk>/token/paste/", form.paste_token, name="paste_token"),
-    path("credentials/<row:pk>/token/refresh/", form.refresh_token, name="refresh_token"),
-    path("credentials/<row:pk>/token/clear/", form.clear_token, name="clear_token"),
-    path("credentials/<row:pk>/secret/restore/", form.restore_secret, name="restore_secret"),
-    path("credentials/<row:pk>/token/check/", form.check, name="check_token"),
+    path("oauth/callback/", token.oauth_callback, name="oauth_callback"),
+    path("oauth/keys/<str:uid>.<str:form>", token.public_key, name="public_key"),
+    path("oauth/endpoints/", token.find_endpoints, name="find_endpoints"),
+    path("credentials/<row:pk>/", token.credential_page, name="credential"),
+    path("credentials/<row:pk>/authorize/", token.authorize, name="authorize"),
+    path("credentials/<row:pk>/device/", token.device, name="device"),
+    path("credentials/<row:pk>/token/paste/", token.paste_token, name="paste_token"),
+    path("credentials/<row:pk>/token/refresh/", token.refresh_token, name="refresh_token"),
+    path("credentials/<row:pk>/token/clear/", token.clear_token, name="clear_token"),
+    path("credentials/<row:pk>/secret/restore/", token.restore_secret, name="restore_secret"),
+    path("credentials/<row:pk>/token/check/", token.check, name="check_token"),
     path(
         "credentials/<row:pk>/token/authentication/",
-        form.try_authentication,
+        token.try_authentication,
         name="try_authentication",
     ),
     path(
         "credentials/<row:pk>/token/authentication/switch/",
-        form.switch_authentication,
+        token.switch_authentication,
         name="switch_authentication",
     ),
     # The list of webhooks.

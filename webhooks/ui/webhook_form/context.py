@@ -102,6 +102,13 @@ def _draft(request: HttpRequest, owner: str) -> Draft:
     return Draft(request.session, draft_id=request.POST.get("draft", ""), owner=owner)
 
 
+def check_editor(request: HttpRequest, *any_of: str) -> None:
+    """Raise PermissionDenied for who has none of some permissions: to make or change a webhook."""
+    names = any_of or ("add_webhook", "change_webhook")
+    if not any(request.user.has_perm(f"webhooks.{name}") for name in names):
+        raise PermissionDenied
+
+
 def check_may_change(request: HttpRequest, credential: Credential) -> None:
     """Raise PermissionDenied for who may not edit the form on which a credential is."""
     model = "connection" if credential.is_shared else "webhook"

@@ -1,4 +1,4 @@
-"""The form: create, edit, preview and test a webhook, and get the access token beside it."""
+"""The form: create, edit, preview and test a webhook."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,39 +7,26 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import authenticate
-from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import (
-    Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseBadRequest,
-    HttpResponseRedirect,
-    JsonResponse,
 )
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_http_methods
-from django_htmx.http import HttpResponseClientRedirect
 
-from webhooks import audit, catalogue, events, oauth
+from webhooks import audit, catalogue, events
 from webhooks.alerts import notifications
 from webhooks.delivery_log import detail
 from webhooks.models import (
     WEBHOOK_SECRETS,
     Action,
-    AuthorizationType,
-    ClientAuthentication,
-    Credential,
     Delivery,
-    OAuthToken,
     Status,
     Trigger,
     Webhook,
@@ -50,20 +37,14 @@ from webhooks.ui.expired_session import keep, keeps_typed
 from webhooks.ui.requests import HtmxRequest, button, page, whole_number
 from webhooks.ui.status import has_token_problem, needs_token
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_form import oauth_fields
 from webhooks.ui.webhook_form.filter import ACTION, FilterSection
 from webhooks.ui.webhook_form.mapping import MappingSection
-from webhooks.ui.webhook_form.oauth_fields import LABELS
 from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
 from webhooks.ui.webhook_form.sections import RecipientsField
 
 # A page asks for the result that long, then leaves it to the person.
 _PATIENCE = timedelta(seconds=15)
 _OPEN = {Status.PENDING, Status.SENDING}
-# The last answers of a provider that a session has used: their states, hashed, and credentials.
-_FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
-# Longer ones no provider gives.
-_MAX_TOKEN = 8192
 
 
 @page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
@@ -229,7 +210,7 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
 @button()
 def try_filter(request: HttpRequest) -> HttpResponse:
     """Answer htmx: after a button the whole section, while somebody types only what it matches."""
-    _check_editor(request)
+    form_context.check_editor(request)
     section = FilterSection({}, request.POST, patterns=request.POST.getlist("event_types"))
     section.show_mistakes()
     is_button = request.POST.get("action", "").startswith(ACTION)
@@ -256,7 +237,7 @@ def preview(request: HttpRequest) -> HttpResponse:
 @button()
 def edit_parameters(request: HttpRequest) -> HttpResponse:
     """Answer htmx with the rows of the parameters after one of their buttons."""
-    _check_editor(request)
+    form_context.check_editor(request)
     data = request.POST
     section = MappingSection(Webhook(), data)
     if data.get("parameters_quiet"):
@@ -268,17 +249,11 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
 def _webhook(request: HttpRequest) -> Webhook:
     """Return the webhook that is edited, or a new one."""
     pk = request.POST.get("webhook", "")
-    _check_editor(request, "change_webhook" if pk else "add_webhook")
+    form_context.check_editor(request, "change_webhook" if pk else "add_webhook")
     if not pk.isdecimal():
         return Webhook()
     present = Webhook.objects.present().select_related("credential")
     return get_object_or_404(present, pk=whole_number(pk))
-
-
-def _check_editor(request: HttpRequest, *any_of: str) -> None:
-    names = any_of or ("add_webhook", "change_webhook")
-    if not any(request.user.has_perm(f"webhooks.{name}") for name in names):
-        raise PermissionDenied
 
 
 # ---- A test through the real delivery path ----------------------------------------------------
@@ -363,279 +338,3 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
         # The page of the sandbox's receiver, where it is sent to.
         "receiver_url": sandbox if sandbox and url.startswith(f"{sandbox}/") else "",
     }
-
-
-# ---- The token: get, refresh, clear and check it; the provider's answer -----------------------
-
-
-@page("webhooks.view_webhook")
-def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Redirect to the page of whose credential it is: where its buttons are."""
-    credential = get_object_or_404(Credential.objects.present().select_related("webhook"), pk=pk)
-    if credential.webhook is not None:
-        return redirect("webhooks:detail", credential.webhook.pk)
-    return redirect("webhooks:connection", credential.pk)
-
-
-@button("webhooks.authorize_webhook")
-def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Save the form that was posted, if one was, and send the browser to the provider."""
-    credential = get_object_or_404(Credential.objects.present(), pk=pk)
-    form_context.begin_series(request, credential)
-    if "draft" in request.POST:
-        form_context.check_may_change(request, credential)
-        form = form_context.bind_form(request, credential.subject)
-        if not form_context.save_if_valid(request, form):
-            return form_context.show_form(request, form)
-        credential = form.credential
-    if not credential.is_oauth:
-        sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
-        return form_context.to_panel(request, credential, failure=sentence)
-    return form_context.begin_authorization(request, credential)
-
-
-@page("webhooks.authorize_webhook", has_form=True)
-def device(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Show the code to enter at the provider; a POST asks whether that was done."""
-    credential = _credential(pk)
-    state, who = form_context.device_state(request, credential), form_context.who(request)
-    try:
-        if request.method == "POST" and oauth.poll_device(state, **who):
-            return _to_panel(
-                request, credential, success=form_context.authorized(request, credential)
-            )
-        pending = oauth.pending_device(state, **who)
-    except oauth.AuthorizationError as error:
-        return _to_panel(request, credential, failure=str(error))
-    context = {"credential": credential, "pending": pending, "name": credential.subject.name}
-    context["form_url"] = form_context.form_url(credential)
-    name = "_device.html" if request.htmx else "device.html"
-    return render(request, f"webhooks/webhook_form/{name}", context)
-
-
-def _to_panel(request: HtmxRequest, credential: Credential, **said: str) -> HttpResponse:
-    answer = form_context.to_panel(request, credential, **said)
-    return HttpResponseClientRedirect(answer.url) if request.htmx else answer
-
-
-@button("webhooks.authorize_webhook")
-def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Store a refresh token that was got elsewhere, and refresh with it."""
-    credential = _credential(pk)
-    typed = request.POST.get("refresh_token", "").strip()
-    if credential.is_machine or not typed or len(typed) > _MAX_TOKEN or not typed.isprintable():
-        sentence = _("This is not a refresh token. Paste the whole token and nothing else.")
-        return _answer(request, credential, failure=sentence)
-    try:
-        assert request.user.is_authenticated
-        oauth.adopt(credential, typed, user=request.user)
-    except oauth.TokenUnavailableError as error:
-        return _answer(request, credential, failure=str(error))
-    return _answer(request, credential, success=form_context.authorized(request, credential))
-
-
-@require_GET
-@login_not_required
-def public_key(request: HttpRequest, uid: str, form: str) -> HttpResponse:
-    """Show the public half of a credential's key to its provider, which has no login here."""
-    present = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
-    credential = get_object_or_404(present, uid=uid.replace("\0", ""))
-    if not credential.client_key or form not in ("json", "pem"):
-        raise Http404
-    if form == "pem":
-        return HttpResponse(oauth.public_pem(credential), content_type="application/x-pem-file")
-    return JsonResponse(oauth.public_keys(credential), content_type="application/jwk-set+json")
-
-
-@button("webhooks.authorize_webhook")
-def refresh_token(request: HtmxRequest, pk: int) -> HttpResponse:
-    credential = get_object_or_404(Credential.objects.present(), pk=pk)
-    try:
-        oauth.refresh(credential)
-    except oauth.TokenUnavailableError as error:
-        return _answer(request, credential, failure=str(error))
-    audit.record(Action.TOKEN_REFRESHED, credential, user=request.user)
-    events.release_held(credential)
-    return _answer(request, credential, success=_("The access token was refreshed."))
-
-
-@button("webhooks.authorize_webhook")
-def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
-    credential = get_object_or_404(Credential.objects.present(), pk=pk)
-    is_revoked = oauth.clear_token(credential)
-    audit.record(Action.TOKEN_CLEARED, credential, user=request.user)
-    if is_revoked:
-        return _answer(request, credential, success=_("The access token was cleared."))
-    sentence = _(
-        "The access token was cleared. It may still be valid at the provider: revoke it there."
-    )
-    return _answer(request, credential, failure=sentence)
-
-
-@csrf_exempt
-@require_http_methods(["GET", "POST"])
-@never_cache
-@login_not_required
-def oauth_callback(request: HtmxRequest) -> HttpResponse:
-    """Take the provider's answer and go on, at once, to a page without it in its address.
-
-    An answer by POST (OAuth 2.0 Form Post Response Mode) is not read: it comes without cookies.
-    """
-    if request.method == "POST":
-        refused = "webhooks/webhook_form/callback_form_post.html"
-        return _private(
-            HttpResponse(render_to_string(refused), status=405, headers={"Allow": "GET"})
-        )
-    if not request.user.is_authenticated:
-        # Required here: the middleware would carry the code along in the login page's address.
-        sentence = _(
-            "Your session ended while you were at the provider. No access token was "
-            "stored. Press Get new access token again."
-        )
-        messages.warning(request, sentence)
-        began = oauth.pending_credential(request.GET.get("state", ""))
-        next_page = {"next": form_context.form_url(began) + "#token"} if began else None
-        return _see_other(HttpResponseRedirect(reverse("login", query=next_page)))
-    if not request.user.has_perm("webhooks.authorize_webhook"):
-        messages.error(
-            request, _("You no longer have permission to get access tokens. None was stored.")
-        )
-        return _see_other(redirect("webhooks:list"))
-    state = oauth.hashed(request.GET.get("state", ""))
-    if stored := _finished(request, state):
-        # Back leads here once more.
-        sentence = _("The access token is stored already.")
-        return _see_other(form_context.to_panel(request, stored, success=sentence))
-    try:
-        credential = oauth.finish_authorization(
-            dict(request.GET.lists()), **form_context.who(request)
-        )
-    except oauth.AuthorizationError as error:
-        if error.credential is None:
-            messages.error(request, str(error))
-            return _see_other(redirect("webhooks:list"))
-        return _see_other(form_context.to_panel(request, error.credential, failure=str(error)))
-    finished = request.session.get(_FINISHED_KEY, [])
-    request.session[_FINISHED_KEY] = [*finished, [state, credential.pk]][-_FINISHED_KEPT:]
-    stored_now = form_context.authorized(request, credential)
-    form_context.leave(request, credential, success=stored_now)
-    return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
-
-
-def _finished(request: HtmxRequest, state: str) -> Credential | None:
-    """Return the credential that an answer with this state has given a token in this session."""
-    finished = dict(request.session.get(_FINISHED_KEY, []))
-    if state not in finished:
-        return None
-    found = Credential.objects.present().filter(pk=finished[state]).first()
-    token = OAuthToken.objects.filter(credential=found).first() if found else None
-    return found if token and token.has_access_token() else None
-
-
-def _see_other(response: HttpResponseRedirect) -> HttpResponse:
-    """Answer 303, with headers that keep the address with the code to this browser."""
-    response.status_code = 303
-    return _private(response)
-
-
-def _private(response: HttpResponse) -> HttpResponse:
-    response["Referrer-Policy"] = "no-referrer"
-    response["Cache-Control"] = "no-store"
-    return response
-
-
-def _answer(request: HtmxRequest, credential: Credential, **said: str) -> HttpResponse:
-    """Show the panel alone to htmx, and the whole page to everything else."""
-    if not request.htmx:
-        return form_context.to_panel(request, credential, **said)
-    form_context.leave(request, credential, **said)
-    context = form_context.token_panel(request, credential)
-    return render(request, "webhooks/webhook_form/_token_panel.html", context)
-
-
-# ---- The provider's endpoints and the client's authentication ---------------------------------
-
-
-@button()
-def find_endpoints(request: HtmxRequest) -> HttpResponse:
-    """Show what the posted issuer tells about itself; the form does the same without a script."""
-    _check_editor(request, "add_webhook", "change_webhook", "add_connection", "change_connection")
-    context = {"endpoints": oauth_fields.find_endpoints(request.POST)}
-    return render(request, "webhooks/webhook_form/_oauth_endpoints.html", context)
-
-
-@button("webhooks.authorize_webhook")
-def check(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Ask the provider's endpoints as they are saved, and explain the last failure."""
-    credential = _credential(pk)
-    diagnosis = oauth.diagnose(credential)
-    context = {
-        "findings": [(one, LABELS[one.field]) for one in oauth.examine(credential)],
-        "diagnosis": diagnosis,
-        "fields": [(name, LABELS[name]) for name in diagnosis.fields] if diagnosis else [],
-        "callback_url": credential.callback_url or oauth.default_callback_url(),
-    }
-    return _show_check(request, credential, context)
-
-
-@button("webhooks.authorize_webhook")
-def try_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Send the client's credentials in both ways, and offer the one that works."""
-    credential = _credential(pk)
-    return _show_check(request, credential, {"tried": oauth.try_authentication(credential)})
-
-
-@button("webhooks.authorize_webhook")
-def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Save the way that works; a token that was misconfigured is tried again."""
-    credential = _credential(pk)
-    form_context.check_may_change(request, credential)
-    way = request.POST.get("client_authentication", "")
-    if way not in ClientAuthentication.values:
-        return HttpResponseBadRequest(_("There is no such way to send credentials."))
-    with transaction.atomic():
-        subject = credential.subject
-        before = audit.snapshot(subject)
-        credential.client_authentication = way
-        credential.save(update_fields=["client_authentication"])
-        form_context.record_changes(request, subject, before)
-    url = credential.receiver_url
-    oauth.drop_if_changed(oauth.fingerprint(credential, url), credential, url)
-    events.release_held(credential)
-    sentence = _("The credentials are now sent as “%s”.") % ClientAuthentication(way).label
-    return form_context.to_panel(request, credential, success=sentence)
-
-
-@button("webhooks.authorize_webhook")
-def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Save the client secret again that the stored token was obtained with."""
-    credential = _credential(pk)
-    form_context.check_may_change(request, credential)
-    subject = credential.subject
-    before = audit.snapshot(subject)
-    if oauth.restore_secret(credential):
-        form_context.record_changes(request, subject, before)
-        events.release_held(credential)
-        form_context.leave(
-            request, credential, success=_("The last working client secret is restored.")
-        )
-    return form_context.to_panel(request, credential)
-
-
-def _credential(pk: int) -> Credential:
-    present = Credential.objects.present()
-    return get_object_or_404(present, pk=pk, authorization_type=AuthorizationType.OAUTH2)
-
-
-def _show_check(
-    request: HtmxRequest, credential: Credential, context: dict[str, Any]
-) -> HttpResponse:
-    """Show the result alone to htmx, and on a page of its own to everything else."""
-    context = {
-        "credential": credential,
-        "name": credential.subject.name,
-        "form_url": form_context.form_url(credential),
-        **context,
-    }
-    name = "_token_check.html" if request.htmx else "token_check.html"
-    return render(request, f"webhooks/webhook_form/{name}", context)
