@@ -63,7 +63,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "LOGIN_FAILURE_LIMIT": (1, 100),
     "LOGIN_LOCKOUT_SECONDS": (60, 24 * 3600),
     "TRUSTED_PROXY_COUNT": (0, 10),
-    # With less nobody stays logged in.
+    # With less no login lasts.
     "SESSION_COOKIE_AGE_SECONDS": (60, 366 * 24 * 3600),
 }
 
@@ -251,7 +251,7 @@ def check_redis(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "REDIS_URL has no password: whoever reaches that server can hold deliveries up.",
+            "REDIS_URL has no password: anyone who reaches that server can hold deliveries up.",
             hint="Set requirepass there, and write redis://:password@host:6379/0.",
             id="webhooks.W002",
         )

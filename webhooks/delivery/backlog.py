@@ -25,11 +25,11 @@ LATE_SECONDS = 60.0
 _RATE_ATTEMPTS = 1000
 _RATE_WINDOW = timedelta(minutes=1)
 
-# Receivers without an answer to so many requests in a row are known to be down, as in `limiter`:
+# Receivers without an answer to this many requests in a row are known to be down (`limiter`):
 # what is due there waits for them, and not for the engine.
 _DOWN_FAILURES = 5
 
-# Among so many that have been due the longest one nearly always is of a receiver that is not down.
+# Among the first thousand that are due, one nearly always is of a receiver that is not down.
 _FIRST_DUE = 1000
 # Behind those: a loose index scan that steps from webhook to webhook and looks at the first row of
 # each.

@@ -49,7 +49,7 @@ class DueWebhooks:
         self.next_due_seconds: float | None = None
         self._after = self._walked = 0
         self._walk_at = 0.0
-        # Whether nobody walked by all of them yet, and for which shards somebody did or does.
+        # Whether the first walk by all of them is still to end, and for which shards it is.
         self._is_first_walk = True
         self._own = self._shards.own
         # The database's Unix time up to which it was asked who became due.
@@ -69,11 +69,11 @@ class DueWebhooks:
         # When those that have to wait are looked at again: those that said when, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
-        # Of the others those whose plan is made again by itself, at the latest then.
+        # Of the others those whose plan is made again without them, at the latest then.
         self._planless: list[tuple[float, int]] = []
         # For how long each waits, until when, and when it is looked at before that.
         self._waits: dict[int, tuple[float, float, float]] = {}
-        # Of the others so many are looked at; those that were, and how many of them need not wait.
+        # How many of the others are looked at, those that were, and how many need not wait.
         self._retries = LEAST
         self._retried: set[int] = set()
         self._went = 0
@@ -215,7 +215,7 @@ class DueWebhooks:
         found: list[int] = []
         while queue and queue[0][0] <= now and len(found) < most:
             ends, webhook_id = heapq.heappop(queue)
-            # Not one that was looked at meanwhile: it waits for another time, or not at all.
+            # Not one that was looked at since: it waits for another time, or not at all.
             if ends in self._waits.get(webhook_id, ())[1:]:
                 found.append(webhook_id)
         return found

@@ -119,7 +119,7 @@ class AsyncGroupCommit(Generic[Item, Result]):
             try:
                 results = await self._write([item for item, _ in group])
                 for (_, future), result in zip(group, results, strict=True):
-                    # Unless its task was ended meanwhile.
+                    # Unless its task has ended since.
                     if not future.done():
                         future.set_result(result)
             except Exception as error:

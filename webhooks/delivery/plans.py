@@ -83,7 +83,7 @@ _FAULT_SECONDS = 0.2
 # A wrong encryption key or a lost database is looked at again after so long; settings that cannot
 # be used as they are after this at most: a change of them is seen at once.
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
-# What nobody expected is tried again after this, before it counts.
+# An unexpected failure is tried again after this, before it counts.
 _AGAIN_SECONDS = 1.0
 # How long no plan failed before the next failure is logged in full.
 _LOG_SECONDS = 1.0
@@ -274,7 +274,7 @@ class Plans:
         return entry is not None
 
     def _log_failure(self, webhook_id: int, error: Exception) -> None:
-        """Log what nobody expected, in full now and then: thousands may fail in the same way."""
+        """Log an unexpected failure, in full now and then: thousands may fail in the same way."""
         now = time.monotonic()
         is_full, self._logged_at = now - self._logged_at > _LOG_SECONDS, now
         name = type(error).__name__

@@ -196,7 +196,7 @@ def _headers(
 ) -> tuple[list[str], list[str]]:
     """Return the lines that libcurl is given, and all of them as the log shows them."""
     header = authorization.header
-    # Whoever shares a connection may have a header of the token's name: the token's is sent.
+    # A webhook with a shared connection may have a header of the token's name: the token's is sent.
     taken = "" if header is None else authorization.name.lower()
     custom = [row for row in custom if row[0].lower() != taken]
     chosen = {taken, *(name.lower() for name, _, _ in custom)}

@@ -83,7 +83,7 @@ class SuccessRule:
         is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
         is_whole = len(body) >= size
         if found := _CONTENT_ENCODING.search(headers):
-            # Some servers pack what nobody asked them to pack.
+            # Some servers pack without being asked to.
             body = network.unpack(body, found[1].decode("latin-1"), max_bytes=_MAX_UNPACKED_BYTES)
             is_whole = is_whole and len(body) <= _MAX_UNPACKED_BYTES
         found = _CONTENT_TYPE.search(headers)

@@ -20,10 +20,10 @@ _GOOD, _PER_GOOD_SERVER = 8, 2
 # With servers that gave none yet; with each of them one. Those that hung leave room for new ones.
 _UNKNOWN, _HANGING = 96, 32
 _THREADS = _GOOD + _UNKNOWN + _GOOD
-# Of these begin so many in so long, and not before those that began wait for their servers: each
+# How many of these begin at once, and not before those that began wait for their servers: each
 # costs 15 ms of Python until then, several times as much on a busy machine, and the good ones and
 # the engine need Python as well. One that waits for something else keeps others for a second.
-# So often it is looked, while something waits, also whether a good server hangs.
+# The time between looks while something waits, also whether a good server hangs.
 _AT_ONCE, _LOOK_SECONDS, _STARTING_SECONDS = 2, 0.1, 1.0
 
 

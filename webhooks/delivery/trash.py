@@ -38,7 +38,7 @@ def delete(webhook: Webhook) -> None:
             # The same moment in both tells `restore` that it was active.
             webhook.paused_at = webhook.deleted_at
         webhook.save(update_fields=["deleted_at", "is_active", "pause_reason", "paused_at"])
-        # Nothing refreshes its token meanwhile.
+        # So that nothing refreshes its token.
         own.deleted_at = webhook.deleted_at
         own.save(update_fields=["deleted_at"])
         # The first rows; the sweep cancels the rest, and the engine sends none of them.

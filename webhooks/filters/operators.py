@@ -25,8 +25,8 @@ from webhooks.payloads import instant_of_text
 MAX_LENGTH = 1000
 # Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
 _MAX_DIGITS = 40
-# What is dialed for the plus in much of the world; a number with it has so many digits, and any
-# number so many, or it is an extension.
+# What is dialed for the plus in much of the world, and how many digits a number has at least: with
+# it, and without. A shorter one is an extension.
 _ABROAD, _MIN_ABROAD, _MIN_NUMBER = "00", 9, 7
 
 # Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end

@@ -55,7 +55,7 @@ class AnswerRule(models.TextChoices):
 
 
 class Header(NamedTuple):
-    """A custom header. The value of a secret one is shown to nobody."""
+    """A custom header. The value of a secret one is never shown."""
 
     name: str
     value: str

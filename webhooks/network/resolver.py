@@ -39,7 +39,7 @@ _DNS_SECONDS, _DNS_TRIES = 1.0, 5
 # A name without an answer by then has failed.
 _DEADLINE_SECONDS = 10.0
 # Without the search domains of /etc/resolv.conf: below them a name that is not there, or is typed
-# wrong, may be somebody else's. EDNS is what c-ares takes by itself.
+# wrong, may be somebody else's. EDNS is what c-ares takes by default.
 _NO_SEARCH = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_EDNS
 # More options of c-ares; a seam for other name servers.
 DNS_OPTIONS: dict[str, Any] = {}

@@ -34,7 +34,7 @@ _LOOKAHEAD = 64
 # Answers that are always the same are looked at once. So many are remembered for all maskers: there
 # may be one for each of thousands of webhooks.
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
-# From so many searches on a text is taken apart, which takes as long as some fifty of them.
+# From this many searches on a text is taken apart, which takes as long as some fifty of them.
 _OFTEN = 50
 # Base64 for addresses (RFC 4648 section 5) and spaces of forms become the usual ones.
 _FOLDED = bytes.maketrans(b" -_", b"++/")

@@ -349,7 +349,7 @@ def _pair(line: str) -> tuple[str, str]:
     return name, value
 
 
-# PostgreSQL keeps none; a text field of Django refuses them by itself.
+# PostgreSQL keeps none; a text field of Django refuses them already.
 _refuse_null = ProhibitNullCharactersValidator()
 
 

@@ -33,7 +33,7 @@ _PAGES = {
 }
 
 
-# Every number of so many digits fits a column. No row has a longer one: SQLite fails on them, and
+# A number of up to 18 digits fits every column. No row has a longer one: SQLite fails on them, and
 # Python refuses to read thousands of digits.
 _NUMBER = re.compile("[0-9]{1,18}")
 

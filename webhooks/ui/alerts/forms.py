@@ -97,7 +97,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     def _plain_origin(self) -> str:
         """Return where the URL, typed or stored, leads to over plain http; "" when it does not.
 
-        Whoever reads it on the way can post there too.
+        Anyone who reads it on the way can post there too.
         """
         if self.instance.kind in (ChannelKind.EMAIL, ChannelKind.TELEGRAM):
             return ""

@@ -310,7 +310,7 @@ def cancel_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResp
 def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
-    # What ended meanwhile is not sent as a new one.
+    # What has ended since is not sent as a new one.
     if found.status in FINAL_STATUSES or not act(request, action, [found]):
         messages.warning(request, _("%s is no longer waiting. View it in the log.") % delivery_id)
     elif action == Action.RESENT:
