@@ -144,7 +144,7 @@ def test_status_counts_where_there_is_no_code(status: int, expected: str) -> Non
         {"result": "ok"},
         {"result": "ok_with_warning"},
         {"kind": "revocation"},
-        {"kind": "discovery"},
+        {"kind": "check"},
     ],
 )
 def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:

@@ -533,7 +533,7 @@ class Migration(migrations.Migration):
             name='OAuthExchange',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('authorization', 'Authorization'), ('token', 'Token'), ('refresh', 'Refresh'), ('revocation', 'Revocation'), ('discovery', 'Discovery'), ('check', 'Check')], max_length=16)),
+                ('kind', models.CharField(choices=[('authorization', 'Authorization'), ('token', 'Token'), ('refresh', 'Refresh'), ('revocation', 'Revocation'), ('check', 'Check')], max_length=16)),
                 ('started_at', models.DateTimeField()),
                 ('duration_ms', models.FloatField(blank=True, null=True)),
                 ('url', models.CharField(max_length=2048)),

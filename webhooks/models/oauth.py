@@ -149,7 +149,6 @@ class ExchangeKind(models.TextChoices):
     TOKEN = "token", _("Token")
     REFRESH = "refresh", _("Refresh")
     REVOCATION = "revocation", _("Revocation")
-    DISCOVERY = "discovery", _("Discovery")
     CHECK = "check", _("Check")
 
 

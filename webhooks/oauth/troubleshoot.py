@@ -57,7 +57,7 @@ _ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", r
 class Diagnosis:
     """One failure in the words of an admin."""
 
-    # The row in the table of errors; "" for a text from before codes were stored.
+    # The row in the table of errors; "" for a text without a code.
     code: str
     message: str
     fields: tuple[str, ...] = ()

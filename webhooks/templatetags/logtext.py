@@ -163,8 +163,6 @@ def kind(entry: AuditEntry) -> str:
 
 # ---- Exchanges with an authorization server ---------------------------------------------------
 
-# Checks of earlier versions were kept as discoveries.
-_CHECKS = (ExchangeKind.CHECK, ExchangeKind.DISCOVERY)
 # The class every answer ends in -> what people read, and the colour of its badge.
 _RESULTS = {
     "ok": (gettext_lazy("Good"), "is-success"),
@@ -178,18 +176,10 @@ _RESULTS = {
 @register.filter
 def result_badge(exchange: OAuthExchange) -> SafeString | str:
     """Show how an exchange ended; what a check hears says nothing about the token."""
-    if exchange.kind in _CHECKS:
+    if exchange.kind == ExchangeKind.CHECK:
         return ""
     label, css_class = _RESULTS.get(exchange.result, (exchange.result, "is-neutral"))
     return format_html('<span class="badge {}">{}</span>', css_class, label)
-
-
-@register.filter
-def step_name(exchange: OAuthExchange) -> str:
-    """Name what was asked."""
-    if exchange.kind in _CHECKS:
-        return _("Check")
-    return exchange.get_kind_display()
 
 
 @register.filter
