@@ -114,12 +114,11 @@ def record_many(
     subjects: Iterable[models.Model],
     *,
     user: Person,
-    fields: Iterable[str] = (),
     note: str = "",
 ) -> None:
     """Add the same entry for each of many, in one statement."""
-    names, found = sorted(set(fields)), list(subjects)
-    entries = [_entry(action, obj, user=user, fields=names, note=note) for obj in found]
+    found = list(subjects)
+    entries = [_entry(action, obj, user=user, fields=(), note=note) for obj in found]
     AuditEntry.objects.bulk_create(entries, batch_size=500)
     if action in _KEPT:
         versions.keep(entries, [obj for obj in found if isinstance(obj, Webhook)])

@@ -59,7 +59,6 @@ from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
     AnswerRule,
     BodyFormat,
-    DateFormat,
     Header,
     Method,
     PauseReason,

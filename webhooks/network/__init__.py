@@ -14,7 +14,6 @@ from webhooks.network.failures import (
     NameNotResolvedError,
     NetworkError,
     ResponseTooLargeError,
-    SendError,
     TLSError,
     TransferError,
     UnsafeURLError,

@@ -63,7 +63,7 @@ def text_field(
     )
 
 
-def choice_field(name: str, help_text: Any = "") -> forms.ChoiceField:
+def choice_field(name: str) -> forms.ChoiceField:
     """Return radios that keep what is stored when they are left out."""
     column: Any = AUTHORIZATION_FIELDS[name]
     return forms.ChoiceField(
@@ -71,7 +71,6 @@ def choice_field(name: str, help_text: Any = "") -> forms.ChoiceField:
         choices=column.choices,
         required=False,
         widget=forms.RadioSelect,
-        help_text=help_text,
     )
 
 
