@@ -11,7 +11,7 @@ from webhooks.network import declared_charset, decode
         ("Shift_JIS", "日本語"),
         ("EUC-KR", "한국어"),
         ("gb18030", "中文"),
-        ("cp866", "привіт"),
+        ("cp866", "привет"),
         ("windows-1251", "привіт"),
         ("utf-16", "привіт"),
         ("UTF-8", "привіт"),

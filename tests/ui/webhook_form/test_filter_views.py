@@ -310,7 +310,7 @@ def test_a_paused_webhook_says_that_it_holds_the_event(browser: Client) -> None:
     webhook = make_webhook(is_active=False, pause_reason="person", paused_at=timezone.now())
     [event] = publish()
     found = verdict(webhook, event, browser)
-    assert "because the webhook is paused" in found["sentence"]
+    assert found["sentence"] == "On hold: Webhook paused."
     assert len(found["deliveries"]) == 1
 
 
