@@ -2,7 +2,9 @@
 
 import re
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -63,6 +65,12 @@ def _reversals(name: str) -> list[tuple[str, list[str]]]:
     return list(first[0])
 
 
+def get(page: Page, browser: Client, scene: Scene) -> Any:
+    """Return the answer of a page, to nobody where people log in."""
+    client = Client() if page.name == "login" else browser
+    return client.get(page.address(scene), headers=page.headers)
+
+
 def _most(page: Page) -> int:
     return _OF_STATUS if page.name == "webhooks:status" else MAX_QUERIES
 
@@ -72,9 +80,8 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     browser: Client, scene: Scene
 ) -> None:
     def queries(page: Page) -> int:
-        client = Client() if page.name == "login" else browser
         with CaptureQueriesContext(connection) as made:
-            answer = client.get(page.address(scene), headers=page.headers)
+            answer = get(page, browser, scene)
         assert answer.status_code == 200, (page, answer.headers.get("Location"))
         return len(made)
 
@@ -99,39 +106,31 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
 
 @pytest.mark.once
 @pytest.mark.slow
-def test_a_page_loads_less_than_110_kb_of_our_css_and_scripts(
+def test_a_page_links_what_its_classes_need_and_less_than_110_kb_of_our_css_and_scripts(
     browser: Client, scene: Scene
 ) -> None:
-    for page in PAGES:
-        if page.is_part:
-            continue
-        client = Client() if page.name == "login" else browser
-        files = own_files(client.get(page.address(scene)).text)
-        assert "ui/tokens.css" in files, page
-        assert sum(files.values()) < BUDGET_BYTES, (page, files)
-
-
-@pytest.mark.once
-@pytest.mark.slow
-def test_a_page_links_the_style_sheets_that_its_classes_need(browser: Client, scene: Scene) -> None:
     everything = {
         name for folder in _OWN for path in folder.rglob("*.css") for name in styled(path)
     }
-    missing = {}
+    missing, heavy = {}, {}
     for page in PAGES:
         if page.is_part:
             continue
-        client = Client() if page.name == "login" else browser
-        html = client.get(page.address(scene), headers=page.headers).text
-        linked = {folder / name for name in own_files(html) for folder in _OWN}
+        html = get(page, browser, scene).text
+        files = own_files(html)
+        assert "ui/tokens.css" in files, page
+        if sum(files.values()) >= BUDGET_BYTES:
+            heavy[str(page)] = files
+        linked = {folder / name for name in files for folder in _OWN}
         there = {name for path in linked if path.suffix == ".css" for name in styled(path)}
         used = {name for names in re.findall(r'class="([^"]*)"', html) for name in names.split()}
         # A state, such as `is-head`, has looks with some blocks only.
         if lost := {name for name in used & everything - there if not name.startswith("is-")}:
             missing[str(page)] = sorted(lost)
-    assert missing == {}
+    assert (missing, heavy) == ({}, {})
 
 
+@cache
 def styled(path: Path) -> set[str]:
     """Return the classes that a style sheet names, with those it imports."""
     if not path.exists():
