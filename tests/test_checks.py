@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -13,14 +12,13 @@ from django.core.checks import run_checks
 from django.db import connection, connections
 from pytest_django import Settings
 
+from tests.commands import manage
 from webhooks import checks
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.queue import postgres
 from webhooks.models import EncryptionCanary
 from webhooks.security import key_check
 from webhooks.security.encryption import seal
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def ids(*, deploy: bool = False) -> list[str]:
@@ -333,14 +331,9 @@ PRODUCTION = {
 
 
 def check_deploy(data_dir: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", "check", "--deploy", "--fail-level=WARNING"],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir), **PRODUCTION, **changes},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = {"PATH": os.environ["PATH"], "DATA_DIR": str(data_dir)}
+    environment = {**own, **PRODUCTION, **changes}
+    return manage("check", "--deploy", "--fail-level=WARNING", environment=environment)
 
 
 def test_production_settings_pass_every_check(tmp_path: Path) -> None:

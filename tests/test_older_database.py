@@ -1,10 +1,7 @@
 """A database whose tables were made before the first release: one sentence, and nothing done."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from django.db import ConnectionHandler
@@ -13,9 +10,9 @@ from django.db.migrations.recorder import MigrationRecorder
 from environ import Env
 from pytest_django import DjangoDbBlocker
 
+from tests.commands import manage
 from tests.services import free_port
 
-ROOT = Path(__file__).resolve().parents[1]
 SENTENCE = "made by a version from before the first release, which cannot be upgraded"
 
 
@@ -32,15 +29,8 @@ def make_old_history(database: BaseDatabaseWrapper) -> None:
         cursor.execute(f"INSERT INTO django_migrations (app, name, applied) VALUES {applied}")
 
 
-def manage(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def on(database_url: str) -> dict[str, str]:
+    return {**os.environ, "DATABASE_URL": database_url}
 
 
 @pytest.mark.parametrize(
@@ -70,12 +60,12 @@ def test_a_command_ends_with_a_sentence_and_no_traceback(
     with django_db_blocker.unblock():
         made_by(handler["default"])
     handler.close_all()
-    ended = manage(database_url, *(one.format(port=free_port()) for one in command))
+    ended = manage(*(one.format(port=free_port()) for one in command), environment=on(database_url))
     assert ended.returncode == 1
     assert SENTENCE in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def test_an_empty_database_is_not_old(database_url: str) -> None:
-    ended = manage(database_url, "migrate", "--verbosity=0")
+    ended = manage("migrate", "--verbosity=0", environment=on(database_url))
     assert (ended.returncode, ended.stderr) == (0, "")

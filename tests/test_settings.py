@@ -13,8 +13,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import Env, make_keys, prepare, read_file
+from tests.commands import ROOT, manage
 
-ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / ".env.example"
 # A setting counts something when its default is a number; then its name or its line says what.
 UNIT = re.compile(r"_(SECONDS|MINUTES|HOURS|DAYS|BYTES|ROWS)$")
@@ -90,14 +90,7 @@ def test_every_setting_is_explained() -> None:
 
 
 def run_check(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", "check", *arguments],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return manage("check", *arguments, environment={"PATH": os.environ["PATH"], **environment})
 
 
 def test_example_as_it_stands_is_valid_but_for_the_keys(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings
 from django.core.management import find_commands, load_command_class
 
+from tests.commands import manage
 from tests.faults.certificates import Authority
 from tests.services import HOST, free_port
 from webhooks.management.printable import PrintableCommand
@@ -22,15 +23,7 @@ _GONE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=settings.BASE_DIR,
-        env={**os.environ, **environment},
-        input="{}",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return manage(*arguments, environment={**os.environ, **environment}, given="{}")
 
 
 @pytest.mark.parametrize(

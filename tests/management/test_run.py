@@ -17,10 +17,10 @@ import psutil
 import pytest
 import requests
 
+from tests.commands import ROOT, manage
 from tests.sandbox import Receiver
 from tests.services import free_port, free_ports
 
-ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
 
 
@@ -86,15 +86,8 @@ class Product:
         return code
 
     def manage(self, *arguments: str, given: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env={**self.environment, "PUBLIC_URL": self.url},
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**self.environment, "PUBLIC_URL": self.url}
+        done = manage(*arguments, environment=environment, given=given)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,0 +1,24 @@
+"""`manage.py` in a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def manage(
+    *arguments: str, environment: Mapping[str, str], given: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, with these variables alone, and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
