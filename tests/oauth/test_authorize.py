@@ -521,6 +521,26 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         "a code and an error at once",
     ),
     "neither code nor error": (attack(lambda q: q.pop("code")), "no authorization code"),
+    "two codes by other names": (
+        attack(lambda q: q.update(auth_code=q.pop("code"), oauth_code=["x"])),
+        "no authorization code",
+    ),
+    "code by another name with error": (
+        attack(lambda q: q.update(auth_code=q.pop("code"), error=[""])),
+        "a code and an error at once",
+    ),
+    "code of something else": (
+        attack(lambda q: q.update(country_code=q.pop("code"))),
+        "no authorization code",
+    ),
+    "code by another name beside an empty one": (
+        attack(lambda q: q.update(auth_code=["x"], code=[""])),
+        "no authorization code",
+    ),
+    "code by another name without state": (
+        attack(lambda q: {"auth_code": q["code"]}),
+        "has no state",
+    ),
     "empty code": (attack(lambda q: q.update(code=[""])), "no authorization code"),
     "code with a line break": (
         attack(lambda q: q.update(code=["a\r\nX-Evil: 1"])),
@@ -685,6 +705,25 @@ class TestAttacks:
         credential, user, query = started(fake)
 
         assert finish({**query, "iss": [f"{ISSUER}/tenant/v2.0"]}, user) == credential
+
+    @pytest.mark.parametrize(
+        "name", ["auth_code", "authCode", "spapi_oauth_code", "authorization_code", "oauth_code"]
+    )
+    def test_code_by_another_name_is_exchanged(self, fake: FakeProvider, name: str) -> None:
+        credential, user, query = started(fake)
+        code = query.pop("code")
+
+        assert finish({**query, name: code, "country_code": ["UA"]}, user) == credential
+        assert fake.requests[-1].fields["code"] == code[0]
+        kept = OAuthExchange.objects.get(kind="authorization")
+        assert f"{name}=…" in kept.response
+        assert code[0] not in kept.response
+
+    def test_code_counts_before_other_names(self, fake: FakeProvider) -> None:
+        credential, user, query = started(fake)
+
+        assert finish({**query, "auth_code": ["another"]}, user) == credential
+        assert fake.requests[-1].fields["code"] == query["code"][0]
 
     def test_other_parameters_do_not_matter(self, fake: FakeProvider) -> None:
         credential, user, query = started(fake)

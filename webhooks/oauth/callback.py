@@ -31,6 +31,9 @@ _DESCRIPTIONS = ("error_description", "error_message", "error_reason")
 _OTHER_ERRORS = ("error_code", "errCode", "oauth_error", "err", "errors")
 # There each account has a token endpoint of its own.
 _KOMMO = re.compile(r"https://[a-z0-9-]+\.(kommo\.com|amocrm\.(ru|com))", re.IGNORECASE)
+# What the code is called elsewhere: TikTok for Business and Alipay say "auth_code", Amazon
+# "spapi_oauth_code".
+_OTHER_CODES = re.compile(r"(?:[a-z]+_)*(?:o?auth|authorization)_?code", re.IGNORECASE)
 # RFC 6749 appendix A.11.
 _CODE = re.compile(r"[\x20-\x7e]+")
 
@@ -147,7 +150,7 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
 
 def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     """Return the authorization code, or refuse with what the provider's error means."""
-    code, error = parameters.get("code"), parameters.get("error")
+    code, error = parameters.get("code", _other_code(parameters)), parameters.get("error")
     if not error and not code:
         # Some leave out the standard's names.
         error = next(filter(None, map(parameters.get, _OTHER_ERRORS)), error)
@@ -160,6 +163,12 @@ def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     if not code or not _CODE.fullmatch(code):
         _refuse("no_code", found.credential, said=_words(description, found))
     return code
+
+
+def _other_code(parameters: Mapping[str, str]) -> str | None:
+    """Return the one code that has another name; of several it is not clear which one counts."""
+    codes = [value for name, value in parameters.items() if _OTHER_CODES.fullmatch(name)]
+    return codes[0] if len(codes) == 1 else None
 
 
 def _readable(description: str) -> str:
