@@ -253,6 +253,12 @@ _RATE = (
     r"|rate exceeded|\bquota\b|throttl|\btoo frequent"
 )
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
+# hh.ru and Exact Online renew a token only once it is over: until then nothing is wrong with it.
+_TOO_EARLY = re.compile(
+    r"\btoken (?:is |has |was )?(?:not|still not) (?:yet )?(?:been )?expired\b"
+    r"|\btoken hasn't (?:yet )?expired\b|\btoken (?:refresh(?:ed)? )?too early\b",
+    re.IGNORECASE,
+)
 _LIMITED = re.compile(
     rf"{_RATE}|\b(system|server|service) (is )?(too )?busy|(under|down for|scheduled) maintenance"
     r"|(already|is) in progress|technical difficult|\bat this time\b|concurrent (refresh|request)"
@@ -466,6 +472,8 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
         return TokenResult.MISCONFIGURED
     if numbered := _by_number(refusal, words):
         return numbered
+    if _TOO_EARLY.search(words):
+        return TokenResult.TRANSIENT
     known = result_of(code)
     if _denies_client(code, words, status):
         return TokenResult.MISCONFIGURED
