@@ -93,9 +93,8 @@ def test_account_is_kept_as_the_provider_names_it(
     ("id_token", "words"),
     [
         (lambda sent: jwt(nonce="another", aud=sent["client_id"]), "nonce is not the one"),
-        # LinkedIn.
-        (lambda sent: jwt(aud=sent["client_id"]), "take “openid” out of Scope"),
-        (lambda sent: jwt(nonce=None, aud=sent["client_id"]), "take “openid” out of Scope"),
+        (lambda sent: jwt(nonce="", aud=sent["client_id"]), "nonce is not the one"),
+        (lambda sent: jwt(aud="another-client"), "another client"),
         (lambda sent: jwt(nonce="\ud800", aud=sent["client_id"]), "nonce is not the one"),
         (
             lambda sent: jwt(nonce="another", aud=sent["client_id"], groups="g" * 40_000),
@@ -117,6 +116,20 @@ def test_identity_token_of_something_else_stores_nothing(
 
     assert not OAuthToken.objects.exists()
     assert OAuthExchange.objects.filter(kind="token").get().result == "misconfigured"
+
+
+@pytest.mark.parametrize("uses_pkce", [True, False])
+@pytest.mark.parametrize("claims", [{}, {"nonce": None}])
+def test_without_a_nonce_pkce_binds_the_answer_and_else_the_person_is_warned(
+    fake: FakeProvider, claims: dict[str, Any], uses_pkce: bool
+) -> None:
+    """LinkedIn never repeats one."""
+    credential = credential_at(fake, uses_pkce=uses_pkce)
+
+    authorize(fake, credential, lambda sent: jwt(aud=sent["client_id"], sub="me", **claims))
+
+    assert (stored().account, stored().state) == ("me", "valid")
+    assert ("does not repeat the nonce" in oauth.sentence(stored().warning)) is not uses_pkce
 
 
 @pytest.mark.parametrize(

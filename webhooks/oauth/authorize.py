@@ -190,7 +190,7 @@ def settle(
 ) -> None:
     """Store the token that a person was granted, or raise what was answered instead."""
     credential = found.credential
-    result, account = _identified(_warned(answer, credential), credential, nonce)
+    result, account = _identified(_warned(answer, credential), found, nonce)
     answered_at = now or client.answered_at(transcripts)
     before, is_stored = tokens.through_outage(
         credential.pk,
@@ -209,16 +209,26 @@ def settle(
     revocation.revoke_replaced(credential, before)
 
 
-def _identified(answer: TokenAnswer, credential: Credential, nonce: str) -> tuple[TokenAnswer, str]:
-    """Return the answer and whose account it is; without its token when that is another's."""
+def _identified(
+    answer: TokenAnswer, found: AuthorizationRequest, nonce: str
+) -> tuple[TokenAnswer, str]:
+    """Return the answer and whose account it is; without its token when that is another's.
+
+    Without a nonce PKCE binds the code to this authorization (RFC 9700 section 2.1.1); without
+    either only the person can tell that the account is theirs.
+    """
     if answer.token is None or not nonce:
         return answer, ""
+    id_token, client_id = answer.token.id_token, found.credential.client_id
     try:
-        id_token, client_id = answer.token.id_token, credential.client_id
-        return answer, granted_token.account_of(id_token, nonce=nonce, client_id=client_id)
+        account = granted_token.account_of(id_token, nonce=nonce, client_id=client_id)
     except UnusableAnswerError as problem:
         result, message = TokenResult.MISCONFIGURED, problem.message
         return TokenAnswer(result=result, reason=problem.reason, message=message), ""
+    if found.code_verifier or not granted_token.lacks_nonce(id_token):
+        return answer, account
+    warning = joined(answer.warning, stored("no_nonce"))
+    return replace(answer, warning=warning, result=TokenResult.OK_WITH_WARNING), account
 
 
 def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:

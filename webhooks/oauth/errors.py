@@ -267,11 +267,6 @@ _MISCONFIGURED = {
         "The provider's identity token belongs to another authorization (its nonce is not the one "
         "that was sent), so nothing was stored. Press “Get new access token” again."
     ),
-    "no_nonce": _(
-        "The provider's identity token does not repeat the nonce that was sent, so it may belong "
-        "to another authorization, and nothing was stored. Press “Get new access token” again; if "
-        "it happens again, the provider does not support that: take “openid” out of Scope."
-    ),
     "other_audience": _(
         "The provider's identity token is meant for another client, so nothing was stored. Check "
         "Client ID, then press “Get new access token” again."
@@ -333,6 +328,10 @@ _WARNINGS = {
         "The provider gave no refresh token, so somebody has to come back in time. %(hint)s"
     ),
     "bad_refresh_token": _("The provider's refresh token cannot be used and was not stored."),
+    "no_nonce": _(
+        "The provider's identity token does not repeat the nonce that was sent, and PKCE is off. "
+        "Check that the account is the one you approved with."
+    ),
     "scope_missing": _("Not granted of the scopes asked for: %(scope)s."),
     "scope_added": _("More scopes were granted than asked for: %(scope)s."),
     "always_expired": _(
@@ -384,7 +383,6 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "other_data_center": ("auth_url", "token_url"),
     "no_code": ("auth_url",),
     "other_audience": ("client_id",),
-    "no_nonce": ("scope",),
     "only_identity_token": ("scope",),
     "other_format": ("uses_json_token_request",),
     "callback_elsewhere": ("callback_url",),

@@ -422,18 +422,17 @@ _NAMES = ("email", "preferred_username", "upn", "name", "sub")
 def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
     """Return whose account a grant is for, or "" when nothing tells. Errors: UnusableAnswerError.
 
-    `nonce` is the one that was sent: an answer to another authorization has another, or none. The
-    signature is not checked: OpenID Connect Core 1.0 section 3.1.3.7 takes TLS to the token
-    endpoint in place of it. What is no signed JWT, such as one encrypted for a key that the client
-    does not have, tells nothing.
+    `nonce` is the one that was sent: an answer to another authorization has another. The signature
+    is not checked: OpenID Connect Core 1.0 section 3.1.3.7 takes TLS to the token endpoint in place
+    of it. What is no signed JWT, such as one encrypted for a key that the client does not have,
+    tells nothing.
     """
     claims = claims_of(id_token)
     if claims is None:
         return ""
-    if claims.get("nonce") is None:
-        raise UnusableAnswerError("no_nonce")
-    if not hmac.compare_digest(
-        str(claims.get("nonce", "")).encode(errors="replace"), nonce.encode()
+    repeated = claims.get("nonce")
+    if repeated is not None and not hmac.compare_digest(
+        str(repeated).encode(errors="replace"), nonce.encode()
     ):
         raise UnusableAnswerError("other_nonce")
     audience = claims.get("aud")
@@ -441,6 +440,12 @@ def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
         raise UnusableAnswerError("other_audience")
     named = (claims.get(name) for name in _NAMES)
     return clean(next((one for one in named if isinstance(one, str) and one), ""), limit=255)
+
+
+def lacks_nonce(id_token: str) -> bool:
+    """Return whether an identity token repeats no nonce, as LinkedIn's."""
+    claims = claims_of(id_token)
+    return claims is not None and claims.get("nonce") is None
 
 
 def claims_of(jwt: Any) -> dict[str, Any] | None:
