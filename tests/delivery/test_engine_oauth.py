@@ -14,6 +14,7 @@ from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import connect
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from webhooks import events, oauth
+from webhooks.delivery import holds
 from webhooks.delivery.outcomes import sentence
 from webhooks.models import (
     Attempt,
@@ -230,7 +231,7 @@ def test_a_refused_token_is_in_its_row_before_the_retry_can_be_claimed(
 
     token = OAuthToken.objects.get()
     assert token.refused_version >= 1
-    assert token.refused_by == webhook.pk
+    assert token.refused_by == [webhook.pk]
     assert all(refused >= 1 for refused, _ in seen)
 
 
@@ -270,6 +271,112 @@ def test_a_receiver_that_always_refuses_costs_the_others_of_a_connection_nothing
     assert {d.failure_count for d in Delivery.objects.filter(webhook=good)} == {0}
     grants = [request.grant_type for request in provider.token_requests()]
     assert grants.count("refresh_token") == 1
+
+
+def webhook_without_refresh(receiver: Receiver, provider: Provider, path: str) -> Webhook:
+    """Return a webhook with a token that nothing renews."""
+    webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}{path}")
+    connect(webhook.credential)
+    OAuthToken.objects.update(refresh_token="")
+    return webhook
+
+
+def sharing(webhook: Webhook) -> Webhook:
+    """Return another webhook with the same token, whose receiver takes it while it lives."""
+    other = make_webhook(url=webhook.url.replace("/status/401", "/bearer/hook"))
+    Webhook.objects.filter(pk=other.pk).update(credential=webhook.credential)
+    return other
+
+
+def publish_and_deliver(webhook: Webhook) -> None:
+    make_delivery(webhook)
+    deliver_all()
+
+
+def rows(webhook: Webhook) -> list[tuple[str, str, int]]:
+    found = Delivery.objects.filter(webhook=webhook).order_by("id")
+    return list(found.values_list("status", "hold_reason", "failure_count"))
+
+
+HELD = (Status.HELD, HoldReason.REAUTHORIZATION, 0)
+DONE = (Status.SUCCEEDED, "", 0)
+
+
+def test_one_receiver_that_refuses_a_shared_token_stops_only_its_own_webhook(
+    receiver: Receiver, provider: Provider
+) -> None:
+    refusing = webhook_without_refresh(receiver, provider, "/status/401")
+    publish_and_deliver(refusing)
+    # Nobody else has tried the token, so it counts as refused.
+    assert rows(refusing) == [HELD]
+    assert OAuthToken.objects.get().state == "needs_reauthorization"
+
+    good = sharing(refusing)
+    publish_and_deliver(good)
+    assert rows(good) == [DONE]
+    assert OAuthToken.objects.get().state == "valid"
+
+    # From now on the refusals are those of a receiver in trouble: attempts that failed.
+    assert holds.release_overlooked() >= 1
+    for _ in range(3):
+        publish_and_deliver(good)
+    assert rows(good) == [DONE] * 4
+    assert len(rows(refusing)) == 5
+    assert {(status, reason) for status, reason, _ in rows(refusing)} == {(Status.PENDING, "")}
+    assert all(failures for _, _, failures in rows(refusing))
+    assert OAuthToken.objects.get().state == "valid"
+
+
+def test_a_shared_token_that_died_is_tried_once_by_each_webhook_and_holds_all(
+    receiver: Receiver, provider: Provider
+) -> None:
+    first = webhook_without_refresh(receiver, provider, "/bearer/first")
+    second = sharing(first)
+    publish_and_deliver(first)
+    assert rows(first) == rows(second) == [DONE]
+
+    provider.expire_tokens()
+    receiver.clear()
+    for _ in range(3):
+        publish_and_deliver(first)
+    assert rows(first) == rows(second) == [DONE, HELD, HELD, HELD]
+    assert len(receiver.requests()) <= 4
+
+    connect(first.credential)
+    assert events.release_held(first.credential) == 6
+    deliver_all()
+    assert rows(first) == rows(second) == [DONE] * 4
+
+
+def test_a_token_that_dies_after_one_receiver_refused_it_holds_all(
+    receiver: Receiver, provider: Provider
+) -> None:
+    refusing = webhook_without_refresh(receiver, provider, "/status/401")
+    good = sharing(refusing)
+    for _ in range(2):
+        publish_and_deliver(good)
+    assert OAuthToken.objects.get().state == "valid"
+
+    provider.expire_tokens()
+    for _ in range(2):
+        publish_and_deliver(good)
+        assert holds.release_overlooked() == 0
+    assert rows(good) == [DONE, DONE, HELD, HELD]
+    assert OAuthToken.objects.get().state == "needs_reauthorization"
+
+
+def test_a_receiver_that_takes_a_shared_token_again_is_believed_the_next_time(
+    receiver: Receiver, provider: Provider
+) -> None:
+    refusing = webhook_without_refresh(receiver, provider, "/status/401")
+    good = sharing(refusing)
+    publish_and_deliver(good)
+    publish_and_deliver(good)
+    assert OAuthToken.objects.get().refused_by == [refusing.pk]
+
+    Webhook.objects.filter(pk=refusing.pk).update(url=good.url, version=F("version") + 1)
+    publish_and_deliver(good)
+    assert OAuthToken.objects.get().refused_by == []
 
 
 def test_a_lost_grant_holds_everything_and_the_next_token_releases_it_in_order(

@@ -500,7 +500,7 @@ class TestRefused:
         assert oauth.token_at_hand(stored()) is None
         usable = oauth.usable_token(credential.pk)
 
-        assert (usable.version, usable.refused_version, usable.tried_by) == (2, 1, 7)
+        assert (usable.version, usable.refused_version, usable.refused_by) == (2, 1, (7,))
         assert usable.trial_ends_at is not None
         assert oauth.usable_token(credential.pk).version == 2
         assert len(fake.requests) == 1

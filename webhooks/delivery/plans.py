@@ -7,6 +7,7 @@ webhook waits for an authorization server.
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -129,8 +130,9 @@ class Plans:
         self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         self._wanted: deque[Candidate] = deque()
-        # Credential id -> token version that a receiver refused, until that is in the token's row.
-        self._refused: dict[int, int] = {}
+        # Credential id -> token version that a receiver refused, with its webhook, until that is in
+        # the token's row.
+        self._refused: dict[int, tuple[int, int]] = {}
         self._logged_at = float("-inf")
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
         self._tokens = TokenPool(self._make_with_token)
@@ -176,8 +178,8 @@ class Plans:
         webhook_id = plan.webhook_id
         entry = self._entries.get(webhook_id)
         if entry is None or entry.token_version <= plan.token_version:
-            known = self._refused.get(plan.credential_id, 0)
-            self._refused[plan.credential_id] = max(known, plan.token_version)
+            known = self._refused.get(plan.credential_id, (0, 0))
+            self._refused[plan.credential_id] = max(known, (plan.token_version, webhook_id))
             self._entries.pop(webhook_id, None)
             self._before.pop(webhook_id, None)
         return True
@@ -344,7 +346,7 @@ class Plans:
         row = tokens.get(credential.pk)
         if row is None or credential.pk in self._refused:
             return None
-        token = oauth.token_at_hand(row)
+        token = oauth.token_at_hand(row, webhook_id=webhook.pk)
         return _entry_with(token, candidate, webhook, target) if token else None
 
     def _entry_with_token(self, candidate: Candidate) -> PlanEntry | None:
@@ -359,10 +361,12 @@ class Plans:
         key_check.require()
         if refused := self._refused.get(credential.pk):
             # The recorder may not have come to it yet.
-            oauth.refuse(credential.pk, refused, webhook_id=webhook.pk)
+            version, refused_by = refused
+            oauth.refuse(credential.pk, version, webhook_id=refused_by)
             if self._refused.get(credential.pk) == refused:
                 del self._refused[credential.pk]
-        return _entry_with(oauth.usable_token(credential.pk), candidate, webhook, target)
+        token = oauth.usable_token(credential.pk, webhook_id=webhook.pk)
+        return _entry_with(token, candidate, webhook, target)
 
 
 def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAuthToken]]:
@@ -443,12 +447,15 @@ def _token_fields(webhook: Webhook, token: oauth.UsableToken | None) -> dict[str
     if token is None:
         return {}
     left = 0.0
-    if token.trial_ends_at is not None:
+    if token.is_trouble_of(webhook.pk):
+        left = math.inf
+    elif token.trial_ends_at is not None:
         left = (token.trial_ends_at - timezone.now()).total_seconds()
+    is_on_trial = left > 0 and webhook.pk in token.refused_by
     return {
         "token_version": token.version,
         "trial_ends": time.monotonic() + left if left > 0 else 0.0,
-        "is_tried_here": left > 0 and token.tried_by == webhook.pk,
+        "is_tried_here": is_on_trial or token.is_refused(),
     }
 
 

@@ -62,10 +62,10 @@ class OAuthToken(models.Model):
     refresh_failures = models.PositiveIntegerField(default=0)
     # A refresh whose answer never came: the provider may count the refresh token as used.
     answer_lost_at = models.DateTimeField(null=True, blank=True)
-    # The version that a receiver refused last, and the webhook it is the receiver of; 0 once that
-    # webhook got through again.
+    # The version that receivers refused last, and the webhooks whose they are; 0 once one of them
+    # got through again, or once another webhook did: the refusals are then their own trouble.
     refused_version = models.PositiveIntegerField(default=0)
-    refused_by = models.BigIntegerField(null=True, blank=True)
+    refused_by = models.JSONField(default=list, blank=True)
     # Plain words for the panel: what went wrong and what to change.
     last_error = models.CharField(max_length=1000, blank=True, default="")
     warning = models.CharField(max_length=1000, blank=True, default="")

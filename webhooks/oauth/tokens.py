@@ -65,6 +65,9 @@ _SLOW_SECONDS = 5.0
 # A receiver that refuses the token that came after a refused one refuses it for another reason: for
 # so long this leads to no further refresh, unless that webhook got through with it.
 _TRIAL_SECONDS = 300.0
+# A token without a refresh is tried by webhooks that were not refused yet, until so many were: then
+# it is the token.
+_MAX_REFUSALS = 100
 # No wait for a provider is longer, even by a clock that is five minutes ahead: one that seems to be
 # was written by a clock that has been set back since.
 _LONGEST_WAIT = timedelta(seconds=MAX_RETRY_AFTER_SECONDS + 300.0)
@@ -81,35 +84,49 @@ class UsableToken:
     refresh_at: datetime | None = None
     # As in the row, to see whether this still holds.
     refused_version: int = 0
-    # Until when a refusal leads to no further refresh, and the webhook whose success ends that.
+    refused_by: tuple[int, ...] = ()
+    # Until when a refusal leads to no further refresh; a success of who was refused ends that.
     trial_ends_at: datetime | None = None
-    tried_by: int | None = None
     bound_origins: tuple[str, ...] = ()
 
+    def is_refused(self) -> bool:
+        """Return whether others were refused with this very token, which a success disproves."""
+        return self.refused_version == self.version
 
-def usable_token(credential_id: int, *, now: datetime | None = None) -> UsableToken:
-    """Return the credential's token, refreshed first when it is about to expire.
+    def is_trouble_of(self, webhook_id: int) -> bool:
+        """Return whether this token works for others than a webhook whose receiver refused it."""
+        return self.refused_version == 0 and webhook_id in self.refused_by
+
+
+def usable_token(
+    credential_id: int, *, webhook_id: int | None = None, now: datetime | None = None
+) -> UsableToken:
+    """Return the credential's token for a webhook, refreshed first when it is about to expire.
 
     Blocks for up to 12 seconds. Errors: TokenUnavailableError.
     """
     row = read_row(credential_id) or ensure_row(credential_id)
     moment = now or timezone.now()
-    if token := token_at_hand(row, now=moment):
+    if token := token_at_hand(row, webhook_id=webhook_id, now=moment):
         return token
     credential = Credential.objects.get(pk=credential_id)
     if not can_refresh(row, credential):
-        return _without_refresh(row, credential, moment)
+        return _without_refresh(row, credential, webhook_id, moment)
     return _refreshed(row, now=now)
 
 
-def token_at_hand(row: OAuthToken, *, now: datetime | None = None) -> UsableToken | None:
+def token_at_hand(
+    row: OAuthToken, *, webhook_id: int | None = None, now: datetime | None = None
+) -> UsableToken | None:
     """Return the token of a row, or None when it is missing or has to be refreshed.
 
     Neither waits nor writes. Errors: TokenUnavailableError when it waits for a person, or for the
     next try after its provider failed.
     """
-    _raise_if_blocked(row)
     moment = now or timezone.now()
+    if _may_still_try(row, webhook_id, moment):
+        return _usable(row)
+    _raise_if_blocked(row)
     is_dead = not row.has_access_token() or is_refused(row)
     if not is_dead and not is_due(row, moment):
         return _usable(row)
@@ -155,21 +172,47 @@ def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser)
 
 
 def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
-    """Note that a receiver refused a version: from now on no process sends it."""
-    OAuthToken.objects.filter(credential_id=credential_id, version=version).exclude(
-        refused_version=version
-    ).update(refused_version=version, refused_by=webhook_id)
+    """Note that a receiver refused a version: from now on no process sends it.
+
+    Without a refresh other webhooks may still try it, each once.
+    """
+    with transaction.atomic():
+        row = _locked(credential_id, version)
+        if row is None:
+            return
+        before = row.refused_by if row.refused_version in (0, version) else []
+        is_noted = webhook_id is None or webhook_id in before or len(before) >= _MAX_REFUSALS
+        if is_refused(row) and is_noted:
+            return
+        refused_by = dict.fromkeys(one for one in (*before, webhook_id) if one is not None)
+        OAuthToken.objects.filter(pk=row.pk).update(
+            refused_version=version, refused_by=list(refused_by)[-_MAX_REFUSALS:]
+        )
 
 
 def prove(credential_id: int, version: int, *, webhook_id: int) -> None:
-    """Note that the webhook whose receiver refused the last version got through with this one."""
-    OAuthToken.objects.filter(
-        credential_id=credential_id,
-        version=version,
-        refused_version__gt=0,
-        refused_version__lt=version,
-        refused_by=webhook_id,
-    ).update(refused_version=0, refused_by=None)
+    """Note that a webhook got through with a version that is on trial, or that others refused.
+
+    Who was refused and gets through with a newer version ends the trial. Who gets through with the
+    same one shows that the others were refused for another reason.
+    """
+    with transaction.atomic():
+        row = _locked(credential_id, version)
+        if row is None:
+            return
+        rows, was_refused = OAuthToken.objects.filter(pk=row.pk), webhook_id in row.refused_by
+        if 0 < row.refused_version < version and was_refused:
+            rows.update(refused_version=0, refused_by=[])
+        elif row.refused_version == 0 and was_refused:
+            rows.update(refused_by=[one for one in row.refused_by if one != webhook_id])
+        elif _may_still_try(row, webhook_id, timezone.now()):
+            rows.update(refused_version=0, state=TokenState.VALID, last_error="")
+
+
+def _locked(credential_id: int, version: int) -> OAuthToken | None:
+    """Return the row of a version, locked until the transaction ends."""
+    rows = OAuthToken.objects.filter(credential_id=credential_id, version=version)
+    return rows.select_for_update().first()
 
 
 def check_receiver(credential: Credential, token: UsableToken, url: str) -> None:
@@ -184,6 +227,22 @@ def check_receiver(credential: Credential, token: UsableToken, url: str) -> None
 
 def is_refused(row: OAuthToken) -> bool:
     return row.version > 0 and row.refused_version == row.version
+
+
+def _may_still_try(row: OAuthToken, webhook_id: int | None, now: datetime) -> bool:
+    """Return whether a token that ended by the refusals of other webhooks may be good here.
+
+    Of a token with a refresh that is not so: one refusal brings the next token for all.
+    """
+    return (
+        row.state == TokenState.NEEDS_REAUTHORIZATION
+        and is_refused(row)
+        and not row.has_refresh_token()
+        and (row.expires_at is None or row.expires_at > now)
+        and webhook_id is not None
+        and webhook_id not in row.refused_by
+        and 0 < len(row.refused_by) < _MAX_REFUSALS
+    )
 
 
 def refresh_margin(token: UsableToken) -> float:
@@ -299,7 +358,9 @@ def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> Usabl
     raise TokenUnavailableError(message, retry_at=retry_at)
 
 
-def _without_refresh(row: OAuthToken, credential: Credential, now: datetime) -> UsableToken:
+def _without_refresh(
+    row: OAuthToken, credential: Credential, webhook_id: int | None, now: datetime
+) -> UsableToken:
     if not row.has_access_token():
         raise _no_token()
     was_refused = is_refused(row)
@@ -309,6 +370,9 @@ def _without_refresh(row: OAuthToken, credential: Credential, now: datetime) -> 
         "token_refused" if was_refused else "token_expired", provider=credential.provider
     )
     store_ended(row, message)
+    row.state = TokenState.NEEDS_REAUTHORIZATION
+    if _may_still_try(row, webhook_id, now):
+        return _usable(row)
     raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 
@@ -339,7 +403,7 @@ def _usable(row: OAuthToken) -> UsableToken:
         trial_ends_at=began_at + timedelta(seconds=_TRIAL_SECONDS)
         if is_on_trial and began_at
         else None,
-        tried_by=row.refused_by,
+        refused_by=tuple(row.refused_by),
         bound_origins=tuple(row.bound_origins),
     )
 
@@ -644,7 +708,7 @@ def store_granted(
         "is_single_use": None,
         "refresh_end_moves": end_moves,
         "refused_version": 0,
-        "refused_by": None,
+        "refused_by": [],
         "bound_origins": bound_origins,
         "warning": joined(warning, _idle_warning(token, requested_scope, end_moves=end_moves)),
     }
@@ -803,7 +867,7 @@ _NOTHING: dict[str, Any] = {
     "refresh_failures": 0,
     "answer_lost_at": None,
     "refused_version": 0,
-    "refused_by": None,
+    "refused_by": [],
     "warning": "",
     "bound_origins": [],
     "replaced_secret": "",
