@@ -36,6 +36,8 @@ class OAuthToken(models.Model):
     replaced_secret = SecretField()
     # What that one was entered for: restored, it goes nowhere else.
     replaced_secret_origins = models.JSONField(default=list, blank=True)
+    # What extra parameters took of the provider's answer in the browser: JSON of names and values.
+    answered = SecretField()
     token_type = models.CharField(max_length=32, blank=True, default="")
     # None until a refresh has shown whether a refresh token works once.
     is_single_use = models.BooleanField(null=True, blank=True)

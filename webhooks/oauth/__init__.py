@@ -25,6 +25,7 @@ from webhooks.oauth.errors import (
 from webhooks.oauth.parameters import (
     RESERVED_CLAIMS,
     RESERVED_IN_AUTHORIZATION,
+    RESERVED_IN_REFRESH,
     RESERVED_IN_TOKEN_REQUEST,
     as_mapping,
     check_headers,

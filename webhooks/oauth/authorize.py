@@ -166,17 +166,19 @@ def _finish(
         raise
     _record(found, answer, moment, result=TokenResult.OK)
     try:
+        answered = parameters.answered_values(found.credential, answer)
         request = token_requests.code_request(
             found.credential,
             code=code,
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
+            answered=answered,
         )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, found.credential) from error
     result, transcripts = client.ask(request)
     nonce = _nonce(found.credential, answer["state"])
-    settle(found, result, transcripts, user, now, nonce=nonce)
+    settle(found, result, transcripts, user, now, nonce=nonce, answered=answered)
 
 
 def settle(
@@ -187,6 +189,7 @@ def settle(
     now: datetime | None,
     *,
     nonce: str = "",
+    answered: Mapping[str, str] | None = None,
 ) -> None:
     """Store the token that a person was granted, or raise what was answered instead."""
     credential = found.credential
@@ -196,7 +199,8 @@ def settle(
         credential.pk,
         lambda: (
             revocation.given_tokens(credential.pk),
-            result.token is not None and _store(found, result, user, answered_at, account),
+            result.token is not None
+            and _store(found, result, user, answered_at, account, answered or {}),
         ),
     )
     for transcript in transcripts:
@@ -246,6 +250,7 @@ def _store(
     user: User,
     answered_at: datetime,
     account: str,
+    answered: Mapping[str, str],
 ) -> bool:
     """Store the token unless the settings it belongs to were changed during the exchange."""
     assert answer.token is not None
@@ -265,6 +270,7 @@ def _store(
             user=user if isinstance(user, AbstractBaseUser) else None,
             bound_origins=credential.token_origins,
             account=account,
+            answered=answered,
         )
     return True
 

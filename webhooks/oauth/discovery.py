@@ -259,7 +259,9 @@ def _answer(question: Question, answers: dict[str, str]) -> str:
 
 def _filled(value: Any, answers: dict[str, str]) -> Any:
     if isinstance(value, str):
-        return value.format(**answers)
+        for name, answer in answers.items():
+            value = value.replace(f"{{{name}}}", answer)
+        return value
     if isinstance(value, dict):
         return {name: _filled(one, answers) for name, one in value.items()}
     # A list is the form's to change, the preset's is not.

@@ -320,6 +320,10 @@ _MISCONFIGURED = {
     ),
     "reserved_in_query": _("Remove “%(name)s” from %(field)s: it is set from the other fields."),
     "parameter_no_text": _("The extra parameter “%(name)s” must be text."),
+    "no_callback_value": _(
+        "The provider sent no “%(name)s” back to the callback URL, which an extra parameter takes "
+        "as {callback.%(name)s}. Correct that, then press “Get new access token”."
+    ),
     "parameter_length": _("The extra parameter “%(name)s” is empty or too long."),
 }
 # What to know about a token that is there.
@@ -386,6 +390,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "only_identity_token": ("scope",),
     "other_format": ("uses_json_token_request",),
     "callback_elsewhere": ("callback_url",),
+    "no_callback_value": ("token_parameters", "refresh_parameters"),
     "callback_no_tls": ("callback_url",),
     "token_expired": _REFRESHING,
     "token_refused": _REFRESHING,

@@ -6,6 +6,7 @@ from typing import Any
 
 from webhooks import network
 from webhooks.models import Credential
+from webhooks.oauth.endpoints import callback_url
 from webhooks.oauth.errors import MisconfiguredError, stored
 from webhooks.oauth.exchange_log import clean
 
@@ -22,8 +23,17 @@ RESERVED_IN_AUTHORIZATION = _CLIENT | {
 RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
     "grant_type", "code", "code_verifier", "refresh_token", "assertion", "device_code",
 }  # fmt: skip
+# A refresh names no callback URL of its own; Kommo's wants it.
+RESERVED_IN_REFRESH = RESERVED_IN_TOKEN_REQUEST - {"redirect_uri"}
+# A value that stands for another: what came back in the browser beside the code, and where.
+_PLACEHOLDER = re.compile(r"\{(?:callback\.([A-Za-z0-9_.-]{1,100})|callback_url)\}")
 # Of a JWT these are ours: each is made for one request.
 RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
+_RESERVED = {
+    "authorization": RESERVED_IN_AUTHORIZATION,
+    "token": RESERVED_IN_TOKEN_REQUEST,
+    "refresh": RESERVED_IN_REFRESH,
+}
 _MAX_LENGTH, _MAX_HEADER_NAME = 4096, 100
 # What no form field holds, and half of a surrogate pair, which no request does.
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -78,12 +88,37 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
             raise MisconfiguredError(stored("reserved_in_query", name=name, field=field))
 
 
-def extra_of(credential: Credential, step: str) -> Pairs:
-    """Return what is added to a request: `step` is "authorization", "token" or "refresh"."""
-    is_authorization = step == "authorization"
-    reserved = RESERVED_IN_AUTHORIZATION if is_authorization else RESERVED_IN_TOKEN_REQUEST
-    own = check_parameters(getattr(credential, f"{step}_parameters"), reserved)
+def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | None = None) -> Pairs:
+    """Return what is added to a request: `step` is "authorization", "token" or "refresh".
+
+    `answered` is what the provider sent back in the browser; nothing does so of other grants.
+    Errors: MisconfiguredError.
+    """
+    own = check_parameters(getattr(credential, f"{step}_parameters"), _RESERVED[step])
+    if step != "authorization":
+        own = [(name, _filled(value, credential, answered or {})) for name, value in own]
     return [*targets(credential), *own]
+
+
+def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[str, str]:
+    """Return what extra parameters take of a provider's answer. Errors: MisconfiguredError."""
+    pairs = [
+        *check_parameters(credential.token_parameters, RESERVED_IN_TOKEN_REQUEST),
+        *check_parameters(credential.refresh_parameters, RESERVED_IN_REFRESH),
+    ]
+    placeholders = filter(None, (_PLACEHOLDER.fullmatch(value) for _name, value in pairs))
+    return {one[1]: _filled(one[0], credential, answer) for one in placeholders if one[1]}
+
+
+def _filled(value: str, credential: Credential, answered: Mapping[str, str]) -> str:
+    match = _PLACEHOLDER.fullmatch(value)
+    if match is None:
+        return value
+    if match[1] is None:
+        return callback_url(credential)
+    if match[1] not in answered:
+        raise MisconfiguredError(stored("no_callback_value", name=match[1]))
+    return answered[match[1]]
 
 
 def targets(credential: Credential) -> Pairs:

@@ -313,6 +313,7 @@ PROVIDERS = (
             "client_authentication": _BODY,
             "uses_json_token_request": True,
             "uses_pkce": False,
+            "refresh_parameters": {"redirect_uri": "{callback_url}"},
             "reauthorization_words": [
                 "Token has been revoked",
                 "Token has expired",

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
@@ -100,14 +101,22 @@ def basic_authorization(client_id: str, client_secret: str, *, is_raw: bool = Fa
 
 
 def code_request(
-    credential: Credential, *, code: str, code_verifier: str, redirect_uri: str
+    credential: Credential,
+    *,
+    code: str,
+    code_verifier: str,
+    redirect_uri: str,
+    answered: Mapping[str, str] | None = None,
 ) -> TokenRequest:
-    """Return the request that exchanges a code. Errors: MisconfiguredError."""
+    """Return the request that exchanges a code. Errors: MisconfiguredError.
+
+    `answered` is what extra parameters take of the provider's answer in the browser.
+    """
     proof = client_credentials(credential, credential.token_url)
     body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
-        body=urlencode(parameters.extra_of(credential, "token")),
+        body=urlencode(parameters.extra_of(credential, "token", answered)),
         code_verifier=code_verifier or None,
         **proof.fields,
     )
@@ -115,14 +124,18 @@ def code_request(
         grant=Grant.CODE,
         redirect_uri=redirect_uri,
         uses_pkce=bool(code_verifier),
-        secrets=(code, code_verifier),
+        secrets=(code, code_verifier, *(answered or {}).values()),
     )
     request = _request(credential, credential.token_url, body, proof, expected)
     return replace(request, is_single_use=True)
 
 
 def refresh_request(
-    credential: Credential, refresh_token: str, *, is_single_use: bool | None = False
+    credential: Credential,
+    refresh_token: str,
+    *,
+    is_single_use: bool | None = False,
+    answered: Mapping[str, str] | None = None,
 ) -> TokenRequest:
     """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
     url = credential.refresh_url or credential.token_url
@@ -130,10 +143,11 @@ def refresh_request(
     body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
         client_id=credential.client_id,
-        body=urlencode(parameters.extra_of(credential, "refresh")),
+        body=urlencode(parameters.extra_of(credential, "refresh", answered)),
         **proof.fields,
     )
-    expected = Expected(grant=Grant.REFRESH, secrets=(refresh_token,))
+    secrets = (refresh_token, *(answered or {}).values())
+    expected = Expected(grant=Grant.REFRESH, secrets=secrets)
     request = _request(credential, url, body, proof, expected)
     return replace(request, is_single_use=is_single_use)
 

@@ -8,10 +8,11 @@ that another process was faster, and nothing is lost. The version that a receive
 row as well: no process sends it any more. Concurrency: safe across threads, processes and machines.
 """
 
+import json
 import logging
 import secrets as random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -470,7 +471,9 @@ def _exchange(
     """
     lost_at = row.answer_lost_at if request.is_single_use is not False else None
     if lost_at:
-        question = token_requests.refresh_request(row.credential, random.token_urlsafe(32))
+        question = token_requests.refresh_request(
+            row.credential, random.token_urlsafe(32), answered=answered_values(row)
+        )
         reply, transcript, _raw = client.ask_once(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
@@ -529,7 +532,10 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
         if credential.is_machine:
             return token_requests.machine_request(credential), None
         request = token_requests.refresh_request(
-            credential, row.refresh_token, is_single_use=row.is_single_use
+            credential,
+            row.refresh_token,
+            is_single_use=row.is_single_use,
+            answered=answered_values(row),
         )
         if (origin := origin_of(request.url)) not in row.bound_origins:
             raise MisconfiguredError(stored("granted_elsewhere", origin=origin))
@@ -593,6 +599,12 @@ _LEAST_APART_SECONDS = 5.0
 
 def read_row(credential_id: int) -> OAuthToken | None:
     return OAuthToken.objects.filter(credential_id=credential_id).first()
+
+
+def answered_values(row: OAuthToken) -> dict[str, str]:
+    """Return what the extra refresh parameters take of the provider's answer in the browser."""
+    values: dict[str, str] = json.loads(row.answered or "{}")
+    return values
 
 
 def ensure_row(credential_id: int) -> OAuthToken:
@@ -688,6 +700,7 @@ def store_granted(
     user: AbstractBaseUser | None,
     bound_origins: list[str],
     account: str = "",
+    answered: Mapping[str, str] | None = None,
 ) -> None:
     """Write the token a person just got; it wins over whatever a worker is doing."""
     columns = _token_columns(credential_id, token, answered_at)
@@ -705,6 +718,7 @@ def store_granted(
         "refreshed_at": None,
         "granted_by": user,
         "account": account[:255],
+        "answered": _sealed(credential_id, "answered", json.dumps(answered) if answered else ""),
         "is_single_use": None,
         "refresh_end_moves": end_moves,
         "refused_version": 0,
@@ -859,6 +873,7 @@ _NOTHING: dict[str, Any] = {
     "refresh_end_moves": False,
     "is_single_use": None,
     "account": "",
+    "answered": "",
     "refreshed_at": None,
     "granted_by": None,
     "refresh_lease": "",

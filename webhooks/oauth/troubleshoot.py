@@ -225,6 +225,8 @@ def _ask_as(credential: Credential, way: str) -> TokenAnswer:
     changed.reauthorization_words = []
     if credential.is_machine:
         return _tell(credential, token_requests.machine_request(changed))
+    # What came back in the browser is not at hand, and the client is judged without it.
+    changed.refresh_parameters = {}
     # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
     return _tell(credential, token_requests.refresh_request(changed, random.token_urlsafe(32)))
 

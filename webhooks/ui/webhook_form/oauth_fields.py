@@ -151,12 +151,13 @@ class OAuthFields(forms.Form):
         label=LABELS["token_parameters"],
         reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
         help_text=gettext_lazy(
-            "Sent when the code is exchanged for a token. One per line, for example “tenant=42”."
+            "Sent when the code is exchanged for a token. One per line, for example “tenant=42”. "
+            "“device_id={callback.device_id}” sends what the provider sent back as device_id."
         ),
     )
     refresh_parameters = ParametersField(
         label=LABELS["refresh_parameters"],
-        reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
+        reserved=oauth.RESERVED_IN_REFRESH,
         help_text=gettext_lazy(
             "Sent when a token is refreshed. One per line, for example “tenant=42”."
         ),
