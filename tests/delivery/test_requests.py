@@ -96,6 +96,8 @@ def attempt_of(answer: Response, plan: RequestPlan) -> dict[str, object]:
         (400, 'Bearer error="invalid_request"', ""),
         (401, 'Basic realm="invalid_token"', ""),
         (401, 'Bearer error_description="invalid_token"', ""),
+        (400, 'OAuth "Facebook Platform" "invalid_token" "Session has expired"', "invalid_token"),
+        (400, 'OAuth "Facebook Platform" "invalid_request" "invalid_token"', ""),
         (500, 'Bearer error="invalid_token"', ""),
         (200, 'Bearer error="invalid_token"', ""),
     ],

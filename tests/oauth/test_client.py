@@ -189,7 +189,7 @@ class TestRequest:
 
     @pytest.mark.parametrize(
         "name",
-        ["grant_type", "code", "client_id", "CLIENT_SECRET", "redirect_uri", "refresh_token"],
+        ["grant_type", "code", "client_id", "CLIENT_SECRET", "refresh_token"],
     )
     def test_reserved_parameter_is_refused_before_anything_is_sent(
         self, fake: FakeProvider, name: str
@@ -205,6 +205,35 @@ class TestRequest:
             with pytest.raises(MisconfiguredError, match=f"“{name}” cannot be an extra parameter"):
                 build()
         assert fake.requests == []
+
+    def test_callback_url_is_an_extra_parameter_of_a_refresh_alone(
+        self, fake: FakeProvider
+    ) -> None:
+        extra = {"redirect_uri": CALLBACK}
+        credential = credential_at(fake, token_parameters=extra, refresh_parameters=extra)
+
+        pairs = token_requests.refresh_request(credential, "r").pairs
+        with pytest.raises(MisconfiguredError, match="cannot be an extra parameter"):
+            exchange(credential)
+
+        assert ("redirect_uri", CALLBACK) in pairs
+
+    @pytest.mark.parametrize("is_json", [False, True])
+    def test_client_credentials_may_have_a_grant_of_another_name(
+        self, fake: FakeProvider, is_json: bool
+    ) -> None:
+        """Zoom's Server-to-Server OAuth."""
+        credential = credential_at(
+            fake,
+            grant_type="client_credentials",
+            scope="",
+            token_parameters={"grant_type": "account_credentials", "account_id": "42"},
+            uses_json_token_request=is_json,
+        )
+
+        pairs = token_requests.machine_request(credential).pairs
+
+        assert sorted(pairs) == [("account_id", "42"), ("grant_type", "account_credentials")]
 
     @pytest.mark.parametrize(
         ("url", "words"),

@@ -368,9 +368,11 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
     return max(0.0, moment.timestamp() - now)
 
 
-# RFC 6750 section 3.1 has these with 401 and 403; some receivers say them with another status.
+# RFC 6750 section 3.1 has these with 401 and 403; some receivers say them with another status, and
+# Facebook without a name: OAuth "Facebook Platform" "invalid_token" "...".
 _CHALLENGE_ERROR = re.compile(
-    rb'^www-authenticate:[^\r\n]*\berror[ \t]*=[ \t]*"?(invalid_token|insufficient_scope)\b',
+    rb'^www-authenticate:[^\r\n]*(?:\berror[ \t]*=[ \t]*"?|"Facebook Platform" ")'
+    rb"(invalid_token|insufficient_scope)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -26,10 +26,10 @@ from webhooks.oauth.parameters import (
     RESERVED_CLAIMS,
     RESERVED_IN_AUTHORIZATION,
     RESERVED_IN_REFRESH,
-    RESERVED_IN_TOKEN_REQUEST,
     as_mapping,
     check_headers,
     check_parameters,
+    reserved_in,
 )
 from webhooks.oauth.providers import PRESETS, ProviderPreset
 from webhooks.oauth.revocation import Given, given_tokens, revoke

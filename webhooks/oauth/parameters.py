@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from webhooks import network
-from webhooks.models import Credential
+from webhooks.models import Credential, GrantType
 from webhooks.oauth.endpoints import callback_url
 from webhooks.oauth.errors import MisconfiguredError, stored
 from webhooks.oauth.exchange_log import clean
@@ -45,6 +45,15 @@ _OWN_HEADERS = frozenset(
         *("content-type", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"),
     }
 )
+
+
+def reserved_in(step: str, grant: str) -> frozenset[str]:
+    """Return what extra parameters may not name; `step` is "authorization", "token" or "refresh".
+
+    What looks like client credentials has another name at some: “account_credentials” at Zoom.
+    """
+    may_name_grant = step == "token" and grant == GrantType.CLIENT_CREDENTIALS
+    return _RESERVED[step] - {"grant_type"} if may_name_grant else _RESERVED[step]
 
 
 def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
@@ -89,12 +98,14 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
 
 
 def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | None = None) -> Pairs:
-    """Return what is added to a request: `step` is "authorization", "token" or "refresh".
+    """Return what is added to the request of a step.
 
     `answered` is what the provider sent back in the browser; nothing does so of other grants.
     Errors: MisconfiguredError.
     """
-    own = check_parameters(getattr(credential, f"{step}_parameters"), _RESERVED[step])
+    own = check_parameters(
+        getattr(credential, f"{step}_parameters"), reserved_in(step, credential.grant_type)
+    )
     if step != "authorization":
         own = [(name, _filled(value, credential, answered or {})) for name, value in own]
     return [*targets(credential), *own]

@@ -155,9 +155,14 @@ def refresh_request(
 def client_credentials_request(credential: Credential) -> TokenRequest:
     """Return the request of RFC 6749 section 4.4. Errors: MisconfiguredError."""
     proof = client_credentials(credential, credential.token_url)
-    body = BackendApplicationClient(credential.client_id).prepare_request_body(
+    extra = parameters.extra_of(credential, "token")
+    library = BackendApplicationClient(credential.client_id)
+    for name, value in extra:
+        if name == "grant_type":
+            library.grant_type = value
+    body = library.prepare_request_body(
         scope=parameters.scope(credential) or None,
-        body=urlencode(parameters.extra_of(credential, "token")),
+        body=urlencode([pair for pair in extra if pair[0] != "grant_type"]),
         **proof.fields,
     )
     expected = Expected(grant=Grant.CLIENT_CREDENTIALS)

@@ -172,6 +172,12 @@ def test_each_wrong_setting_gets_one_sentence(field: str, value: str, words: str
     assert words in error(field, **{**OAUTH, field: value})
 
 
+def test_client_credentials_may_name_their_grant() -> None:
+    webhook = saved(**MACHINE, token_parameters="grant_type=account_credentials\naccount_id=42")
+
+    assert webhook.credential.token_parameters["grant_type"] == "account_credentials"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.2:9", "localhost:9", "LOCALHOST.:9"])
 def test_each_spelling_of_loopback_that_is_opened_needs_no_tls(host: str, settings: Any) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = ["127.0.0.0/8:9", "[::1]:9"]

@@ -229,6 +229,11 @@ def _advanced_errors(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a sentence for each wrong field that has a standard value; empty ones are right."""
     text = {name: str(values.get(name) or "") for name in (*ADVANCED_FIELDS, "issuer", "url")}
     errors: dict[str, Any] = {"issuer": _issuer_error(text["issuer"])}
+    try:
+        reserved = oauth.reserved_in("token", values["grant_type"])
+        oauth.check_parameters(values.get("token_parameters") or {}, reserved)
+    except oauth.MisconfiguredError as error:
+        errors["token_parameters"] = str(error)
     if not all(_ABSOLUTE.fullmatch(one) for one in text["resource"].split()):
         errors["resource"] = _(
             "A resource is a whole address without # (RFC 8707), for example "

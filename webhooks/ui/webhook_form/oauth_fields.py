@@ -149,7 +149,8 @@ class OAuthFields(forms.Form):
     )
     token_parameters = ParametersField(
         label=LABELS["token_parameters"],
-        reserved=oauth.RESERVED_IN_TOKEN_REQUEST,
+        # Which of them a grant may name is checked with the grant.
+        reserved=(),
         help_text=gettext_lazy(
             "Sent when the code is exchanged for a token. One per line, for example “tenant=42”. "
             "“device_id={callback.device_id}” sends what the provider sent back as device_id."
