@@ -469,6 +469,11 @@ class TestOutcomes:
             assert failure.value.hold_reason == HoldReason.NO_TOKEN
 
 
+NOT_EXPIRED = Reply(
+    status=400, body={"error": "invalid_grant", "error_description": "token not expired"}
+)
+
+
 @pytest.mark.django_db
 class TestRefused:
     """After a 401: one refresh per token version, however many deliveries met it."""
@@ -481,6 +486,22 @@ class TestRefused:
 
         assert usable.version == 5
         assert fake.requests == []
+
+    def test_token_that_may_not_be_refreshed_yet_is_used_to_its_end(
+        self, fake: FakeProvider
+    ) -> None:
+        credential = credential_at(fake)
+        ends_at = make_token(credential, now=NOW).expires_at
+        assert ends_at is not None
+        fake.reply(NOT_EXPIRED, token(refresh_token="next"))
+
+        versions = [
+            oauth.usable_token(credential.pk, now=ends_at - timedelta(seconds=left)).version
+            for left in (50, 40, 1, 0)
+        ]
+
+        assert versions == [1, 1, 1, 2]
+        assert len(fake.requests) == 2
 
     def test_each_version_is_refreshed_once(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
@@ -518,6 +539,23 @@ class TestRefused:
 
         assert stored().refused_version == 0
         assert oauth.usable_token(credential.pk).trial_ends_at is None
+
+    def test_token_that_its_provider_calls_alive_is_the_trouble_of_who_was_refused(
+        self, fake: FakeProvider
+    ) -> None:
+        """hh.ru and Exact Online refresh no token before its end."""
+        credential = credential_at(fake)
+        make_token(credential)
+        fake.reply(NOT_EXPIRED, token(refresh_token="next"))
+        oauth.refuse(credential.pk, 1, webhook_id=7)
+
+        usable = oauth.usable_token(credential.pk, webhook_id=7)
+        assert (usable.version, usable.is_refused()) == (1, False)
+        assert usable.is_trouble_of(7)
+        assert not usable.is_trouble_of(8)
+
+        later = oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
+        assert (later.version, later.is_trouble_of(7)) == (2, False)
 
     def test_refused_token_waits_when_its_refresh_fails(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)

@@ -57,6 +57,7 @@ _REFRESHING = ("scope", "authorization_parameters")
 # Time will do.
 _TRANSIENT = {
     "temporarily_unavailable": _("The provider asks to try again later."),
+    "not_expired": _("The provider refreshes an access token only after it has expired."),
     "rate_limited": _("The provider asks to slow down (429)."),
     "unavailable": _("The provider is not working (%(status)s)."),
     "no_answer": _("The request to the provider failed: %(reason)s."),

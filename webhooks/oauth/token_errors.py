@@ -254,11 +254,13 @@ _RATE = (
 )
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
 # hh.ru and Exact Online renew a token only once it is over: until then nothing is wrong with it.
-_TOO_EARLY = re.compile(
-    r"\btoken (?:is |has |was )?(?:not|still not) (?:yet )?(?:been )?expired\b"
-    r"|\btoken hasn't (?:yet )?expired\b|\btoken (?:refresh(?:ed)? )?too early\b",
+_NOT_EXPIRED = re.compile(
+    r"(?:\b|_)token (?:(?:is |has |was )?(?:still )?not (?:yet )?(?:been )?|hasn't (?:yet )?)"
+    r"expired\b",
     re.IGNORECASE,
 )
+# hh.ru gives a client another token of its own after five minutes.
+_TOO_EARLY = re.compile(r"\btoken (?:refresh(?:ed)? )?too early\b", re.IGNORECASE)
 _LIMITED = re.compile(
     rf"{_RATE}|\b(system|server|service) (is )?(too )?busy|(under|down for|scheduled) maintenance"
     r"|(already|is) in progress|technical difficult|\bat this time\b|concurrent (refresh|request)"
@@ -472,7 +474,7 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
         return TokenResult.MISCONFIGURED
     if numbered := _by_number(refusal, words):
         return numbered
-    if _TOO_EARLY.search(words):
+    if _NOT_EXPIRED.search(words) or _TOO_EARLY.search(words):
         return TokenResult.TRANSIENT
     known = result_of(code)
     if _denies_client(code, words, status):
@@ -536,7 +538,7 @@ def error_code(
     words = (refusal.description or " ".join(refusal.texts) or refusal.code)[:_MAX_JUDGED]
     known = _row(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
-        return "temporarily_unavailable"
+        return "not_expired" if _NOT_EXPIRED.search(words) else "temporarily_unavailable"
     is_mistake = result is TokenResult.MISCONFIGURED
     if is_mistake and (wanted := _unsupported(refusal)):
         return wanted

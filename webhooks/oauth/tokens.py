@@ -684,6 +684,9 @@ def store_refreshed(
         warning = joined(warning, stored("always_expired"))
     if row.obtained_at is None:
         columns["obtained_at"] = answered_at
+    if not row.refused_version:
+        # Whose receiver refused the token before is believed again.
+        columns["refused_by"] = []
     if row.credential.is_machine:
         columns["bound_origins"] = row.credential.token_origins
     columns |= {"refreshed_at": answered_at, "warning": warning}
@@ -788,6 +791,12 @@ def store_failure(
             # What the person has to do stays, below what they are answered now.
             columns["last_error"] = joined(answer.message, *row.last_error.splitlines()[-1:])
         retry_at = now + _backoff(row.refresh_failures, answer)
+        if answer.code == "not_expired":
+            if row.expires_at is not None and now < row.expires_at <= now + _LONGEST_WAIT:
+                retry_at = row.expires_at
+            if is_refused(row):
+                # The provider knows the token: who refuses it does so for another reason.
+                columns["refused_version"] = 0
         # A person may have asked before the time that the provider named.
         before = row.retry_refresh_at if _is_waiting(row, now) else None
         columns["retry_refresh_at"] = max(retry_at, before or retry_at)
