@@ -92,7 +92,7 @@ class UsableToken:
 
     def is_refused(self) -> bool:
         """Return whether others were refused with this very token, which a success disproves."""
-        return self.refused_version == self.version
+        return 0 < self.version == self.refused_version
 
     def is_trouble_of(self, webhook_id: int) -> bool:
         """Return whether this token works for others than a webhook whose receiver refused it."""
