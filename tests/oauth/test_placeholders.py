@@ -87,6 +87,40 @@ def test_refresh_may_name_the_callback_url(fake: FakeProvider) -> None:
     assert fake.requests[-1].fields["redirect_uri"] == fake.requests[0].fields["redirect_uri"]
 
 
+def test_secret_goes_by_another_name_and_is_seen_nowhere(fake: FakeProvider) -> None:
+    """TikTok for Business and others call it “secret”."""
+    extra = {"secret": "{client_secret}"}
+    credential = credential_at(
+        fake,
+        token_parameters=extra,
+        refresh_parameters=extra,
+        client_authentication="request_body",
+        client_secret="the-secret-of-the-client",
+    )
+    authorize(fake, credential)
+    oauth.usable_token(credential.pk, now=timezone.now() + timedelta(hours=1))
+
+    assert [one.fields["secret"] for one in fake.requests] == ["the-secret-of-the-client"] * 2
+    kept = "".join(f"{one.request}{one.response}" for one in OAuthExchange.objects.all())
+    assert "secret=…" in kept
+    assert "the-secret-of" not in kept
+
+
+def test_secret_is_not_sent_in_two_ways_nor_elsewhere(fake: FakeProvider) -> None:
+    extra = {"secret": "{client_secret}"}
+    with pytest.raises(oauth.AuthorizationError, match="Client credentials in body"):
+        authorize(fake, credential_at(fake, token_parameters=extra))
+
+    body = {"client_authentication": "request_body", "token_parameters": extra}
+    credential = credential_at(fake, **body)
+    Credential.objects.update(secret_origins={"client_secret": ["https://other.example"]})
+    credential.refresh_from_db()
+    with pytest.raises(oauth.AuthorizationError, match="Enter it again"):
+        authorize(fake, credential)
+
+    assert fake.requests == []
+
+
 @pytest.mark.parametrize(
     "value", ["{callback.}", "{callback}", "x{callback.device_id}", "{device_id}", "{}", '{"a":1}']
 )

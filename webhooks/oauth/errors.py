@@ -325,6 +325,10 @@ _MISCONFIGURED = {
         "The provider sent no “%(name)s” back to the callback URL, which an extra parameter takes "
         "as {callback.%(name)s}. Correct that, then press “Get new access token”."
     ),
+    "secret_not_in_body": _(
+        "{client_secret} in an extra parameter needs “Client credentials in body” as “Send "
+        "credentials as”."
+    ),
     "parameter_length": _("The extra parameter “%(name)s” is empty or too long."),
 }
 # What to know about a token that is there.
@@ -391,6 +395,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "only_identity_token": ("scope",),
     "other_format": ("uses_json_token_request",),
     "callback_elsewhere": ("callback_url",),
+    "secret_not_in_body": ("client_authentication",),
     "no_callback_value": ("token_parameters", "refresh_parameters"),
     "callback_no_tls": ("callback_url",),
     "token_expired": _REFRESHING,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from webhooks import network
-from webhooks.models import Credential, GrantType
+from webhooks.models import ClientAuthentication, Credential, GrantType
 from webhooks.oauth.endpoints import callback_url
 from webhooks.oauth.errors import MisconfiguredError, stored
 from webhooks.oauth.exchange_log import clean
@@ -25,8 +25,9 @@ RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
 }  # fmt: skip
 # A refresh names no callback URL of its own; Kommo's wants it.
 RESERVED_IN_REFRESH = RESERVED_IN_TOKEN_REQUEST - {"redirect_uri"}
-# A value that stands for another: what came back in the browser beside the code, and where.
-_PLACEHOLDER = re.compile(r"\{(?:callback\.([A-Za-z0-9_.-]{1,100})|callback_url)\}")
+# A value that stands for another: what came back in the browser beside the code, and where; the
+# secret, so that a provider that calls it otherwise gets it from where it is stored encrypted.
+_PLACEHOLDER = re.compile(r"\{(?:callback\.([A-Za-z0-9_.-]{1,100})|callback_url|client_secret)\}")
 # Of a JWT these are ours: each is made for one request.
 RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
 _RESERVED = {
@@ -125,6 +126,10 @@ def _filled(value: str, credential: Credential, answered: Mapping[str, str]) -> 
     match = _PLACEHOLDER.fullmatch(value)
     if match is None:
         return value
+    if match[0] == "{client_secret}":
+        if credential.client_authentication != ClientAuthentication.REQUEST_BODY:
+            raise MisconfiguredError(stored("secret_not_in_body"))
+        return credential.client_secret
     if match[1] is None:
         return callback_url(credential)
     if match[1] not in answered:
