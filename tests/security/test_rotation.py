@@ -68,7 +68,8 @@ def make_everything() -> list[tuple[Any, str]]:
         client_fingerprint="2" * 64,
         expires_at=timezone.now(),
     )
-    token = make_token(webhook.credential, replaced_secret="an earlier secret")
+    more = {"replaced_secret": "an earlier secret", "answered": '{"device_id": "a device"}'}
+    token = make_token(webhook.credential, **more)
     rows = [webhook, webhook.credential, shared, token, pending]
     rows.append(EncryptionCanary.objects.get())
     rows.append(AlertChannel.objects.create(kind="slack", name="Ops", secret="https://a.example/"))
