@@ -53,14 +53,17 @@ def _drain(seconds: float) -> int:
 
 @shared_task
 def sweep() -> None:
-    """Wake a drain, in case a wakeup was lost, and note that the schedule is alive."""
+    """Wake a drain, in case a wakeup was lost, and note that the schedule is alive.
+
+    That is noted last: a worker that has no database sweeps nothing.
+    """
     notify()
-    cache.set(backlog.LAST_SWEEP, time.time(), None)
     if stopped := holds.stop_overlooked():
         logger.info("overlooked_stopped rows=%d", stopped)
     if released := holds.release_overlooked():
         logger.warning("overlooked_released rows=%d", released)
         notify()
+    cache.set(backlog.LAST_SWEEP, time.time(), None)
 
 
 @shared_task

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from django.core.cache import cache, caches
 from django.db import connection
 from django.test import Client
@@ -245,3 +246,22 @@ def test_broker_is_asked_and_its_loss_is_told_quickly(
     assert gone.json()["database"] == "ok"
     assert seconds < 5
     assert redis_server.url not in gone.content.decode()
+
+
+@pytest.mark.django_db
+def test_why_a_broker_cannot_be_used_is_told_in_words(
+    client: Client, settings: Settings, redis_server: RedisServer
+) -> None:
+    settings.REDIS_URL = redis_server.url
+    with redis.Redis.from_url(redis_server.url) as own:
+        works = client.get("/readyz").json()["broker"]
+        own.replicaof("127.0.0.1", "1")
+        reads = client.get("/readyz").json()["broker"]
+        own.replicaof("NO", "ONE")
+        own.config_set("maxmemory", 1)
+        full = client.get("/readyz").json()["broker"]
+        own.config_set("requirepass", "another")
+        locked = client.get("/readyz").json()["broker"]
+    assert works == "ok"
+    assert reads == full == "takes no writes: it is read-only or full, or our user may not write"
+    assert locked == "does not let us in: the user or password of REDIS_URL is wrong"

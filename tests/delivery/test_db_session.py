@@ -54,8 +54,9 @@ def test_the_wait_grows_up_to_a_limit() -> None:
     for _ in range(7):
         session.resume_at = 0.0
         session.run(lambda: ask("SELECT nothing FROM nowhere"))
-        waits.append(session.backoff_seconds)
-    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+        waits.append((session.backoff_seconds, session.is_failing))
+    short = [(seconds, False) for seconds in (0.1, 0.2, 0.4, 0.8, 1.6)]
+    assert waits == [*short, (2.0, True), (2.0, True)]
 
 
 def test_leases_are_taken_back_only_while_the_database_has_been_well() -> None:

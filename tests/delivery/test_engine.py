@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.core.cache import cache
-from django.db import connection
+from django.db import ProgrammingError, connection
 from django.utils import timezone
 from pytest_django import Settings
 from standardwebhooks.webhooks import Webhook as Verifier
@@ -335,6 +336,31 @@ def test_what_this_machine_lacks_is_charged_to_no_receiver(
     assert Attempt.objects.count() == 5
     assert caplog.text.count("machine_lacks") == 1
     assert cache.get(backlog.MACHINE_LACKS) == os.strerror(number)
+
+
+@pytest.mark.database("postgres")
+def test_a_database_that_takes_no_attempt_is_told_by_readyz(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    record = queue.backend().record
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        if may_write.is_set():
+            return record(*args, **options)
+        raise ProgrammingError("permission denied for table webhooks_attempt")
+
+    def is_told() -> bool:
+        if cache.get(backlog.MACHINE_LACKS):
+            may_write.set()
+        return Attempt.objects.exists()
+
+    cache.delete(backlog.MACHINE_LACKS)
+    monkeypatch.setattr(queue.backend(), "record", refuse)
+    make_delivery(make_webhook(url=receiver.url))
+    run_engine(is_told)
+    assert "database_fault" in cache.get(backlog.MACHINE_LACKS)
+    cache.delete(backlog.MACHINE_LACKS)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from webhooks.security import key_check
 # A sweep runs every 10 s; six missed ones mean that no worker or no clock runs.
 SWEEP_LATE_SECONDS = 60.0
 _BROKER_SECONDS = 1.0
+# What is written to see whether the broker takes writes.
+_PROBE = "webhooks:probe"
 _OK = "ok"
 
 
@@ -131,7 +133,11 @@ def _broker() -> str:
             socket_timeout=_BROKER_SECONDS,
             retry=None,
         ) as client:
-            client.ping()
+            client.set(_PROBE, b"", px=1000)
+    except redis.AuthenticationError:
+        return "does not let us in: the user or password of REDIS_URL is wrong"
+    except redis.ResponseError:
+        return "takes no writes: it is read-only or full, or our user may not write"
     except (redis.RedisError, OSError):
         return "does not answer"
     return _OK

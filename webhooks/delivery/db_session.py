@@ -76,6 +76,11 @@ class DatabaseSession:
         self.backoff_seconds = 0.0
         return done
 
+    @property
+    def is_failing(self) -> bool:
+        """Return whether the last calls failed, one after another, for some seconds."""
+        return self.backoff_seconds == _BACKOFF_SECONDS[1]
+
     def note_fault(self) -> None:
         """Count the calm from now on: others may hold what they could not write."""
         self._fault_at = time.monotonic()
@@ -123,6 +128,10 @@ class SessionThread(ABC):
     def is_calm(self, now: float) -> bool:
         """Return whether no call waits for the database, and none did a moment ago."""
         return self._session.is_calm(now)
+
+    @property
+    def is_failing(self) -> bool:
+        return self._session.is_failing
 
     @property
     def is_alive(self) -> bool:

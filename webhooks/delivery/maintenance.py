@@ -35,6 +35,8 @@ _STATE_SECONDS = 0.5
 _STOOD_SECONDS = 3.0
 # How long it is shown what the machine lacked.
 _LACK_SHOWN_SECONDS = 60
+# In the log of the worker, and not where everybody reads it, is what the database said.
+_NO_DATABASE = "the database fails it, see database_fault in its log"
 
 
 class Maintenance:
@@ -94,10 +96,13 @@ class Maintenance:
 
     def _report_lack(self, now: float) -> None:
         """Let `/readyz` say what this machine lacked a moment ago."""
-        for lack in (self._sender.lack, self._resolver.lack):
-            if lack is not None and now - lack[0] < _LOOK_SECONDS:
+        lacks = [lack for lack in (self._sender.lack, self._resolver.lack) if lack is not None]
+        if any(user.is_failing for user in self._users):
+            lacks.append((now, _NO_DATABASE))
+        for lacked_at, lack in lacks:
+            if now - lacked_at < _LOOK_SECONDS:
                 try:
-                    cache.set(backlog.MACHINE_LACKS, lack[1], _LACK_SHOWN_SECONDS)
+                    cache.set(backlog.MACHINE_LACKS, lack, _LACK_SHOWN_SECONDS)
                 except Exception as error:
                     # Without its broker a drain goes on.
                     logger.warning("lack_not_reported error=%s", type(error).__name__)
