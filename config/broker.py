@@ -8,8 +8,23 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 logger = logging.getLogger(__name__)
 
+# A key that is never set.
+_NOTHING = "webhooks:nothing"
+
 
 class Channel(redis.Channel):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Connect, and raise unless this Redis takes writes.
+
+        A worker would connect several times a second to one that answers and takes none.
+        """
+        super().__init__(*args, **options)
+        try:
+            self.client.delete(_NOTHING)
+        except Exception as error:
+            self.close()
+            raise RedisConnectionError(str(error)) from error
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
@@ -23,7 +38,7 @@ class Transport(redis.Transport):
     Channel = Channel
 
     def establish_connection(self) -> Any:
-        """Connect; what answers and is no Redis is a broker that is away, so it is tried again."""
+        """Connect; what is no Redis, or takes no writes, is away, so it is tried again, later."""
         try:
             return super().establish_connection()
         except Exception as error:

@@ -6,7 +6,11 @@ import psycopg
 import pytest
 from django.core.cache import cache
 from django.db import OperationalError, connection
+from kombu import Connection
+from kombu.exceptions import OperationalError as BrokerError
 
+import config.celery  # noqa: F401 - `redis://` means the product's transport.
+from tests.services import RedisServer
 from webhooks import tasks
 from webhooks.delivery import backlog, holds
 
@@ -37,3 +41,14 @@ def test_a_worker_without_a_database_does_not_count_as_one_that_sweeps(
     monkeypatch.undo()
     tasks.sweep()
     assert time.time() - cache.get(backlog.LAST_SWEEP) < 10
+
+
+def test_a_broker_that_takes_no_writes_is_away(redis_server: RedisServer) -> None:
+    with Connection(redis_server.url) as own:
+        own.ensure_connection(max_retries=1)
+        own.default_channel.client.replicaof("127.0.0.1", "1")
+    with Connection(redis_server.url) as own:
+        waits: list[float] = []
+        with pytest.raises(BrokerError, match="read only replica"):
+            own.ensure_connection(lambda _error, wait: waits.append(wait), max_retries=1)
+        assert waits == [2.0]
