@@ -6,6 +6,7 @@ import logging.config
 
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 from django.test import Client
 
 from webhooks.security.log_redaction import without_secrets
@@ -146,6 +147,37 @@ def test_a_traceback_is_kept_without_the_secrets_in_it(
     assert "plan_failed webhook=3\nTraceback (most recent call last):\n" in text
     assert "ValueError: refused: Authorization" in text
     assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("name", ["celery.beat", "celery.worker.consumer.consumer"])
+def test_what_celery_meets_at_its_broker_is_one_line(
+    logger: logging.Logger, written: io.StringIO, name: str
+) -> None:
+    [line] = failed(logging.getLogger(name), logger, RuntimeError("read only"), written)
+    assert f"ERROR {name} not sent: read only" in line
+    assert "stack" not in line
+
+
+def test_a_task_that_has_no_database_is_one_line_and_a_mistake_has_its_traceback(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    tasks = logging.getLogger("celery.app.trace")
+    assert len(failed(tasks, logger, OperationalError("no answer"), written)) == 1
+    assert "in failed" in "".join(failed(tasks, logger, KeyError("a"), written))
+
+
+def failed(
+    own: logging.Logger, logger: logging.Logger, error: Exception, written: io.StringIO
+) -> list[str]:
+    """Let a logger report an error with a stack below, and return the lines that it wrote."""
+    own.addHandler(logger.handlers[0])
+    try:
+        raise error
+    except Exception as raised:
+        own.exception("not sent: %s\n%s", raised, "stack")
+    finally:
+        own.removeHandler(logger.handlers[0])
+    return written.getvalue().splitlines()
 
 
 def test_what_strangers_can_cause_at_will_is_one_line(

@@ -7,6 +7,7 @@ is searched in it, and every pattern is linear.
 import logging
 import re
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, QueryDict
 
 from webhooks.security.masker import Masker, NameMasker
@@ -21,9 +22,11 @@ _TALKATIVE = {
     # All that a page was given, for each missing name in a template.
     "django.template": logging.INFO,
 }
-# What a request with a wrong host or too many fields is logged by. Whoever finds the site can send
-# those, and the message says all that a traceback would.
-_OF_STRANGERS = "django.security"
+# Who logs what the message says all of: a request with a wrong host or too many fields, which
+# whoever finds the site can send, and what Celery meets at its broker, as often as it tries.
+_SAY_ALL = ("django.security", "celery.beat", "celery.worker.consumer")
+# Who logs that a task failed, and what lets all of them fail until the database is back.
+_OF_TASKS, _AWAY = "celery.app.trace", (OperationalError, InterfaceError)
 # A sentence of ours has a few hundred characters, a traceback some thousand.
 _MAX_LINE, _MAX_RECORD = 4_096, 65_536
 # In an address, alone, and within another query.
@@ -45,8 +48,11 @@ class LineFormatter(logging.Formatter):
         return _CONTROL.sub(_escape, _cut(super().formatMessage(record), _MAX_LINE))
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.exc_info and _is_of(record, _OF_STRANGERS):
-            record = logging.makeLogRecord(vars(record) | {"exc_info": None, "exc_text": None})
+        if record.exc_info and _says_all(record):
+            # Celery's clock writes its own stack below its message.
+            said = {"msg": record.getMessage().partition("\n")[0], "args": None}
+            said |= {"exc_info": None, "exc_text": None}
+            record = logging.makeLogRecord(vars(record) | said)
         text = super().format(record)
         # Django adds the request to what it logs about one; an error's text may quote its values.
         if (request := getattr(record, "request", None)) is not None and record.exc_info:
@@ -61,6 +67,13 @@ class TalkativeLibraries(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         least = next((level for name, level in _TALKATIVE.items() if _is_of(record, name)), 0)
         return record.levelno >= least
+
+
+def _says_all(record: logging.LogRecord) -> bool:
+    """Return whether the message of an error needs no traceback."""
+    if _is_of(record, _OF_TASKS):
+        return isinstance(record.exc_info and record.exc_info[1], _AWAY)
+    return any(_is_of(record, name) for name in _SAY_ALL)
 
 
 def without_secrets(text: str) -> str:
