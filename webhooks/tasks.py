@@ -5,7 +5,6 @@ import time
 
 from celery import shared_task
 from django.conf import settings
-from django.core.cache import cache
 
 from webhooks import oauth
 from webhooks.alerts import notifications
@@ -63,7 +62,7 @@ def sweep() -> None:
     if released := holds.release_overlooked():
         logger.warning("overlooked_released rows=%d", released)
         notify()
-    cache.set(backlog.LAST_SWEEP, time.time(), None)
+    backlog.note_sweep()
 
 
 @shared_task

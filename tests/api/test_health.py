@@ -12,17 +12,40 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.services import RedisServer
-from webhooks.api.health import SWEEP_LATE_SECONDS
-from webhooks.delivery.backlog import LAST_SWEEP, MACHINE_LACKS
+from webhooks.delivery.backlog import (
+    LAST_SWEEP,
+    MACHINE_LACKS,
+    SWEEP_LATE_SECONDS,
+    SWEPT_OF_LATE,
+    note_sweep,
+)
 from webhooks.models import ApiKey, EncryptionCanary
 from webhooks.security import key_check
 
 
 @pytest.fixture(autouse=True)
 def _swept() -> Iterator[None]:
-    cache.set(LAST_SWEEP, time.time(), None)
+    note_sweep()
     yield
     cache.clear()
+
+
+def _let_the_last_sweep_be_old() -> None:
+    cache.set(LAST_SWEEP, time.time() - SWEEP_LATE_SECONDS - 1, None)
+    cache.delete(SWEPT_OF_LATE)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_a_worker_whose_clock_differs_sweeps_as_any_other(
+    admin_client: Client, seconds: int
+) -> None:
+    cache.set(LAST_SWEEP, time.time() + seconds, None)
+    found = admin_client.get("/readyz")
+    assert (found.status_code, found.json()["last_sweep"]) == (200, "ok")
+    assert found.json()["sweep_seconds_ago"] >= 0
+    cache.delete(SWEPT_OF_LATE)
+    assert admin_client.get("/readyz").json()["last_sweep"].startswith("late")
 
 
 def test_healthz_answers_without_a_database(client: Client) -> None:
@@ -67,7 +90,7 @@ def test_readyz_has_no_figures_for_who_is_not_staff(
 ) -> None:
     if is_known:
         client.force_login(django_user_model.objects.create(username="somebody"))
-    cache.set(LAST_SWEEP, time.time() - SWEEP_LATE_SECONDS - 1, None)
+    _let_the_last_sweep_be_old()
     found = client.get("/readyz").json()
     words = {"status", "database", "secrets", "networks", "broker", "last_sweep", "machine"}
     assert set(found) == words
@@ -78,6 +101,7 @@ def test_readyz_has_no_figures_for_who_is_not_staff(
 @pytest.mark.parametrize("value", ["text", ["list"], None, {"a": 1}])
 def test_a_sweep_that_was_not_written_here_is_none(client: Client, value: object) -> None:
     cache.set(LAST_SWEEP, value, None)
+    cache.set(SWEPT_OF_LATE, value, None)
     assert client.get("/readyz").json()["last_sweep"].startswith("none yet")
 
 
@@ -94,7 +118,7 @@ def test_both_are_reached_without_https(client: Client, settings: Settings) -> N
 
 @pytest.mark.django_db
 def test_old_or_missing_sweep_is_not_ready(admin_client: Client) -> None:
-    cache.set(LAST_SWEEP, time.time() - SWEEP_LATE_SECONDS - 1, None)
+    _let_the_last_sweep_be_old()
     late = admin_client.get("/readyz")
     cache.delete(LAST_SWEEP)
     missing = admin_client.get("/readyz")
@@ -117,15 +141,16 @@ def test_what_to_start_for_a_sweep_is_said(
     client: Client, settings: Settings, redis_url: str, commands: list[str]
 ) -> None:
     settings.REDIS_URL = redis_url
-    for swept_at in (None, time.time() - SWEEP_LATE_SECONDS - 1):
-        cache.set(LAST_SWEEP, swept_at, None)
+    for is_there in (True, False):
+        _let_the_last_sweep_be_old()
+        if not is_there:
+            cache.delete(LAST_SWEEP)
         said = client.get("/readyz").json()["last_sweep"]
         assert [one for one in commands if one not in said] == []
 
 
 @pytest.mark.django_db
 def test_what_a_worker_lacks_is_shown_and_leaves_the_web_in_service(client: Client) -> None:
-    cache.set(LAST_SWEEP, time.time(), None)
     cache.set(MACHINE_LACKS, "Too many open files", 60)
     found = client.get("/readyz")
     cache.delete(MACHINE_LACKS)
@@ -227,7 +252,7 @@ def test_broker_is_asked_and_its_loss_is_told_quickly(
             "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
         }
     }
-    cache.set(LAST_SWEEP, time.time(), None)
+    note_sweep()
     works = client.get("/readyz")
     redis_server.freeze()
     started = time.monotonic()

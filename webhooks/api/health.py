@@ -25,8 +25,6 @@ from webhooks.models import ApiKey, ApiScope, MissingScopeError
 from webhooks.network import Policy
 from webhooks.security import key_check
 
-# A sweep runs every 10 s; six missed ones mean that no worker or no clock runs.
-SWEEP_LATE_SECONDS = 60.0
 _BROKER_SECONDS = 1.0
 # What is written to see whether the broker takes writes.
 _PROBE = "webhooks:probe"
@@ -145,12 +143,12 @@ def _broker() -> str:
 
 def _last_sweep() -> str:
     try:
-        seconds = _sweep_seconds()
+        if cache.get(backlog.SWEPT_OF_LATE) is True:
+            return _OK
+        is_known = _sweep_seconds() is not None
     except (redis.RedisError, OSError):
         return "unknown: the broker does not answer"
-    if seconds is None:
-        return f"none yet: {_how_to_sweep()}"
-    return _OK if seconds <= SWEEP_LATE_SECONDS else f"late: {_how_to_sweep()}"
+    return f"{'late' if is_known else 'none yet'}: {_how_to_sweep()}"
 
 
 def _how_to_sweep() -> str:
@@ -164,9 +162,9 @@ def _how_to_sweep() -> str:
 
 
 def _sweep_seconds() -> float | None:
-    """Return how long ago the last sweep was; None when there was none, or nothing that says so."""
+    """Return how long ago the last sweep was, by two clocks; None where nothing says so."""
     swept_at = cache.get(backlog.LAST_SWEEP)
-    return round(time.time() - swept_at, 1) if isinstance(swept_at, float) else None
+    return max(0.0, round(time.time() - swept_at, 1)) if isinstance(swept_at, float) else None
 
 
 def _machine() -> str:

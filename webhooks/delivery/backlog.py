@@ -4,17 +4,22 @@ Cheap at any size: counts stop at a bound, everything else is one step into an i
 `/readyz` and the head of the delivery log.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.core.cache import cache
 from django.db import connection
 from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from webhooks.models import LONG_AGO, Attempt, Delivery, Status, Webhook, WebhookState
 
-# Where the cache keeps the Unix time of the last sweep.
-LAST_SWEEP = "webhooks:last_sweep"
+# Where the cache keeps the Unix time of the last sweep, by the clock of who swept, and that it was
+# of late, as clocks differ. A sweep runs every 10 s; six missed ones mean that no worker runs, or
+# no beat.
+LAST_SWEEP, SWEPT_OF_LATE = "webhooks:last_sweep", "webhooks:swept_of_late"
+SWEEP_LATE_SECONDS = 60
 # And what a worker's machine lacked for requests of late.
 MACHINE_LACKS = "webhooks:machine_lacks"
 # Counting stops here; a deeper queue is shown as "more than".
@@ -46,6 +51,12 @@ WITH RECURSIVE waiting(webhook_id, due_at) AS (
 SELECT min(due_at) FROM waiting LEFT JOIN webhooks_webhookstate s USING (webhook_id)
 WHERE due_at <= now() AND (s.failures_in_a_row >= %s AND s.last_status_code IS NULL) IS NOT TRUE
 """
+
+
+def note_sweep() -> None:
+    """Let `/readyz` know that a sweep ended."""
+    cache.set(LAST_SWEEP, time.time(), None)
+    cache.set(SWEPT_OF_LATE, True, SWEEP_LATE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
