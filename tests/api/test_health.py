@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import redis
 from django.core.cache import cache, caches
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
 
 from tests.services import RedisServer
+from webhooks.delivery import queue
 from webhooks.delivery.backlog import (
     LAST_SWEEP,
     MACHINE_LACKS,
@@ -200,6 +201,21 @@ def test_a_file_that_is_named_by_an_uri_is_ready(
     monkeypatch.setitem(connection.settings_dict, "NAME", f"file:{name}")
     assert client.get("/readyz").json()["database"] == "ok"
     connection.close()
+
+
+@pytest.mark.django_db
+def test_why_there_is_no_database_is_in_the_log_alone(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> bool:
+        raise OperationalError("too many connections for role")
+
+    monkeypatch.setattr(queue.backend(), "takes_events", refuse)
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert "see database_not_ready in the log" in response.json()["database"]
+    assert "too many" not in response.content.decode()
+    assert "database_not_ready error=too many connections for role" in caplog.text
 
 
 @pytest.mark.django_db

@@ -4,6 +4,7 @@ Open to everybody, so they name what fails and never why: no addresses, versions
 Figures, and what the operator opened, are for staff and for API keys with `health:read`.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,6 +25,8 @@ from webhooks.delivery import backlog, queue
 from webhooks.models import ApiKey, ApiScope, MissingScopeError
 from webhooks.network import Policy
 from webhooks.security import key_check
+
+logger = logging.getLogger(__name__)
 
 _BROKER_SECONDS = 1.0
 # What is written to see whether the broker takes writes.
@@ -100,8 +103,9 @@ def _database() -> str:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
         takes_events = queue.backend().takes_events()
-    except DatabaseError:
-        return "does not answer, or was not migrated"
+    except DatabaseError as error:
+        logger.error("database_not_ready error=%s", queue.backend().described(error))
+        return "does not answer, refuses us or was not migrated: see database_not_ready in the log"
     return _OK if takes_events else "takes no events: it is read-only, or our role may not write"
 
 
