@@ -195,6 +195,8 @@ else:
         "tcp_user_timeout": 15_000,
         **_database.get("OPTIONS", {}),
     }
+    # A row that another transaction changed is looked at again, and is no error.
+    _database["OPTIONS"].pop("isolation_level", None)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")

@@ -194,6 +194,17 @@ def test_the_folder_of_a_socket_may_be_the_host_of_the_database() -> None:
     assert done.stdout == "/run/postgresql\n", done.stderr
 
 
+def test_an_isolation_level_in_the_address_of_the_database_is_not_used() -> None:
+    script = "from config import settings; print(settings.DATABASES['default']['OPTIONS'])"
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull}
+    environment["DATABASE_URL"] = "postgres://me@host/name?isolation_level=4&application_name=hooks"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert "hooks" in done.stdout, done.stderr
+    assert "isolation_level" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
