@@ -1,4 +1,4 @@
-"""F14-F19, F25, F26, F51, F57, F59: the database stopped, cut off, pooled, locked; disks full."""
+"""F14-F19, F25, F26, F51, F57, F59, F61: the database stopped, cut off, pooled, locked, full."""
 
 import datetime as dt
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 from django.conf import settings
+from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
@@ -24,7 +25,7 @@ from tests.faults.killing import busy
 from tests.faults.processes import Process
 from tests.faults.world import Skip, World, check, fresh_connection
 from tests.services import PostgresServer, free_port
-from webhooks.delivery import retention
+from webhooks.delivery import backlog, retention
 from webhooks.delivery.queue import partitions, postgres
 from webhooks.models import Delivery, Webhook, ids
 
@@ -242,6 +243,32 @@ def _listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+@fault("F61", "the role of the workers may not write attempts for a while")
+def revoke(world: World) -> None:
+    server = _server(world)
+    cache.delete(backlog.MACHINE_LACKS)
+    with psycopg.connect(server.url, autocommit=True) as own:
+        own.execute(_ROLE)
+        worker = world.any_worker({"DATABASE_URL": server.url.replace("postgres@", "engine@")})
+        try:
+            busy(world, worker)
+            own.execute("REVOKE INSERT ON webhooks_attempt FROM engine")
+            world.wait(lambda: bool(cache.get(backlog.MACHINE_LACKS)), 20, "A word in /readyz")
+            own.execute("GRANT INSERT ON webhooks_attempt TO engine")
+            _recovers(world, worker)
+            check("permission denied for table" in worker.log, "the worker never met it")
+        finally:
+            worker.close()
+            own.execute("DROP OWNED BY engine; DROP ROLE engine")
+
+
+_ROLE = """
+CREATE ROLE engine LOGIN;
+GRANT ALL ON ALL TABLES IN SCHEMA public TO engine;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO engine
+"""
 
 
 @fault("F19", "SQLite locked by a long writer", databases=(SQLITE,))
