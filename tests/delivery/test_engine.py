@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,6 +44,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.network import guard
 from webhooks.ui.status import status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -336,6 +338,18 @@ def test_what_this_machine_lacks_is_charged_to_no_receiver(
     assert Attempt.objects.count() == 5
     assert caplog.text.count("machine_lacks") == 1
     assert cache.get(backlog.MACHINE_LACKS) == os.strerror(number)
+
+
+def test_a_machine_without_its_certificate_authorities_charges_no_receiver(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(guard, "ca_bundle", lambda: str(tmp_path / "gone.pem"))
+    cache.delete(backlog.MACHINE_LACKS)
+    make_delivery(make_webhook(url=receiver.url.replace("http:", "https:")))
+    run_engine(lambda: cache.get(backlog.MACHINE_LACKS) is not None)
+    assert not Attempt.objects.exists()
+    assert "authorities" in cache.get(backlog.MACHINE_LACKS)
+    cache.delete(backlog.MACHINE_LACKS)
 
 
 @pytest.mark.database("postgres")

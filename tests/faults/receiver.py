@@ -107,6 +107,10 @@ class CountingReceiver:
         self.statuses: dict[str, int] = {}
         self.port = loop.serve(self._serve)
 
+    def listen(self, loop: Loop, tls: ssl.SSLContext) -> int:
+        """Count what comes over TLS, too; return its port."""
+        return loop.serve(self._serve, tls=tls)
+
     def url(self, path: str) -> str:
         return f"http://{HOST}:{self.port}{path}"
 

@@ -14,6 +14,7 @@ from django.db.models import Min
 from django.utils import timezone
 
 from tests.faults.catalogue import BOTH, fault
+from tests.faults.certificates import Authority
 from tests.faults.processes import Process
 from tests.faults.world import World, check, fresh_connection
 from tests.network.dns import name_server
@@ -215,7 +216,7 @@ def _check_lack(world: World, worker: Process, line: str) -> None:
     world.verify()
     with fresh_connection():
         failed = Attempt.objects.exclude(outcome="succeeded").count()
-    check(failed == 0, f"{failed} attempts failed for want of files")
+    check(failed == 0, f"{failed} attempts failed for what the worker lacked")
     check(line in worker.log, "the worker had enough of them")
 
 
@@ -228,6 +229,20 @@ def no_more_files(world: World) -> None:
         most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 6
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
     world.publish(20)
+    _check_lack(world, worker, "machine_lacks")
+
+
+@fault("F60", "the file of certificate authorities is gone for a while", databases=BOTH)
+def no_authorities(world: World) -> None:
+    authority = Authority(world.directory)
+    port = world.receiver.listen(world.loop, authority.context("good"))
+    # libcurl reads the file at the first request of each drain.
+    short = {"WEBHOOKS_DRAIN_SECONDS": "2", "FAULT_CA": str(authority.path)}
+    worker = _busy_worker(world, short)
+    world.webhook("/secure", url=f"https://127.0.0.1:{port}/secure")
+    gone = authority.path.rename(world.directory / "gone.pem")
+    publish_steadily(world, 8)
+    gone.rename(authority.path)
     _check_lack(world, worker, "machine_lacks")
 
 

@@ -33,6 +33,7 @@ _LONGEST_WAIT_SECONDS = 1.0
 # How long nothing new is begun after this machine lacked something for a request, and after which
 # time it may have twice as many in flight again.
 _LACK_SECONDS, _GROW_SECONDS = 1.0, 10.0
+_NO_AUTHORITIES = "the file of certificate authorities cannot be read"
 # A look at the clock that comes so much too late means that this process stood still. What was
 # answered meanwhile is read, for so long, before anything is too late.
 _STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
@@ -317,6 +318,8 @@ class Sender:
         """Return what this machine lacked for a request that failed; it is no receiver's fault."""
         if code == pycurl.E_OUT_OF_MEMORY:
             return os.strerror(errno.ENOMEM)
+        if code == pycurl.E_SSL_CACERT_BADFILE:
+            return _NO_AUTHORITIES
         if code != pycurl.E_COULDNT_CONNECT:
             return ""
         lack = self._opener.lacks_resources(transfer.curl)
