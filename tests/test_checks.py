@@ -148,6 +148,16 @@ def test_a_database_that_does_not_hold_every_letter_is_noticed(
 
 @pytest.mark.database("postgres")
 @pytest.mark.django_db
+def test_a_role_for_which_no_trigger_runs_is_noticed() -> None:
+    assert checks.check_triggers(databases=["default"]) == []
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+    (message,) = checks.check_triggers(databases=["default"])
+    assert message.id == "webhooks.E015"
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db
 def test_a_statement_that_a_pooler_lost_says_so(caplog: pytest.LogCaptureFixture) -> None:
     session = DatabaseSession(postgres)
 

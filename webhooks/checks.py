@@ -174,6 +174,21 @@ def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> list[Che
     ]
 
 
+@register(Tags.database)
+def check_triggers(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E015: the triggers of the tables run in PostgreSQL."""
+    return [
+        Error(
+            "No trigger runs: session_replication_role is “replica”. A changed webhook would go on "
+            "as it was, and nothing would protect the audit trail.",
+            hint="Take it from the role: ALTER ROLE name RESET session_replication_role",
+            id="webhooks.E015",
+        )
+        for alias in databases or ()
+        if connections[alias].vendor == "postgresql" and not postgres.runs_triggers(alias)
+    ]
+
+
 @register()
 def check_networks(**_: Any) -> list[CheckMessage]:
     """E005 and E006: the settings of the network guard can be read."""

@@ -276,6 +276,13 @@ def encoding(using: str = DEFAULT_DB_ALIAS) -> str:
         return str(cursor.fetchone()[0])
 
 
+def runs_triggers(using: str = DEFAULT_DB_ALIAS) -> bool:
+    """Return whether the tables' triggers run: not in a session of replication."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SHOW session_replication_role")
+        return bool(cursor.fetchone()[0] != "replica")
+
+
 def keeps_sessions(using: str = DEFAULT_DB_ALIAS) -> bool:
     """Return whether a connection has a session of its own, which poolers may give to others."""
     first, second = (connections.create_connection(using) for _ in range(2))
