@@ -4,6 +4,7 @@
 //   data-dismiss                               removes the closest .alert
 //   select[data-submits]                       sends its form when it changes
 //   time[data-ago]                             "5 minutes ago" that keeps counting
+//   .shell-nav [aria-current]                  is in sight, in a narrow window too
 "use strict";
 
 (() => {
@@ -57,4 +58,6 @@
   };
 
   setInterval(tick, 30_000);
+
+  document.querySelector(".shell-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 })();

@@ -4,8 +4,9 @@
 "use strict";
 
 (() => {
+  // How tried events are listed is no setting.
   const values = (section) =>
-    JSON.stringify([...section.querySelectorAll("input, select, textarea")].map((control) =>
+    JSON.stringify([...section.querySelectorAll(":is(input, select, textarea):not([name='filter-shown'])")].map((control) =>
       ["checkbox", "radio"].includes(control.type) ? control.checked : control.value));
   const line = (section) => section.querySelector("[data-fold-summary]");
   const saved = new Map();

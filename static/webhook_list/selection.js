@@ -2,7 +2,7 @@
 //   [data-choose="name"] the rows with their checkboxes of this name; htmx may replace them
 //   [data-choose-page]   the checkbox of the table's head
 //   [data-choose-all]    everything that matches, on other pages too; its value is how many
-//   [data-choose-count]  data-text="Chosen: %"; its own text while none is chosen
+//   [data-choose-count]  data-text="Selected: %"; its own text while none is chosen
 "use strict";
 
 (() => {

@@ -91,7 +91,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 3
     assert notifications.look(NOW + dt.timedelta(minutes=1)) == 0
     assert notifications.look(NOW + dt.timedelta(hours=25)) == 1
-    assert mail.outbox[1].subject.startswith("Still so: 3 access tokens")
+    assert mail.outbox[1].subject.startswith("Reminder: 3 access tokens")
 
 
 def test_grants_of_others_at_others_or_told_to_others_are_mails_of_their_own() -> None:
@@ -396,7 +396,7 @@ def test_a_reminder_says_so_and_how_it_is_by_now() -> None:
     notifications.look(NOW)
     WebhookState.objects.filter(webhook=webhook).update(failures_in_a_row=70)
     assert notifications.look(NOW + dt.timedelta(hours=24)) == 1
-    assert mail.outbox[1].subject == "Still so: “CRM” is failing"
+    assert mail.outbox[1].subject == "Reminder: “CRM” is failing"
     assert "70 attempts in a row failed." in mail.outbox[1].body
 
 

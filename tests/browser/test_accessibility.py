@@ -116,3 +116,49 @@ def test_axe_finds_nothing_on_a_page_that_is_not_there(page: BrowserPage) -> Non
     page.context.watch.expect("404")  # type: ignore[attr-defined]
     page.goto(f"{steps.LIST}999999/")
     assert violations_in_both_themes(page) == []
+
+
+def test_forced_colors_show_what_is_chosen(open_page: OpenPage) -> None:
+    page = open_page(forced_colors="active")
+    page.goto(steps.NEW)
+    for chosen, other in (
+        (".segmented input:checked + span", ".segmented input:not(:checked) + span"),
+        (".shell-nav [aria-current]", ".shell-nav a:not([aria-current])"),
+    ):
+        colors = [
+            page.locator(one).first.evaluate("one => getComputedStyle(one).backgroundColor")
+            for one in (chosen, other)
+        ]
+        assert colors[0] != colors[1]
+
+
+_IS_COVERED = """
+() => {
+  const box = document.activeElement.getBoundingClientRect();
+  const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+  return Boolean(top?.closest(".form-bar, .shell-header")) && !top.contains(document.activeElement)
+    && !document.activeElement.closest(".form-bar, .shell-header");
+}
+"""
+
+
+def test_nothing_covers_the_field_with_the_focus_at_400_percent(open_page: OpenPage) -> None:
+    # 1280 by 1024 pixels, zoomed.
+    page = open_page(viewport={"width": 320, "height": 256})
+    page.goto(steps.NEW)
+    page.evaluate(_UNFOLD)
+    steps.field(page, "Name").focus()
+    covered = []
+    for _step in range(25):
+        page.keyboard.press("Tab")
+        if page.evaluate(_IS_COVERED):
+            covered.append(page.evaluate("document.activeElement.outerHTML"))
+    assert covered == []
+
+
+def test_the_tab_of_the_page_is_in_sight_on_a_phone(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 360, "height": 780})
+    for address, name in ((steps.LIST, "Webhooks 2.0"), ("/admin/webhooks/apikey/", "API keys")):
+        page.goto(address)
+        tab = page.get_by_role("banner").get_by_role("link", name=name, exact=True)
+        expect(tab).to_be_in_viewport(ratio=1)

@@ -55,6 +55,20 @@ def test_a_test_mail_is_sent_without_leaving_or_saving_the_form(page: Page) -> N
     assert webhook.alert_recipients == []
 
 
+def test_a_button_that_asks_for_something_keeps_the_focus(page: Page) -> None:
+    page.goto(edit(make_webhook(alert_recipients=["ops@example.com"])))
+    steps.unfold(page, "alerts")
+    button = page.get_by_role("button", name="Send test mail")
+    button.press("Enter")
+    expect(page.get_by_text("A test mail was sent to ops@example.com.")).to_be_visible()
+    expect(button).to_be_focused()
+    section = steps.unfold(page, "signing")
+    section.get_by_text("Rotate the secret…").click()
+    section.get_by_role("button", name="Rotate", exact=True).press("Enter")
+    # The answer takes the place of the button.
+    expect(page.get_by_role("status").filter(has_text="Copy the secret")).to_be_focused()
+
+
 def test_a_test_mail_without_javascript_keeps_everything_typed(plain_page: Page) -> None:
     plain_page.goto(edit(make_webhook()))
     steps.field(plain_page, "Name").fill("Changed")

@@ -63,6 +63,18 @@ def test_a_filter_is_built_by_clicks_and_says_at_once_what_it_matches(page: Page
 
 
 @pytest.mark.once
+def test_looking_at_what_matches_is_no_change(page: Page) -> None:
+    publish(2, disposition="BUSY")
+    edit(page)
+    part = steps.unfold(page, "filter")
+    part.get_by_role("radio", name="Sent", exact=True).check()
+    expect(part.get_by_role("list", name="Tried events").get_by_role("listitem")).to_have_count(2)
+    part.locator("> summary").click()
+    expect(part.locator("[data-fold-summary]")).to_have_text("Every chosen event is sent.")
+    expect(page.get_by_text("Not saved yet")).to_be_hidden()
+
+
+@pytest.mark.once
 def test_a_condition_is_written_and_moved_with_the_keyboard(page: Page) -> None:
     edit(page, filter={"all": [LONG]})
     part = steps.unfold(page, "filter")

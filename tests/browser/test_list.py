@@ -33,7 +33,7 @@ def rows(page: Page) -> Any:
 
 
 def bar(page: Page) -> Any:
-    return page.get_by_role("form", name="Chosen webhooks")
+    return page.get_by_role("form", name="Selected webhooks")
 
 
 def test_the_list_is_searched_as_one_types(page: Page) -> None:
@@ -109,11 +109,11 @@ def test_many_are_chosen_and_paused(open_page: OpenPage, has_javascript: bool) -
     make_some("Alpha", "Beta", "Gamma")
     page.goto(steps.LIST)
     expect(bar(page)).to_be_hidden()
-    page.get_by_label("Choose Alpha").check()
-    page.get_by_label("Choose Gamma").check()
+    page.get_by_label("Select Alpha").check()
+    page.get_by_label("Select Gamma").check()
     expect(bar(page)).to_be_visible()
     if has_javascript:
-        expect(bar(page).get_by_text("Chosen: 2")).to_be_visible()
+        expect(bar(page).get_by_text("Selected: 2")).to_be_visible()
     bar(page).get_by_role("button", name="Pause").click()
     expect(page.get_by_text("2 webhooks were paused.")).to_be_visible()
     assert active() == {"Beta"}
@@ -122,13 +122,13 @@ def test_many_are_chosen_and_paused(open_page: OpenPage, has_javascript: bool) -
 def test_a_range_is_chosen_with_shift_and_the_page_with_one_tick(page: Page) -> None:
     make_some(*(f"Hook {number}" for number in range(6)))
     page.goto(steps.LIST)
-    page.get_by_label("Choose Hook 1").click()
-    page.get_by_label("Choose Hook 4").click(modifiers=["Shift"])
-    expect(bar(page).get_by_text("Chosen: 4")).to_be_visible()
-    whole = page.get_by_label("Choose all on this page")
+    page.get_by_label("Select Hook 1").click()
+    page.get_by_label("Select Hook 4").click(modifiers=["Shift"])
+    expect(bar(page).get_by_text("Selected: 4")).to_be_visible()
+    whole = page.get_by_label("Select all on this page")
     assert whole.evaluate("box => box.indeterminate")
     whole.check()
-    expect(bar(page).get_by_text("Chosen: 6")).to_be_visible()
+    expect(bar(page).get_by_text("Selected: 6")).to_be_visible()
     whole.uncheck()
     expect(bar(page)).to_be_hidden()
 
@@ -143,11 +143,11 @@ def test_everything_that_matches_is_resumed_or_dropped_after_a_question(
     make_delivery(webhook)
     Delivery.objects.exclude(webhook=webhook).delete()
     page.goto(steps.LIST)
-    page.get_by_label("Choose Hook 00").check()
+    page.get_by_label("Select Hook 00").check()
     page.get_by_label("All 52 that match").check()
-    expect(bar(page).get_by_text("Chosen: 52")).to_be_visible()
+    expect(bar(page).get_by_text("Selected: 52")).to_be_visible()
     page.get_by_label("All 52 that match").uncheck()
-    expect(bar(page).get_by_text("Chosen: 1")).to_be_visible()
+    expect(bar(page).get_by_text("Selected: 1")).to_be_visible()
     page.get_by_label("All 52 that match").check()
     bar(page).get_by_role("button", name="Resume").click()
     expect(page.get_by_role("heading", name="Resume 52 webhooks?")).to_be_visible()
@@ -161,7 +161,7 @@ def test_everything_that_matches_is_resumed_or_dropped_after_a_question(
 def test_everything_is_done_by_keyboard(page: Page) -> None:
     make_some("Alpha", "Beta")
     page.goto(steps.LIST)
-    page.get_by_label("Choose Beta").focus()
+    page.get_by_label("Select Beta").focus()
     page.keyboard.press("Space")
     expect(bar(page)).to_be_visible()
     button = bar(page).get_by_role("button", name="Delete")
@@ -180,7 +180,7 @@ def test_everything_is_done_by_keyboard(page: Page) -> None:
 def test_an_export_is_imported_again_after_a_look(page: Page, tmp_path: Path) -> None:
     make_some("Alpha", "Beta")
     page.goto(steps.LIST)
-    page.get_by_label("Choose all on this page").check()
+    page.get_by_label("Select all on this page").check()
     with page.expect_download() as downloading:
         bar(page).get_by_role("button", name="Export").click()
     file = tmp_path / "webhooks.json"
@@ -208,7 +208,7 @@ def test_nothing_is_wider_than_the_window(open_page: OpenPage, width: int) -> No
     make_webhook(name="Long", url="https://crm.example.com/" + "path/" * 80)
     page.goto(steps.LIST)
     assert overflow(page) == 0
-    page.get_by_label("Choose Short").check()
+    page.get_by_label("Select Short").check()
     assert overflow(page) == 0
     page.goto(steps.LIST + "import/")
     page.locator("summary", has_text="Or paste").click()

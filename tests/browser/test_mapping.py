@@ -1,6 +1,7 @@
 """The request builder in real Chromium: mapped, previewed and pasted as a person would."""
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
@@ -237,6 +238,27 @@ def test_a_pasted_command_becomes_a_saved_webhook(
         "typed",
     )
     assert webhook.parameters == [{"name": "dst", "variable": "dst"}]
+
+
+@pytest.mark.parametrize(
+    ("way", "sentence"),
+    [
+        ("Chosen parameters", "Add a parameter, or choose All"),
+        ("JSON body", "Write a JSON document"),
+    ],
+)
+def test_that_nothing_was_chosen_stays_said_beside_it(page: Page, way: str, sentence: str) -> None:
+    page.context.watch.expect("422")  # type: ignore[attr-defined]
+    page.goto(edit(make_webhook()))
+    section = steps.unfold(page, "parameters")
+    section.get_by_role("radio", name=way).check()
+    steps.save(page)
+    expect(page.get_by_role("alert").first).to_contain_text("Not saved.")
+    with page.expect_response(re.compile("/preview/")) as preview:
+        steps.field(page, "Name").fill("Changed")
+    preview.value.finished()
+    page.wait_for_timeout(100)
+    expect(section.get_by_text(sentence)).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

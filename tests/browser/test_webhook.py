@@ -164,8 +164,12 @@ def test_a_number_that_is_none_is_named_and_kept(page: Page) -> None:
     limit.press_sequentially("1-5")
     page.context.watch.expect("422")  # type: ignore[attr-defined]
     steps.save(page)
-    expect(page.get_by_text("Enter a whole number from 1 to 100,000")).to_be_visible()
+    mistake = page.get_by_text("Enter a whole number from 1 to 100,000")
+    expect(mistake).to_be_visible()
     expect(limit).to_have_value("1-5")
+    # In two lines, not in the five that the narrow column of the number would make of it.
+    lines = "(one) => one.offsetHeight / parseFloat(getComputedStyle(one).lineHeight)"
+    assert mistake.evaluate(lines) < 3
 
 
 @pytest.mark.once

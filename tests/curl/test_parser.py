@@ -279,7 +279,7 @@ def test_credentials_of_the_address_are_basic_ones(
         ("curl", "no address"),
         ("curl https://a.test https://b.test", "two addresses"),
         ("curl https://a.test -d", "its value is missing"),
-        ("curl https://a.test -d 'x", "A ' is missing"),
+        ("curl https://a.test -d 'x", "A closing ' is missing"),
         ("curl https://a.test -F a=b", "multipart"),
         ("curl https://a.test -T file", "uploads a file"),
         ("curl https://a.test -I", "headers only"),

@@ -469,7 +469,7 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
         # Glewlwyd, also for the wrong way of sending.
         (
             Reply(status=403, body={"error": "unauthorized_client"}),
-            "in neither way. Copy Client ID and Client secret again; a secret may have ended. If "
+            "in neither way. Copy Client ID and Client secret again; a secret may have expired. If "
             "both are right, allow this client the grant",
         ),
         (Reply(status=401), "in neither way"),

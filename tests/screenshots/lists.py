@@ -26,10 +26,10 @@ FILE = {
 
 def tour(page: Page, photograph: Photograph) -> None:
     page.goto(steps.LIST)
-    page.get_by_label("Choose CRM: every call").check()
-    page.get_by_label("Choose Old CRM").check()
+    page.get_by_label("Select CRM: every call").check()
+    page.get_by_label("Select Old CRM").check()
     photograph("list-chosen", docs=True)
-    page.get_by_role("form", name="Chosen webhooks").get_by_role("button", name="Delete").click()
+    page.get_by_role("form", name="Selected webhooks").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("heading", name="Delete 2 webhooks?")).to_be_visible()
     photograph("bulk-delete")
     page.goto(f"{steps.LIST}?q=nothing-like-this")
@@ -60,8 +60,8 @@ def _import(page: Page, photograph: Photograph) -> None:
 def nothing_left(page: Page, photograph: Photograph) -> None:
     """Delete everything, as the empty list is the first thing a new site shows."""
     page.goto(steps.LIST)
-    page.get_by_label("Choose all on this page").check()
-    page.get_by_role("form", name="Chosen webhooks").get_by_role("button", name="Delete").click()
+    page.get_by_label("Select all on this page").check()
+    page.get_by_role("form", name="Selected webhooks").get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Delete ", exact=False).last.click()
     expect(page.get_by_text("were deleted.")).to_be_visible()
     photograph("list-deleted")

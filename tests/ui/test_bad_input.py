@@ -111,7 +111,7 @@ def test_the_form_says_what_is_wrong_and_keeps_it(
         ("alerts/add/email/", {"recipient": "a@b.test", "webhooks": HUGE}, "is not a valid value"),
         ("import/", {"text": "{“version”: 1}"}, "This quote (“) is curly."),
         ("import/", {"text": '{"version": 1, "webhooks": [1e999]}'}, "a number that is too large"),
-        ("import/", {"text": "\ufeff[]"}, "The file has to be an object with a list"),
+        ("import/", {"text": "\ufeff[]"}, "The file must be an object with a list"),
         ("import/", {"plan": "\0"}, "This preview has expired."),
         ("time-zone/", {"time_zone": "../\0"}, "Select a valid choice."),
     ],

@@ -15,12 +15,14 @@ from tests.people import logged_in
 from tests.ui.webhook_form.test_forms import BASIC, posted
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url
 from webhooks import events
-from webhooks.models import AlertChannel, Delivery, Resend, Webhook
+from webhooks.models import AlertChannel, Delivery, Resend, Status, Webhook
 from webhooks.security.browser_sessions import SessionStore
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
-SESSION = "/integrations/webhooks/session/"
+LIST = "/integrations/webhooks/"
+BULK = f"{LIST}bulk/"
+SESSION = f"{LIST}session/"
 
 
 def opened(browser: Client, url: str) -> str:
@@ -166,6 +168,59 @@ def test_a_resend_of_a_selection_comes_back_and_is_not_started(browser: Client) 
     assert page.context["chosen"] == [delivery.pk]
     assert 'value="17"' in page.text
     assert not Resend.objects.exists()
+
+
+def test_chosen_webhooks_come_back_and_are_left_as_they_are(browser: Client) -> None:
+    chosen = [make_webhook(name=name) for name in ("One", "Two")]
+    make_webhook(name="Three")
+    found = f"{LIST}?q=o"
+    fields = {"action": "pause", "webhook": [one.pk for one in chosen], "next": found}
+    browser.post(BULK, {**fields, "opened_by": opened(browser, found)})
+    page = log_in(browser, BULK)
+    assert "Your selection is back" in page.text
+    assert "Pause 2 webhooks?" in page.text
+    assert "Their deliveries are on hold until they are resumed." in page.text
+    assert f'href="{found}"' in page.text
+    assert Webhook.objects.active().count() == 3
+    confirmed = {"action": "pause", "webhooks": page.context["ids"], "next": found}
+    assert browser.post(BULK, {**confirmed, "is_confirmed": "1"})["Location"] == found
+    assert list(Webhook.objects.active().values_list("name", flat=True)) == ["Three"]
+
+
+def test_a_confirmed_deletion_comes_back_and_is_not_done(browser: Client) -> None:
+    webhook = make_webhook(name="One")
+    fields = {"action": "delete", "webhooks": str(webhook.pk), "is_confirmed": "1"}
+    browser.post(BULK, {**fields, "opened_by": opened(browser, LIST)})
+    assert "Delete 1 webhook?" in log_in(browser, BULK).text
+    assert Webhook.objects.present().exists()
+
+
+def test_deliveries_chosen_to_be_resent_come_back(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    url = reverse("webhooks:resend_create")
+    mark = opened(browser, reverse("webhooks:deliveries"))
+    browser.post(url, {"delivery": delivery.pk, "opened_by": mark})
+    page = log_in(browser, url)
+    assert page.context["chosen"] == [delivery.pk]
+    assert "Your selection is back" in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "back"), [("deliveries_cancel", "deliveries"), ("export", "list")]
+)
+def test_a_button_for_chosen_rows_leads_back_to_where_they_were_chosen(
+    browser: Client, name: str, back: str
+) -> None:
+    delivery = make_delivery(make_webhook())
+    found = reverse(f"webhooks:{back}") + "?q=crm"
+    fields = {"delivery": delivery.pk, "webhook": delivery.webhook_id, "next": found}
+    url = reverse(f"webhooks:{name}")
+    browser.post(url, {**fields, "opened_by": opened(browser, found)})
+    page = log_in(browser, url)
+    assert page.redirect_chain[-1][0] == found
+    assert "Make your selection again" in page.text
+    delivery.refresh_from_db()
+    assert delivery.status == Status.PENDING
 
 
 def test_a_time_zone_comes_back_and_is_chosen_then(browser: Client) -> None:

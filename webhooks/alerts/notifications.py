@@ -67,13 +67,13 @@ _FACTS = {
 _TEXTS = {
     IncidentKind.REAUTHORIZATION: (
         gettext_lazy("“%(name)s” needs re-authorization"),
-        gettext_lazy("Still so: “%(name)s” needs re-authorization"),
+        gettext_lazy("Reminder: “%(name)s” needs re-authorization"),
         gettext_lazy("“%(name)s” works again"),
         gettext_lazy("Open the webhook and press Get new access token."),
     ),
     IncidentKind.MISCONFIGURED: (
         gettext_lazy("“%(name)s” has a misconfigured OAuth client"),
-        gettext_lazy("Still so: “%(name)s” has a misconfigured OAuth client"),
+        gettext_lazy("Reminder: “%(name)s” has a misconfigured OAuth client"),
         gettext_lazy("“%(name)s” works again"),
         gettext_lazy(
             "Open the webhook and correct its OAuth settings. Its token panel says what the "
@@ -82,19 +82,19 @@ _TEXTS = {
     ),
     IncidentKind.FAILING: (
         gettext_lazy("“%(name)s” is failing"),
-        gettext_lazy("Still so: “%(name)s” is failing"),
+        gettext_lazy("Reminder: “%(name)s” is failing"),
         gettext_lazy("“%(name)s” works again"),
         gettext_lazy("Open the webhook to see what its receiver answers."),
     ),
     IncidentKind.PAUSED: (
         gettext_lazy("“%(name)s” was paused"),
-        gettext_lazy("Still so: “%(name)s” is paused"),
+        gettext_lazy("Reminder: “%(name)s” is paused"),
         gettext_lazy("“%(name)s” is active again"),
         gettext_lazy("Fix the receiver, send a test, then resume the webhook."),
     ),
     IncidentKind.TOKEN_ENDING: (
         gettext_lazy("“%(name)s” needs re-authorization soon"),
-        gettext_lazy("Still so: “%(name)s” needs re-authorization soon"),
+        gettext_lazy("Reminder: “%(name)s” needs re-authorization soon"),
         gettext_lazy("“%(name)s” has a new token"),
         gettext_lazy("Press Get new access token before that, and nothing goes on hold."),
     ),
@@ -290,11 +290,11 @@ def _headline_of_many(group: list[Incident], *, is_reminder: bool) -> str:
     texts = {
         (IncidentKind.REAUTHORIZATION, False): _("%(count)d access tokens need re-authorization"),
         (IncidentKind.REAUTHORIZATION, True): _(
-            "Still so: %(count)d access tokens need re-authorization"
+            "Reminder: %(count)d access tokens need re-authorization"
         ),
         (IncidentKind.TOKEN_ENDING, False): _("%(count)d access tokens need re-authorization soon"),
         (IncidentKind.TOKEN_ENDING, True): _(
-            "Still so: %(count)d access tokens need re-authorization soon"
+            "Reminder: %(count)d access tokens need re-authorization soon"
         ),
     }
     return texts[IncidentKind(group[0].kind), is_reminder] % {"count": len(group)}

@@ -245,7 +245,7 @@ def publish_batch(request: HttpRequest) -> Answer:
     caller = _authenticate(request)
     media_type = _check_content_type(request, _JSON, *_NDJSON)
     if "Idempotency-Key" in request.headers:
-        message = _("Each event of a batch has its own idempotency key, inside.")
+        message = _("Put an idempotency key into each event of a batch, not into the header.")
         raise RequestError(422, "invalid_key", message, field="idempotency_key")
     body = _read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
     _authenticate_again(caller)
@@ -538,7 +538,7 @@ def _checked(fields: Any) -> dict[str, Any]:
         message = _("Name the event type, for example “call.incoming.after”.")
         raise RequestError(422, "unknown_type", message, field="type")
     if not isinstance(fields.get("payload"), dict):
-        message = _("The payload is a JSON object.")
+        message = _("The payload must be a JSON object.")
         raise RequestError(422, "invalid_payload", message, field="payload")
     return fields
 

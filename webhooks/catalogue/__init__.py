@@ -130,7 +130,7 @@ def first_type(patterns: Iterable[str]) -> str:
 def validate_patterns(patterns: Iterable[object]) -> list[str]:
     """Return the patterns without repetitions; raise PatternError for one that means nothing."""
     if isinstance(patterns, str) or not isinstance(patterns, Iterable):
-        raise PatternError(_("Event types are a list of keys."))
+        raise PatternError(_("Event types must be a list of keys."))
     valid = {pattern for event_type in EVENT_TYPES for pattern in patterns_for(event_type)}
     chosen: dict[str, None] = {}
     for pattern in patterns:

@@ -87,7 +87,7 @@ _MEANINGLESS = _names(
     """
 )
 COOKIES = gettext_lazy(
-    "Cookies end and nobody renews them, so they were left out. Choose an authorization type."
+    "Cookies expire and cannot be renewed, so they were left out. Choose an authorization type."
 )
 _EXPLAINED = {
     "insecure": gettext_lazy("Certificates are always checked, so --insecure was left out."),
@@ -98,7 +98,7 @@ _EXPLAINED = {
         "The command reads its client certificate from a file, so it was left out. Paste it with "
         "its private key under Advanced."
     ),
-    "digest": gettext_lazy("Digest authentication is not known; Basic is taken instead."),
+    "digest": gettext_lazy("Digest authentication is not supported; Basic is used instead."),
 }
 _EXPLAINED["location-trusted"] = _EXPLAINED["location"]
 _EXPLAINED["key"] = _EXPLAINED["cert"]
@@ -107,8 +107,8 @@ _REFUSED = {
         "The command sends a multipart form (-F). A webhook sends JSON or a plain form: write its "
         "fields with -d, or map them under Content."
     ),
-    "upload-file": gettext_lazy("The command uploads a file (-T), which a webhook cannot."),
-    "head": gettext_lazy("The command asks for headers only (-I), which a webhook cannot."),
+    "upload-file": gettext_lazy("The command uploads a file (-T), which a webhook cannot do."),
+    "head": gettext_lazy("The command asks for headers only (-I), which a webhook cannot do."),
     "config": gettext_lazy(
         "The command reads its options from a file (-K). Paste them instead of the file's name."
     ),
@@ -314,7 +314,8 @@ def _take_timeout(request: CurlRequest, text: str) -> None:
     if math.isfinite(seconds):
         request.timeout_seconds = seconds
     else:
-        request.notes.append(_("--max-time was left out: %s is no number of seconds.") % text[:20])
+        sentence = _("--max-time was left out: %s is not a number of seconds.")
+        request.notes.append(sentence % text[:20])
 
 
 _Action = Callable[[CurlRequest, str], None]

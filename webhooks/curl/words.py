@@ -101,7 +101,7 @@ class _Bash:
 
     def _take(self, piece: re.Match[str]) -> None:
         if quote := piece["unclosed"]:
-            raise CurlError(_("A %s is missing that closes a quote.") % quote[-1])
+            raise CurlError(_("A closing %s is missing.") % quote[-1])
         if piece["redirection"]:
             if self._word is not None:
                 # Digits are the descriptor only where nothing is before them.

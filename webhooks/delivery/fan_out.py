@@ -106,7 +106,7 @@ def check(item: NewEvent) -> None:
         isinstance(key, str) and 0 < len(key) <= _MAX_KEY_LENGTH and key.isprintable()
     ):
         raise InvalidEventError(
-            _("An idempotency key is 1 to 255 printable characters."),
+            _("An idempotency key must be 1 to 255 printable characters."),
             code="invalid_key",
             field="idempotency_key",
         )

@@ -35,7 +35,9 @@ SENTENCES: Mapping[str, Sentence] = {
         "Enter the final address as the URL."
     ),
     "http_gone": _("The receiver is gone for good (410), so the webhook is paused."),
-    "http_protocol": _("The receiver answered with the status %(status)s, which ends no request."),
+    "http_protocol": _(
+        "The receiver answered with status %(status)s, which does not end a request."
+    ),
     # Of an answer that the success rule refuses.
     "answer_says": _("The receiver answered %(status)s, but the response says “%(reason)s”."),
     "answer_refused": _(

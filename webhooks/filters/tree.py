@@ -141,7 +141,7 @@ def compile_filter(tree: object) -> Filter:
 
 def _compile(node: object, path: Path, count: Counter[str]) -> _Condition | _Group:
     if not isinstance(node, Mapping):
-        raise FilterError(_("A part of a filter is an object."), path)
+        raise FilterError(_("Each part of a filter must be an object."), path)
     count["parts"] += 1
     if count["parts"] > MAX_CONDITIONS:
         message = _("A filter has at most %d conditions and groups.") % MAX_CONDITIONS
@@ -158,11 +158,11 @@ def _compile(node: object, path: Path, count: Counter[str]) -> _Condition | _Gro
 
 def _compile_group(node: Tree, path: Path, count: Counter[str]) -> _Group:
     if len(node) != 1:
-        raise FilterError(_("A group has either “all” or “any” and nothing else."), path)
+        raise FilterError(_("A group must have either “all” or “any” and nothing else."), path)
     (kind,) = node
     children = node[kind]
     if not isinstance(children, list) or not children:
-        raise FilterError(_("A group holds at least one condition."), (*path, kind))
+        raise FilterError(_("A group must have at least one condition."), (*path, kind))
     # Each level adds the kind and the index to the path.
     if len(path) // 2 >= MAX_DEPTH:
         raise FilterError(_("Groups are nested at most %d deep.") % MAX_DEPTH, path)

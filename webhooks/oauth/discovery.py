@@ -65,7 +65,7 @@ def fill(key: str, answers: dict[str, str]) -> dict[str, Any]:
     """Return the values of our fields for a provider. Errors: MisconfiguredError."""
     preset = PRESETS.get(key)
     if preset is None:
-        raise MisconfiguredError(_("“%s” is no known provider.") % key[:32])
+        raise MisconfiguredError(_("“%s” is not a known provider.") % key[:32])
     given = {question.name: _answer(question, answers) for question in preset.questions}
     filled = {name: _filled(value, given) for name, value in preset.fields.items()}
     return {**filled, "provider": key}

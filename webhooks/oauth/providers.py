@@ -126,7 +126,7 @@ PROVIDERS = (
             "scope": "offline_access",
         },
         refresh_hint=_("Microsoft gives a refresh token only with the scope “offline_access”."),
-        notes=(_("A client secret of Microsoft ends after 24 months at most."),),
+        notes=(_("A Microsoft client secret expires after 24 months at most."),),
     ),
     ProviderPreset(
         key="github",

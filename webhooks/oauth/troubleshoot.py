@@ -204,7 +204,7 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
         return AuthenticationCheck(message=message % sentence(now.message))
     message = _(
         "The provider accepts these credentials in neither way. Copy Client ID and Client secret "
-        "again; a secret may have ended."
+        "again; a secret may have expired."
     )
     if "client_or_grant" in codes:
         message += " " + _("If both are right, allow this client the grant at the provider.")

@@ -296,8 +296,8 @@ class _Reader:
         self.fail(
             position,
             _(
-                "Put double quotes around %s. Text that is only one place keeps the type of its "
-                "variable, so a number stays a number."
+                "Put double quotes around %s. A text that is only one variable keeps the "
+                "variable's type: a number stays a number."
             )
             % place,
         )
@@ -317,7 +317,8 @@ class _Reader:
             self.fail(position, _("JSON has no comments. Remove this one."))
         if typed[0] in ",]}:":
             self.fail(position, _("A value is missing before this."))
-        self.fail(position, _("“%s” is no value. Put text into double quotes.") % shown(typed))
+        sentence = _("“%s” is not a JSON value. Put text in double quotes.")
+        self.fail(position, sentence % shown(typed))
 
     def _fail_between(self, position: int, start: int, closing: str) -> NoReturn:
         if position >= len(self._text):

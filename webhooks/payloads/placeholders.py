@@ -181,10 +181,7 @@ def _filter(part: str) -> dict[str, Any]:
             raise ValueError(problem)
         return {"time_zone": zone}
     raise ValueError(
-        _(
-            "“%s” is no filter. There are iso8601, sql, unix, text, default:'…' and "
-            "zone:'Europe/Kyiv'."
-        )
+        _("“%s” is not a filter. Use iso8601, sql, unix, text, default:'…' or zone:'Europe/Kyiv'.")
         % shown(part)
     )
 
@@ -235,7 +232,7 @@ def _judge(
         if content is None:
             if "{{" in text:
                 at = _find(source, "{{", position, string.end)
-                yield at, _("The }} that ends this place is missing."), 0
+                yield at, _("The }} that ends this variable is missing."), 0
             continue
         position = _find(source, "{{", position, string.end)
         yield position, _placeholder_problem(content, known, is_key=is_key), 1

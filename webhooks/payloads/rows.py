@@ -121,7 +121,7 @@ def read_row(stored: Mapping[str, Any]) -> Row:
 def row_problem(stored: Any, known: Collection[str] | None = None) -> Violation | None:
     """Return what is wrong with one row alone; variables are judged when `known` is given."""
     if not isinstance(stored, Mapping) or stored.keys() - _KEYS:
-        return Violation(sentence=_("A row is an object of name and variable or value."))
+        return Violation(sentence=_("A row must be an object with a name and a variable or value."))
     variable, kind = stored.get("variable"), stored.get("type") or ValueType.TEXT
     if ("variable" in stored) == ("value" in stored):
         sentence = _("A row has either a variable or a value of its own.")
@@ -191,7 +191,7 @@ def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Violation]:
 
 def _name_sentence(name: Any, *, is_spread: bool) -> str:
     if not isinstance(name, str):
-        return _("A name is text.")
+        return _("A name must be text.")
     if is_spread and name in ("", WHOLE_EVENT):
         return ""
     if not name.strip():
@@ -232,7 +232,7 @@ def _value_problem(kind: Any, value: Any) -> Violation | None:
 
 def _style_problem(stored: Mapping[str, Any]) -> Violation | None:
     if (chosen := stored.get("format") or "") and chosen not in FORMATS:
-        sentence = _("“%(format)s” is no format. There are %(all)s.") % {
+        sentence = _("“%(format)s” is not a format. Use one of %(all)s.") % {
             "format": shown(str(chosen)),
             "all": ", ".join(FORMATS),
         }

@@ -1,8 +1,8 @@
 """Forms whose session ended while they were filled in: asked before a save, and kept over a login.
 
-A script asks `session` before it lets the page go. Without one, what was typed waits, sealed, in
-the new session until the same person has logged in. What was typed into a webhook that another
-person had deleted waits until it is restored.
+A script asks `session` before it lets the page go. Without one, what was typed or chosen waits,
+sealed, in the new session until the same person has logged in. What was typed into a webhook that
+another person had deleted waits until it is restored.
 """
 
 from datetime import timedelta
@@ -16,8 +16,9 @@ from django.contrib.auth.views import redirect_to_login
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
 from django.middleware.csrf import get_token
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import Promise, SimpleLazyObject
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -27,6 +28,7 @@ from webhooks.ui.requests import View
 _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"
 _SHOW = "preview"
+_PRESSED = "pressed"
 # Longer than any session lasts, and than anybody leaves a form open.
 _MAX_AGE = timedelta(days=7)
 _MAX_CHARACTERS = 200_000
@@ -47,14 +49,39 @@ def opened_by(request: HttpRequest) -> dict[str, Any]:
 
 def keeps_typed(view: View) -> View:
     """Require a login, and show what was posted without one after it."""
+    sentence = gettext_lazy(
+        "Not saved: you had been logged out. What you entered is back. Check it, secrets too, "
+        "then try again."
+    )
+    return _keeps(view, sentence)
 
+
+def keeps_selection(view: View) -> View:
+    """Require a login, and show which rows were chosen without one after it."""
+    sentence = gettext_lazy(
+        "Nothing was done: you had been logged out. Your selection is back. Check it, then "
+        "continue."
+    )
+    return _keeps(view, sentence)
+
+
+def keeps_way_back(view: View) -> View:
+    """Require a login; after it `way_back` leads to where rows were chosen without one."""
+    sentence = gettext_lazy(
+        "Nothing was done: you had been logged out. Make your selection again, then press the "
+        "button."
+    )
+    return _keeps(view, sentence)
+
+
+def _keeps(view: View, sentence: str | Promise) -> View:
     @login_not_required
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             keep(request)
             return redirect_to_login(request.get_full_path())
-        if request.method == "GET" and (typed := _take(request)) is not None:
+        if request.method == "GET" and (typed := _take(request, sentence)) is not None:
             # From here on it is a form that was posted to be shown, not to be saved.
             request.method, request.POST = "POST", typed  # type: ignore[assignment]
         return view(request, *args, **kwargs)
@@ -83,7 +110,7 @@ def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
     return True
 
 
-def _take(request: HttpRequest) -> QueryDict | None:
+def _take(request: HttpRequest, sentence: str | Promise) -> QueryDict | None:
     """Return what this person posted here and was not saved, once, with a message that says why."""
     kept = request.session.get(_SESSION_KEY)
     if not kept or kept["path"] != request.path:
@@ -95,24 +122,24 @@ def _take(request: HttpRequest) -> QueryDict | None:
         # Another person's, or sealed under another key.
         return None
     data = QueryDict(typed, mutable=True)
-    data["action"] = _SHOW
+    data[_PRESSED], data["action"] = data.get("action", ""), _SHOW
     if kept.get("is_deleted"):
         sentence = _(
             "Not saved yet: the webhook had been deleted. Check what you entered, secrets too, "
             "then save."
         )
-    else:
-        sentence = _(
-            "Not saved: you had been logged out. What you entered is back. Check it, secrets too, "
-            "then try again."
-        )
-    messages.warning(request, sentence)
+    messages.warning(request, str(sentence))
     return data
 
 
 def is_shown_again(request: HttpRequest) -> bool:
     """Return whether a posted form is to be shown, not to be saved."""
     return request.POST.get("action") == _SHOW
+
+
+def pressed(request: HttpRequest) -> str:
+    """Return the action of the button that was pressed, also while the form is shown again."""
+    return request.POST.get(_PRESSED if is_shown_again(request) else "action", "")
 
 
 def _owner(data: QueryDict) -> str:

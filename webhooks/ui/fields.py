@@ -166,6 +166,12 @@ def require_visible(text: str) -> None:
         raise ValidationError(gettext("Enter a name."), code="required")
 
 
+def focus_mistake(form: forms.BaseForm) -> None:
+    """Give the first wrong field the focus when the page opens."""
+    if wrong := next(filter(form.errors.__contains__, form.fields), None):
+        form.fields[wrong].widget.attrs["autofocus"] = True
+
+
 class NumberText(forms.TextInput):
     """Takes a whole number as text, for forms that browsers do not check.
 

@@ -221,6 +221,10 @@ def test_a_filter_that_means_nothing_says_why_and_keeps_what_was_typed(
     assert page.status_code == 200
     assert sentence in page.text
     assert "This search is not possible" in page.text
+    described = re.findall(r'aria-invalid="true"[^>]* aria-describedby="([^"]+)"', page.text)
+    described += re.findall(r'aria-describedby="([^"]+)"[^>]* aria-invalid="true"', page.text)
+    assert described
+    assert all(f'id="{one}"' in page.text for one in described)
     assert shown(page) == []
 
 
@@ -532,6 +536,7 @@ def test_a_payload_that_is_no_json_loses_nothing_typed(
     delivery = settle(make_delivery(make_webhook()))
     page = browser.post(page_of(delivery, "delivery_edit"), {"payload": typed})
     assert page.status_code == 422
+    assert " autofocus" in page.text
     assert sentence in page.text
     assert page.context["form"]["payload"].value() == typed
     assert Delivery.objects.count() == 1

@@ -302,7 +302,7 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"headers": [{"name": "X-A"}]}, "has no value"),
         ({"headers": [{"name": "X-A", "value": "1\r\nX-B: 2"}]}, "X-A:"),
         ({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]}, "twice"),
-        ({"headers": {"X-A": "1"}}, "“headers” is a list"),
+        ({"headers": {"X-A": "1"}}, "“headers” must be a list"),
         ({"authorization_type": "oauth2", "token_url": "x"}, ":"),
         # Of an authorization that is not chosen.
         ({"token_url": [1]}, "“token_url” has a value of the wrong type."),

@@ -1,6 +1,7 @@
 """Export and import by hand: the file, the look before, the import, and who may."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -50,6 +51,21 @@ def test_an_export_is_a_file_of_the_ticked_webhooks_without_secrets(browser: Cli
     assert not [one for one in (*SECRETS, webhook.signing_secret) if one in text]
     entry = AuditEntry.objects.get(action=Action.EXPORTED)
     assert (entry.object_name, entry.username) == ("CRM: missed calls", "admin")
+
+
+@pytest.mark.parametrize(("field", "other"), [("file", "text"), ("text", "file")])
+def test_a_mistake_stands_at_its_field_which_has_the_focus(
+    browser: Client, field: str, other: str
+) -> None:
+    file = SimpleUploadedFile("webhooks.json", b"{")
+    page = browser.post(IMPORT, {"file": file} if field == "file" else {"text": "{"})
+    control = re.search(rf'<(?:input|textarea)[^>]* id="{field}".*?>', page.text, re.DOTALL)
+    assert control is not None
+    assert 'aria-invalid="true" autofocus' in control[0]
+    assert f'{field}-error"' in control[0]
+    assert f'<p class="field-errors" id="{field}-error">The text is not JSON.' in page.text
+    assert f"{other}-error" not in page.text
+    assert page.text.count("The text is not JSON.") == 1
 
 
 def test_everything_that_matches_is_exported(browser: Client) -> None:

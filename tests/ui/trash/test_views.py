@@ -58,6 +58,17 @@ def test_a_connection_that_was_deleted_since_is_not_used_again(browser: Client) 
     assert not back.is_active
 
 
+def test_deleting_for_good_takes_a_second_press(browser: Client) -> None:
+    webhook = make_webhook()
+    events.delete(webhook)
+    page = browser.get(reverse("webhooks:trash")).text.partition("<tbody>")[2]
+    menu = page[page.index("<details") : page.index("</details>")]
+    assert "This cannot be undone." in menu
+    purge = f'action="{reverse("webhooks:purge", args=[webhook.pk])}"'
+    assert purge in menu
+    assert page.count(purge) == 1
+
+
 def test_deleting_for_good_leaves_nothing_to_restore(browser: Client) -> None:
     webhook = deleted(authorization_type="basic", basic_password="hush")
     browser.post(reverse("webhooks:purge", args=[webhook.pk]))

@@ -119,7 +119,7 @@ def test_what_cannot_be_sent_is_refused_with_what_to_do(
         (SOURCE | {"content": "tele\0phony"}, "content", "Null characters are not allowed."),
         (SOURCE | {"source": "te\0xt"}, "source", "The type is one of"),
         (PHONE | {"default": "\0"}, "default", "Null characters are not allowed."),
-        (PHONE | {"format": "sql\0"}, "format", "is no format"),
+        (PHONE | {"format": "sql\0"}, "format", "is not a format"),
         (PHONE | {"time_zone": "Europe/\0"}, "time_zone", "time zone"),
     ],
 )

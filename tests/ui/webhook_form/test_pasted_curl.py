@@ -180,7 +180,7 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
     assert "headers-0-is_secret" not in data
     assert data["headers-1-is_secret"] == "on"
     assert any("so left out: Host" in note for note in pasted.notes)
-    assert any("Cookies end" in note for note in pasted.notes)
+    assert any("Cookies expire" in note for note in pasted.notes)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
         ("-H 'Content-Type: text/xml' -d '<a/>'", "The body is text/xml"),
         ("-X PURGE", "The method PURGE cannot be chosen"),
         ("-m 600", "The timeout is from 1 to 60 seconds"),
-        ("-m nan", "nan is no number of seconds"),
-        ("-m 1e999", "1e999 is no number of seconds"),
+        ("-m nan", "nan is not a number of seconds"),
+        ("-m 1e999", "1e999 is not a number of seconds"),
         ("-d a=b", "Replace values"),
     ],
 )

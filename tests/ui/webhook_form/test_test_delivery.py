@@ -160,6 +160,18 @@ def test_what_a_receiver_answers_is_text(browser: Client, webhook: Webhook) -> N
     assert "\u202e" not in page
 
 
+def test_screen_readers_hear_the_verdict_and_not_every_header(
+    browser: Client, webhook: Webhook
+) -> None:
+    delivery = sent(browser, webhook)
+    finish(delivery)
+    page = browser.get(result_url(delivery), headers={"HX-Request": "true"})
+    verdict, _silent, exchange = page.text.partition('aria-live="off"')
+    assert "Succeeded" in verdict
+    assert "Server" not in verdict
+    assert "Server" in exchange
+
+
 def test_payloads_are_for_those_who_may_see_them(webhook: Webhook) -> None:
     browser = logged_in("test_webhook", "view_webhook")
     delivery = sent(browser, webhook)

@@ -41,6 +41,14 @@ def test_a_new_webhook_is_saved_and_its_secret_shown_once(browser: Client) -> No
     assert webhook.created_by == get_user_model().objects.get()
 
 
+def test_saving_the_same_form_twice_is_said(browser: Client) -> None:
+    sentence = "Another webhook has the same name and URL."
+    assert sentence not in browser.post(CREATE, posted(), follow=True).text
+    other = posted(name="Another name")
+    assert sentence not in browser.post(CREATE, other, follow=True).text
+    assert sentence in browser.post(CREATE, posted(), follow=True).text
+
+
 def test_the_secret_is_never_in_the_session_or_a_cookie(browser: Client) -> None:
     answer = browser.post(CREATE, posted())
     secret = Webhook.objects.get().signing_secret

@@ -13,6 +13,7 @@ from webhooks.alerts import notifications, problems
 from webhooks.models import Action, AlertChannel, ChannelKind
 from webhooks.ui.alerts.forms import ChannelForm
 from webhooks.ui.expired_session import is_shown_again, keeps_typed
+from webhooks.ui.fields import focus_mistake
 from webhooks.ui.requests import button, page
 
 
@@ -44,8 +45,7 @@ def _edit(request: HttpRequest, channel: AlertChannel, action: Action) -> HttpRe
     if not is_posted or is_shown_again(request) or not form.is_valid():
         context = {"form": form, "channel": channel}
         status = 422 if form.errors else 200
-        if wrong := next(filter(form.errors.__contains__, form.fields), None):
-            form.fields[wrong].widget.attrs["autofocus"] = True
+        focus_mistake(form)
         return render(request, "webhooks/alerts/form.html", context, status=status)
     with transaction.atomic():
         form.save()

@@ -168,6 +168,10 @@ class RateForm(forms.Form):
         max_value=MAX_RATE,
         initial=10,
         help_text=gettext_lazy("The webhook's own limits apply too."),
+        error_messages=dict.fromkeys(
+            ("required", "invalid", "min_value", "max_value"),
+            gettext_lazy("Enter a whole number from 1 to 10,000."),
+        ),
     )
 
 

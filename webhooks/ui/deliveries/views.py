@@ -31,8 +31,8 @@ from webhooks.models import (
     Trigger,
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
-from webhooks.ui.expired_session import is_shown_again, keeps_typed
-from webhooks.ui.fields import is_visible
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, keeps_way_back
+from webhooks.ui.fields import focus_mistake, is_visible
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
 _PARTS = ("request", "response")
@@ -307,9 +307,12 @@ def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect(page_url(request, delivery))
 
 
+@keeps_way_back
 @button("webhooks.view_delivery", "webhooks.change_webhook")
 def cancel_selected(request: HttpRequest) -> HttpResponse:
     """Cancel the selected rows of the log; return to where they were selected."""
+    if is_shown_again(request):
+        return redirect_back(request, "webhooks:deliveries")
     keys = [key for key in request.POST.getlist("delivery") if "\0" not in key][:_MAX_SELECTED]
     count = act(request, Action.CANCELLED, list(Delivery.objects.filter(pk__in=keys)))
     if not keys:
@@ -387,6 +390,7 @@ def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
         else:
             messages.success(request, _("The edited copy is sent; this is its delivery."))
             return redirect("webhooks:delivery", copy.pk)
+    focus_mistake(form)
     context = {
         "delivery": delivery,
         "event": delivery.event,

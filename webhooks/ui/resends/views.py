@@ -32,7 +32,8 @@ from webhooks.models import (
 )
 from webhooks.ui.deliveries.forms import RateForm, ResendForm
 from webhooks.ui.deliveries.views import act
-from webhooks.ui.expired_session import is_shown_again, keeps_typed
+from webhooks.ui.expired_session import is_shown_again, keeps_selection
+from webhooks.ui.fields import focus_mistake
 from webhooks.ui.requests import HtmxRequest, button, page
 
 _EARLIER_SHOWN = 5
@@ -48,7 +49,7 @@ _PATIENCE_SECONDS = 0.3
 _WRITTEN_WITHIN = timedelta(seconds=10)
 
 
-@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_typed)
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_selection)
 def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     """Show how many would be sent again, then start; of a webhook, or of what was selected."""
     if pk is None:
@@ -57,7 +58,7 @@ def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
     return _since(request, get_object_or_404(present, pk=pk))
 
 
-@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_typed)
+@page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_selection)
 def create_for_all(request: HtmxRequest) -> HttpResponse:
     """Show how many of every webhook would be sent again, then start."""
     return _since(request, None)
@@ -83,6 +84,7 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
         text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", at_once)
         messages.success(request, text % at_once)
         return redirect("webhooks:deliveries")
+    focus_mistake(form)
     total = counted["count"] + len(waiting)
     context = {
         **counted,
@@ -110,6 +112,7 @@ def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
             return _start(request, resend)
     elif not form.is_bound:
         resend.since_at = incident_at or timezone.now() - timedelta(days=1)
+    focus_mistake(form)
     context = {
         "webhook": webhook,
         "form": form,

@@ -127,7 +127,7 @@ def _entries(found: Any) -> list[Any]:
     entries = found.get("webhooks") if isinstance(found, dict) else None
     if not isinstance(entries, list) or "version" not in found:
         raise FileError(
-            _('The file has to be an object with a list, like {"version": 1, "webhooks": [...]}.')
+            _('The file must be an object with a list, like {"version": 1, "webhooks": [...]}.')
         )
     if (version := json.dumps(found["version"], ensure_ascii=False)) != str(VERSION):
         raise FileError(
@@ -184,9 +184,9 @@ def _mistake(key: str, value: Any) -> str:
             return "" if is_right else _("“uid” is not one of a webhook. Leave it out.")
         case "connection":
             is_right = value is None or isinstance(value, str)
-            return "" if is_right else _("“connection” is the name of a connection, or null.")
+            return "" if is_right else _("“connection” must be the name of a connection, or null.")
         case "headers":
-            return "" if _are_headers(value) else _("“headers” is a list of names and values.")
+            return "" if _are_headers(value) else _("“headers” must be a list of names and values.")
     return "" if key in FIELDS else _("There is no setting “%s”.") % key[:60]
 
 

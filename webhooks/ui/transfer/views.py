@@ -20,7 +20,7 @@ from webhooks import audit
 from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionInUseError
-from webhooks.ui.expired_session import is_shown_again, keeps_typed
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, keeps_way_back
 from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
@@ -37,9 +37,12 @@ _SECONDS = 3600
 _RESULT_KEY = "webhook_import_result"
 
 
+@keeps_way_back
 @button("webhooks.view_webhook", "webhooks.change_webhook")
 def export(request: HttpRequest) -> HttpResponse:
     """Send the chosen webhooks as a file. It holds what the form shows, so it asks for the same."""
+    if is_shown_again(request):
+        return redirect_back(request, "webhooks:list")
     ids = chosen_ids(request.POST)
     found = Webhook.objects.present().filter(pk__in=ids).select_related("credential")
     webhooks = list(found.order_by("name", "pk"))
@@ -76,11 +79,19 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         sentence = str(error)
     except SecretUnreadableError:
         sentence = form_context.wrong_key()
-    return _form(request, {"error": sentence, **typed}, status=422)
+    return _form(request, {"error": sentence, "wrong": _wrong(request), **typed}, status=422)
 
 
 def _form(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
     return render(request, "webhooks/transfer/import.html", context, status=status)
+
+
+def _wrong(request: HttpRequest) -> str:
+    """Return the field that a mistake is about; empty when it is about a preview."""
+    if "plan" in request.POST:
+        return ""
+    is_typed = "file" not in request.FILES and request.POST.get("text", "").strip()
+    return "text" if is_typed else "file"
 
 
 def _content(request: HttpRequest) -> bytes:

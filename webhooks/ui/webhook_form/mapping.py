@@ -230,6 +230,8 @@ class MappingSection:
         self.focus = ""
         self.uses_older = False
         self.is_refused = False
+        # Which way of a form that was refused the preview is asked for.
+        self.refused_mode = ""
         # Whether one of its buttons was pressed.
         self.is_edited = False
         self.event_types: Iterable[str] = (
@@ -247,6 +249,7 @@ class MappingSection:
     def _read(self, data: QueryDict) -> None:
         mode = data.get("parameters_mode", "")
         self.mode = mode if mode in (EVERYTHING, ROWS, TEMPLATE) else EVERYTHING
+        self.refused_mode = data.get("parameters_refused", "")
         self.template = data.get("body_template", "").replace("\r\n", "\n")
         self.uses_older = bool(data.get("parameters_older"))
         self._picked = data.get("parameter_variable", "")
@@ -367,9 +370,12 @@ class MappingSection:
         return self.problems
 
     def check_typed(self, *, method: str, body_format: str) -> list[Violation]:
-        """Find what is wrong while somebody types: that nothing is typed yet is no mistake."""
+        """Find what is wrong while somebody types: that nothing is typed yet is no mistake.
+
+        Once saving was refused for it, it stays one.
+        """
         problems = self.check(method=method, body_format=body_format)
-        if self.is_untouched and not self.is_refused:
+        if self.is_untouched and not self.is_refused and self.mode != self.refused_mode:
             # A request that can have no JSON body stays wrong, whatever is typed.
             self.problems = [one for one in problems if self.mode == TEMPLATE and not one.line]
         return self.problems

@@ -220,7 +220,7 @@ class _Filling:
         if scheme.lower() == "bearer":
             request.notes.append(
                 _(
-                    "The Bearer token was left out: tokens end. Choose OAuth 2.0 to fetch and "
+                    "The Bearer token was left out: tokens expire. Choose OAuth 2.0 to fetch and "
                     "renew one, or ask the receiver for a key in a header of its own."
                 )
             )

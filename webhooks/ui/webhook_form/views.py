@@ -60,6 +60,13 @@ def create(request: HtmxRequest) -> HttpResponse:
     form_context.reveal_signing_secret(request, webhook)
     wants_test = request.POST.get("action") == "test"
     messages.success(request, _what_next(request, webhook, is_done=wants_token or wants_test))
+    same = Webhook.objects.present().filter(name=webhook.name, url=webhook.url)
+    if same.exclude(pk=webhook.pk).exists():
+        # The browser's Back shows the form as it was saved; saving that makes another webhook.
+        messages.warning(
+            request,
+            _("Another webhook has the same name and URL. If you saved twice, delete one of them."),
+        )
     if wants_token:
         return form_context.begin_authorization(request, form.credential)
     return _send_test(request, webhook) if wants_test else redirect("webhooks:edit", webhook.pk)

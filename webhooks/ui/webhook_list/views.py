@@ -20,7 +20,15 @@ from django.utils.translation import ngettext
 from webhooks import audit, events
 from webhooks.delivery import backlog, trash
 from webhooks.models import OPEN_STATUSES, Action, Delivery, HoldReason, Status, Webhook
-from webhooks.ui.requests import button, offer_undo, page, redirect_back, whole_number
+from webhooks.ui.expired_session import is_shown_again, keeps_selection, pressed
+from webhooks.ui.requests import (
+    button,
+    offer_undo,
+    own_address,
+    page,
+    redirect_back,
+    whole_number,
+)
 from webhooks.ui.status import MAX_COUNTED, counted
 from webhooks.ui.trash.views import restored
 from webhooks.ui.webhook_list import context, query
@@ -75,10 +83,11 @@ def _first_steps(
 # ---- Bulk actions -----------------------------------------------------------------------------
 
 
+@keeps_selection
 @button("webhooks.view_webhook")
 def bulk_action(request: HttpRequest) -> HttpResponse:
     undone, _colon, undone_ids = request.POST.get("undo", "").partition(":")
-    action = undone or request.POST.get("action", "")
+    action = undone or pressed(request)
     if action not in PERMISSIONS:
         raise BadRequest("Unknown action.")
     if not request.user.has_perm(PERMISSIONS[action]):
@@ -89,7 +98,8 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
         return redirect_back(request, "webhooks:list")
     # A person decides first: before a loss, and about what is held.
     asks = action == "delete" or (action == "resume" and _count_held(ids) > 0)
-    if asks and not undone and not request.POST.get("is_confirmed"):
+    is_asked = asks and not undone and not request.POST.get("is_confirmed")
+    if is_asked or is_shown_again(request):
         return _confirm(request, action, ids)
     done, left = _carry_out(request, action, ids)
     sentence = _done_sentence(action, len(done))
@@ -133,7 +143,7 @@ def _confirm(
         "chosen_held": request.POST.get("held", ""),
         "open_count": counted(still_open.count_to(MAX_COUNTED)),
         "is_rest": is_rest,
-        "next": request.POST.get("next", ""),
+        "next": own_address(request, request.POST.get("next", "")),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
         "kept_days": trash.KEPT_DAYS,
     }
