@@ -239,8 +239,6 @@ if REDIS_URL:
         "socket_timeout": 5,
         "socket_keepalive": True,
         "retry_on_timeout": False,
-        # For how long Redis is asked to wait for a task, which comes at once; below the timeout.
-        "polling_interval": 3,
     }
 else:
     # How often the one process looks for a task when none is there.
