@@ -1,12 +1,14 @@
 """How far behind the engine is."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from webhooks.delivery import backlog
+from webhooks.delivery.recorder import note_unusable
 from webhooks.models import Attempt, Delivery, WebhookState, ids
 
 pytestmark = pytest.mark.django_db
@@ -54,9 +56,25 @@ def test_what_waits_for_a_receiver_that_is_down_is_not_late() -> None:
     assert backlog.report().is_late
 
 
-def test_a_late_delivery_is_found_behind_very_many_of_a_receiver_that_is_down() -> None:
+def test_what_waits_as_its_webhook_cannot_be_used_as_it_is_set_is_not_late() -> None:
+    unusable = make_webhook()
+    make_delivery(unusable)
+    Delivery.objects.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
+    assert backlog.report().seems_stopped
+    note_unusable({unusable.pk: "Its port is closed."})
+    assert not backlog.report().is_late
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"failures_in_a_row": 5}, {"failing_since_at": timezone.now()}],
+    ids=["down", "unusable"],
+)
+def test_a_late_delivery_is_found_behind_very_many_that_wait_for_something_else(
+    state: dict[str, Any],
+) -> None:
     down, up = make_webhook(event_types=["call.incoming.after"]), make_webhook()
-    WebhookState.objects.create(webhook=down, failures_in_a_row=5)
+    WebhookState.objects.create(webhook=down, **state)
     event_id = make_delivery(down).event_id
     now = timezone.now()
     Delivery.objects.filter(webhook=up).update(next_attempt_at=now - dt.timedelta(minutes=10))

@@ -49,7 +49,9 @@ WITH RECURSIVE waiting(webhook_id, due_at) AS (
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) AS next
 )
 SELECT min(due_at) FROM waiting LEFT JOIN webhooks_webhookstate s USING (webhook_id)
-WHERE due_at <= now() AND (s.failures_in_a_row >= %s AND s.last_status_code IS NULL) IS NOT TRUE
+WHERE due_at <= now() AND (
+  s.failures_in_a_row >= %s AND s.last_status_code IS NULL
+  OR s.failures_in_a_row = 0 AND s.failing_since_at IS NOT NULL) IS NOT TRUE
 """
 
 
@@ -157,11 +159,19 @@ def _has_late_unblocked(now: datetime) -> bool:
 
 
 def _is_down(prefix: str = "") -> Q:
-    """Select the states of webhooks whose receiver is known to be down; `prefix` leads to them."""
-    return Q(
+    """Select the states of webhooks whose receiver is known to be down; `prefix` leads to them.
+
+    One that fails without an attempt cannot be sent to as it is set: it waits for a person.
+    """
+    is_silent = Q(
         (f"{prefix}failures_in_a_row__gte", _DOWN_FAILURES),
         (f"{prefix}last_status_code__isnull", True),
     )
+    is_unusable = Q(
+        (f"{prefix}failures_in_a_row", 0),
+        (f"{prefix}failing_since_at__isnull", False),
+    )
+    return is_silent | is_unusable
 
 
 def _send_rate(now: datetime) -> float:
