@@ -104,7 +104,7 @@ def test_a_line_that_is_no_json_fails_alone(send: Send) -> None:
 
 
 WRONG_LINES = [
-    (b'{"type": oops}', "The text is not JSON. Line 4, column 10: “oops” is no value."),
+    (b'{"type": oops}', "The text is not JSON. Line 4, column 10: “oops” is not a JSON value."),
     (b'{"a": 1,\r"a": 2}', "Line 4, column 10: “a” is in this object already."),
     (b'{"a": NaN}', "Line 4, column 7: NaN is not JSON."),
     (b'{"a": "\xff"}', "Line 4, column 8: The text is not UTF-8."),

@@ -609,7 +609,7 @@ class TestFill:
             oauth.fill("zoho", {"domain": "evil.example"})
 
     def test_unknown_provider_is_refused(self) -> None:
-        with pytest.raises(oauth.MisconfiguredError, match="no known provider"):
+        with pytest.raises(oauth.MisconfiguredError, match="is not a known provider"):
             oauth.fill("nobody", {})
 
     def test_presets_are_not_changed_by_who_uses_them(self) -> None:
