@@ -15,6 +15,7 @@ from tests.oauth_rows import connect
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from webhooks import events, oauth
 from webhooks.delivery import holds
+from webhooks.delivery.engine import Learned
 from webhooks.delivery.outcomes import sentence
 from webhooks.models import (
     Attempt,
@@ -377,6 +378,24 @@ def test_a_receiver_that_takes_a_shared_token_again_is_believed_the_next_time(
     Webhook.objects.filter(pk=refusing.pk).update(url=good.url, version=F("version") + 1)
     publish_and_deliver(good)
     assert OAuthToken.objects.get().refused_by == []
+
+
+def test_a_receiver_that_took_a_shared_token_again_is_believed_by_the_worker_that_saw_it(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = webhook_without_refresh(receiver, provider, "/bearer/hook")
+    OAuthToken.objects.update(refused_by=[webhook.pk])
+    learned = Learned()
+    make_delivery(webhook)
+    run_engine(lambda: rows(webhook) == [DONE], learned=learned)
+    assert OAuthToken.objects.get().refused_by == []
+
+    provider.expire_tokens()
+    make_delivery(webhook)
+    run_engine(lambda: Attempt.objects.filter(status_code=401).exists(), learned=learned)
+    learned.close()
+    deliver_all()
+    assert rows(webhook) == [DONE, HELD]
 
 
 def test_a_lost_grant_holds_everything_and_the_next_token_releases_it_in_order(

@@ -568,6 +568,7 @@ class Engine:
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.is_tried_here:
+                self._plans.token_worked(plan)
                 self._recorder.token_worked(plan)
         elif outcome is Outcome.GONE and claim.trigger != Trigger.TEST:
             self._pending_pauses.add(request, response)

@@ -184,6 +184,13 @@ class Plans:
             self._before.pop(webhook_id, None)
         return True
 
+    def token_worked(self, plan: RequestPlan) -> None:
+        """Forget a plan by which a token was on trial: its refusals are to be believed again."""
+        for entries in (self._entries, self._before):
+            entry = entries.get(plan.webhook_id)
+            if entry is not None and entry.plan is plan:
+                entries.pop(plan.webhook_id, None)
+
     def hand_over(self, *, forgets: bool) -> None:
         """Begin a new drain with what is known, or with what was used since it last forgot."""
         self.on_ready = lambda _: None
