@@ -557,6 +557,51 @@ class TestRefused:
         later = oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
         assert (later.version, later.is_trouble_of(7)) == (2, False)
 
+    def test_token_that_its_provider_calls_alive_stays_for_the_others_when_a_second_refuses_it(
+        self, fake: FakeProvider
+    ) -> None:
+        credential = credential_at(fake)
+        make_token(credential)
+        fake.reply(NOT_EXPIRED)
+        for webhook_id in (7, 8):
+            oauth.refuse(credential.pk, 1, webhook_id=webhook_id)
+            usable = oauth.usable_token(credential.pk, webhook_id=webhook_id)
+            assert usable.is_trouble_of(webhook_id)
+
+        assert oauth.usable_token(credential.pk, webhook_id=9).version == 1
+        assert len(fake.requests) == 1
+
+    def test_refusal_that_comes_late_is_the_trouble_of_who_was_refused(
+        self, fake: FakeProvider
+    ) -> None:
+        """It was under way when another webhook got through with the same token."""
+        credential = credential_at(fake)
+        make_token(credential, refresh_token="")
+        oauth.refuse(credential.pk, 1, webhook_id=7)
+        with pytest.raises(oauth.TokenUnavailableError):
+            oauth.usable_token(credential.pk, webhook_id=7)
+        oauth.prove(credential.pk, 1, webhook_id=8)
+
+        oauth.refuse(credential.pk, 1, webhook_id=7)
+
+        assert (stored().refused_version, stored().refused_by) == (0, [7])
+        assert oauth.usable_token(credential.pk, webhook_id=7).is_trouble_of(7)
+
+    def test_token_is_not_ended_by_who_read_it_before_another_got_through(
+        self, fake: FakeProvider
+    ) -> None:
+        credential = credential_at(fake)
+        make_token(credential, refresh_token="")
+        oauth.refuse(credential.pk, 1, webhook_id=7)
+        read_before = stored()
+        with pytest.raises(oauth.TokenUnavailableError):
+            oauth.usable_token(credential.pk, webhook_id=7)
+        oauth.prove(credential.pk, 1, webhook_id=8)
+
+        assert not tokens.store_ended(read_before, "ended")
+
+        assert oauth.usable_token(credential.pk, webhook_id=8).version == 1
+
     def test_refused_token_waits_when_its_refresh_fails(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential)

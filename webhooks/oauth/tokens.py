@@ -175,11 +175,12 @@ def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser)
 def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
     """Note that a receiver refused a version: from now on no process sends it.
 
-    Without a refresh other webhooks may still try it, each once.
+    Without a refresh other webhooks may still try it, each once. Once a success of another, or the
+    provider, has shown it to be good, a refusal is noted as that webhook's own trouble.
     """
     with transaction.atomic():
         row = _locked(credential_id, version)
-        if row is None:
+        if row is None or (row.refused_version == 0 and webhook_id in row.refused_by):
             return
         before = row.refused_by if row.refused_version in (0, version) else []
         is_noted = webhook_id is None or webhook_id in before or len(before) >= _MAX_REFUSALS
@@ -187,7 +188,8 @@ def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -
             return
         refused_by = dict.fromkeys(one for one in (*before, webhook_id) if one is not None)
         OAuthToken.objects.filter(pk=row.pk).update(
-            refused_version=version, refused_by=list(refused_by)[-_MAX_REFUSALS:]
+            refused_version=0 if _is_called_alive(row, timezone.now()) else version,
+            refused_by=list(refused_by)[-_MAX_REFUSALS:],
         )
 
 
@@ -228,6 +230,12 @@ def check_receiver(credential: Credential, token: UsableToken, url: str) -> None
 
 def is_refused(row: OAuthToken) -> bool:
     return row.version > 0 and row.refused_version == row.version
+
+
+def _is_called_alive(row: OAuthToken, now: datetime) -> bool:
+    """Return whether its provider called a refused token alive and is not asked again yet."""
+    is_cleared = row.refused_version == 0 and bool(row.refused_by)
+    return is_cleared and row.has_refresh_token() and _is_waiting(row, now)
 
 
 def _may_still_try(row: OAuthToken, webhook_id: int | None, now: datetime) -> bool:
@@ -809,7 +817,10 @@ def store_failure(
 
 def store_ended(row: OAuthToken, message: str) -> bool:
     """Write that only a person can go on, without a refresh having been tried."""
-    rows = OAuthToken.objects.filter(credential_id=row.credential_id, version=row.version)
+    # Not where a webhook got through with it since this row was read.
+    rows = OAuthToken.objects.filter(
+        credential_id=row.credential_id, version=row.version, refused_version=row.refused_version
+    )
     state = TokenState.NEEDS_REAUTHORIZATION
     with transaction.atomic():
         is_stored = bool(
