@@ -497,6 +497,20 @@ def test_other_outcomes_are_said(fake: FakeProvider, reply: Reply, words: str) -
     assert words in oauth.try_authentication(credential_at(fake)).message
 
 
+def test_extra_parameters_are_sent_along_where_they_can_be_filled(fake: FakeProvider) -> None:
+    extra = {"tenant": "42", "device_id": "{callback.device_id}", "secret": "{client_secret}"}
+    credential = credential_at(fake, refresh_parameters=extra)
+    fake.reply(Reply(status=401, body={"error": "invalid_client"}))
+
+    assert "in neither way" in oauth.try_authentication(credential).message
+
+    assert {asked.fields["tenant"] for asked in fake.requests} == {"42"}
+    assert not any("device_id" in asked.fields for asked in fake.requests)
+    in_body = [asked.fields for asked in fake.requests if "client_secret" in asked.fields]
+    assert [fields["secret"] for fields in in_body] == [credential.client_secret]
+    assert sum("secret" in asked.fields for asked in fake.requests) == 1
+
+
 def test_words_of_the_admin_do_not_make_the_client_known(fake: FakeProvider) -> None:
     credential = credential_at(fake, reauthorization_words=["unauthorized"])
     fake.reply(Reply(status=401, body={"error": "unauthorized_client"}))

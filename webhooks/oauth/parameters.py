@@ -112,6 +112,25 @@ def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | No
     return [*targets(credential), *own]
 
 
+def fillable(credential: Credential, step: str) -> dict[str, Any]:
+    """Return the extra parameters of a step that no answer in the browser has to fill.
+
+    Without the secret, too, where it is not sent in the body. Errors: MisconfiguredError.
+    """
+    own = check_parameters(
+        getattr(credential, f"{step}_parameters"), reserved_in(step, credential.grant_type)
+    )
+    return as_mapping(pair for pair in own if _is_fillable(pair[1], credential))
+
+
+def _is_fillable(value: str, credential: Credential) -> bool:
+    try:
+        _filled(value, credential, {})
+    except MisconfiguredError:
+        return False
+    return True
+
+
 def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[str, str]:
     """Return what extra parameters take of a provider's answer. Errors: MisconfiguredError."""
     pairs = [

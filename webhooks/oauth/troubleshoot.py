@@ -28,7 +28,14 @@ from webhooks.models import (
     OAuthToken,
     messages,
 )
-from webhooks.oauth import callback, client, endpoints, exchange_log, token_requests
+from webhooks.oauth import (
+    callback,
+    client,
+    endpoints,
+    exchange_log,
+    parameters,
+    token_requests,
+)
 from webhooks.oauth.authorize import authorization_url
 from webhooks.oauth.errors import (
     ERRORS,
@@ -223,10 +230,11 @@ def _ask_as(credential: Credential, way: str) -> TokenAnswer:
     changed.client_authentication = way
     # The admin's words may be in any refusal.
     changed.reauthorization_words = []
+    # What came back in the browser is not at hand, and the client is judged without it.
+    changed.token_parameters = parameters.fillable(changed, "token")
+    changed.refresh_parameters = parameters.fillable(changed, "refresh")
     if credential.is_machine:
         return _tell(credential, token_requests.machine_request(changed))
-    # What came back in the browser is not at hand, and the client is judged without it.
-    changed.refresh_parameters = {}
     # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
     return _tell(credential, token_requests.refresh_request(changed, random.token_urlsafe(32)))
 
