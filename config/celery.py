@@ -38,7 +38,7 @@ class Clock(bootsteps.StartStopStep):
         return beat.EmbeddedService(worker.app, thread=True, scheduler_cls=beat.Scheduler)
 
     def stop(self, parent: Any) -> None:
-        # Not waited for: it sleeps until something is due.
+        # Not waited for: it sleeps for a second, and longer where the broker does not answer.
         self.obj.service.stop()
 
     terminate = stop
