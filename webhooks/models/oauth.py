@@ -64,8 +64,9 @@ class OAuthToken(models.Model):
     refresh_failures = models.PositiveIntegerField(default=0)
     # A refresh whose answer never came: the provider may count the refresh token as used.
     answer_lost_at = models.DateTimeField(null=True, blank=True)
-    # The version that receivers refused last, and the webhooks whose they are; 0 once one of them
-    # got through again, or once another webhook did: the refusals are then their own trouble.
+    # The version that receivers refused last, and their webhooks. The version is 0 again once it
+    # was shown to be good, by one that got through or by its provider: one that is still listed
+    # has trouble of its own.
     refused_version = models.PositiveIntegerField(default=0)
     refused_by = models.JSONField(default=list, blank=True)
     # Plain words for the panel: what went wrong and what to change.
