@@ -12,6 +12,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # A worker throws their answer away; they would load every page and take 4 MiB.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 broker.register()
+# The clock sleeps until something is due, and for so long at most.
+_CLOCK_SECONDS = 60
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
@@ -35,10 +37,13 @@ class Clock(bootsteps.StartStopStep):
         self.enabled = clock
 
     def create(self, worker: Any) -> Any:
-        return beat.EmbeddedService(worker.app, thread=True, scheduler_cls=beat.Scheduler)
+        clock: Any = beat.EmbeddedService(worker.app, thread=True, scheduler_cls=beat.Scheduler)
+        # As a thread it would look each second whether something is due.
+        clock.service.max_interval = _CLOCK_SECONDS
+        return clock
 
     def stop(self, parent: Any) -> None:
-        # Not waited for: it sleeps for a second, and longer where the broker does not answer.
+        # Not waited for: it sleeps until something is due.
         self.obj.service.stop()
 
     terminate = stop
