@@ -7,6 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+from django.conf import settings
+
+from config.celery import Clock, app
 
 ROOT = Path(__file__).resolve().parents[2]
 # Prints what is loaded at the moment of the start, with what a request for a token needs.
@@ -43,3 +48,9 @@ def test_a_worker_loads_no_shell_and_no_addresses() -> None:
     loaded = set(done.stdout.split())
     assert "webhooks.delivery.engine" in loaded, done.stderr
     assert loaded & UNUSED == set()
+
+
+def test_the_clock_sleeps_until_something_is_due() -> None:
+    clock = Clock(SimpleNamespace(), clock=True).create(SimpleNamespace(app=app))
+    periods = [entry["schedule"] for entry in settings.CELERY_BEAT_SCHEDULE.values()]
+    assert clock.service.scheduler.max_interval > min(periods)
