@@ -46,7 +46,7 @@ def _import(page: Page, photograph: Photograph) -> None:
     page.locator("summary", has_text="Or paste").click()
     page.get_by_label("JSON").fill('{"version": 1, "webhooks": [')
     page.get_by_role("button", name="Preview import").click()
-    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_text("The text is not JSON.")).to_be_visible()
     photograph("import-mistake")
     page.get_by_label("JSON").fill(json.dumps(FILE))
     page.get_by_role("button", name="Preview import").click()
