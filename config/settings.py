@@ -261,7 +261,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep": {"task": "webhooks.tasks.sweep", "schedule": 10.0},
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
-    "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 15.0},
+    "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 30.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
     # Each that runs asks for its own turns; this is for one whose broker lost the next.
     "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 30.0},
