@@ -104,9 +104,7 @@ def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | No
     `answered` is what the provider sent back in the browser; nothing does so of other grants.
     Errors: MisconfiguredError.
     """
-    own = check_parameters(
-        getattr(credential, f"{step}_parameters"), reserved_in(step, credential.grant_type)
-    )
+    own = _entered(credential, step)
     if step != "authorization":
         own = [(name, _filled(value, credential, answered or {})) for name, value in own]
     return [*targets(credential), *own]
@@ -117,10 +115,13 @@ def fillable(credential: Credential, step: str) -> dict[str, Any]:
 
     Without the secret, too, where it is not sent in the body. Errors: MisconfiguredError.
     """
-    own = check_parameters(
-        getattr(credential, f"{step}_parameters"), reserved_in(step, credential.grant_type)
-    )
+    own = _entered(credential, step)
     return as_mapping(pair for pair in own if _is_fillable(pair[1], credential))
+
+
+def _entered(credential: Credential, step: str) -> Pairs:
+    reserved = reserved_in(step, credential.grant_type)
+    return check_parameters(getattr(credential, f"{step}_parameters"), reserved)
 
 
 def _is_fillable(value: str, credential: Credential) -> bool:
@@ -133,10 +134,7 @@ def _is_fillable(value: str, credential: Credential) -> bool:
 
 def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[str, str]:
     """Return what extra parameters take of a provider's answer. Errors: MisconfiguredError."""
-    pairs = [
-        *check_parameters(credential.token_parameters, RESERVED_IN_TOKEN_REQUEST),
-        *check_parameters(credential.refresh_parameters, RESERVED_IN_REFRESH),
-    ]
+    pairs = [*_entered(credential, "token"), *_entered(credential, "refresh")]
     placeholders = filter(None, (_PLACEHOLDER.fullmatch(value) for _name, value in pairs))
     return {one[1]: _filled(one[0], credential, answer) for one in placeholders if one[1]}
 
