@@ -179,7 +179,7 @@ def test_chosen_webhooks_come_back_and_are_left_as_they_are(browser: Client) -> 
     page = log_in(browser, BULK)
     assert "Your selection is back" in page.text
     assert "Pause 2 webhooks?" in page.text
-    assert "Their deliveries are on hold until they are resumed." in page.text
+    assert "Deliveries go on hold until you resume." in page.text
     assert f'href="{found}"' in page.text
     assert Webhook.objects.active().count() == 3
     confirmed = {"action": "pause", "webhooks": page.context["ids"], "next": found}
