@@ -15,8 +15,6 @@ from tests.bench.stage import PAYLOAD, Stage, make_webhooks
 # One event at a time: each is stored before the next one.
 _PAUSE_SECONDS = 0.1
 _REST_SECONDS = 3.0
-# Within which each entry of the clock ran once.
-_START_SECONDS = 12.0
 _STATEMENTS = ("  statement: ", "  execute ")
 
 
@@ -49,7 +47,7 @@ def measure(stage: Stage, scale: Scale) -> Lone:
         made = sum(lines.count(one) for one in _STATEMENTS)
         found.statements_per_event = made / scale.idle_publishes
     with front_door.running(stage) as compose:
-        time.sleep(_START_SECONDS)
+        time.sleep(scale.idle_start_seconds)
         pids = [*compose.pids, stage.postgres.pid, stage.redis.pid]
         used, began = machine.cpu_seconds(pids), time.monotonic()
         time.sleep(scale.idle_seconds)

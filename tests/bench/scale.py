@@ -19,7 +19,8 @@ class Scale:
     dead_timeout_seconds: int
     idle_publishes: int
     paced_seconds: float
-    # Without an event.
+    # Without an event: until each entry of the clock has run once, and then measured.
+    idle_start_seconds: float
     idle_seconds: float
     # Finished deliveries (and as many attempts) behind the due ones; the last is compared with
     # the first.
@@ -46,6 +47,7 @@ FULL = Scale(
     dead_timeout_seconds=5,
     idle_publishes=300,
     paced_seconds=18.0,
+    idle_start_seconds=36.0,
     idle_seconds=60.0,
     history_rows=(10_000, 1_000_000, 10_000_000),
     growth_batches=40,
@@ -68,6 +70,7 @@ QUICK = Scale(
     dead_timeout_seconds=1,
     idle_publishes=60,
     paced_seconds=4.0,
+    idle_start_seconds=12.0,
     idle_seconds=10.0,
     history_rows=(10_000, 1_000_000),
     growth_batches=20,
@@ -90,6 +93,7 @@ SMOKE = Scale(
     dead_timeout_seconds=1,
     idle_publishes=5,
     paced_seconds=0.5,
+    idle_start_seconds=3.0,
     idle_seconds=1.0,
     history_rows=(100, 1_000),
     growth_batches=2,
