@@ -26,6 +26,7 @@ from tests.network.dns import name_server
 from tests.oauth_fakes import Asked, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
+from tests.waiting import eventually
 from webhooks import events, network
 from webhooks.delivery import backlog, due, maintenance, outcomes, queue
 from webhooks.delivery.engine import Engine, Learned
@@ -637,6 +638,28 @@ def test_leases_that_run_out_later_are_found_by_the_same_engine(
         )
     done = Delivery.objects.filter(status=Status.SUCCEEDED)
     run_engine(lambda: done.count() == 3)
+
+
+@pytest.mark.database("postgres")
+def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_twice() -> None:
+    def lose_claim(asked: Asked) -> Reply:
+        Delivery.objects.update(
+            status="pending", lease="", attempt_count=0, next_attempt_at=timezone.now()
+        )
+        eventually(lambda: reload(delivery).status == Status.SENDING)
+        connection.close()
+        return Reply()
+
+    with fake_provider() as slow:
+        slow.reply(lose_claim)
+        delivery = make_delivery(make_webhook(url=f"{slow.url}/hook"))
+        learned = Learned()
+        # More than one may be under way.
+        learned.limiters.begin(delivery.webhook_id, failures=0)
+        run_engine(lambda: reload(delivery).status == Status.SUCCEEDED, learned=learned)
+        learned.close()
+    assert len(slow.requests) == 1
+    assert Attempt.objects.get().number == reload(delivery).attempt_count == 1
 
 
 @pytest.mark.usefixtures("calm")

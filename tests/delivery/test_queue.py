@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -117,6 +118,45 @@ def test_a_record_that_may_have_been_written_is_not_written_twice() -> None:
     record([succeeded(row)], lease="here")
     record([succeeded(row)], lease="here", is_repeat=True)
     assert Attempt.objects.count() == 1
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_result_is_recorded_though_a_crash_of_the_server_lost_its_claim(count: int) -> None:
+    webhook = make_webhook()
+    for _ in range(count):
+        make_delivery(webhook)
+    taken = claim(webhook.pk)
+    Delivery.objects.update(
+        status="pending", lease="", attempt_count=0, next_attempt_at=timezone.now()
+    )
+    failed = [succeeded(row)._replace(status="pending", delay_seconds=5.0) for row in taken[1:]]
+    results = [succeeded(taken[0]), *failed]
+    assert queue.backend().record(results, lease="here") == count
+    assert set(Delivery.objects.values_list("lease", "attempt_count")) == {("", 1)}
+    assert Delivery.objects.filter(status="succeeded").count() == 1
+    assert queue.backend().record(results, lease="here", is_repeat=True) == 0
+    assert Attempt.objects.count() == count
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize(
+    "now",
+    [
+        {"status": "sending", "lease": "another", "attempt_count": 1},
+        {"status": "held", "lease": "", "attempt_count": 0, "next_attempt_at": None},
+        {"status": "cancelled", "lease": "", "attempt_count": 0, "next_attempt_at": None},
+        {"status": "pending", "lease": "", "attempt_count": 1},
+    ],
+    ids=lambda now: now["status"],
+)
+def test_a_result_whose_row_is_somebody_elses_by_now_changes_nothing(now: dict[str, Any]) -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    [row] = claim(webhook.pk)
+    Delivery.objects.update(**now)
+    assert queue.backend().record([succeeded(row)], lease="here") == 0
+    assert Delivery.objects.values_list(*now).get() == tuple(now.values())
 
 
 def test_rows_handed_back_are_as_if_they_had_not_been_claimed() -> None:

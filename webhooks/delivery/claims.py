@@ -65,8 +65,8 @@ class Claims:
         self.is_closed = False
         # The webhooks of which rows are ours.
         self._webhooks: set[int] = set()
-        # By delivery, what is held for it: the id of its event, and the size of its own body.
-        self._sizes: dict[str, tuple[str, int]] = {}
+        # By delivery: the id of its event, the size of its own body, the number of its attempt.
+        self._rows: dict[str, tuple[str, int, int]] = {}
         # An event is held once for all its rows.
         self._events: dict[str, _HeldEvent] = {}
         self._bytes = 0
@@ -83,11 +83,16 @@ class Claims:
         self._quarantined = ""
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self._rows)
 
     def again(self, claims: Iterable[Claimed]) -> set[str]:
         """Return the ids of those that are ours already."""
-        return self._sizes.keys() & {claim.id for claim in claims}
+        return self._rows.keys() & {claim.id for claim in claims}
+
+    def is_same(self, claim: Claimed) -> bool:
+        """Return whether this attempt of a delivery is ours already."""
+        held = self._rows.get(claim.id)
+        return held is not None and held[2] == claim.number
 
     def is_paced(self, webhook_id: int) -> bool:
         """Return whether a webhook had a limit or an order at the last claim."""
@@ -95,7 +100,7 @@ class Claims:
 
     def held(self) -> list[str]:
         """Return the ids of the rows that are ours."""
-        return list(self._sizes)
+        return list(self._rows)
 
     @property
     def room(self) -> int:
@@ -209,7 +214,7 @@ class Claims:
         With `has_own_body` its body is made from the event, and about as large.
         """
         delivery_id, webhook_id, event_id, number, failures, trigger, payload = claim
-        if delivery_id in self._sizes:
+        if delivery_id in self._rows:
             # Its lease ended while this process stood still, or it was handed back: claimed again.
             self.release([(delivery_id, webhook_id)])
         length = len(payload)
@@ -224,7 +229,7 @@ class Claims:
             self._events[event_id] = _HeldEvent(payload)
             size += length
         self._bytes += size
-        self._sizes[delivery_id] = event_id, own
+        self._rows[delivery_id] = event_id, own, number
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
         limiter = self._limiters.get(webhook_id)
         limiter.claimed += 1
@@ -239,9 +244,9 @@ class Claims:
         """
         ends_wait = False
         for delivery_id, webhook_id in rows:
-            if (held := self._sizes.pop(delivery_id, None)) is None:
+            if (held := self._rows.pop(delivery_id, None)) is None:
                 continue
-            self._forget(*held)
+            self._forget(*held[:2])
             limiter = self._limiters.get(webhook_id)
             limiter.claimed -= 1
             if not limiter.claimed:
@@ -300,7 +305,8 @@ class Claimer(SessionThread):
         engine_session: DatabaseSession,
         on_claimed: Callable[[], None],
     ) -> None:
-        super().__init__("claimer", queue, engine_session)
+        # A crash of the database may lose the last claims: `Claims.is_same` and the record know.
+        super().__init__("claimer", queue, engine_session, is_durable=False)
         self._claims = claims
         self._on_claimed = on_claimed
         self._requested: deque[_ClaimRequest] = deque()

@@ -372,6 +372,13 @@ class Engine:
             # Handed back by a commit whose answer was lost: what is claimed now is another claim.
             for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
                 self._sender.unsent.remove(claim)
+                again.remove(claim.id)
+            # The database lost the first claim in a crash, and its request is under way or done.
+            batch.claims[:] = [
+                claim
+                for claim in batch.claims
+                if claim.id not in again or not self._claims.is_same(claim)
+            ]
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self._sender.unsent.extend(unread)
             batch.claims[:] = [claim for claim in batch.claims if claim.payload]

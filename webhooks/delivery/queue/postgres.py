@@ -326,10 +326,11 @@ def described(error: BaseException) -> str:
     return f"{error}. {NO_SESSIONS}" if isinstance(error.__cause__, _NO_STATEMENT) else str(error)
 
 
-def prepare_session() -> None:
+def prepare_session(*, is_durable: bool = True) -> None:
     """Pin the plans of this thread's connection, and keep it; call it after each new connection.
 
-    From then on each statement is parsed once, and one without parameters planned once.
+    From then on each statement is parsed once, and one without parameters planned once. Without
+    `is_durable` a crash of the server may lose the commits of its last moments.
     """
     with _cursor() as cursor:
         _sessions.add(connection.connection)
@@ -338,13 +339,15 @@ def prepare_session() -> None:
         connection.connection.prepare_threshold = 0
         for name, value in _PINNED.items():
             cursor.execute(f"SET {name} = {value}".encode())
+        if not is_durable:
+            cursor.execute(b"SET synchronous_commit = off")
 
 
 def reset_session() -> None:
     with _cursor() as cursor:
         connection.connection.prepare_threshold = None
         # Not RESET ALL, which would take Django's time zone with it.
-        for name in _PINNED:
+        for name in (*_PINNED, "synchronous_commit"):
             cursor.execute(f"RESET {name}".encode())
 
 

@@ -219,27 +219,30 @@ COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT
 # Each row is looked up by its key, whatever the statistics say. So the status is not named (the
 # lease alone says that a row is being sent), and the lease is a column behind OFFSET 0: as a
 # constant it would promise one row and make the planner read the whole table to find it.
-SUCCEEDED = """
+# Ours is also a row that waits as it did before its claim, which a crash of the server lost.
+_IS_OURS = """(d.lease = r.lease AND d.attempt_count = r.number
+    OR d.lease = '' AND d.attempt_count = r.number - 1 AND d.next_attempt_at IS NOT NULL)"""
+SUCCEEDED = f"""
 UPDATE webhooks_delivery d
 SET status = 'succeeded', outcome = 'succeeded', status_code = r.code, lease = '',
-    next_attempt_at = NULL, finished_at = now()
+    attempt_count = r.number, next_attempt_at = NULL, finished_at = now()
 FROM (SELECT * FROM unnest(%s::text[], %s::int2[], %s::int2[]) AS u(id, number, code),
       (SELECT %s::text AS lease) l OFFSET 0) r
-WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
+WHERE d.id = r.id AND {_IS_OURS}
 RETURNING d.id
 """
 
-OTHERS = """
+OTHERS = f"""
 UPDATE webhooks_delivery d
 SET status = r.status, outcome = r.outcome, status_code = r.code, lease = '',
-    hold_reason = r.hold, failure_count = d.failure_count + r.counts, unknown_count = 0,
-    next_attempt_at = now() + r.delay * interval '1 second',
+    hold_reason = r.hold, attempt_count = r.number, failure_count = d.failure_count + r.counts,
+    unknown_count = 0, next_attempt_at = now() + r.delay * interval '1 second',
     finished_at = CASE WHEN r.status IN ('failed', 'cancelled', 'succeeded') THEN now() END
 FROM (SELECT * FROM unnest(%s::text[], %s::int2[], %s::int2[], %s::text[], %s::text[], %s::text[],
                            %s::int2[], %s::float8[])
         AS u(id, number, code, status, outcome, hold, counts, delay),
       (SELECT %s::text AS lease) l OFFSET 0) r
-WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
+WHERE d.id = r.id AND {_IS_OURS}
 RETURNING d.id
 """
 
