@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
@@ -19,7 +20,7 @@ from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue import postgres_sql
-from webhooks.delivery.queue.rows import Claimed
+from webhooks.delivery.queue.rows import Claimed, ClaimQuota
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Credential, Delivery, Status, Webhook
 
@@ -387,6 +388,63 @@ def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
     assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
     assert len(engine._claims) == 1
     engine._finish()
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_an_attempt_that_is_claimed_twice_is_sent_once(is_recorded: bool) -> None:
+    """A crash of the server lost its first claim."""
+    delivery = make_delivery(make_webhook())
+    engine = Engine(ProcessWakeup(), lambda: False)
+    assert claimed_by(engine) == 1
+    if is_recorded:
+        engine._claimer.is_busy = True
+        result: Any = SimpleNamespace(
+            delivery_id=delivery.pk,
+            webhook_id=delivery.webhook_id,
+            number=1,
+            delay_seconds=None,
+        )
+        engine._writer.written.append([result])
+        engine._record(time.monotonic())
+    lose_claim(delivery)
+    assert claimed_by(engine) == 0
+
+
+@pytest.mark.database("postgres")
+def test_what_a_crash_of_the_server_gave_back_is_not_handed_back_from_its_next_claim() -> None:
+    delivery = make_delivery(make_webhook())
+    engine = Engine(ProcessWakeup(), lambda: False)
+    # Its event could not be read.
+    engine._sender.unsent.extend(taken_by(engine))
+    engine._claimer.is_busy = True
+    engine._hand_back()
+    assert len(engine._sender.unsent) == 1, "a new session may follow a crash"
+    lose_claim(delivery)
+    assert claimed_by(engine) == 1
+    engine._claimer.is_busy = False
+    engine._hand_back()
+    assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
+
+
+def claimed_by(engine: Engine) -> int:
+    """Let an engine have what is claimed for it; return how many rows are to be sent."""
+    batch = ClaimBatch(taken_by(engine), {}, 0.0)
+    assert len(batch.claims) == 1
+    engine._note_claimed(batch)
+    return len(batch.claims)
+
+
+def taken_by(engine: Engine) -> list[Claimed]:
+    quotas = [ClaimQuota(pk, 10) for pk in Webhook.objects.values_list("pk", flat=True)]
+    taken: list[Claimed] = queue.backend().claim(quotas, **engine._claims._terms)
+    return taken
+
+
+def lose_claim(delivery: Delivery) -> None:
+    Delivery.objects.filter(pk=delivery.pk).update(
+        status="pending", lease="", attempt_count=0, next_attempt_at=timezone.now()
+    )
 
 
 def test_a_row_that_is_claimed_anew_while_it_is_held_counts_once() -> None:

@@ -85,6 +85,14 @@ def lose_claims(world: World) -> None:
         check(lost > 0, f"none of {before} claims was lost")
         world.notes.append(f"{lost} of {before} claims lost")
         _recovers(world, worker)
+        # And while it works on: claims, results and what goes back meet each other.
+        world.receiver.delays[""] = 0.3
+        for _ in range(4):
+            world.publish(60)
+            world.wait_for_flight(4)
+            _server(world).kill()
+            _server(world).start()
+            _recovers(world, worker)
 
 
 @contextmanager

@@ -67,6 +67,8 @@ class Claims:
         self._webhooks: set[int] = set()
         # By delivery: the id of its event, the size of its own body, the number of its attempt.
         self._rows: dict[str, tuple[str, int, int]] = {}
+        # Attempts, as (delivery id, number), that were recorded while a claim was under way.
+        self.recorded: set[tuple[str, int]] = set()
         # An event is held once for all its rows.
         self._events: dict[str, _HeldEvent] = {}
         self._bytes = 0
@@ -85,14 +87,12 @@ class Claims:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def again(self, claims: Iterable[Claimed]) -> set[str]:
-        """Return the ids of those that are ours already."""
-        return self._rows.keys() & {claim.id for claim in claims}
-
-    def is_same(self, claim: Claimed) -> bool:
-        """Return whether this attempt of a delivery is ours already."""
+    def has_attempt(self, claim: Claimed) -> bool:
+        """Return whether this attempt of a delivery is ours already, or was until a moment ago."""
         held = self._rows.get(claim.id)
-        return held is not None and held[2] == claim.number
+        if held is not None and held[2] == claim.number:
+            return True
+        return (claim.id, claim.number) in self.recorded
 
     def is_paced(self, webhook_id: int) -> bool:
         """Return whether a webhook had a limit or an order at the last claim."""
@@ -305,7 +305,7 @@ class Claimer(SessionThread):
         engine_session: DatabaseSession,
         on_claimed: Callable[[], None],
     ) -> None:
-        # A crash of the database may lose the last claims: `Claims.is_same` and the record know.
+        # A crash of the database may lose the last claims: `Claims.has_attempt`, and the record.
         super().__init__("claimer", queue, engine_session, is_durable=False)
         self._claims = claims
         self._on_claimed = on_claimed

@@ -368,17 +368,7 @@ class Engine:
 
     def _note_claimed(self, batch: ClaimBatch) -> None:
         """Count what was claimed, and say when to look for more."""
-        if again := self._claims.again(batch.claims):
-            # Handed back by a commit whose answer was lost: what is claimed now is another claim.
-            for claim in [claim for claim in list(self._sender.unsent) if claim.id in again]:
-                self._sender.unsent.remove(claim)
-                again.remove(claim.id)
-            # The database lost the first claim in a crash, and its request is under way or done.
-            batch.claims[:] = [
-                claim
-                for claim in batch.claims
-                if claim.id not in again or not self._claims.is_same(claim)
-            ]
+        batch.claims[:] = self._new_among(batch.claims)
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self._sender.unsent.extend(unread)
             batch.claims[:] = [claim for claim in batch.claims if claim.payload]
@@ -401,6 +391,21 @@ class Engine:
             is_all = batch.is_all and not (self._due.has_more or self._wakeup.is_broken)
             wait = self._until_due(None) if is_all else self._scan_seconds
             self._scan_at = time.monotonic() + wait
+
+    def _new_among(self, claims: list[Claimed]) -> list[Claimed]:
+        """Return those whose request is neither under way nor done.
+
+        The others were claimed a second time, after a crash of the database lost the first claim.
+        """
+        claimed = {claim.id for claim in claims}
+        unsent = [claim for claim in list(self._sender.unsent) if claim.id in claimed]
+        for claim in unsent:
+            # Handed back by a commit whose answer was lost, or by that crash.
+            self._sender.unsent.remove(claim)
+        again = {claim.id for claim in unsent}
+        new = [c for c in claims if c.id in again or not self._claims.has_attempt(c)]
+        self._claims.recorded.clear()
+        return new
 
     def _look(self, now: float) -> list[Candidate] | None:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
@@ -619,6 +624,8 @@ class Engine:
         written = self._writer.written
         while written:
             rows = written.popleft()
+            if self._claimer.is_busy:
+                self._claims.recorded.update((row.delivery_id, row.number) for row in rows)
             self._release((row.delivery_id, row.webhook_id) for row in rows)
             delays = [row.delay_seconds for row in rows if row.delay_seconds is not None]
             self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
@@ -635,11 +642,13 @@ class Engine:
     def _hand_back(self) -> None:
         """Return claimed rows that were not sent; while the database is away they wait here.
 
-        A hand-back that failed may have happened: until what is being claimed came, the same rows
-        could be among it.
+        A hand-back that failed may have happened, and a crash of the database gives rows back:
+        until what is being claimed came, the same rows could be among it.
         """
-        unsent = self._sender.unsent
-        while unsent and not (self._is_hand_back_open and self._claimer.is_busy):
+        unsent, now = self._sender.unsent, time.monotonic()
+        is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
+        is_open = self._is_hand_back_open or not is_calm
+        while unsent and not (is_open and self._claimer.is_busy):
             claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
             give = partial(self._queue.hand_back, claims, lease=self._lease)
             self._is_hand_back_open = self._session.run(give) is None
