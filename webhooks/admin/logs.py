@@ -65,7 +65,8 @@ class EventAdmin(ReadOnlyAdmin):
         words = search_term.strip()
         if not words:
             return queryset, False
-        found = [*log_search.find(words).events]
+        may_see = request.user.has_perm("webhooks.view_payload")
+        found = [*log_search.find(words, may_see_numbers=may_see).events]
         found += IdempotencyKey.objects.filter(pk=words).values_list("event", flat=True)
         return queryset.filter(pk__in=found), False
 

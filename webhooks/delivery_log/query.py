@@ -10,6 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.db import connection
 from django.db.models import Value
@@ -51,6 +52,8 @@ class Conditions:
     """What a person asks the log for; empty values ask for everything."""
 
     words: str = ""
+    # Otherwise the words find a phone number only by nearly all of its digits.
+    may_see_numbers: bool = True
     webhook: int | None = None
     status: str = ""
     # An Outcome, or "failure" for every one but a success.
@@ -149,11 +152,12 @@ class _Look:
         words, start = self._wanted.words, self._start
         if not words:
             return None
+        find = partial(search.find, words, may_see_numbers=self._wanted.may_see_numbers)
         if not self._is_upward:
-            return search.find(words, before=start.replace("dlv_", "evt_"))
+            return find(before=start.replace("dlv_", "evt_"))
         # Its event may have further deliveries; what is shorter comes before it.
         last = Delivery.objects.filter(pk=start).values_list("event_id", flat=True).first()
-        return search.find(words, after=last[:-1] if last else start.replace("dlv_", "evt_"))
+        return find(after=last[:-1] if last else start.replace("dlv_", "evt_"))
 
     def rows(self, limit: int, deadline: float) -> list[Delivery]:
         matching = _in_range(self._matching, self._wanted)

@@ -43,24 +43,27 @@ class Found:
     is_cut: bool = False
 
 
-def find(words: str, *, before: str = "", after: str = "") -> Found:
+def find(words: str, *, before: str = "", after: str = "", may_see_numbers: bool = True) -> Found:
     """Look up what a person typed; events older than `before`, or newer than `after`."""
     if words.startswith("dlv_"):
         return Found(delivery=words)
     if words.startswith("evt_"):
         return Found(events=[words])
-    if events := events_of(words, before=before, after=after):
+    least = phones.MIN_SEARCHED if may_see_numbers else phones.MIN_KNOWN
+    if events := events_of(words, before=before, after=after, least_digits=least):
         return Found(events=events, is_cut=len(events) == MAX_EVENTS)
-    if (before or after) and events_of(words):
+    if (before or after) and events_of(words, least_digits=least):
         return Found()
     # Deleted ones too.
     webhooks = Webhook.objects.filter(url__icontains=words).order_by("-pk")
     return Found(webhooks=list(webhooks.values_list("pk", flat=True)[:_MAX_WEBHOOKS]))
 
 
-def events_of(words: str, *, before: str = "", after: str = "") -> list[str]:
+def events_of(
+    words: str, *, before: str = "", after: str = "", least_digits: int = phones.MIN_SEARCHED
+) -> list[str]:
     """Return the events of a call or of a phone number, the nearest first."""
-    pairs = [("call_id", words), *_numbers(words)]
+    pairs = [("call_id", words), *_numbers(words, least_digits)]
     range_, order = ("id > %s", "id") if after else ("id < %s", "id DESC")
     parts = [
         f"SELECT id FROM (SELECT id FROM {_TABLE} WHERE {column} = %s AND {range_} "  # noqa: S608
@@ -73,9 +76,9 @@ def events_of(words: str, *, before: str = "", after: str = "") -> list[str]:
     return [event_id for (event_id,) in _rows(statement, parameters)]
 
 
-def _numbers(words: str) -> list[tuple[str, str]]:
+def _numbers(words: str, least_digits: int) -> list[tuple[str, str]]:
     """Return in which columns there are numbers that end so, and those numbers."""
-    if (wanted := phones.search(words)) is None:
+    if (wanted := phones.search(words, least=least_digits)) is None:
         return []
     scans = ", ".join(_SCAN.format(column=column, table=_TABLE) for column in _COLUMNS)
     parts = (

@@ -14,6 +14,8 @@ _MAX_DIGITS = 20
 _MIN_DIGITS = 3
 # Fewer digits are the end of too many numbers.
 MIN_SEARCHED = 5
+# Who may not see numbers has to know one: by its end it could be guessed, digit after digit.
+MIN_KNOWN = 8
 # So much of a national number stands for the whole of it.
 _MIN_NATIONAL = 7
 # The longest country code.
@@ -79,12 +81,15 @@ class Wanted(NamedTuple):
     shorter: list[str]
 
 
-def search(words: str) -> Wanted | None:
-    """Return what finds the columns of this number in every spelling; None if it is no number."""
+def search(words: str, *, least: int = MIN_SEARCHED) -> Wanted | None:
+    """Return what finds the columns of this number in every spelling; None if it is no number.
+
+    `least` is how many digits it has to have, without a trunk prefix.
+    """
     digits = digits_of(words).lstrip("0")[:_MAX_DIGITS]
     if len(digits) == _TRUNK_LENGTH and digits.startswith(_TRUNK):
         digits = digits[1:].lstrip("0")
-    if len(digits) < MIN_SEARCHED:
+    if len(digits) < least:
         return None
     begin = digits[::-1]
     # The next text that does not begin so; letters come after digits.

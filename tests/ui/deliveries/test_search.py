@@ -16,6 +16,7 @@ from webhooks.models import Action, Attempt, Delivery, SavedView, Webhook
 pytestmark = pytest.mark.django_db
 
 ROOT = "/integrations/webhooks/"
+EVENTS = "/admin/webhooks/event/"
 FILTER = {"variable": "department", "operator": "equals", "value": "Sales"}
 
 
@@ -26,6 +27,36 @@ def browser() -> Client:
 
 def text_of(page: bytes) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.decode()))
+
+
+@pytest.mark.parametrize(
+    "path", [f"{ROOT}search/", f"{ROOT}deliveries/", f"{ROOT}deliveries/export.csv", EVENTS]
+)
+def test_a_number_that_one_may_not_see_is_not_found_digit_by_digit(path: str) -> None:
+    user = User.objects.create_user("a", is_staff=True)
+    rights = ["view_delivery", "view_event"]
+    user.user_permissions.set(Permission.objects.filter(codename__in=rights))
+    client = Client()
+    client.force_login(user)
+    delivery = make_delivery(make_webhook(), caller="+380 67 123 45 67")
+
+    def finds(words: str) -> bool:
+        answer = client.get(path, {"q": words})
+        assert answer.status_code in (200, 302)
+        told = answer.headers.get("Location", "") + text(answer)
+        return delivery.pk in told or delivery.event_id in told
+
+    assert not finds("34567")
+    assert not finds("1234567")
+    assert finds("0671234567")
+    assert finds("+380671234567")
+    user.user_permissions.add(Permission.objects.get(codename="view_payload"))
+    assert finds("34567")
+
+
+def text(answer: object) -> str:
+    pieces = getattr(answer, "streaming_content", None) or [getattr(answer, "content", b"")]
+    return b"".join(pieces).decode()
 
 
 def test_a_number_leads_to_the_one_event_and_its_reasons(browser: Client) -> None:

@@ -119,7 +119,7 @@ class LogForm(forms.Form):
             )
         return code
 
-    def conditions(self) -> Conditions:
+    def conditions(self, *, may_see_numbers: bool) -> Conditions:
         """Return what is asked for; the form is valid."""
         asked = self.cleaned_data
         since = asked["since"]
@@ -128,6 +128,7 @@ class LogForm(forms.Form):
             since = max(since, begins) if since else begins
         return Conditions(
             words=asked["q"].strip(),
+            may_see_numbers=may_see_numbers,
             webhook=int(asked["webhook"]) if asked["webhook"] else None,
             status=asked["status"],
             outcome=asked["outcome"],

@@ -32,7 +32,7 @@ def search(request: HtmxRequest) -> HttpResponse:
     user, is_part = request.user, bool(request.htmx)
     found = log_search.Found()
     if words and user.has_perm("webhooks.view_delivery"):
-        found = log_search.find(words)
+        found = log_search.find(words, may_see_numbers=user.has_perm("webhooks.view_payload"))
     most = _MAX_EVENTS_AT_ONCE if is_part else _MAX_EVENTS
     events = event_detail.outcomes(found.events[:most])
     context: dict[str, Any] = {

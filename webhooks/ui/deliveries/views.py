@@ -102,8 +102,9 @@ def _rows(request: HttpRequest) -> dict[str, Any]:
     form = LogForm(request.GET)
     found = log_query.LogPage()
     if form.is_valid():
+        conditions = form.conditions(may_see_numbers=request.user.has_perm("webhooks.view_payload"))
         found = log_query.page(
-            form.conditions(), before=_key(request, "before"), after=_key(request, "after")
+            conditions, before=_key(request, "before"), after=_key(request, "after")
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
     may_cancel = request.user.has_perm("webhooks.change_webhook")
