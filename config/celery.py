@@ -26,18 +26,31 @@ def _close_old_connections(**_: Any) -> None:
     close_old_connections()
 
 
-class Clock(bootsteps.StartStopStep):
-    """Beat as a thread: --beat forks a process, which takes as much memory as the worker.
+class Scheduler(beat.Scheduler):
+    """What is due; it stays in memory, so each entry runs within its period after a start.
 
-    Its schedule stays in memory, so each entry runs within its period after a start.
+    When the clock was set back, Celery's own runs nothing until it is as late again.
     """
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        for entry in self.schedule.values():
+            now = entry.default_now()
+            if entry.last_run_at and entry.last_run_at > now:
+                entry.last_run_at = now
+                self._heap = None
+        seconds: float = super().tick(*args, **options)
+        return seconds
+
+
+class Clock(bootsteps.StartStopStep):
+    """Beat as a thread: --beat forks a process, which takes as much memory as the worker."""
 
     def __init__(self, worker: Any, clock: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
         self.enabled = clock
 
     def create(self, worker: Any) -> Any:
-        clock: Any = beat.EmbeddedService(worker.app, thread=True, scheduler_cls=beat.Scheduler)
+        clock: Any = beat.EmbeddedService(worker.app, thread=True, scheduler_cls=Scheduler)
         # As a thread it would look each second whether something is due.
         clock.service.max_interval = _CLOCK_SECONDS
         return clock

@@ -3,12 +3,14 @@
 tests/test_deployment.py starts it and lets it deliver.
 """
 
+import datetime as dt
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from django.conf import settings
 
 from config.celery import Clock, app
@@ -48,6 +50,28 @@ def test_a_worker_loads_no_shell_and_no_addresses() -> None:
     loaded = set(done.stdout.split())
     assert "webhooks.delivery.engine" in loaded, done.stderr
     assert loaded & UNUSED == set()
+
+
+def test_the_schedule_goes_on_when_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(SimpleNamespace(), clock=True).create(SimpleNamespace(app=app))
+    schedule = clock.service.scheduler
+    ran: list[str] = []
+    monkeypatch.setattr(schedule, "apply_async", lambda entry, **_: ran.append(entry.name))
+
+    def tick(now: dt.datetime) -> list[str]:
+        """Return what runs at a time."""
+        ran.clear()
+        monkeypatch.setattr(app, "now", lambda: now)
+        while schedule.tick() == 0:
+            pass
+        return sorted(ran)
+
+    everything = sorted(settings.CELERY_BEAT_SCHEDULE)
+    assert tick(dt.datetime(2036, 2, 29, tzinfo=dt.UTC)) == everything
+    now = dt.datetime(2026, 11, 29, tzinfo=dt.UTC)
+    assert tick(now) == []
+    assert tick(now + dt.timedelta(seconds=11)) == ["sweep"]
+    assert tick(now + dt.timedelta(seconds=301)) == everything
 
 
 def test_the_clock_sleeps_until_something_is_due() -> None:
