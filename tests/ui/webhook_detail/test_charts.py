@@ -21,6 +21,7 @@ from webhooks.delivery.histogram import step_of
 from webhooks.delivery_log import charts
 from webhooks.delivery_log.charts import Bucket, Period
 from webhooks.models import Delivery, HourlyCount, Status, Webhook, WebhookState
+from webhooks.ui.deliveries.forms import LogForm
 from webhooks.ui.webhook_detail import charts as chart_drawing
 
 pytestmark = pytest.mark.django_db
@@ -146,8 +147,38 @@ def test_a_share_leads_to_the_log_of_its_kind_webhook_and_hour(browser: Client) 
     begin = charts.hour_of(timezone.now()) - dt.timedelta(hours=2)
     assert query["webhook"] == [str(webhook.pk)]
     assert query["code"] == ["5xx"]
-    assert query["since"] == [f"{begin:%Y-%m-%dT%H:%M}"]
-    assert query["until"] == [f"{begin + dt.timedelta(hours=1):%Y-%m-%dT%H:%M}"]
+    assert query["since"] == [begin.isoformat(timespec="minutes")]
+    assert query["until"] == [(begin + dt.timedelta(hours=1)).isoformat(timespec="minutes")]
+
+
+@pytest.mark.parametrize(
+    ("zone", "now"),
+    [
+        ("Europe/Kyiv", "2026-10-25T09:30Z"),
+        ("Europe/Kyiv", "2026-03-29T09:30Z"),
+        ("America/New_York", "2026-11-01T09:30Z"),
+        ("Australia/Lord_Howe", "2026-04-04T20:10Z"),
+        ("Africa/Cairo", "2026-10-29T23:30Z"),
+        ("Asia/Kathmandu", "2026-12-31T20:10Z"),
+    ],
+)
+@pytest.mark.parametrize("period", Period)
+def test_a_bar_leads_to_its_own_span_of_the_log_when_clocks_change(
+    zone: str, now: str, period: Period
+) -> None:
+    with timezone.override(zone):
+        chart = charts.read(1, period, dt.datetime.fromisoformat(now))
+        for bucket in chart.buckets:
+            link = chart_drawing.log_url(1, since=bucket.begins_at, until=bucket.ends_at)
+            filters = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
+            form = LogForm({"since": filters["since"], "until": filters["until"]})
+            assert form.is_valid()
+            asked = form.conditions(may_see_numbers=True)
+            assert asked.since
+            assert asked.until
+            # Not the times: of one zone Python compares what clocks show.
+            span = (asked.since.timestamp(), asked.until.timestamp())
+            assert span == (bucket.begins_at.timestamp(), bucket.ends_at.timestamp())
 
 
 def test_every_number_of_the_head_leads_to_what_it_counts(browser: Client) -> None:

@@ -47,13 +47,15 @@ _Point = tuple[float, float]
 
 
 def log_url(webhook_id: int, **filters: Any) -> str:
-    """Return the log's address for one webhook; times become minutes of the current zone."""
+    """Return the log's address for one webhook; times are minutes of the current zone."""
     words = {name: _word(value) for name, value in filters.items() if value}
     return f"{reverse('webhooks:deliveries')}?{urlencode({'webhook': webhook_id, **words})}"
 
 
 def _word(value: Any) -> str:
-    return f"{localtime(value):%Y-%m-%dT%H:%M}" if isinstance(value, datetime) else str(value)
+    # With its offset: when clocks go back, the same minute comes twice.
+    is_moment = isinstance(value, datetime)
+    return localtime(value).isoformat(timespec="minutes") if is_moment else str(value)
 
 
 def chart_link(webhook_id: int, user: AbstractBaseUser | AnonymousUser) -> LogLink:
