@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache, partial
@@ -111,8 +112,9 @@ def test_a_range_of_time_is_a_range_of_ids() -> None:
     rows = [finished(webhook) for _ in range(3)]
     now = timezone.now()
     for row, hours in zip(rows, [5, 3, 1], strict=True):
-        moved = ids.floor("dlv", (now - dt.timedelta(hours=hours)).timestamp())
-        Delivery.objects.filter(pk=row.pk).update(id=moved)
+        made_at = now - dt.timedelta(hours=hours)
+        moved = ids.floor("dlv", made_at.timestamp())
+        Delivery.objects.filter(pk=row.pk).update(id=moved, created_at=made_at)
     since, until = now - dt.timedelta(hours=4), now - dt.timedelta(hours=2)
     run(resend_of(webhook, since_at=since, until_at=until))
     assert sent_again() == [rows[1].event_id]
@@ -258,6 +260,40 @@ def test_a_page_counts_up_to_a_limit_and_the_worker_counts_the_rest(monkeypatch:
     resends.advance_all()
     resend.refresh_from_db()
     assert resend.total == 7
+
+
+@pytest.mark.parametrize("scope", [ResendScope.ALL, ResendScope.FAILED])
+def test_what_a_resend_made_is_not_resent_by_it_on_a_machine_whose_clock_is_behind(
+    scope: ResendScope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 180_000_000_000)
+    webhook = make_webhook()
+    rows = [finished(webhook) for _ in range(3)]
+    monkeypatch.setattr(time, "time_ns", lambda: now - 110_000_000_000)
+    resend = resends.start(resend_of(webhook, scope=scope, rate=1, until_at=None))
+    for _ in range(8):
+        resends.advance_all()
+        let_pass(resend, 1)
+        sent = Delivery.objects.filter(status=Status.PENDING)
+        sent.update(status=Status.FAILED, next_attempt_at=None)
+    resend.refresh_from_db()
+    assert resend.status == ResendStatus.FINISHED
+    assert sent_again() == [row.event_id for row in rows]
+    assert resends.results(resend) == {Status.FAILED: 3}
+
+
+@pytest.mark.parametrize("ahead", [dt.timedelta(days=1), dt.timedelta(days=3653)])
+def test_a_resend_goes_on_when_the_clock_of_the_database_was_set_back(ahead: dt.timedelta) -> None:
+    webhook = make_webhook()
+    for _ in range(3):
+        finished(webhook)
+    resend = resends.start(resend_of(webhook, rate=1))
+    assert resends.advance_all() == 1
+    Resend.objects.update(advanced_at=timezone.now() + ahead)
+    assert resends.advance_all() == 1
+    let_pass(resend, 1)
+    assert resends.advance_all() == 1
 
 
 @pytest.fixture
@@ -466,7 +502,11 @@ def test_several_workers_at_once_put_each_in_once() -> None:
     assert (resend.status, resend.done) == (ResendStatus.FINISHED, 60)
 
 
-def test_a_count_that_was_broken_off_is_taken_up_by_another(monkeypatch: Any) -> None:
+# Or the clock of the database was set back since.
+@pytest.mark.parametrize("minutes", [-2, 2])
+def test_a_count_that_was_broken_off_is_taken_up_by_another(
+    minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resends, "COUNT_LIMIT", 1)
     webhook = make_webhook()
     for _ in range(3):
@@ -474,8 +514,8 @@ def test_a_count_that_was_broken_off_is_taken_up_by_another(monkeypatch: Any) ->
     resend = resends.start(resend_of(webhook))
     Resend.objects.filter(pk=resend.pk).update(advanced_at=timezone.now())
     assert resends.advance_all() == 0
-    earlier = timezone.now() - dt.timedelta(minutes=2)
-    Resend.objects.filter(pk=resend.pk).update(advanced_at=earlier)
+    broken_off_at = timezone.now() + dt.timedelta(minutes=minutes)
+    Resend.objects.filter(pk=resend.pk).update(advanced_at=broken_off_at)
     assert resends.advance_all() == 3
 
 

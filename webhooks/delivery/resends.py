@@ -23,6 +23,7 @@ from webhooks.delivery.fan_out import DeliveryError, deliver_again
 from webhooks.models import (
     FINAL_STATUSES,
     Delivery,
+    DeliveryQuerySet,
     Resend,
     ResendScope,
     ResendStatus,
@@ -47,6 +48,8 @@ _COUNT_CHUNK = 5000
 _MAX_CREDIT_SECONDS = 12.0
 # A worker that counts says so at least this often, or another one may begin.
 _COUNTING_SECONDS = 60
+# By so much the clocks that ids are made by may differ from the database's.
+_CLOCKS_APART = dt.timedelta(minutes=5)
 # The same selection, posted again so soon, is a double click.
 _DOUBLE_CLICK = dt.timedelta(minutes=1)
 # What waits or is on hold is sent anyway; of a selection what is stuck is sent as it is.
@@ -86,7 +89,7 @@ def start(resend: Resend) -> Resend:
 
     `created_by` is set. What is added after this moment is not resent.
     """
-    resend.until_at = resend.until_at or timezone.now()
+    resend.until_at = resend.until_at or queue.now()
     resend.delivery_ids = sorted(set(resend.delivery_ids))[:MAX_SELECTED]
     counted = count(resend)
     # 0: to be counted by a worker.
@@ -139,11 +142,15 @@ def stop(resend: Resend) -> bool:
 
 def results(resend: Resend) -> Counter[str]:
     """Count what became of the new deliveries by status, up to COUNT_LIMIT of them."""
+    began_at, ended_at = resend.until_at or resend.created_at, resend.finished_at
     made = Delivery.objects.filter(
-        trigger=Trigger.BULK, pk__gte=_first_id(resend.created_at), webhook=resend.webhook_id
+        trigger=Trigger.BULK,
+        webhook=resend.webhook_id,
+        pk__gte=_first_id(began_at - _CLOCKS_APART),
+        created_at__gte=began_at,
     )
-    if resend.finished_at:
-        made = made.filter(pk__lt=_first_id(resend.finished_at + dt.timedelta(seconds=1)))
+    if ended_at:
+        made = made.filter(pk__lt=_first_id(ended_at + _CLOCKS_APART), created_at__lte=ended_at)
     return Counter(made.order_by("-id").values_list("status", flat=True)[:COUNT_LIMIT])
 
 
@@ -178,8 +185,10 @@ def _step(pk: int) -> int | None:
         if resend is None:
             return None
         now = queue.now()
-        # At the first step a second's worth goes out at once.
-        paid_until = resend.advanced_at if resend.cursor else now - dt.timedelta(seconds=1)
+        paid_until, second = resend.advanced_at, dt.timedelta(seconds=1)
+        if not resend.cursor or (paid_until and paid_until > now + second):
+            # At the first step a second's worth goes out at once, and after a clock was set back.
+            paid_until = now - second
         earliest = now - dt.timedelta(seconds=_MAX_CREDIT_SECONDS)
         paid_until = max(paid_until or earliest, earliest)
         allowed = int(resend.rate * (now - paid_until).total_seconds() + 1e-6)
@@ -217,9 +226,10 @@ def _finish(resend: Resend, now: dt.datetime) -> None:
 def _count_once(pk: int) -> None:
     """Find the total of a resend that was too long for a page; one worker does."""
     counting = Resend.objects.filter(pk=pk, status=ResendStatus.RUNNING, total=0)
-    since = queue.now() - dt.timedelta(seconds=_COUNTING_SECONDS)
-    idle = Q(advanced_at=None) | Q(advanced_at__lt=since)
-    if not counting.filter(idle).update(advanced_at=queue.now()):
+    now, lasts = queue.now(), dt.timedelta(seconds=_COUNTING_SECONDS)
+    # What seems to be to come was written by a clock that was set back since.
+    is_idle = ~Q(advanced_at__range=(now - lasts, now + lasts)) | Q(advanced_at=None)
+    if not counting.filter(is_idle).update(advanced_at=now):
         return
     resend = Resend.objects.get(pk=pk)
     counted = 0
@@ -262,9 +272,7 @@ def _following(resend: Resend, limit: int) -> list[_DeliveryRow]:
             rows = rows.filter(status=Status.FAILED)
         else:
             rows = rows.filter(status__in=_FINISHED)
-        rows = rows.filter(pk__gte=_first_id(resend.since_at))
-        if resend.until_at:
-            rows = rows.filter(pk__lt=_first_id(resend.until_at))
+        rows = _until(rows.filter(pk__gte=_first_id(resend.since_at)), resend)
     columns = ("id", "event_id", "webhook_id")
     following = rows.filter(pk__gt=resend.cursor).order_by("id").values_list(*columns)
     return [_DeliveryRow._make(row) for row in following[:limit]]
@@ -282,12 +290,22 @@ def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
     )
     if resend.scope == ResendScope.SELECTION:
         same = same.filter(pk__in=resend.delivery_ids, status__in=FINAL_STATUSES)
-    elif resend.scope == ResendScope.ALL and resend.until_at:
-        same = same.filter(pk__lt=_first_id(resend.until_at))
+    elif resend.scope == ResendScope.ALL:
+        same = _until(same, resend)
     newest: dict[tuple[str, int], str] = {}
     for key, event_id, webhook_id in same.values_list("pk", "event_id", "webhook_id"):
         newest[event_id, webhook_id] = max(key, newest.get((event_id, webhook_id), ""))
     return [row for row in rows if newest.get((row.event_id, row.webhook_id)) == row.id]
+
+
+def _until(rows: DeliveryQuerySet, resend: Resend) -> DeliveryQuerySet:
+    """Leave out what was added since the resend began, above all by itself."""
+    if resend.until_at is None:
+        return rows
+    # The database says when; ids are a bound, by clocks that differ from its own.
+    return rows.filter(
+        pk__lt=_first_id(resend.until_at + _CLOCKS_APART), created_at__lt=resend.until_at
+    )
 
 
 def _first_id(moment: dt.datetime | None) -> str:
