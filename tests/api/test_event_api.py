@@ -315,6 +315,15 @@ def test_the_time_of_the_last_use_is_kept_to_the_minute(
     assert ApiKey.objects.get().last_used_at >= first  # type: ignore[operator]
 
 
+def test_the_time_of_the_last_use_does_not_stay_with_a_clock_that_was_wrong(send: Any) -> None:
+    ahead = timezone.now() + timedelta(days=3653)
+    ApiKey.objects.update(last_used_at=ahead)
+    send()
+    last = ApiKey.objects.get().last_used_at
+    assert last is not None
+    assert last < timezone.now()
+
+
 # How it is sent
 
 

@@ -45,6 +45,8 @@ _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 # How exact "last used" is; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
+# A use that is further ahead was noted by a clock that was wrong.
+_LAST_USED_AHEAD = timedelta(hours=1)
 # How long a key is good that was revoked meanwhile, and how many are remembered. One in use is
 # looked up again after half the time, when no request waits for it.
 _KEY_SECONDS = 1.0
@@ -441,14 +443,15 @@ def _renew(caller: Caller) -> None:
 
 
 def _is_use_to_note(caller: Caller) -> bool:
-    last = caller.last_used_at
-    return last is None or last <= timezone.now() - _LAST_USED_STEP
+    last, now = caller.last_used_at, timezone.now()
+    return last is None or not now - _LAST_USED_STEP < last < now + _LAST_USED_AHEAD
 
 
 def _note_use(caller: Caller) -> None:
     now = timezone.now()
     unused = Q(last_used_at=None) | Q(last_used_at__lte=now - _LAST_USED_STEP)
-    ApiKey.objects.filter(unused, pk=caller.pk).update(last_used_at=now)
+    wrong = Q(last_used_at__gte=now + _LAST_USED_AHEAD)
+    ApiKey.objects.filter(unused | wrong, pk=caller.pk).update(last_used_at=now)
     caller.last_used_at = now
 
 
