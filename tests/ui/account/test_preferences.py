@@ -67,6 +67,10 @@ def test_the_chosen_zone_goes_before_the_browsers_and_nonsense_is_none(
     assert zone_of(cookies) == zone
 
 
+def test_no_zone_is_the_machines_own_which_a_database_does_not_know() -> None:
+    assert "localtime" not in time_zone.names()
+
+
 def test_the_zone_of_one_request_is_not_that_of_the_next() -> None:
     assert zone_of({time_zone.CHOSEN_COOKIE: "Asia/Tokyo"}) == "Asia/Tokyo"
     assert timezone.get_current_timezone_name() == "UTC"

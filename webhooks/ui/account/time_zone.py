@@ -48,7 +48,8 @@ def of_browser(request: HttpRequest) -> str:
 @cache
 def names() -> frozenset[str]:
     """Return every zone that this machine knows by name."""
-    return frozenset(zoneinfo.available_timezones())
+    # That of the machine itself, which no database knows.
+    return frozenset(zoneinfo.available_timezones() - {"localtime"})
 
 
 def _known(name: str) -> str:
