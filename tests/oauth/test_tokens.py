@@ -450,6 +450,18 @@ class TestOutcomes:
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
         assert stored().state == "needs_reauthorization"
 
+    @pytest.mark.parametrize("ahead", [HOUR, timedelta(days=3653)])
+    def test_clock_that_is_ahead_ends_no_token_without_a_refresh_token(
+        self, ahead: timedelta, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever granted it would have to come, and nothing is wrong with it."""
+        credential, real = credential_at(fake), timezone.now
+        make_token(credential, refresh_token="")
+        monkeypatch.setattr(timezone, "now", lambda: real() + ahead)
+
+        assert oauth.usable_token(credential.pk).version == 1
+        assert stored().state == "valid"
+
     def test_refused_token_without_a_refresh_token_needs_a_person(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, refresh_token="", expires_at=None)
