@@ -284,6 +284,19 @@ def test_a_share_of_failures_began_in_the_hour_of_the_first() -> None:
     assert Incident.objects.get().opened_at == NOW.replace(minute=0, second=0, microsecond=0)
 
 
+@pytest.mark.database("postgres")
+def test_workers_whose_clocks_differ_agree_on_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = make_webhook(alert_recipients=PEOPLE)
+    since = timezone.now() - dt.timedelta(minutes=1)
+    WebhookState.objects.create(webhook=webhook, failing_since_at=since, failures_in_a_row=1)
+    real, minute = timezone.now, dt.timedelta(minutes=1)
+    for minutes in (30, 0, 30, 0):
+        monkeypatch.setattr(timezone, "now", lambda ahead=minutes: real() + minute * ahead)
+        notifications.look()
+    assert mail.outbox == []
+    assert not Incident.objects.exists()
+
+
 def test_a_pause_by_the_engine_began_when_it_paused() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     events.pause(webhook, PauseReason.GONE)

@@ -15,13 +15,12 @@ from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue
 from webhooks.alerts import channels, problems
-from webhooks.delivery import outcomes
+from webhooks.delivery import outcomes, queue
 from webhooks.delivery.fan_out import NewEvent, accept
 from webhooks.delivery_log import decoded_body
 from webhooks.models import (
@@ -102,8 +101,12 @@ _TEXTS = {
 
 
 def look(now: datetime | None = None) -> int:
-    """Open, remind of and close incidents; return how many messages went out."""
-    now = now or timezone.now()
+    """Open, remind of and close incidents; return how many messages went out.
+
+    Without `now` the time is the database's: where workers differ, one would open what the next
+    one closes.
+    """
+    now = now or queue.now()
     open_now = {
         problems.key_of(incident): incident for incident in Incident.objects.filter(closed_at=None)
     }
