@@ -44,6 +44,17 @@ def test_the_oldest_due_delivery_is_found_behind_any_webhook() -> None:
     assert backlog.read().oldest_due_seconds > 3590
 
 
+@pytest.mark.database("postgres")
+def test_a_retry_is_not_late_by_a_clock_that_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_delivery(make_webhook())
+    real = timezone.now
+    Delivery.objects.update(next_attempt_at=real() + dt.timedelta(minutes=5))
+    monkeypatch.setattr(timezone, "now", lambda: real() + dt.timedelta(minutes=10))
+    found = backlog.report()
+    assert not found.is_late
+    assert found.backlog.due == 0
+
+
 def test_what_waits_for_a_receiver_that_is_down_is_not_late() -> None:
     down = make_webhook()
     make_delivery(down)

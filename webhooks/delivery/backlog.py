@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from django.core.cache import cache
 from django.db import connection
 from django.db.models import Exists, Min, OuterRef, Q, QuerySet
-from django.utils import timezone
 
+from webhooks.delivery import queue
 from webhooks.models import LONG_AGO, Attempt, Delivery, Status, Webhook, WebhookState
 
 # Where the cache keeps the Unix time of the last sweep, by the clock of who swept, and that it was
@@ -88,7 +88,8 @@ class Report:
 
 
 def read(now: datetime | None = None) -> Backlog:
-    now = now or timezone.now()
+    """Read it; without `now` by the database's clock, which says what is due."""
+    now = now or queue.now()
     due = Delivery.objects.in_status(Status.PENDING).filter(
         next_attempt_at__gt=LONG_AGO, next_attempt_at__lte=now
     )
@@ -105,7 +106,7 @@ def read(now: datetime | None = None) -> Backlog:
 
 def report(now: datetime | None = None) -> Report:
     """Read the backlog and judge it."""
-    now = now or timezone.now()
+    now = now or queue.now()
     found = read(now)
     is_late = found.oldest_due_seconds > LATE_SECONDS
     waits_for_order = is_late and not _has_late_unblocked(now)

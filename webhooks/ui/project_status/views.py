@@ -10,9 +10,8 @@ from typing import Any
 from django.db.models import OuterRef, Q, Subquery, Sum
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
-from django.utils import timezone
 
-from webhooks.delivery import backlog, holds
+from webhooks.delivery import backlog, holds, queue
 from webhooks.delivery.histogram import percentile_ms
 from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
@@ -40,7 +39,7 @@ _ENDS_WITHIN = timedelta(days=30)
 
 @page("webhooks.view_webhook")
 def status(request: HttpRequest) -> HttpResponse:
-    now = timezone.now()
+    now = queue.now()
     ill = query.find(QueryDict("status=attention")).order_by()
     context = {
         "backlog": backlog.report(now),
