@@ -5,11 +5,13 @@ security policy and failed requests; see tests/browser/fixtures.py. OAuth: test_
 """
 
 import base64
+import datetime as dt
 import re
 
 import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import Locator, Page, expect
 from pytest_django.live_server_helper import LiveServer
 from standardwebhooks import Webhook as Verifier
@@ -45,6 +47,21 @@ def make_basic(receiver: Receiver, **fields: object) -> Webhook:
 
 
 @pytest.mark.once
+def test_a_time_counts_on_and_stays_in_the_words_of_the_page(page: Page) -> None:
+    now = timezone.now()
+    webhook = make_webhook()
+    Webhook.objects.update(
+        created_at=now - dt.timedelta(days=40),
+        updated_at=now - dt.timedelta(minutes=59, seconds=40),
+    )
+    page.clock.install()
+    page.goto(f"{steps.LIST}{webhook.pk}/")
+    expect(page.get_by_text("59 minutes ago")).to_be_visible()
+    page.clock.run_for(31_000)
+    expect(page.get_by_text("1 hour ago")).to_be_visible()
+    expect(page.get_by_text("1 month ago")).to_be_visible()
+
+
 def test_a_person_logs_in_and_out(open_page: OpenPage, admin: User) -> None:
     page = open_page(user=None)
     page.goto("/")
