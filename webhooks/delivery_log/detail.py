@@ -8,12 +8,12 @@ import json
 from itertools import zip_longest
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import payloads
 from webhooks.curl import CurlError, writer
+from webhooks.delivery import queue
 from webhooks.delivery_log import diff
 from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
@@ -123,7 +123,7 @@ def _comparison(
 def is_due_within(delivery: Delivery, seconds: float) -> bool:
     """Return whether the next attempt is near, or has been due already."""
     due_at = delivery.next_attempt_at
-    return due_at is not None and (due_at - timezone.now()).total_seconds() < seconds
+    return due_at is not None and (due_at - queue.now()).total_seconds() < seconds
 
 
 def next_step(delivery: Delivery) -> str:

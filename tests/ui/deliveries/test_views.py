@@ -548,3 +548,12 @@ def test_a_request_that_was_kept_in_part_says_how_long_it_was(browser: Client) -
     make_attempt(delivery, request_headers=headers, request_body=b"n=" + b"a" * 2000)
     page = browser.get(page_of(delivery))
     assert "First 2,002 bytes of 2.9\xa0MB." in " ".join(page.text.split(" "))
+
+
+@pytest.mark.database("postgres")
+def test_a_page_of_what_is_due_asks_also_where_the_clock_is_behind_the_databases(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery, real = make_delivery(make_webhook()), timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: real() - dt.timedelta(minutes=5))
+    assert 'hx-trigger="every 2s"' in browser.get(page_of(delivery)).text

@@ -128,6 +128,16 @@ def test_after_fifteen_seconds_the_panel_stops_asking(browser: Client, webhook: 
     assert "Check again" in panel.text
 
 
+@pytest.mark.database("postgres")
+def test_the_panel_asks_also_where_the_clock_is_ahead_of_the_databases(
+    browser: Client, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery, real = sent(browser, webhook), timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: real() + timedelta(minutes=2))
+    panel = browser.get(result_url(delivery), headers={"HX-Request": "true"})
+    assert panel.status_code == 204
+
+
 def test_without_javascript_the_page_reloads_itself_until_the_result(
     browser: Client, webhook: Webhook
 ) -> None:

@@ -16,12 +16,12 @@ from django.http import (
 )
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import audit, catalogue, events
 from webhooks.alerts import notifications
+from webhooks.delivery import queue
 from webhooks.delivery_log import detail
 from webhooks.models import (
     WEBHOOK_SECRETS,
@@ -341,7 +341,7 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
         "shown_bytes": shown["shown_bytes"],
         "may_see_payload": may_see,
         "is_open": is_open,
-        "is_asking": is_open and timezone.now() - delivery.created_at < _PATIENCE,
+        "is_asking": is_open and queue.now() - delivery.created_at < _PATIENCE,
         # The page of the sandbox's receiver, where it is sent to.
         "receiver_url": sandbox if sandbox and url.startswith(f"{sandbox}/") else "",
     }
