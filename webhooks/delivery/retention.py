@@ -37,6 +37,8 @@ _BATCH = 500
 _BATCHES = 40
 # The longest chart shows 30 days, the first of which may have begun a day earlier.
 _CHARTED_DAYS = 31
+# By so much web servers may be behind the database: what has ended is for them to judge.
+_CLOCKS_APART = dt.timedelta(hours=1)
 # Small rows that nothing refers to.
 _COUNTS_BATCH = 5000
 
@@ -61,8 +63,9 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     _delete_old_counts(now)
     oauth_cutoff = now - dt.timedelta(days=settings.WEBHOOKS_OAUTH_RETENTION_DAYS)
     OAuthExchange.objects.filter(started_at__lt=oauth_cutoff).delete()
-    AuthorizationRequest.objects.filter(expires_at__lt=now).delete()
-    _delete_ended_sessions(now)
+    ended_at = now - _CLOCKS_APART
+    AuthorizationRequest.objects.filter(expires_at__lt=ended_at).delete()
+    _delete_ended_sessions(ended_at)
     return deleted
 
 
@@ -140,10 +143,10 @@ def _delete_old_counts(now: dt.datetime) -> None:
         old._raw_delete(old.db)
 
 
-def _delete_ended_sessions(now: dt.datetime) -> None:
+def _delete_ended_sessions(before: dt.datetime) -> None:
     """Delete sessions of browsers that did not log out: each may hold what was typed into forms."""
     for _ in range(_BATCHES):
-        ended = Session.objects.filter(expire_date__lt=now).values_list("pk", flat=True)
+        ended = Session.objects.filter(expire_date__lt=before).values_list("pk", flat=True)
         batch = list(ended[:_BATCH])
         if not batch:
             return
