@@ -13,7 +13,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.ui.connections.test_race import in_thread
 from webhooks import events
-from webhooks.delivery import resends, retention
+from webhooks.delivery import queue, resends, retention
 from webhooks.models import Delivery, Event, Resend, Status, Trigger, Webhook, ids
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +63,21 @@ def test_a_machine_whose_clock_is_ahead_deletes_nothing_early(
     monkeypatch.setattr(timezone, "now", lambda: dt.datetime.fromtimestamp(time.time(), dt.UTC))
     assert retention.delete_old_rows() == 0
     assert Delivery.objects.filter(pk=delivery.pk).exists()
+
+
+@pytest.mark.database("postgres")
+def test_a_database_whose_clock_is_ahead_deletes_nothing_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery, trashed = make_delivery(make_webhook()), make_webhook(name="Trashed")
+    Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
+    events.delete(trashed)
+    ahead = time.time() + dt.timedelta(days=365).total_seconds()
+    monkeypatch.setattr(queue.backend(), "clock", lambda: ahead)
+    assert retention.delete_old_rows() == 0
+    assert Delivery.objects.filter(pk=delivery.pk).exists()
+    trashed.refresh_from_db()
+    assert trashed.purged_at is None
 
 
 @pytest.mark.database("postgres")

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from webhooks.delivery import queue, trash
 from webhooks.delivery.queue import partitions
@@ -46,11 +47,13 @@ _COUNTS_BATCH = 5000
 def delete_old_rows(now: dt.datetime | None = None) -> int:
     """Delete finished deliveries past the limits; return about how many.
 
-    Without `now` the time is the database's: a machine whose clock is ahead would empty the log.
+    Without `now` nothing is too old that is not so by both clocks, the database's and this
+    machine's: one that is ahead would empty the log.
     """
-    now = now or queue.now()
-    partitions.make_ahead(now)
-    close_deliveries_of_deleted_webhooks(now)
+    present = now or queue.now()
+    partitions.make_ahead(present)
+    close_deliveries_of_deleted_webhooks(present)
+    now = now or min(present, timezone.now())
     trash.purge_old(now)
     cutoff = now - dt.timedelta(days=settings.WEBHOOKS_RETENTION_DAYS)
     deleted = partitions.drop_deliveries(cutoff)
