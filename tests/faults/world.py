@@ -157,8 +157,7 @@ class World:
 
     def beat(self) -> Process:
         number = len(self.processes)
-        command = ["-m", "celery", "-A", "config", "beat", "-l", "INFO"]
-        command += ["-s", str(self.directory / f"schedule-{number}"), "--pidfile="]
+        command = ["-m", "celery", "-A", "config", "beat", "-l", "INFO", "--pidfile="]
         process = Process(command, self.directory / f"beat-{number}.log")
         return self.own(process)
 
