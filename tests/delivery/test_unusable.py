@@ -1,16 +1,19 @@
 """Webhooks whose settings cannot be used as they are: noted together, tried seldom."""
 
+import datetime as dt
 import time
 from itertools import pairwise
 
 import pytest
+from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
 from tests.waiting import eventually
 from webhooks.delivery import outcomes, queue
 from webhooks.delivery import plans as module
 from webhooks.delivery.plans import PlanEntry, Plans
-from webhooks.models import Attempt, Delivery, Status, Webhook, WebhookState
+from webhooks.delivery.recorder import note_unusable, pause
+from webhooks.models import Attempt, Delivery, PauseReason, Status, Webhook, WebhookState
 from webhooks.models.messages import dump
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,6 +28,22 @@ def entries(plans: Plans) -> list[PlanEntry]:
         return found if len(found) == len(candidates) else None
 
     return eventually(made) or []
+
+
+def test_how_long_it_has_not_been_usable_is_by_the_clock_of_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook, now = make_webhook(), timezone.now()
+    make_delivery(webhook)
+    monkeypatch.setattr(timezone, "now", lambda: now - dt.timedelta(days=3653))
+    note_unusable({webhook.pk: "Its port is closed."})
+    pause([webhook.pk], PauseReason.GONE)
+    webhook.refresh_from_db()
+    began_at = WebhookState.objects.get().failing_since_at
+    assert began_at is not None
+    assert webhook.paused_at is not None
+    for moment in (began_at, webhook.paused_at):
+        assert abs(moment - now) < dt.timedelta(minutes=1)
 
 
 def test_many_are_noted_in_one_line_and_each_at_its_webhook(

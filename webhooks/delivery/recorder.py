@@ -23,7 +23,7 @@ from typing import Any
 from django.conf import settings
 from django.db import DataError, transaction
 from django.db.models import Exists, OuterRef
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from webhooks import audit, oauth
@@ -268,13 +268,12 @@ def _hour(number: int) -> dt.datetime:
 
 def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     """Pause active webhooks; the engine holds their deliveries when it next looks."""
-    now: dt.datetime = timezone.now()
     active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
     with transaction.atomic():
         # Locked, so that the trail names exactly those that this call pauses.
         found = list(active.only("name").order_by("pk").select_for_update())
         paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
-            is_active=False, pause_reason=reason, paused_at=now, **bump_version()
+            is_active=False, pause_reason=reason, paused_at=Now(), **bump_version()
         )
         audit.record_many(
             Action.PAUSED, found, user=None, note=audit.note("pause_reason", value=reason)
@@ -329,7 +328,8 @@ def note_unusable(reasons: Mapping[int, str]) -> None:
     by_reason: dict[str, list[int]] = {}
     for webhook_id in waiting:
         by_reason.setdefault(reasons[webhook_id], []).append(webhook_id)
-    since = Coalesce("failing_since_at", timezone.now())
+    # By the clock that says how long that is.
+    since = Coalesce("failing_since_at", Now())
     for reason, webhook_ids in by_reason.items():
         states = [WebhookState(webhook_id=webhook_id) for webhook_id in webhook_ids]
         WebhookState.objects.bulk_create(states, ignore_conflicts=True)
