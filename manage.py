@@ -4,6 +4,8 @@
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -32,6 +34,8 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
+    except ImproperlyConfigured as error:
+        sys.exit(f"The settings cannot be used. {error}")
     except KeyboardInterrupt:
         # As a shell says of what Ctrl-C ended.
         sys.exit(130)

@@ -57,6 +57,13 @@ def _parse(name: str, text: str, kind: type[bool | int | float]) -> bool | int |
         raise ImproperlyConfigured(message) from None
 
 
+def settings_file(named: str) -> Path:
+    """Return the file of settings, which need not exist unless ENV_FILE names it."""
+    if named and not Path(named).exists():
+        raise ImproperlyConfigured(f"ENV_FILE is {named!a}, which does not exist.")
+    return Path(named or BASE_DIR / ".env")
+
+
 def read_file(path: Path) -> None:
     """Read a file of settings into the environment, where what was set before stays."""
     if not path.is_file():
@@ -103,7 +110,7 @@ def prepare(arguments: list[str]) -> None:
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
     # Read here too: what a person wrote into .env goes before what is derived below.
-    read_file(Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env"))
+    read_file(settings_file(os.environ.get("ENV_FILE", "")))
     make_keys(Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data"))
     os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
     if options.sandbox:

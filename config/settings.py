@@ -11,10 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import Env, keep_private, read_file
+from config.environment import Env, keep_private, read_file, settings_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -28,7 +29,7 @@ def _host(url: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-read_file(Path(env.str("ENV_FILE", default=str(BASE_DIR / ".env"))))
+read_file(settings_file(env.str("ENV_FILE", default="")))
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data")))
 read_file(DATA_DIR / "keys.env")
 
@@ -272,6 +273,8 @@ for _entry in CELERY_BEAT_SCHEDULE.values():
 
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LANGUAGES = [("en", "English"), ("uk", "Українська")]
+if LANGUAGE_CODE not in dict(LANGUAGES):
+    raise ImproperlyConfigured(f"LANGUAGE_CODE is {LANGUAGE_CODE!a}. Write en or uk.")
 LOCALE_PATHS = [BASE_DIR / "webhooks" / "locale"]
 # The language a person chose; no script reads it.
 LANGUAGE_COOKIE_AGE = 365 * 86400
@@ -279,6 +282,12 @@ LANGUAGE_COOKIE_SECURE = IS_HTTPS
 LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+try:
+    ZoneInfo(TIME_ZONE)
+except (KeyError, ValueError, OSError):
+    raise ImproperlyConfigured(
+        f"TIME_ZONE is {TIME_ZONE!a}. Write the name of a time zone, such as Europe/Kyiv."
+    ) from None
 USE_TZ = True
 
 STATIC_URL = "static/"

@@ -72,6 +72,11 @@ def test_production_is_https_unless_it_is_this_machine(
     assert "webhooks.E002" not in ids()
 
 
+def test_secret_key_is_set(settings: Settings) -> None:
+    settings.SECRET_KEY = ""
+    assert ids() == ["webhooks.E016"]
+
+
 def test_encryption_keys_are_fernet_keys(settings: Settings) -> None:
     good = Fernet.generate_key().decode()
     for keys in ([], ["short"], [good, good[:-3] + "=="]):

@@ -158,6 +158,11 @@ def test_a_value_that_cannot_be_read_is_named(
     ("setting", "sentence"),
     [
         ("LOG_LEVEL=loud", "LOG_LEVEL is 'LOUD'. Write DEBUG, INFO, WARNING or ERROR."),
+        ("TIME_ZONE=Mars", "TIME_ZONE is 'Mars'. Write the name of a time zone"),
+        ("TIME_ZONE=Europe", "TIME_ZONE is 'Europe'."),
+        ("LANGUAGE_CODE=xx", "LANGUAGE_CODE is 'xx'. Write en or uk."),
+        ("WEBHOOKS_EVENT_TYPES=no.types", "WEBHOOKS_EVENT_TYPES: No module named 'no'."),
+        ("WEBHOOKS_EVENT_TYPES=os.types", 'WEBHOOKS_EVENT_TYPES: Module "os" does not define'),
         ("EMAIL_URL=smtp://me:secret@[mail", "EMAIL_URL is not the address of a mail server"),
         # The library would say it is no port.
         ("DATABASE_URL=postgres://me:secret/1@host/name", "DATABASE_URL is not the address"),
@@ -168,9 +173,24 @@ def test_a_wrong_setting_is_said_without_its_secret(
     setting: str, sentence: str, tmp_path: Path
 ) -> None:
     name, _, value = setting.partition("=")
-    checked = run_check({"ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path), name: value})
-    assert sentence in checked.stderr.splitlines()[-1]
+    keys = {"SECRET_KEY": "x" * 50, "FIELD_ENCRYPTION_KEY": os.environ["FIELD_ENCRYPTION_KEY"]}
+    checked = run_check({"ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path), **keys, name: value})
+    assert checked.returncode == 1
+    last = checked.stderr.splitlines()[-1]
+    assert last.startswith("The settings cannot be used. ")
+    assert sentence in last
+    assert "Traceback" not in checked.stderr
     assert "secret" not in checked.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_of_settings_that_is_named_has_to_be_there(command: str, tmp_path: Path) -> None:
+    environment = {"ENV_FILE": str(tmp_path / "typo.env"), "DATA_DIR": str(tmp_path / "data")}
+    done = manage(command, environment={"PATH": os.environ["PATH"], **environment})
+    assert done.returncode == 1
+    assert done.stderr.endswith("typo.env', which does not exist.\n")
+    # No keys, and no other database.
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("folder", ["a b#c?d%41", "дані", "a[b]@c:d"])

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
@@ -106,6 +107,17 @@ def check_https(**_: Any) -> list[CheckMessage]:
             id="webhooks.E002",
         )
     ]
+
+
+@register()
+def check_secret_key(**_: Any) -> list[CheckMessage]:
+    """E016: without SECRET_KEY no page can be shown."""
+    try:
+        is_set = bool(settings.SECRET_KEY)
+    except ImproperlyConfigured:
+        is_set = False
+    hint = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+    return [] if is_set else [Error("SECRET_KEY is not set.", hint=hint, id="webhooks.E016")]
 
 
 @register()

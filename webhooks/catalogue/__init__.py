@@ -43,7 +43,10 @@ def host_types(setting: str | Mapping[str, Any]) -> dict[str, EventType]:
     keys become variables). Raises ImproperlyConfigured with the key that is wrong.
     """
     if isinstance(setting, str):
-        setting = import_string(setting)
+        try:
+            setting = import_string(setting)
+        except ImportError as error:
+            raise ImproperlyConfigured(f"WEBHOOKS_EVENT_TYPES: {error}.") from error
     if not isinstance(setting, Mapping):
         raise ImproperlyConfigured("WEBHOOKS_EVENT_TYPES is a dictionary or the path of one.")
     return {key: _host_type(key, value) for key, value in setting.items()}
