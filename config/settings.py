@@ -123,6 +123,8 @@ MIDDLEWARE = [
     # first, config/wsgi.py answers the event API without Django's handler.
     "webhooks.middleware.event_api",
     *HEADER_MIDDLEWARE,
+    # Before what looks at the host name.
+    "webhooks.middleware.health_probe",
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

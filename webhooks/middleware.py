@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from webhooks.api.events import ENDPOINTS, AnswerResponse
+from webhooks.api.health import healthz
 from webhooks.api.wsgi import EventApi
 from webhooks.ui.account import time_zone
 
@@ -51,6 +52,15 @@ def own_headers(get_response: Handler) -> Handler:
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         response.headers.setdefault("Cache-Control", "no-store, private")
         return response
+
+    return respond
+
+
+def health_probe(get_response: Handler) -> Handler:
+    """Answer `/healthz` whatever the Host: a load balancer asks each process by its address."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        return (healthz if request.path_info == "/healthz" else get_response)(request)
 
     return respond
 

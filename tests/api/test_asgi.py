@@ -272,6 +272,22 @@ def head(server: LiveServer, headers: Mapping[str, str], path: str = URL) -> byt
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+@pytest.mark.parametrize("path", [URL, f"{URL}/batch"])
+def test_a_proxy_that_sends_all_of_a_body_that_is_too_large_gets_the_answer(
+    server: LiveServer, key: dict[str, str], path: str
+) -> None:
+    body = b"a" * 9_000_000
+    length = {"Content-Length": str(len(body))}
+    answer = raw(server, head(server, JSON | key | length, path), body[:500_000], body[500_000:])
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"too_large" in answer
+
+
+def test_a_body_that_is_too_large_is_not_asked_for(server: LiveServer, key: dict[str, str]) -> None:
+    asked = {"Content-Length": "9000000", "Expect": "100-continue"}
+    assert raw(server, head(server, JSON | key | asked)).startswith(b"HTTP/1.1 413")
+
+
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
 

@@ -55,6 +55,13 @@ def test_healthz_answers_without_a_database(client: Client) -> None:
     assert "no-store" in response["Cache-Control"]
 
 
+def test_a_load_balancer_asks_healthz_by_any_host(client: Client) -> None:
+    response = client.get("/healthz", headers={"Host": "10.1.2.3:8000"})
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert "Content-Security-Policy" in response
+    assert client.get("/readyz", headers={"Host": "10.1.2.3:8000"}).status_code == 400
+
+
 @pytest.mark.django_db
 def test_readyz_is_ok_when_everything_works(admin_client: Client, settings: Settings) -> None:
     response = admin_client.get("/readyz")

@@ -158,6 +158,8 @@ class EventLoopSite:
         if any(int(value) > limit for value in declared):
             if is_page:
                 raise _RefusedBodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            if all(int(value) <= settings.MAX_REQUEST_BYTES for value in declared):
+                await _discard(scope, receive)
             return _RequestBody(b"", False)
         message = await receive()
         content, is_whole = message.get("body", b""), not message.get("more_body", False)
@@ -280,6 +282,16 @@ def _until_disconnected(receive: Receive) -> Receive:
         return message
 
     return received
+
+
+async def _discard(scope: Scope, receive: Receive) -> None:
+    """Read a body that is refused, unless its client waits for the answer before sending it.
+
+    A connection that ends with a part unread is reset: a proxy that is still sending has no answer.
+    """
+    is_awaited = any(name == b"expect" for name, _value in scope["headers"])
+    while not is_awaited and (await receive()).get("more_body", False):
+        pass
 
 
 def _limit(scope: Scope) -> tuple[int, bool]:
