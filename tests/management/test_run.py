@@ -20,6 +20,7 @@ import requests
 from tests.commands import ROOT, manage
 from tests.sandbox import Receiver
 from tests.services import free_port, free_ports
+from tests.waiting import eventually
 
 START_SECONDS = 180
 
@@ -294,6 +295,16 @@ def test_second_instance_on_the_same_data_is_refused(start: Start) -> None:
     assert second.wait() == 1
     assert "Another instance is running" in second.output
     assert "Traceback" not in second.output
+
+
+@pytest.mark.once
+def test_a_broker_that_is_away_is_not_waited_for(start: Start) -> None:
+    product = start("--no-sandbox", REDIS_URL="redis://127.0.0.1:1/0")
+    # Lines of its log follow at once.
+    eventually(lambda: "Ctrl-C stops it" in product.output, seconds=START_SECONDS)
+    assert requests.get(f"{product.url}/healthz", timeout=60).status_code == 200
+    assert product.stop() == 0
+    assert "Traceback" not in product.output
 
 
 @pytest.mark.once

@@ -16,6 +16,9 @@ from types import FrameType
 from typing import Any
 
 from celery import signals
+from celery.platforms import EX_OK
+from celery.worker import state
+from celery.worker.consumer import Consumer
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -241,6 +244,14 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
     ]
 
 
+def _ready(consumer: Consumer) -> None:
+    """Begin once the broker is there; the web does not wait for it."""
+    # What `celery worker` sends too; the bare controller leaves it out.
+    signals.worker_ready.send(sender=consumer)
+    # Not only after the first period: what waited for this start goes out now.
+    sweep.delay()
+
+
 class _Background:
     """A context manager: the Celery worker and the clock run as threads inside its block.
 
@@ -255,16 +266,13 @@ class _Background:
         self._worker = app.WorkController(
             app=app,
             hostname=_WORKER_NAME,
-            # What `celery worker` sends too; the bare controller leaves it out.
-            ready_callback=lambda consumer: signals.worker_ready.send(sender=consumer),
+            ready_callback=_ready,
             **worker_options(),
         )
         self._worker_thread = threading.Thread(target=self._worker.start, name="worker")
 
     def __enter__(self) -> "_Background":
         self._worker_thread.start()
-        # Not only after the first period: what waited for this start goes out now.
-        sweep.delay()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -273,4 +281,6 @@ class _Background:
             sender=_WORKER_NAME, sig="SIGTERM", how="Warm", exitcode=0
         )
         self._worker.stop()
+        # While it waits for a broker that is away it looks at nothing else.
+        state.should_stop = EX_OK  # type: ignore[assignment]
         self._worker_thread.join()
