@@ -10,7 +10,7 @@ _LAST_PORT = 65_535
 
 
 class Command(PrintableCommand):
-    help = "Serve the site and the event API. WEB_CONCURRENCY is how many processes do."
+    help = "Serve the site and the event API. WEB_CONCURRENCY sets the number of processes (1)."
     # Their answer comes from `manage.py check`.
     requires_system_checks: list[str] = []
 
