@@ -1,10 +1,14 @@
 """Authorization servers share the threads that wait for them."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 
 import pytest
 
+from tests.commands import ROOT
 from tests.delivery.test_due import candidate
 from webhooks import network
 from webhooks.delivery.queue.rows import Candidate
@@ -91,3 +95,28 @@ def test_what_waits_long_before_it_asks_keeps_others_for_a_second_alone() -> Non
     finally:
         released.set()
         pool.close()
+
+
+_ENDS_WHILE_ONE_WAITS = """
+import time, django
+django.setup()
+from tests.delivery.test_due import candidate
+from webhooks.delivery.token_pool import TokenPool
+pool = TokenPool(lambda _: bool(time.sleep(0.5)))
+pool.submit("slow", candidate(1))
+pool.submit("slow", candidate(2))
+time.sleep(0.2)
+"""
+
+
+def test_a_process_that_ends_while_a_token_waits_says_nothing() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _ENDS_WHILE_ONE_WAITS],
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

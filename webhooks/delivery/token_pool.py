@@ -6,6 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from webhooks import network
@@ -115,7 +116,9 @@ class TokenPool:
         if not self._is_good(server, began):
             self._starting.add(server)
         self._began[server].append(began)
-        self._pool.submit(self._run, server, candidate, began)
+        with suppress(RuntimeError):
+            # Python closes its pools before this thread ends with the process.
+            self._pool.submit(self._run, server, candidate, began)
 
     def _run(self, server: str, candidate: Candidate, began: float) -> None:
         has_token = False
