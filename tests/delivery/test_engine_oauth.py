@@ -83,6 +83,22 @@ def test_a_test_without_a_token_fails_at_once_and_says_why(
     assert receiver.requests() == []
 
 
+def test_a_test_whose_token_is_refused_and_lost_counts_both_attempts(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+    provider.revoke_grants()
+    delivery = events.send_test(webhook)
+    deliver_all()
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.attempt_count) == (Status.FAILED, 2)
+    # The 401 is that of the first attempt; the second was not sent.
+    assert delivery.status_code is None
+    tried = Attempt.objects.filter(delivery=delivery).values_list("number", "status_code")
+    assert list(tried) == [(1, 401), (2, None)]
+
+
 def test_an_expired_token_is_refreshed_before_it_is_sent(
     receiver: Receiver, provider: Provider
 ) -> None:

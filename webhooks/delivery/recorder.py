@@ -22,7 +22,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DataError, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -297,6 +297,9 @@ def fail_tests(reasons: Mapping[int, str], *, outcome: Outcome = Outcome.UNAUTHO
         waiting.filter(pk__in=[test.pk for test in tests]).update(
             status=Status.FAILED,
             outcome=outcome,
+            status_code=None,
+            attempt_count=F("attempt_count") + 1,
+            failure_count=F("failure_count") + 1,
             next_attempt_at=None,
             finished_at=now,
         )
