@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import time
 from typing import Any
 
 import pytest
@@ -257,7 +258,8 @@ def test_a_resumed_webhook_is_not_paused_by_its_first_failure() -> None:
     events.pause(webhook, PauseReason.FAILING)
     events.resume(webhook)
     recorder = Recorder(queue.backend(), "lease")
-    recorder.write_states([StateChange(webhook.pk, False, 500, "It failed.", 1, False)])
+    failed = StateChange(webhook.pk, False, 500, "It failed.", 1, False, time.monotonic())
+    recorder.write_states([failed])
     assert Webhook.objects.get(pk=webhook.pk).is_active
     assert WebhookState.objects.get().failures_in_a_row == 1
 

@@ -315,12 +315,13 @@ def test_health_is_written_for_all_and_those_that_fail_are_named() -> None:
     since = timezone.now() - dt.timedelta(minutes=2)
     WebhookState.objects.create(webhook_id=refused, failing_since_at=since, failures_in_a_row=3)
     error = '{"code":"http_client_error","status":400,"text":"a, b\\\\ and \'ї\'"}'
+    now = time.monotonic()
     failing = dict(
         queue.backend().write_states(
             [
-                StateChange(refused, False, 400, error, 2, False),
-                StateChange(well, True, 204, "", 0, True),
-                StateChange(timed_out, False, None, "", 1, True),
+                StateChange(refused, False, 400, error, 2, False, now),
+                StateChange(well, True, 204, "", 0, True, now),
+                StateChange(timed_out, False, None, "", 1, True, now),
             ]
         )
     )
@@ -332,6 +333,25 @@ def test_health_is_written_for_all_and_those_that_fail_are_named() -> None:
     assert states[refused].last_error == error
     assert states[refused].last_success_at is None
     assert None not in (states[well].last_success_at, states[timed_out].last_success_at)
+
+
+def test_a_failure_is_not_news_after_a_success_that_another_worker_wrote() -> None:
+    webhook = make_webhook().pk
+    now = time.monotonic()
+
+    def write(succeeded: bool, ended_at: float) -> WebhookState:
+        code = 204 if succeeded else 503
+        change = StateChange(webhook, succeeded, code, "", int(not succeeded), succeeded, ended_at)
+        queue.backend().write_states([change])
+        return WebhookState.objects.get()
+
+    written = write(True, now - 60)
+    after = write(False, now - 120)
+    assert (after.failing_since_at, after.failures_in_a_row) == (None, 0)
+    assert (after.last_status_code, after.last_attempt_at) == (204, written.last_attempt_at)
+    after = write(False, now)
+    assert (after.failures_in_a_row, after.last_status_code) == (1, 503)
+    assert after.failing_since_at
 
 
 def test_an_answer_ends_the_count_of_crashes() -> None:

@@ -139,6 +139,7 @@ class Recorder:
             str(result.attempt[_ERROR]),
             0 if succeeded else (before.failures if before else 0) + 1,
             succeeded or bool(before and before.had_success),
+            time.monotonic(),
         )
         self._noted.pop(result.webhook_id, None)
         if succeeded:

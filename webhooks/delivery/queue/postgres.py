@@ -673,7 +673,10 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
     There may be thousands, and nearly all are well.
     """
     # Sorted, so that two workers lock the rows in the same order.
-    ids, succeeded, codes, errors, failures, had_success = zip(*sorted(changes), strict=True)
+    ids, succeeded, codes, errors, failures, had_success, ended_at = zip(
+        *sorted(changes), strict=True
+    )
+    now = time.monotonic()
     columns = [
         _array(map(str, ids)),
         _array("t" if one else "f" for one in succeeded),
@@ -681,6 +684,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
         arrays.texts(errors),
         _array(map(str, failures)),
         _array("t" if one else "f" for one in had_success),
+        _array(str(now - at) for at in ended_at),
     ]
     with _cursor(has_arrays=True) as cursor:
         return cursor.execute(sql.STATE, columns).fetchall()

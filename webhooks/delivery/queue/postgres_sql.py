@@ -299,17 +299,19 @@ FROM (SELECT * FROM unnest(%s::text[], %s::int2[]) AS u(id, number),
 WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 """
 
+# A failure that is older than the success that another worker wrote says nothing any more.
 STATE = """
 WITH written AS (
 INSERT INTO webhooks_webhookstate AS s
   (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
    failures_in_a_row)
-SELECT r.id, now(), CASE WHEN r.had_success THEN now() END, CASE WHEN NOT r.ok THEN now() END,
+SELECT r.id, clock_timestamp() - r.age * interval '1 second',
+       CASE WHEN r.had_success THEN now() END, CASE WHEN NOT r.ok THEN now() END,
        r.code, r.error, r.failures
-FROM unnest(%s::bigint[], %s::bool[], %s::int2[], %s::text[], %s::int[], %s::bool[])
-     AS r(id, ok, code, error, failures, had_success)
+FROM unnest(%s::bigint[], %s::bool[], %s::int2[], %s::text[], %s::int[], %s::bool[], %s::float8[])
+     AS r(id, ok, code, error, failures, had_success, age)
 ON CONFLICT (webhook_id) DO UPDATE SET
-  last_attempt_at = now(),
+  last_attempt_at = GREATEST(s.last_attempt_at, EXCLUDED.last_attempt_at),
   last_success_at = COALESCE(EXCLUDED.last_success_at, s.last_success_at),
   failing_since_at = CASE WHEN EXCLUDED.last_success_at IS NULL
     THEN COALESCE(s.failing_since_at, now()) ELSE EXCLUDED.failing_since_at END,
@@ -317,6 +319,8 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     THEN s.failures_in_a_row ELSE 0 END,
   last_status_code = EXCLUDED.last_status_code,
   last_error = EXCLUDED.last_error
+WHERE EXCLUDED.failing_since_at IS NULL OR s.failing_since_at IS NOT NULL
+  OR s.last_success_at IS NULL OR s.last_attempt_at < EXCLUDED.last_attempt_at
 RETURNING s.webhook_id, s.failing_since_at)
 SELECT webhook_id, EXTRACT(EPOCH FROM now() - failing_since_at)::float8 FROM written
 WHERE failing_since_at IS NOT NULL

@@ -227,6 +227,8 @@ class StateChange(NamedTuple):
     failures: int
     # Whether any of them succeeded: the failures before are over then.
     had_success: bool
+    # When the last of them ended, on the monotonic clock.
+    ended_at: float
 
 
 class HourCount(NamedTuple):

@@ -8,6 +8,7 @@ the process clock is the database's clock.
 import datetime as dt
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -309,14 +310,14 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
     """Note the health of webhooks; return those that fail, each with for how many seconds."""
     failing: list[tuple[int, float]] = []
     with transaction.atomic(), connection.cursor() as cursor:
-        now = timezone.now()
+        now, clock = timezone.now(), time.monotonic()
         for change in changes:
             stored = _stored(now)
             cursor.execute(
                 sql.STATE,
                 [
                     change.webhook_id,
-                    stored,
+                    _stored(now - dt.timedelta(seconds=clock - change.ended_at)),
                     stored if change.had_success else None,
                     None if change.succeeded else stored,
                     change.status_code,
@@ -324,7 +325,8 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
                     change.failures,
                 ],
             )
-            webhook_id, since = cursor.fetchone()
+            # None is returned of a failure that changed nothing.
+            webhook_id, since = cursor.fetchone() or (0, None)
             if began := _aware(since):
                 failing.append((webhook_id, (now - began).total_seconds()))
     return failing

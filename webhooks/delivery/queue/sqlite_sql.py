@@ -147,13 +147,14 @@ SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_atte
 WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
 """
 
+# A failure that is older than the success that another drain wrote says nothing any more.
 STATE = """
 INSERT INTO webhooks_webhookstate
   (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
    failures_in_a_row)
 VALUES (%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (webhook_id) DO UPDATE SET
-  last_attempt_at = excluded.last_attempt_at,
+  last_attempt_at = max(COALESCE(last_attempt_at, ''), excluded.last_attempt_at),
   last_success_at = COALESCE(excluded.last_success_at, last_success_at),
   failing_since_at = CASE WHEN excluded.last_success_at IS NULL
     THEN COALESCE(failing_since_at, excluded.failing_since_at)
@@ -162,6 +163,8 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     THEN failures_in_a_row ELSE 0 END,
   last_status_code = excluded.last_status_code,
   last_error = excluded.last_error
+WHERE excluded.failing_since_at IS NULL OR failing_since_at IS NOT NULL
+  OR last_success_at IS NULL OR last_attempt_at < excluded.last_attempt_at
 RETURNING webhook_id, failing_since_at
 """
 
