@@ -381,6 +381,10 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
+    # What an earlier resume dropped is cancelled, however far the sweep came.
+    dropping = WebhookState.objects.filter(webhook=webhook, drops_before__isnull=False)
+    for before in dropping.values_list("drops_before", flat=True):
+        held = held.filter(created_at__gte=before)
     return _release(held, at_most=holds.ROWS_AT_ONCE)
 
 

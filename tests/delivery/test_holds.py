@@ -315,3 +315,18 @@ def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
     late = held(webhook, HoldReason.PAUSED)
     tasks.sweep()
     assert status_of(late) == Status.HELD
+
+
+def test_what_a_resume_dropped_is_not_sent_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook = make_webhook()
+    events.pause(webhook)
+    for _ in range(8):
+        make_delivery(webhook)
+    events.resume(webhook, drop_held=True)
+    events.pause(webhook)
+    late = make_delivery(webhook)
+    assert events.resume(webhook) == 1
+    tasks.sweep()
+    assert status_of(late) == Status.PENDING
+    assert Delivery.objects.filter(status=Status.CANCELLED).count() == 8
