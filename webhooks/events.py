@@ -362,7 +362,7 @@ def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
     """
     webhook.pause(reason)
     webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
-    holds.stop(webhook.pk)
+    holds.stop(webhook.pk, holds.ROWS_AT_ONCE)
 
 
 def resume(webhook: Webhook, drop_held: bool = False) -> int:
@@ -377,7 +377,7 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
         if drop_held:
             WebhookState.objects.update_or_create(webhook=webhook, defaults={"drops_before": Now()})
     if drop_held:
-        return holds.drop_paused(webhook.pk)
+        return holds.drop_paused(webhook.pk, holds.ROWS_AT_ONCE)
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )

@@ -26,6 +26,7 @@ from webhooks.models import (
     Status,
     TokenState,
     Webhook,
+    WebhookState,
 )
 
 pytestmark = pytest.mark.django_db
@@ -148,6 +149,31 @@ def test_one_look_releases_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None
         make_delivery(webhooks[0])
     Delivery.objects.update(status=Status.HELD, hold_reason="paused", next_attempt_at=None)
     assert [holds.release_overlooked() for _ in range(3)] == [5, 3, 0]
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+def test_a_look_moves_rows_of_each_webhook(
+    monkeypatch: pytest.MonkeyPatch, is_released: bool
+) -> None:
+    monkeypatch.setattr(holds, "_ROWS_AT_A_LOOK", 6)
+    webhooks = [make_webhook(name=name) for name in ("One", "Two")]
+    for _ in range(10):
+        make_delivery(webhooks[0])
+    if is_released:
+        Delivery.objects.update(status=Status.HELD, hold_reason="paused", next_attempt_at=None)
+        assert holds.release_overlooked() == 6
+    else:
+        Webhook.objects.update(is_active=False, pause_reason="person")
+        assert holds.stop_overlooked() == 6
+    moved = Status.PENDING if is_released else Status.HELD
+    counts = [Delivery.objects.filter(webhook=one, status=moved).count() for one in webhooks]
+    assert counts == [3, 3]
+
+
+def test_two_sweeps_may_come_to_the_end_of_a_drop_at_once() -> None:
+    webhook = make_webhook()
+    WebhookState.objects.create(webhook=webhook)
+    assert holds.drop_paused(webhook.pk, 3) == 0
 
 
 def test_the_sweep_releases_and_notifies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ held a moment after that, or a process that died between the two, leaves rows th
 would ever look at again; `release_overlooked` finds them. The caller notifies.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -33,7 +34,7 @@ TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.
 _BATCH = 2000
 # What a request of a person moves at once.
 ROWS_AT_ONCE = 2000
-# What one look releases at most; the next goes on.
+# What one look moves at most; the next goes on.
 _ROWS_AT_A_LOOK = 20_000
 
 # A loose index scan: one probe per webhook that has such rows, however many rows it has.
@@ -49,7 +50,7 @@ SELECT webhook_id FROM found WHERE webhook_id IS NOT NULL
 """
 
 
-def release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
+def release(held: QuerySet[Delivery], at_most: int | None = None) -> int:
     """Make held deliveries due, oldest first; return how many."""
     released, last = 0, ""
     while at_most is None or released < at_most:
@@ -70,57 +71,75 @@ def release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
     return released
 
 
-def stop(webhook_id: int) -> int:
+def stop(webhook_id: int, at_most: int) -> int:
     """Hold what waits for a webhook that was paused, and cancel it for one that was deleted.
 
-    Return how many rows; with ROWS_AT_ONCE of them there may be more.
+    Return how many rows; with `at_most` of them there may be more.
     """
-    stopped: int = queue.backend().hold([webhook_id], HoldReason.PAUSED.value, ROWS_AT_ONCE)
+    stopped: int = queue.backend().hold([webhook_id], HoldReason.PAUSED.value, at_most)
     return stopped
 
 
-def cancel_held(webhook_id: int) -> int:
+def cancel_held(webhook_id: int, at_most: int) -> int:
     """Cancel what is held for a webhook that was deleted; return how many, as `stop`."""
     held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook_id)
-    chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
     return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).cancel()
 
 
-def drop_paused(webhook_id: int) -> int:
+def drop_paused(webhook_id: int, at_most: int) -> int:
     """Cancel what a pause held and a resume dropped; return how many, as `stop`."""
     [before] = WebhookState.objects.filter(pk=webhook_id).values_list("drops_before", flat=True)
+    if before is None:
+        # Another sweep came to the end of it.
+        return 0
     held = Delivery.objects.filter(
         webhook=webhook_id,
         status=Status.HELD,
         hold_reason=HoldReason.PAUSED,
         created_at__lt=before,
     )
-    chosen = list(held.order_by("id").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
     dropped = held.filter(pk__in=chosen).cancel()
-    if len(chosen) < ROWS_AT_ONCE:
+    if len(chosen) < at_most:
         states = WebhookState.objects.filter(pk=webhook_id, drops_before=before)
         states.update(drops_before=None)
     return dropped
 
 
 def stop_overlooked() -> int:
-    """Hold or cancel what a person left to the sweep; return how many rows, about 20,000."""
+    """Hold or cancel what a person left to the sweep; return how many rows, at most 20,000."""
     pending, held = webhooks_with(Status.PENDING), webhooks_with(Status.HELD)
     if not pending and not held:
         return 0
     inactive = Webhook.objects.filter(Q(is_active=False) | Q(deleted_at__isnull=False))
-    work = [(stop, pk) for pk in inactive.filter(pk__in=pending).values_list("pk", flat=True)]
+    work = [
+        partial(stop, pk) for pk in inactive.filter(pk__in=pending).values_list("pk", flat=True)
+    ]
     deleted = Webhook.objects.filter(pk__in=held, deleted_at__isnull=False)
-    work += [(cancel_held, pk) for pk in deleted.values_list("pk", flat=True)]
+    work += [partial(cancel_held, pk) for pk in deleted.values_list("pk", flat=True)]
     dropped = WebhookState.objects.filter(pk__in=held, drops_before__isnull=False)
-    work += [(drop_paused, pk) for pk in dropped.values_list("pk", flat=True)]
-    stopped = 0
-    for move, webhook_id in work:
-        while stopped < _ROWS_AT_A_LOOK and (moved := move(webhook_id)):
-            stopped += moved
-            if moved < ROWS_AT_ONCE:
-                break
-    return stopped
+    work += [partial(drop_paused, pk) for pk in dropped.values_list("pk", flat=True)]
+    return _move_in_turn(work, most=ROWS_AT_ONCE)
+
+
+def _move_in_turn(work: Sequence[Callable[[int], int]], *, most: int) -> int:
+    """Let each move its share of 20,000 rows, `most` at a time; return how many they were.
+
+    So a million rows of one webhook hold up those of no other.
+    """
+    moved = 0
+    while work and moved < _ROWS_AT_A_LOOK:
+        share = max(1, min(most, (_ROWS_AT_A_LOOK - moved) // len(work)))
+        left = []
+        for move in work:
+            if moved < _ROWS_AT_A_LOOK:
+                count = move(share)
+                moved += count
+                if count >= share:
+                    left.append(move)
+        work = left
+    return moved
 
 
 def webhooks_with(status: Status) -> list[int]:
@@ -151,7 +170,7 @@ def release_overlooked() -> int:
     What the engine would only hold again stays: nothing goes to and fro.
     """
     holding = webhooks_with(Status.HELD)
-    released = 0
+    work = []
     for webhook in _sendable(holding) if holding else ():
         held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook)
         if not is_readable(webhook.filter):
@@ -159,10 +178,8 @@ def release_overlooked() -> int:
             oldest = held.order_by("id").values_list("pk", "hold_reason")[:_BATCH]
             others = [pk for pk, reason in oldest if reason != HoldReason.MISCONFIGURED]
             held = held.filter(pk__in=others)
-        released += release(held, at_most=_ROWS_AT_A_LOOK - released)
-        if released >= _ROWS_AT_A_LOOK:
-            break
-    return released
+        work.append(partial(release, held))
+    return _move_in_turn(work, most=_ROWS_AT_A_LOOK)
 
 
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:

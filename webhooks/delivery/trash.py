@@ -42,8 +42,8 @@ def delete(webhook: Webhook) -> None:
         own.deleted_at = webhook.deleted_at
         own.save(update_fields=["deleted_at"])
         # The first rows; the sweep cancels the rest, and the engine sends none of them.
-        holds.stop(webhook.pk)
-        holds.cancel_held(webhook.pk)
+        holds.stop(webhook.pk, holds.ROWS_AT_ONCE)
+        holds.cancel_held(webhook.pk, holds.ROWS_AT_ONCE)
         Delivery.objects.in_status(Status.PARKED).filter(webhook=webhook).cancel()
         Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST).cancel()
 
