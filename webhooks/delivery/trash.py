@@ -73,11 +73,17 @@ def restore(pk: int) -> Webhook | None:
     return webhook
 
 
-def purge(webhook: Webhook) -> None:
-    """Erase the secrets of a webhook in the trash and revoke its token; its log stays."""
+def purge(webhook: Webhook) -> bool:
+    """Erase the secrets of a webhook in the trash and revoke its token; its log stays.
+
+    Return False when it is not there any more: restored, or purged by another.
+    """
     own = webhook.private_credential
     before = copy.copy(own)
     with transaction.atomic():
+        found = Webhook.objects.trashed().select_for_update().filter(pk=webhook.pk)
+        if not found.values_list("pk"):
+            return False
         tokens = erase(own)
         for field in WEBHOOK_SECRETS:
             setattr(webhook, field, "")
@@ -87,14 +93,15 @@ def purge(webhook: Webhook) -> None:
         WebhookVersion.objects.filter(webhook=webhook).delete()
     # Best effort and over the network: whatever fails there, nothing secret is left here.
     oauth.revoke(before, tokens)
+    return True
 
 
 def purge_old(now: dt.datetime) -> None:
     """Purge what has been in the trash for too long."""
     ends_at = now - dt.timedelta(days=KEPT_DAYS)
     for webhook in Webhook.objects.trashed().filter(deleted_at__lte=ends_at)[:_PURGED_AT_ONCE]:
-        purge(webhook)
-        audit.record(Action.PURGED, webhook, user=None)
+        if purge(webhook):
+            audit.record(Action.PURGED, webhook, user=None)
 
 
 def erase(credential: Credential) -> list[oauth.Given]:

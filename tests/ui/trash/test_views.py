@@ -79,6 +79,14 @@ def test_deleting_for_good_leaves_nothing_to_restore(browser: Client) -> None:
     assert not Webhook.objects.present().exists()
 
 
+def test_what_was_restored_a_moment_ago_keeps_its_secrets() -> None:
+    webhook = deleted(authorization_type="basic", basic_password="hush")
+    events.restore(webhook.pk)
+    assert not events.purge(webhook)
+    [kept] = Webhook.objects.present()
+    assert kept.credential.has_secret("basic_password")
+
+
 def test_the_secrets_of_what_lies_there_for_a_month_are_erased() -> None:
     old, new = deleted(), deleted()
     month_ago = timezone.now() - dt.timedelta(days=31)

@@ -47,7 +47,8 @@ def restored(request: HttpRequest, pk: int) -> Webhook | None:
 @button("webhooks.delete_webhook")
 def purge(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.trashed(), pk=pk)
-    events.purge(webhook)
+    if not events.purge(webhook):
+        raise Http404
     audit.record(Action.PURGED, webhook, user=request.user)
     messages.success(request, _("“%s” is deleted for good.") % webhook)
     return redirect("webhooks:trash")
