@@ -343,6 +343,21 @@ def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
     assert status_of(late) == Status.HELD
 
 
+def test_a_drop_that_is_through_keeps_no_later_rows_on_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook = make_webhook()
+    events.pause(webhook)
+    make_delivery(webhook)
+    assert events.resume(webhook, drop_held=True) == 1
+    events.pause(webhook)
+    for _ in range(5):
+        make_delivery(webhook)
+    assert events.resume(webhook) == 3
+    assert holds.release_overlooked() == 2
+
+
 def test_what_a_resume_dropped_is_not_sent_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
     webhook = make_webhook()

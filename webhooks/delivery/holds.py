@@ -102,7 +102,8 @@ def drop_paused(webhook_id: int, at_most: int) -> int:
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
     dropped = held.filter(pk__in=chosen).cancel()
     if len(chosen) < at_most:
-        states = WebhookState.objects.filter(pk=webhook_id, drops_before=before)
+        # Not equal on SQLite, which wrote milliseconds; that of a later resume stays.
+        states = WebhookState.objects.filter(pk=webhook_id, drops_before__lte=before)
         states.update(drops_before=None)
     return dropped
 
