@@ -69,6 +69,8 @@ class Sender:
         self._recalls: deque[tuple[int, int]] = deque()
         # Limiters that wait only because everything is busy, in turn.
         self._queued: deque[Limiter] = deque()
+        # Those that had as many in flight as places were left, by how many that was.
+        self._crowded: dict[int, dict[Limiter, None]] = {}
         self._idle: list[Transfer] = []
         self._in_flight = 0
         self._is_stopping = self._has_given_back = False
@@ -229,9 +231,33 @@ class Sender:
         while self._queued and self._in_flight < self._places:
             limiter = self._queued.popleft()
             limiter.is_queued = False
-            if limiter.waiting and self._may_begin(limiter):
-                self._begin(*limiter.take_first(), limiter)
-                self._queue(limiter)
+            self._begin_next(limiter)
+        if self._crowded:
+            self._begin_crowded()
+
+    def _begin_next(self, limiter: Limiter) -> None:
+        """Begin what waits longest here, unless others have to have the places that are left."""
+        if not limiter.waiting:
+            return
+        if self._may_begin(limiter):
+            self._begin(*limiter.take_first(), limiter)
+            self._queue(limiter)
+        elif limiter.in_flight < limiter.limit:
+            self._crowded.setdefault(limiter.in_flight, {})[limiter] = None
+
+    def _begin_crowded(self) -> None:
+        """Begin for those that have fewer in flight than places are left by now, the fewest first.
+
+        Not only when one of their own ends: that may take as long as their timeout.
+        """
+        for in_flight in sorted(self._crowded):
+            limiters = self._crowded[in_flight]
+            while limiters and in_flight < self._places - self._in_flight:
+                limiter = next(iter(limiters))
+                del limiters[limiter]
+                self._begin_next(limiter)
+            if not limiters:
+                del self._crowded[in_flight]
 
     def _may_begin(self, limiter: Limiter) -> bool:
         """Return whether one more may be in flight: never more than there are places left.
