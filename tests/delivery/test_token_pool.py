@@ -10,6 +10,7 @@ import pytest
 
 from tests.commands import ROOT
 from tests.delivery.test_due import candidate
+from tests.waiting import eventually
 from webhooks import network
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.token_pool import TokenPool
@@ -120,3 +121,26 @@ def test_a_process_that_ends_while_a_token_waits_says_nothing() -> None:
         timeout=60,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_machine_without_a_thread_left_keeps_no_token_waiting_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, has_none = threading.Thread.start, threading.Event()
+
+    def start_unless_full(self: threading.Thread) -> None:
+        if self.name == "token" and not has_none.is_set():
+            has_none.set()
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    fetched: list[int] = []
+    pool = TokenPool(lambda one: bool(fetched.append(one.webhook_id)))
+    try:
+        pool.submit("first", candidate(1), is_good=True)
+        assert has_none.wait(10)
+        pool.submit("second", candidate(2), is_good=True)
+        eventually(lambda: sorted(fetched) == [1, 2])
+    finally:
+        pool.close()

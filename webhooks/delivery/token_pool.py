@@ -5,8 +5,6 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 
 from webhooks import network
@@ -32,7 +30,7 @@ class TokenPool:
     """Runs what waits for an authorization server, in turn.
 
     `work` returns whether a new token came. What servers are like is learned from that, and at
-    first from what their tokens' rows say. Threads are made as they are needed.
+    first from what their tokens' rows say. Each has a thread of its own.
     """
 
     def __init__(self, work: Callable[[Candidate], bool]) -> None:
@@ -46,7 +44,9 @@ class TokenPool:
         self._starting: set[str] = set()
         # Whether a server gave a token when it was asked last; a quick refusal changes nothing.
         self._gave_token: dict[str, bool] = {}
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tokens")
+        self._threads: set[threading.Thread] = set()
+        # Whether the machine had none left for the last one.
+        self._lacks_thread = False
         self._dispatcher = threading.Thread(target=self._dispatch, name="tokens", daemon=True)
 
     def submit(self, server: str, candidate: Candidate, *, is_good: bool | None = None) -> None:
@@ -64,17 +64,30 @@ class TokenPool:
             self._is_closed = True
             self._waiting.clear()
             self._changed.notify()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
 
     # In other threads.
 
     def _dispatch(self) -> None:
         with self._changed:
             while not self._is_closed:
-                while chosen := self._may_begin(time.monotonic()):
-                    for server in chosen:
-                        self._begin(server)
+                try:
+                    # A process that ends waits for what has begun, and for nothing else.
+                    while self._lives() and (chosen := self._may_begin(time.monotonic())):
+                        for server in chosen:
+                            self._begin(server)
+                except RuntimeError as error:
+                    # What waits is begun once there are threads again.
+                    if not self._lacks_thread:
+                        logger.error("token_thread_missing error=%s", error)
+                    self._lacks_thread = True
                 self._changed.wait(_LOOK_SECONDS if self._waiting else None)
+
+    @staticmethod
+    def _lives() -> bool:
+        return threading.main_thread().is_alive()
 
     def _may_begin(self, now: float) -> list[str]:
         """Return the servers of which one more exchange may begin."""
@@ -86,8 +99,10 @@ class TokenPool:
                 others += len(began)
                 patience = _STARTING_SECONDS if server in self._starting else _LOOK_SECONDS
                 starting += sum(now - at < patience for at in began)
-        chosen = []
+        chosen: list[str] = []
         for server in self._waiting:
+            if len(self._threads) + len(chosen) >= _THREADS:
+                break
             under_way = len(self._began[server]) if server in self._began else 0
             if self._is_good(server, now):
                 if good < _GOOD and under_way < _PER_GOOD_SERVER:
@@ -107,18 +122,22 @@ class TokenPool:
         return self._gave_token.get(server, False) and not is_late
 
     def _begin(self, server: str) -> None:
-        waiting = self._waiting.pop(server)
-        candidate = waiting.popleft()
+        began, waiting = time.monotonic(), self._waiting[server]
+        # No daemon: an exchange that changes a token at its server is to be written down.
+        thread = threading.Thread(
+            target=self._run, args=(server, waiting[0], began), name="token", daemon=False
+        )
+        thread.start()
+        self._lacks_thread = False
+        self._threads.add(thread)
+        waiting.popleft()
+        del self._waiting[server]
         if waiting:
             # Behind the others.
             self._waiting[server] = waiting
-        began = time.monotonic()
         if not self._is_good(server, began):
             self._starting.add(server)
         self._began[server].append(began)
-        with suppress(RuntimeError):
-            # Python closes its pools before this thread ends with the process.
-            self._pool.submit(self._run, server, candidate, began)
 
     def _run(self, server: str, candidate: Candidate, began: float) -> None:
         has_token = False
@@ -135,6 +154,7 @@ class TokenPool:
                 self._began[server].remove(began)
                 if not self._began[server]:
                     del self._began[server]
+                self._threads.discard(threading.current_thread())
                 self._changed.notify()
 
     def _note_asked(self, server: str) -> None:
