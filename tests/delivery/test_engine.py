@@ -850,3 +850,39 @@ def test_suspects_of_very_many_webhooks_go_one_after_another(
     # Not ones that became due just now.
     left.update(unknown_count=2, next_attempt_at=timezone.now() - dt.timedelta(hours=1))
     run_engine(lambda: not left.exists())
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "sender",
+        pytest.param("claimer", marks=pytest.mark.database("postgres")),
+        pytest.param("writer", marks=pytest.mark.database("postgres")),
+    ],
+)
+def test_a_drain_that_gets_not_all_its_threads_leaves_none_behind(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that goes on listening takes the wakeups of those that work."""
+    start, started = threading.Thread.start, []
+
+    def start_unless_full(self: threading.Thread) -> None:
+        if self.name == missing:
+            raise RuntimeError("can't start new thread")
+        start(self)
+        started.append(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    with pytest.raises(RuntimeError, match="can't start"):
+        Engine(ProcessWakeup(), lambda: False).run(1.0)
+    eventually(lambda: not any(thread.is_alive() for thread in started))
+
+
+def test_a_wakeup_while_a_drain_ends_is_left_to_the_next_one() -> None:
+    wakeup = ProcessWakeup()
+    Engine(wakeup, lambda: True).run(1.0)
+    # It listened for a second when it ended, and somebody publishes.
+    wakeup.wait(0.0)
+    wakeup.notify()
+    eventually(lambda: not any(thread.name == "wakeup" for thread in threading.enumerate()))
+    assert wakeup.wait(0.0)

@@ -155,7 +155,8 @@ class SessionThread(ABC):
         """Let the thread finish its work, and wait for it until `ends` on the monotonic clock."""
         self._is_closing = True
         self._event.set()
-        self._thread.join(max(0.0, ends - time.monotonic()))
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, ends - time.monotonic()))
 
     def _run(self) -> None:
         try:

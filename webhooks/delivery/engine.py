@@ -200,7 +200,12 @@ class Engine:
 
     def _listen(self) -> None:
         while not self._is_closing:
-            if self._wakeup.wait(1.0):
+            if not self._wakeup.wait(1.0):
+                continue
+            if self._is_closing:
+                # Of another drain, as this one claims no more.
+                self._wakeup.notify()
+            else:
                 self._notify()
 
     # Called by the engine thread.
@@ -209,11 +214,12 @@ class Engine:
         """Deliver until `should_stop()`, or until a good moment to end after `seconds`."""
         ends = time.monotonic() + seconds
         listener = threading.Thread(target=self._listen, name="wakeup", daemon=True)
-        listener.start()
-        self._sender.start()
-        self._claimer.start()
-        self._writer.start()
         try:
+            # A machine may have no thread left for one of them.
+            listener.start()
+            self._sender.start()
+            self._claimer.start()
+            self._writer.start()
             while not self._should_stop() and not (time.monotonic() > ends and self._may_end()):
                 for part in (self._sender, self._claimer, self._writer):
                     if not part.is_alive:
