@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from pytest_django import Settings
 
 from tests.services import RedisServer, free_port
 from webhooks.delivery.wakeup import ProcessWakeup, RedisWakeup, Wakeup
@@ -102,3 +103,22 @@ def test_what_is_no_redis_is_a_broker_that_is_away(answer: bytes) -> None:
             server.shutdown()
     assert wakeup.failures == 2
     assert wakeup.is_broken
+
+
+def test_each_drain_that_has_a_part_of_the_webhooks_is_woken(
+    redis_url: str, settings: Settings
+) -> None:
+    """One that serves other webhooks than those with new rows must not be the only one."""
+    settings.WEBHOOKS_SHARDS = 4
+    heard: list[bool] = []
+    drains = [RedisWakeup(redis_url) for _ in range(3)]
+    listeners = [
+        threading.Thread(target=lambda one=one: heard.append(one.wait(4.0))) for one in drains
+    ]
+    for listener in listeners:
+        listener.start()
+    time.sleep(0.5)
+    RedisWakeup(redis_url).notify()
+    for listener in listeners:
+        listener.join()
+    assert heard == [True, True, True]

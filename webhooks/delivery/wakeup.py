@@ -78,7 +78,8 @@ class RedisWakeup:
             return False
         try:
             with self._redis.pipeline(transaction=False) as pipe:
-                pipe.lpush(_LIST, 1)
+                # Of drains that divide the shards each serves other webhooks.
+                pipe.lpush(_LIST, *[1] * min(settings.WEBHOOKS_SHARDS, _MAX_WAITING))
                 pipe.ltrim(_LIST, 0, _MAX_WAITING - 1)
                 pipe.exists(_LISTENING)
                 is_heard = bool(pipe.execute()[2])
