@@ -14,6 +14,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
 from tests.waiting import eventually
+from webhooks import events
 from webhooks.delivery import claims as module
 from webhooks.delivery import queue
 from webhooks.delivery.claims import ClaimBatch, Claims
@@ -468,3 +469,21 @@ def test_one_webhook_whose_settings_cannot_be_read_keeps_no_plan_from_others(
     good = make_delivery(make_webhook(url=f"{receiver.url}/open/"))
     run_engine(lambda: Delivery.objects.get(pk=good.pk).status == Status.SUCCEEDED)
     assert Delivery.objects.filter(webhook=odd).exclude(status=Status.SUCCEEDED).exists()
+
+
+def test_large_events_of_quick_receivers_leave_a_turn_to_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_CLAIMED_BYTES", 250_000)
+    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 200_000)
+    fill(make_webhook(event_types=["call.incoming.after"]), 40, note="x" * 200_000)
+    claims = engines_claims()
+    new = make_webhook(event_types=["deal.created"])
+    events.publish("deal.created", {"deal_id": "1"})
+    # There is always room for one row, and always one of the quick receiver.
+    for _turn in range(40):
+        taken = take(claims)
+        if new.pk in {claim.webhook_id for claim in taken}:
+            return
+        release(claims, taken)
+    raise AssertionError("a receiver that nobody knows yet gets nothing")

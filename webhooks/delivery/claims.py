@@ -5,6 +5,7 @@ the network idle a third of the time. So `Claimer` claims on a connection of its
 rows are prepared. SQLite has one writer at a time, so there the engine thread claims.
 """
 
+import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -190,7 +191,9 @@ class Claims:
         # As many as fit if they are as large as those of late.
         fitting = int((_CLAIMED_BYTES - self._bytes) / max(self._mean_bytes, 1.0))
         rows = max(1, min(CLAIM_ROWS, left, fitting))
-        divided = shares(slow, min(self._slow_room(), rows if not quick else rows // 2))
+        # By chance half of one: while little fits each claim is of a single row.
+        for_slow = (rows + random.getrandbits(1)) // 2 if quick else rows
+        divided = shares(slow, min(self._slow_room(), for_slow))
         rows -= sum(one.quota for one in divided)
         return divided + shares(quick, rows)
 
