@@ -230,6 +230,7 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
         {"url": "http://127.0.0.1:99999/"},
         {"headers_json": "nonsense"},
         {"retry_schedule_seconds": ["soon"]},
+        {"retry_schedule_seconds": [10**18]},
     ],
     ids=str,
 )
@@ -886,3 +887,28 @@ def test_a_wakeup_while_a_drain_ends_is_left_to_the_next_one() -> None:
     wakeup.notify()
     eventually(lambda: not any(thread.name == "wakeup" for thread in threading.enumerate()))
     assert wakeup.wait(0.0)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"rate_limit": 5, "rate_limit_seconds": 0},
+        {"retry_schedule_seconds": [10**18]},
+        {"retry_schedule_seconds": [-(10**18)]},
+        {"concurrency_limit": 0},
+        {"body_format": "xyz"},
+        {"parameters": 5},
+        {"answer_rule": "succeeds", "answer_operator": "nonsense"},
+    ],
+    ids=str,
+)
+def test_what_was_written_past_the_form_stops_no_other_webhook(
+    written: dict[str, Any], receiver: Receiver
+) -> None:
+    wrong = make_webhook(url=f"{receiver.url}/status/500")
+    Webhook.objects.filter(pk=wrong.pk).update(**written)
+    good = make_webhook(url=f"{receiver.url}/open/hook")
+    for _ in range(3):
+        make_delivery(good)
+    done = Delivery.objects.filter(webhook=good, status=Status.SUCCEEDED)
+    run_engine(lambda: done.count() == 3)

@@ -9,9 +9,9 @@ import datetime as dt
 import email.utils
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -38,6 +38,8 @@ _WAITS_FROM_BYTES = 512 * 1024
 # Standard Webhooks: at once, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h. Quick
 # at first for a restart, then long enough to outlast a weekend; 10 attempts in 3 days and 4 hours.
 RETRY_SCHEDULE_SECONDS = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+# A week: longer waits outlive the retention of the log.
+MAX_STEP_SECONDS = 7 * 86400
 # A receiver that refuses (most 4xx) rarely changes its mind: three retries, 35 minutes.
 SHORT_RETRY_LIMIT = 3
 # Spreads retries of a recovered receiver.
@@ -180,7 +182,7 @@ def make_plan(
         signing_keys=_signing_keys(*signing_secrets, webhook.previous_signing_secret_until),
         masker=Masker(hidden),
         render=render,
-        schedule_seconds=tuple(map(int, webhook.retry_schedule_seconds)) or RETRY_SCHEDULE_SECONDS,
+        schedule_seconds=_schedule(webhook.retry_schedule_seconds),
         can_refresh_token=token_version > 0,
         expired_status_codes=frozenset(webhook.credential.expired_status_codes or [401]),
         success_rule=compile_rule(webhook) if webhook.has_success_rule else None,
@@ -189,6 +191,17 @@ def make_plan(
         stored_body_bytes=settings.WEBHOOKS_STORED_BODY_BYTES,
         certificate=webhook.credential.client_certificate,
     )
+
+
+def _schedule(steps: Iterable[Any]) -> tuple[int, ...]:
+    """Return the waits before the retries; raise ValueError for one that no form takes.
+
+    No database can write down when a delivery is due in a thousand years.
+    """
+    schedule = tuple(map(int, steps)) or RETRY_SCHEDULE_SECONDS
+    if not all(0 <= seconds <= MAX_STEP_SECONDS for seconds in schedule):
+        raise ValueError("a step of the retry schedule is out of range")
+    return schedule
 
 
 def _headers(

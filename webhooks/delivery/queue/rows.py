@@ -96,7 +96,8 @@ class Pace(NamedTuple):
 
     @property
     def _spacing(self) -> float:
-        return self.per_seconds / self.rate if self.rate else 0.0
+        # No form takes less than a second.
+        return max(self.per_seconds, 1.0) / self.rate if self.rate else 0.0
 
     @property
     def _burst(self) -> float:

@@ -18,7 +18,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from webhooks.delivery.requests import RETRY_SCHEDULE_SECONDS
+from webhooks.delivery.requests import MAX_STEP_SECONDS, RETRY_SCHEDULE_SECONDS
 from webhooks.delivery_log.figures import rough_duration
 from webhooks.filters import durations
 from webhooks.models import AlertChannel
@@ -35,8 +35,6 @@ DELIVERY_FIELDS = (
 # Of a value that is set elsewhere.
 _UNITS_OF = ("rate_limit_seconds",)
 MAX_STEPS = 15
-# A week: longer waits outlive the retention of the log.
-MAX_STEP_SECONDS = 7 * 86400
 # Beyond these a limit limits nothing.
 _MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
