@@ -399,11 +399,14 @@ def _forget_failures(webhook: Webhook) -> None:
 
 
 def release_held(credential: Credential) -> int:
-    """Release what waited for a credential at every webhook that uses it; return how many."""
-    return _release(holds.waiting_for(credential))
+    """Release what waited for a credential at every webhook that uses it; return how many.
+
+    Of more than 2,000 the sweep releases the rest.
+    """
+    return _release(holds.waiting_for(credential), at_most=holds.ROWS_AT_ONCE)
 
 
-def _release(held: QuerySet[Delivery], *, at_most: int | None = None) -> int:
+def _release(held: QuerySet[Delivery], *, at_most: int) -> int:
     released = holds.release(held, at_most=at_most)
     transaction.on_commit(tasks.notify)
     return released

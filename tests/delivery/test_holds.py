@@ -323,6 +323,20 @@ def test_a_resume_releases_the_first_rows_and_the_sweep_the_rest(
     assert held_of(webhook) == 0
 
 
+def test_a_new_token_releases_the_first_rows_and_the_sweep_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook = own_oauth()
+    for _ in range(8):
+        held(webhook, HoldReason.REAUTHORIZATION)
+    give_token(webhook.credential)
+    assert events.release_held(webhook.credential) == 3
+    assert held_of(webhook) == 5
+    tasks.sweep()
+    assert held_of(webhook) == 0
+
+
 def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
     monkeypatch: pytest.MonkeyPatch, admin_client: Client
 ) -> None:

@@ -1,7 +1,8 @@
 """Deliveries that are held: which of them may go, and letting them go, a batch at a time.
 
-A pause, a resume and a deletion move the first rows at once and leave the rest to the sweep, so
-that a million rows hold up no request: what counts is the webhook's flag, which the engine reads.
+A pause, a resume, a deletion and a new token move the first rows at once and leave the rest to the
+sweep, so that a million rows hold up no request: what counts of the first three is the webhook's
+flag, which the engine reads.
 
 What ends a hold also releases what it held: a resume, a new token, a corrected form. A row that was
 held a moment after that, or a process that died between the two, leaves rows that nothing else
@@ -50,11 +51,11 @@ SELECT webhook_id FROM found WHERE webhook_id IS NOT NULL
 """
 
 
-def release(held: QuerySet[Delivery], at_most: int | None = None) -> int:
+def release(held: QuerySet[Delivery], at_most: int) -> int:
     """Make held deliveries due, oldest first; return how many."""
     released, last = 0, ""
-    while at_most is None or released < at_most:
-        size = _BATCH if at_most is None else min(_BATCH, at_most - released)
+    while released < at_most:
+        size = min(_BATCH, at_most - released)
         following = held.filter(status=Status.HELD, pk__gt=last).order_by("id")
         with transaction.atomic():
             # What somebody else releases or drops right now is theirs.
