@@ -484,3 +484,30 @@ def test_who_leaves_amid_answers_keeps_no_thread(server: LiveServer) -> None:
             # An end that is a reset.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert server.ask("GET", "/login/").status_code == 200
+
+
+def test_a_machine_without_a_thread_left_notifies_after_the_next_event(
+    server: LiveServer, key: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, has_none, followed = threading.Thread.start, threading.Event(), threading.Event()
+
+    def start_unless_full(self: threading.Thread) -> None:
+        if self.name.startswith("after-events") and not has_none.is_set():
+            has_none.set()
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    def follow_up(*_: object, **__: object) -> None:
+        if threading.current_thread().name.startswith("after-events"):
+            followed.set()
+
+    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    monkeypatch.setattr("webhooks.api.events.follow_up", follow_up)
+
+    def is_followed() -> bool:
+        answer = server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
+        assert answer.status_code == 202
+        return followed.wait(0.1)
+
+    eventually(is_followed)
+    assert has_none.is_set()

@@ -240,7 +240,11 @@ class EventLoopSite:
         is_needed = not public.is_wakeup_to_come() or events.is_to_renew(caller)
         if is_needed and not self._is_followed_up:
             self._is_followed_up = True
-            self._afterwards.submit(self._do_follow_up, caller)
+            try:
+                self._afterwards.submit(self._do_follow_up, caller)
+            except RuntimeError:
+                # The machine has no thread left for it: the next event tries again.
+                self._is_followed_up = False
 
     def _do_follow_up(self, caller: Caller) -> None:
         # First: what is committed from here on asks once more.
