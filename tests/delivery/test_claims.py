@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
@@ -23,7 +24,7 @@ from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue import postgres_sql
 from webhooks.delivery.queue.rows import Claimed, ClaimQuota
 from webhooks.delivery.wakeup import ProcessWakeup
-from webhooks.models import Credential, Delivery, Status, Webhook
+from webhooks.models import Credential, Delivery, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -487,3 +488,29 @@ def test_large_events_of_quick_receivers_leave_a_turn_to_a_new_one(
             return
         release(claims, taken)
     raise AssertionError("a receiver that nobody knows yet gets nothing")
+
+
+@pytest.mark.parametrize("places", [2, 4])
+def test_where_few_connections_fit_receivers_that_hang_leave_some_to_the_others(
+    receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch, places: int
+) -> None:
+    monkeypatch.setattr("webhooks.network.affordable_connections", lambda _wanted: places)
+    # What hangs is not waited for at the end.
+    settings.WEBHOOKS_GRACE_SECONDS = 0
+    for _ in range(20):
+        make_webhook(url=f"{receiver.url}/slow/20", event_types=["deal.created"])
+    good = make_webhook(url=f"{receiver.url}/open/hook", event_types=["call.*"])
+    WebhookState.objects.create(webhook=good, last_attempt_at=timezone.now(), last_status_code=200)
+    events.publish("deal.created", {"deal_id": "1"})
+    hanging = Delivery.objects.filter(status=Status.SENDING).exclude(webhook=good)
+    sent = Delivery.objects.filter(webhook=good, status=Status.SUCCEEDED)
+    began: list[float] = []
+
+    def is_good_sent() -> bool:
+        if not began and hanging.count() >= places - 1:
+            began.append(time.monotonic())
+            fill(good, 5)
+        return sent.count() == 5
+
+    run_engine(is_good_sent)
+    assert time.monotonic() - began[0] < 10

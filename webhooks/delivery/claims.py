@@ -5,6 +5,7 @@ the network idle a third of the time. So `Claimer` claims on a connection of its
 rows are prepared. SQLite has one writer at a time, so there the engine thread claims.
 """
 
+import math
 import random
 import time
 from collections import Counter, deque
@@ -51,9 +52,17 @@ class Claims:
     thread.
     """
 
-    def __init__(self, queue: ModuleType, lease: str, limiters: Limiters) -> None:
+    def __init__(
+        self,
+        queue: ModuleType,
+        lease: str,
+        limiters: Limiters,
+        places: Callable[[], int] = lambda: settings.WEBHOOKS_MAX_IN_FLIGHT,
+    ) -> None:
+        """Take how many requests may be in flight by now."""
         self._queue = queue
         self._limiters = limiters
+        self._places = places
         self._terms: dict[str, Any] = {
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
@@ -199,9 +208,10 @@ class Claims:
 
     def _slow_room(self) -> int:
         """Return how many more rows of slow receivers may be claimed."""
-        places: int = settings.WEBHOOKS_MAX_IN_FLIGHT
+        places = self._places()
         held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
-        return max(1, places - int(places * _QUICK_PLACES)) - held
+        # Up: also of two places one is for the others.
+        return max(1, places - math.ceil(places * _QUICK_PLACES)) - held
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks of which a request waits for its turn: among those with rows here."""

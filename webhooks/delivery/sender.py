@@ -89,6 +89,11 @@ class Sender:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def places(self) -> int:
+        """Return how many requests may be in flight with what this machine has left."""
+        return self._places
+
     def start(self) -> None:
         self._thread.start()
 
