@@ -514,3 +514,17 @@ def test_where_few_connections_fit_receivers_that_hang_leave_some_to_the_others(
 
     run_engine(is_good_sent)
     assert time.monotonic() - began[0] < 10
+
+
+def test_receivers_that_hang_do_not_fill_the_memory_where_more_may_be_in_flight_than_fit(
+    settings: Settings,
+) -> None:
+    settings.WEBHOOKS_MAX_IN_FLIGHT = 80
+    for _ in range(50):
+        make_webhook(event_types=["deal.created"])
+    events.publish("deal.created", {"deal_id": "1"})
+    claims = Claims(queue.backend(), "here", Limiters(64))
+    claims.most_rows = 40
+    while take(claims):
+        pass
+    assert claims.has_room

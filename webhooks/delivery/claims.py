@@ -208,7 +208,8 @@ class Claims:
 
     def _slow_room(self) -> int:
         """Return how many more rows of slow receivers may be claimed."""
-        places = self._places()
+        # Nor may they fill the memory, where more may be in flight than rows are held.
+        places = min(self._places(), int(self.most_rows * _FULL_PART))
         held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
         # Up: also of two places one is for the others.
         return max(1, places - math.ceil(places * _QUICK_PLACES)) - held
