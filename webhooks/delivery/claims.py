@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
-from webhooks.delivery.limiter import Limiters, shares
+from webhooks.delivery.limiter import Limiter, Limiters, shares
 from webhooks.delivery.queue.rows import MAX_EVENT_BYTES, Candidate, Claimed, ClaimQuota
 from webhooks.delivery.requests import RequestPlan
 
@@ -26,6 +26,9 @@ CLAIM_ROWS = 1000
 # rows as webhooks have some here, so it is less with very many webhooks.
 ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
+# Of these bytes so much is for everybody, then some for webhooks that have no row here, and the
+# rest for those of them that answer quickly: large events to receivers that hang fill no more.
+_FOR_ALL, _FOR_NEW = 0.75, 0.875
 # Of the places for requests in flight, those that only receivers get which answer quickly.
 _QUICK_PLACES = 0.25
 # What a row adds to these bytes before any was seen, and over how many rows its mean is taken.
@@ -82,6 +85,8 @@ class Claims:
         # An event is held once for all its rows.
         self._events: dict[str, _HeldEvent] = {}
         self._bytes = 0
+        # Up to how many the present claim may go.
+        self._most_bytes = _CLAIMED_BYTES
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
@@ -133,7 +138,10 @@ class Claims:
             ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
             if not ready:
                 return True
-        self._terms["max_bytes"] = max(1, _CLAIMED_BYTES - self._bytes)
+        parts = (_FOR_ALL, _FOR_NEW, 1.0)
+        limits = (int(part * _CLAIMED_BYTES) for part in parts)
+        self._most_bytes = next((most for most in limits if self._bytes < most), _CLAIMED_BYTES)
+        self._terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
         tested = [candidate.webhook_id for candidate in ready if candidate.has_tests]
         if tested:
             claims += self._queue.claim_tests(tested, limit=_TEST_ROWS, **self._terms)
@@ -166,7 +174,7 @@ class Claims:
         """Let the next claim take what this one has left of the bytes."""
         if claims:
             events = {claim.event_id: len(claim.payload) for claim in claims}
-            left = _CLAIMED_BYTES - self._bytes - sum(events.values())
+            left = self._most_bytes - self._bytes - sum(events.values())
             self._terms["max_bytes"] = max(1, left)
 
     def _claim_suspect(self, active: list[Candidate]) -> list[Claimed]:
@@ -195,16 +203,23 @@ class Claims:
             limiter = self._limiters.get(candidate.webhook_id)
             quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
-            if quota > 0:
+            if quota > 0 and self._may_have(limiter):
                 (quick if limiter.is_quick else slow)[candidate.webhook_id] = quota
         # As many as fit if they are as large as those of late.
-        fitting = int((_CLAIMED_BYTES - self._bytes) / max(self._mean_bytes, 1.0))
+        fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
         rows = max(1, min(CLAIM_ROWS, left, fitting))
         # By chance half of one: while little fits each claim is of a single row.
         for_slow = (rows + random.getrandbits(1)) // 2 if quick else rows
         divided = shares(slow, min(self._slow_room(), for_slow))
         rows -= sum(one.quota for one in divided)
         return divided + shares(quick, rows)
+
+    def _may_have(self, limiter: Limiter) -> bool:
+        """Return whether the bytes that are left are for this webhook, too."""
+        if self._most_bytes <= _FOR_ALL * _CLAIMED_BYTES:
+            return True
+        is_left = limiter.is_quick or self._most_bytes <= _FOR_NEW * _CLAIMED_BYTES
+        return is_left and not limiter.claimed
 
     def _slow_room(self) -> int:
         """Return how many more rows of slow receivers may be claimed."""
