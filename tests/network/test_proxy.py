@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pycurl
 import pytest
 import requests
 
-from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_guard import answer_with
 from tests.network.test_sockets import (  # noqa: F401 - fixtures
@@ -23,9 +24,11 @@ from tests.network.test_sockets import (  # noqa: F401 - fixtures
 )
 from tests.sandbox import Receiver
 from tests.security.proxy import Proxy
+from tests.services import free_port
 from webhooks import network
 from webhooks.models import Attempt, Outcome
 from webhooks.network import Policy, UnsafeURLError, guard
+from webhooks.network.resolver import proxy_addresses
 
 pytestmark = pytest.mark.usefixtures("engine_asks_getaddrinfo")
 PUBLIC = "93.184.215.14"
@@ -279,3 +282,64 @@ def test_a_literal_inside_never_reaches_the_proxy_through_requests(
     with pytest.raises(UnsafeURLError):
         by_requests("http://10.0.0.1/", Policy(egress_proxy=f"http://127.0.0.1:{proxy.port}"))
     assert proxy.asked == []
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("host", ["crm.example.com", PUBLIC])
+def test_while_the_name_of_the_proxy_is_not_found_deliveries_wait_and_charge_nobody(
+    host: str,
+    receiver: Receiver,
+    settings: Any,
+    proxy_to: Callable[..., Proxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
+    public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+        if not host.startswith("proxy."):
+            return public(host, port)
+        asked.append(host)
+        if len(asked) < 3:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return own(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    settings.WEBHOOKS_EGRESS_PROXY = f"http://proxy.{host}.internal:{proxy.port}"
+    make_delivery(make_webhook(url=f"http://{host}/open/hook"))
+    deliver_all()
+    attempt = Attempt.objects.get()
+    assert (attempt.number, attempt.outcome) == (1, Outcome.SUCCEEDED)
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_nobody(
+    receiver: Receiver, settings: Any, proxy_to: Callable[..., Proxy], public_names: None
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{free_port()}"
+    make_delivery(make_webhook(url="http://crm.example.com/open/hook"))
+    ends = time.monotonic() + 3
+    run_engine(lambda: time.monotonic() > ends)
+    assert not Attempt.objects.exists()
+    proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
+    settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"
+    deliver_all()
+    attempt = Attempt.objects.get()
+    assert (attempt.number, attempt.outcome) == (1, Outcome.SUCCEEDED)
+
+
+def test_a_proxy_whose_name_cannot_be_looked_up_any_more_is_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = Policy(egress_proxy="http://proxy.moved.example:3128")
+    minutes = iter([0.0, 60.0, 120.0])
+    monkeypatch.setattr("webhooks.network.resolver.time.monotonic", lambda: next(minutes))
+    monkeypatch.setattr(socket, "getaddrinfo", answer_with("192.0.2.1"))
+    before = proxy_addresses(policy)
+    monkeypatch.setattr(socket, "getaddrinfo", answer_with())
+    assert proxy_addresses(policy) == before == (("192.0.2.1", 3128),)

@@ -135,8 +135,10 @@ class Engine:
         self._named: deque[tuple[str, int]] = deque()
         self._resolver.wake = self._note_named
         self._limiters = self._learned.limiters
+        policy = network.Policy.from_settings()
+        self._has_proxy = bool(policy.egress_proxy)
         self._sender = Sender(
-            policy=network.Policy.from_settings(),
+            policy=policy,
             limiters=self._limiters,
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
@@ -529,7 +531,8 @@ class Engine:
                 checked[key] = self._check(plan.target)
             found = checked[key]
             if found is None:
-                # Forgotten a moment ago; only a name that was just checked may be connected to.
+                # Forgotten a moment ago; only a name that was just checked may be connected to. Or
+                # the egress proxy is not found.
                 self._sender.unsent.append(claim)
             elif failure := found.failure:
                 outcome = Outcome(failure.kind)
@@ -557,15 +560,21 @@ class Engine:
     def _check(self, target: network.Target) -> network.Resolution | None:
         """Look an address up, literals too: behind an egress proxy the socket sees only that.
 
-        libcurl is given the addresses that were checked, when they changed.
+        libcurl is given the addresses that were checked, when they changed, and that of the proxy.
         """
         key = (target.host, target.port)
         found = self._resolver.lookup(*key)
-        if found is None or found.failure or target.is_literal:
+        is_unpinned = target.is_literal and not self._has_proxy
+        if found is None or found.failure or is_unpinned:
             return found
         if self._pinned.get(key) != found.generation:
+            try:
+                self._sender.pin(self._resolver.curl_resolve_entries(*key))
+            except network.NameNotResolvedError:
+                # No receiver's fault.
+                self._sender.note_lack(network.PROXY_NOT_FOUND)
+                return None
             self._pinned[key] = found.generation
-            self._sender.pin(self._resolver.curl_resolve_entries(*key))
         return found
 
     # Recording.

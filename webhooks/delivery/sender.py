@@ -42,7 +42,7 @@ _FAILURES_TO_GIVE_BACK = 2
 
 
 class Sender:
-    """The loop. `submit` and `responses` are safe from another thread; the rest is its own."""
+    """The loop. What stands before `_run` is safe from another thread; the rest is its own."""
 
     def __init__(
         self,
@@ -111,6 +111,15 @@ class Sender:
         """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
         self._recalls.append((webhook_id, version))
         self._wake()
+
+    def note_lack(self, reason: str) -> bool:
+        """Claim nothing for a moment, as this machine lacks something; return whether it is new."""
+        now = time.monotonic()
+        is_new = self.lack is None or now - self.lack[0] > _GROW_SECONDS
+        if is_new:
+            logger.error("machine_lacks reason=%s in_flight=%d", reason, self._in_flight)
+        self.lack = now, reason
+        return is_new
 
     def stop(self) -> None:
         """Begin nothing more; the thread ends when nothing is in flight."""
@@ -358,13 +367,10 @@ class Sender:
 
     def _note_lack(self, request: Request, reason: str) -> None:
         """Hand a request back uncounted, and have fewer in flight for a while."""
-        now = time.monotonic()
-        if self.lack is None or now - self.lack[0] > _GROW_SECONDS:
-            logger.error("machine_lacks reason=%s in_flight=%d", reason, self._in_flight)
+        if self.note_lack(reason):
             self._limit_kept()
-        self.lack = now, reason
         self._places = max(1, min(self._places, self._in_flight - 1))
-        self._grow_at = now + _GROW_SECONDS
+        self._grow_at = time.monotonic() + _GROW_SECONDS
         self.unsent.append(request.claim)
         self._on_response()
 

@@ -21,6 +21,7 @@ from webhooks.network.failures import (
 )
 from webhooks.network.guard import (
     CUT_HEAD,
+    PROXY_NOT_FOUND,
     ResponseBuffer,
     SocketOpener,
     affordable_connections,

@@ -49,6 +49,8 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01][ \t]+([1-9][0-9]{2})[ \t\r\n]")
 # Said in the words of libcurl, which takes an answer that ends within its head for whole.
 NO_STATUS_LINE = Failure(PROTOCOL, "broken_answer", {"reason": "Invalid status line"})
 CUT_HEAD = Failure(PROTOCOL, "broken_answer", {"reason": "transfer closed within the headers"})
+# Everybody may read it at /readyz, so it does not name the proxy.
+PROXY_NOT_FOUND = "the name of the egress proxy is not found"
 # CURLOPT_SUPPRESS_CONNECT_HEADERS has no name in pycurl.
 _SUPPRESS_CONNECT_HEADERS = 265
 
@@ -101,7 +103,8 @@ class SocketOpener:
     def lacks_resources(self, handle: Any) -> Failure | None:
         """Return what this machine lacked when the last connection of this handle failed, or None.
 
-        Without IPv6 every address of it is not available, which is no lack.
+        Without IPv6 every address of it is not available, which is no lack. The operator's proxy is
+        a part of the machine.
         """
         problem = self._problems.get(id(handle))
         if problem is not None:
@@ -109,6 +112,7 @@ class SocketOpener:
         number = handle.getinfo(pycurl.OS_ERRNO)
         family = self._families.get(id(handle))
         is_lack = number in _LACKS or (number == errno.EADDRNOTAVAIL and family == socket.AF_INET)
+        is_lack |= bool(self.policy.egress_proxy and number)
         return _no_resources(number) if is_lack else None
 
     def _check_and_open(
@@ -148,8 +152,8 @@ class SocketOpener:
             return address_problem(address, port, self.policy)
         try:
             is_proxy = (address, port) in proxy_addresses(self.policy)
-        except NameNotResolvedError as error:
-            return error.failure
+        except NameNotResolvedError:
+            return Failure(NETWORK, NO_RESOURCES, {"reason": PROXY_NOT_FOUND})
         return None if is_proxy else blocked("no_proxy", address=address)
 
 

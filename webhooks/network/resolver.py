@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -210,16 +209,28 @@ def check_url(url: str, *, policy: Policy | None = None) -> Target:
 
 
 def proxy_addresses(policy: Policy) -> tuple[tuple[str, int], ...]:
-    """Return where the operator's proxy is. It is trusted by its setting, so not checked."""
-    return _proxy_addresses_at(policy.egress_proxy, int(time.monotonic() // 60))
+    """Return where the operator's proxy is. It is trusted by its setting, so not checked.
 
-
-@lru_cache(maxsize=4)
-def _proxy_addresses_at(proxy: str, _minute: int) -> tuple[tuple[str, int], ...]:
+    Where it was a minute ago while its name cannot be looked up. Errors: NameNotResolvedError.
+    """
+    proxy, minute = policy.egress_proxy, int(time.monotonic() // 60)
+    known = _proxies.get(proxy)
+    if known is not None and known[0] == minute:
+        return known[1]
     host, port = _proxy_host(proxy)
-    if is_ip_address(host):
-        return ((host, port),)
-    return tuple((address, port) for address in resolve(host, port, seconds=LOOKUP_SECONDS))
+    try:
+        found = (host,) if is_ip_address(host) else resolve(host, port, seconds=LOOKUP_SECONDS)
+        addresses = tuple((address, port) for address in found)
+    except NameNotResolvedError:
+        if known is None:
+            raise
+        addresses = known[1]
+    _proxies[proxy] = minute, addresses
+    return addresses
+
+
+# By its setting, in which minute the proxy was looked for, and where it is.
+_proxies: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
 
 
 def curl_resolve_entries(
@@ -445,6 +456,8 @@ class HostResolver:
         Set on any one handle, the entry holds for the whole CurlMulti, without a time limit and
         until the next entry for the same name and port replaces it. Without a usable answer the
         entry removes the name again. Open connections are not touched.
+
+        Errors: NameNotResolvedError, of the egress proxy.
         """
         with self._lock:
             known = self._known.get((host, port))
