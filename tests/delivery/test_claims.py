@@ -549,3 +549,25 @@ def test_large_events_to_receivers_that_hang_leave_memory_to_the_others(
     make_delivery(quick)
     claimed = [claim.webhook_id for _ in range(20) for claim in take(claims)]
     assert quick.pk in claimed
+
+
+def test_rows_of_a_claim_whose_answer_was_lost_go_out_at_once(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(make_webhook(url=f"{receiver.url}/open/hook"), 1)
+    backend = queue.backend()
+    claim = backend.claim
+    losses = iter([True])
+
+    def loses_its_answer(*args: Any, **terms: Any) -> Any:
+        claimed = claim(*args, **terms)
+        if next(losses, False):
+            raise OperationalError("the server closed the connection unexpectedly")
+        return claimed
+
+    monkeypatch.setattr(backend, "claim", loses_its_answer)
+    done = Delivery.objects.filter(status=Status.SUCCEEDED)
+    run_engine(done.exists, seconds=20)
+    # It was sent once, and nothing says that a process died.
+    assert list(done.values_list("attempt_count", "unknown_count")) == [(1, 0)]
+    assert len(receiver.requests()) == 1

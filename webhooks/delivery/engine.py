@@ -163,6 +163,8 @@ class Engine:
         # Requests that ended, however they ended.
         self.sent = 0
         self._is_hand_back_open = False
+        # Whether a claim failed that may have happened.
+        self._is_claim_open = False
         self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
         # Whether any webhook has due rows, sent to or not.
@@ -269,6 +271,8 @@ class Engine:
             self._note_claimed(batch)
             if not batch.is_full:
                 self._submit(batch)
+        if self._is_claim_open and not self._claimer.is_busy:
+            self._hand_back_lost()
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             self._shards.look(now)
@@ -385,6 +389,7 @@ class Engine:
             self._claims.add(claim, has_own_body=claim.webhook_id in rendered)
             for claim in batch.claims
         ]
+        self._is_claim_open = self._is_claim_open or bool(batch.failed)
         self._due.note_fault(batch.failed)
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
         if not batch.claims:
@@ -674,6 +679,19 @@ class Engine:
             self._release((claim.id, claim.webhook_id) for claim in claims)
             self._look_soon()
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
+
+    def _hand_back_lost(self) -> None:
+        """Return what a claim that failed has brought all the same: its answer may be lost.
+
+        Everything else of this lease is in hand while nothing is being claimed.
+        """
+        give = partial(self._queue.hand_back_others, self._claims.held(), lease=self._lease)
+        if (count := self._session.run(give)) is None:
+            return
+        self._is_claim_open = False
+        if count:
+            logger.warning("claim_answer_lost rows=%d", count)
+            self._is_notified = True
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""

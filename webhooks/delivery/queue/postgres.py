@@ -745,3 +745,13 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
             [[row.id for row in claims], [row.number for row in claims], lease],
         )
         return cursor.rowcount
+
+
+def hand_back_others(held: Sequence[str], *, lease: str) -> int:
+    """Return rows of a lease that are not in `held`, as if they had never been claimed; how many.
+
+    The answer to their claim was lost, so nobody knows of them.
+    """
+    with _cursor() as cursor:
+        cursor.execute(sql.HAND_BACK_OTHERS, [lease, list(held)])
+        return cursor.rowcount

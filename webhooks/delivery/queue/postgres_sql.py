@@ -299,6 +299,12 @@ FROM (SELECT * FROM unnest(%s::text[], %s::int2[]) AS u(id, number),
 WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 """
 
+HAND_BACK_OTHERS = """
+UPDATE webhooks_delivery
+SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_attempt_at = now()
+WHERE status = 'sending' AND lease = %s AND id <> ALL(%s::text[])
+"""
+
 # A failure that is older than the success that another worker wrote says nothing any more.
 STATE = """
 WITH written AS (

@@ -147,6 +147,12 @@ SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_atte
 WHERE id = %s AND status = 'sending' AND lease = %s AND attempt_count = %s
 """
 
+HAND_BACK_OTHERS = """
+UPDATE webhooks_delivery
+SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_attempt_at = %s
+WHERE status = 'sending' AND lease = %s AND id NOT IN ({held})
+"""
+
 # A failure that is older than the success that another drain wrote says nothing any more.
 STATE = """
 INSERT INTO webhooks_webhookstate
