@@ -571,3 +571,20 @@ def test_rows_of_a_claim_whose_answer_was_lost_go_out_at_once(
     # It was sent once, and nothing says that a process died.
     assert list(done.values_list("attempt_count", "unknown_count")) == [(1, 0)]
     assert len(receiver.requests()) == 1
+
+
+def test_rows_of_a_claim_whose_answer_was_lost_go_back_when_the_drain_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = make_delivery(make_webhook())
+    backend = queue.backend()
+    claim, lost = backend.claim, []
+
+    def loses_its_answer(*args: Any, **terms: Any) -> Any:
+        lost.extend(claim(*args, **terms))
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(backend, "claim", loses_its_answer)
+    run_engine(lambda: bool(lost))
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.attempt_count) == (Status.PENDING, 0)

@@ -271,8 +271,7 @@ class Engine:
             self._note_claimed(batch)
             if not batch.is_full:
                 self._submit(batch)
-        if self._is_claim_open and not self._claimer.is_busy:
-            self._hand_back_lost()
+        self._hand_back_lost()
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             self._shards.look(now)
@@ -685,6 +684,8 @@ class Engine:
 
         Everything else of this lease is in hand while nothing is being claimed.
         """
+        if not self._is_claim_open or self._claimer.is_busy:
+            return
         give = partial(self._queue.hand_back_others, self._claims.held(), lease=self._lease)
         if (count := self._session.run(give)) is None:
             return
@@ -692,6 +693,10 @@ class Engine:
         if count:
             logger.warning("claim_answer_lost rows=%d", count)
             self._is_notified = True
+
+    def _has_to_give(self) -> bool:
+        """Return whether rows wait to be handed back, or to be written with a pause."""
+        return bool(self._pending_pauses or self._sender.unsent or self._is_claim_open)
 
     def _finish(self) -> None:
         """Finish what is in flight, hand the rest back, and write everything down."""
@@ -709,9 +714,10 @@ class Engine:
         if batch := self._claimer.finish(ends):
             self._note_claimed(batch)
             self._sender.unsent.extend(batch.claims)
-        while (self._pending_pauses or self._sender.unsent) and time.monotonic() < ends:
+        while self._has_to_give() and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()
+            self._hand_back_lost()
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
