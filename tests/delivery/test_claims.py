@@ -588,3 +588,16 @@ def test_rows_of_a_claim_whose_answer_was_lost_go_back_when_the_drain_ends(
     run_engine(lambda: bool(lost))
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempt_count) == (Status.PENDING, 0)
+
+
+def test_a_suspect_whose_event_could_not_be_read_leaves_its_turn() -> None:
+    fill(make_webhook(), 1)
+    Delivery.objects.update(unknown_count=2)
+    claims = engines_claims()
+    for _ in range(2):
+        taken: list[Claimed] = []
+        claims.claim(queue.backend().page().candidates, taken)
+        assert len(taken) == 1
+        # It goes back without having been held here.
+        queue.backend().hand_back(taken, lease="here")
+        release(claims, taken)

@@ -273,6 +273,9 @@ class Claims:
         """
         ends_wait = False
         for delivery_id, webhook_id in rows:
+            if delivery_id == self._quarantined:
+                # Also one that is not held, as its event could not be read.
+                self._quarantined = ""
             if (held := self._rows.pop(delivery_id, None)) is None:
                 continue
             self._forget(*held[:2])
@@ -281,8 +284,6 @@ class Claims:
             if not limiter.claimed:
                 self._webhooks.discard(webhook_id)
             ends_wait = ends_wait or webhook_id in self._paced
-            if delivery_id == self._quarantined:
-                self._quarantined = ""
         return ends_wait
 
     def _forget(self, event_id: str, own: int) -> None:
