@@ -572,6 +572,9 @@ class Engine:
         if found is None or found.failure or is_unpinned:
             return found
         if self._pinned.get(key) != found.generation:
+            if self._has_proxy and self._sender.is_lacking:
+                # Its name may take seconds each time.
+                return None
             try:
                 self._sender.pin(self._resolver.curl_resolve_entries(*key))
             except network.NameNotResolvedError:
