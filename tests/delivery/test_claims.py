@@ -17,7 +17,7 @@ from tests.sandbox import Receiver
 from tests.waiting import eventually
 from webhooks import events
 from webhooks.delivery import claims as module
-from webhooks.delivery import queue
+from webhooks.delivery import db_session, queue
 from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.limiter import Limiters
@@ -601,3 +601,37 @@ def test_a_suspect_whose_event_could_not_be_read_leaves_its_turn() -> None:
         # It goes back without having been held here.
         queue.backend().hand_back(taken, lease="here")
         release(claims, taken)
+
+
+@pytest.mark.database("postgres")
+def test_what_goes_back_goes_before_the_next_claim(
+    receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fault nothing goes back while a claim is under way, and there may always be one."""
+    monkeypatch.setattr(db_session, "_CALM_SECONDS", 3600.0)
+    settings.WEBHOOKS_GRACE_SECONDS = 0
+    slow = make_webhook(url=f"{receiver.url}/slow/20", event_types=["deal.created"])
+    other = make_webhook(event_types=["call.*"])
+    for number in range(50):
+        events.publish("deal.created", {"deal_id": str(number)})
+    wakeup, ends = ProcessWakeup(), time.monotonic() + 30
+    # There is always news of events.
+    monkeypatch.setattr(wakeup, "wait", lambda _seconds: time.sleep(0.001) or True)
+    engine = Engine(wakeup, lambda: has_gone_back() or time.monotonic() > ends)
+    sending = Delivery.objects.filter(webhook=slow, status=Status.SENDING)
+    claim, claimed = engine._claims.claim, [0]
+    monkeypatch.setattr(engine._claims, "claim", lambda *args: claimed.append(0) or claim(*args))
+    before: list[int] = []
+
+    def has_gone_back() -> bool:
+        if not before and sending.exists():
+            make_delivery(other)
+            quota = [ClaimQuota(other.pk, 1)]
+            # Its event could not be read.
+            engine._sender.unsent.extend(queue.backend().claim(quota, **engine._claims._terms))
+            before.append(len(claimed))
+        return bool(before) and not engine._sender.unsent
+
+    engine.run(60.0)
+    assert not engine._sender.unsent
+    assert len(claimed) - before[0] <= 2

@@ -272,6 +272,9 @@ class Engine:
             if not batch.is_full:
                 self._submit(batch)
         self._hand_back_lost()
+        if batch is not None and self._sender.unsent:
+            # Before the next claim, during which it may have to wait.
+            self._hand_back()
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             self._shards.look(now)
