@@ -47,16 +47,15 @@
   });
 
   const STEPS = [["day", 86400], ["hour", 3600], ["minute", 60]];
-  // From a week on it is as the page came: in weeks, months or years.
-  const COUNTED_SECONDS = 7 * 86400;
 
   const tick = () => {
     const words = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always" });
     for (const time of document.querySelectorAll("time[data-ago]")) {
       const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
       const step = STEPS.find(([, size]) => Math.abs(seconds) >= size);
-      if (!step || Math.abs(seconds) >= COUNTED_SECONDS) continue;
-      time.textContent = words.format(Math.trunc(seconds / step[1]), step[0]);
+      // Weeks, months and years are as the page came.
+      if (step && Math.abs(seconds) < 7 * 86400)
+        time.textContent = words.format(Math.trunc(seconds / step[1]), step[0]);
     }
   };
 

@@ -130,7 +130,8 @@ def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
     found: Any = webhook
     if is_connection:
         found = shared(webhook.credential)
-        events.delete(Webhook.objects.get(pk=webhook.pk))
+        webhook = Webhook.objects.get(pk=webhook.pk)
+    events.delete(webhook)
 
     def die(*_: object) -> None:
         raise SystemExit
