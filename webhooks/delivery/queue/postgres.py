@@ -347,7 +347,7 @@ def reset_session() -> None:
     with _cursor() as cursor:
         connection.connection.prepare_threshold = None
         # Not RESET ALL, which would take Django's time zone with it.
-        for name in (*_PINNED, "synchronous_commit"):
+        for name in _PINNED:
             cursor.execute(f"RESET {name}".encode())
 
 
