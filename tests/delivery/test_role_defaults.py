@@ -52,30 +52,6 @@ def test_a_row_that_another_transaction_changed_is_looked_at_again(
     assert Webhook.objects.get().name == "theirs"
 
 
-def test_claims_alone_do_not_wait_for_the_disk(
-    set_default: SetDefault, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_default("synchronous_commit", "on")
-    said: dict[str, str] = {}
-
-    def tell(name: str) -> None:
-        do = getattr(queue.backend(), name)
-
-        def told(*args: Any, **terms: Any) -> Any:
-            with connection.cursor() as cursor:
-                cursor.execute("SHOW synchronous_commit")
-                [said[name]] = cursor.fetchone()
-            return do(*args, **terms)
-
-        monkeypatch.setattr(queue.backend(), name, told)
-
-    for name in ("claim", "record", "write_states"):
-        tell(name)
-    make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
-    deliver_all()
-    assert said == {"claim": "off", "record": "on", "write_states": "on"}
-
-
 def test_an_attempt_is_recorded_where_arrays_have_no_null(
     set_default: SetDefault, receiver: Receiver
 ) -> None:

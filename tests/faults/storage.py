@@ -1,4 +1,4 @@
-"""F14-F19, F25, F26, F51, F57, F59, F61, F62: the database stopped, cut off, locked, full."""
+"""F14-F19, F25, F26, F51, F57, F59, F61: the database stopped, cut off, pooled, locked, full."""
 
 import datetime as dt
 import os
@@ -27,7 +27,7 @@ from tests.faults.world import Skip, World, check, fresh_connection
 from tests.services import PostgresServer, free_port
 from webhooks.delivery import backlog, retention
 from webhooks.delivery.queue import partitions, postgres
-from webhooks.models import Delivery, Status, Webhook, ids
+from webhooks.models import Delivery, Webhook, ids
 
 
 def _server(world: World) -> PostgresServer:
@@ -64,49 +64,6 @@ def crash(world: World) -> None:
     _server(world).kill()
     _server(world).start()
     _recovers(world, worker)
-
-
-@fault("F62", "PostgreSQL crash that loses the claims of what is on the wire")
-def lose_claims(world: World) -> None:
-    worker = world.worker()
-    busy(world, worker)
-    world.settle()
-    with _late_log(_server(world)):
-        world.receiver.delays[""] = 1.0
-        world.publish(40)
-        world.wait_for_flight(4)
-        # So that no result brings the claims to the disk.
-        worker.freeze()
-        before = world.statuses()[Status.SENDING]
-        _server(world).kill()
-        _server(world).start()
-        lost = before - world.statuses()[Status.SENDING]
-        worker.thaw()
-        check(lost > 0, f"none of {before} claims was lost")
-        world.notes.append(f"{lost} of {before} claims lost")
-        _recovers(world, worker)
-        # And while it works on: claims, results and what goes back meet each other.
-        world.receiver.delays[""] = 0.3
-        for _ in range(4):
-            world.publish(60)
-            world.wait_for_flight(4)
-            _server(world).kill()
-            _server(world).start()
-            _recovers(world, worker)
-
-
-@contextmanager
-def _late_log(server: PostgresServer) -> Iterator[None]:
-    """Let nobody write the log to the disk but who waits for it."""
-    _alter(server, "SET wal_writer_delay = '10s'")
-    yield
-    _alter(server, "RESET wal_writer_delay")
-
-
-def _alter(server: PostgresServer, change: str) -> None:
-    with psycopg.connect(server.url, autocommit=True) as own:
-        own.execute(f"ALTER SYSTEM {change}".encode())
-        own.execute("SELECT pg_reload_conf()")
 
 
 @fault("F16", "PostgreSQL down for 60 s")

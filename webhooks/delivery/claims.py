@@ -335,8 +335,7 @@ class Claimer(SessionThread):
         engine_session: DatabaseSession,
         on_claimed: Callable[[], None],
     ) -> None:
-        # A crash of the database may lose the last claims: `Claims.has_attempt`, and the record.
-        super().__init__("claimer", queue, engine_session, is_durable=False)
+        super().__init__("claimer", queue, engine_session)
         self._claims = claims
         self._on_claimed = on_claimed
         self._requested: deque[_ClaimRequest] = deque()

@@ -8,7 +8,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import TypeVar
 
@@ -32,15 +31,10 @@ _SLOW_SECONDS = 1.0
 
 
 class DatabaseSession:
-    """One thread's connection; `run` everything through it.
+    """One thread's connection; `run` everything through it."""
 
-    With `is_durable=False` its commits do not wait for the disk, for what may be lost with the
-    database's last moments.
-    """
-
-    def __init__(self, queue: ModuleType, *, is_durable: bool = True) -> None:
+    def __init__(self, queue: ModuleType) -> None:
         self._queue = queue
-        self._is_durable = is_durable
         self._prepared: object = None
         self._clock_at = 0.0
         self._clock_offset = time.time() - time.monotonic()
@@ -62,7 +56,7 @@ class DatabaseSession:
         try:
             if connection.connection is None or connection.connection is not self._prepared:
                 connection.ensure_connection()
-                self._queue.prepare_session(is_durable=self._is_durable)
+                self._queue.prepare_session()
                 self._prepared = connection.connection
             done = work()
         except _FAULTS as error:
@@ -120,17 +114,9 @@ class SessionThread(ABC):
     own session.
     """
 
-    def __init__(
-        self,
-        name: str,
-        queue: ModuleType,
-        engine_session: DatabaseSession,
-        *,
-        is_durable: bool = True,
-    ) -> None:
+    def __init__(self, name: str, queue: ModuleType, engine_session: DatabaseSession) -> None:
         self._in_parallel: bool = queue.WRITES_IN_PARALLEL
-        own = partial(DatabaseSession, queue, is_durable=is_durable)
-        self._session = own() if self._in_parallel else engine_session
+        self._session = DatabaseSession(queue) if self._in_parallel else engine_session
         self._event = threading.Event()
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

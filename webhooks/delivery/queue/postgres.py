@@ -326,11 +326,10 @@ def described(error: BaseException) -> str:
     return f"{error}. {NO_SESSIONS}" if isinstance(error.__cause__, _NO_STATEMENT) else str(error)
 
 
-def prepare_session(*, is_durable: bool = True) -> None:
+def prepare_session() -> None:
     """Pin the plans of this thread's connection, and keep it; call it after each new connection.
 
-    From then on each statement is parsed once, and one without parameters planned once. Without
-    `is_durable` a crash of the server may lose the commits of its last moments.
+    From then on each statement is parsed once, and one without parameters planned once.
     """
     with _cursor() as cursor:
         _sessions.add(connection.connection)
@@ -339,8 +338,6 @@ def prepare_session(*, is_durable: bool = True) -> None:
         connection.connection.prepare_threshold = 0
         for name, value in _PINNED.items():
             cursor.execute(f"SET {name} = {value}".encode())
-        if not is_durable:
-            cursor.execute(b"SET synchronous_commit = off")
 
 
 def reset_session() -> None:

@@ -89,8 +89,8 @@ def described(error: BaseException) -> str:
     return str(error)
 
 
-def prepare_session(*, is_durable: bool = True) -> None:
-    """Nothing to pin: the planner reads no statistics here, and a session is for everything."""
+def prepare_session() -> None:
+    """Nothing to pin: the planner reads no statistics here."""
 
 
 def reset_session() -> None:
