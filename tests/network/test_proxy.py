@@ -286,6 +286,25 @@ def test_a_literal_inside_never_reaches_the_proxy_through_requests(
     assert proxy.asked == []
 
 
+def lose_proxy_name(
+    monkeypatch: pytest.MonkeyPatch, *, look_ups: int, error: socket.gaierror
+) -> list[float]:
+    """Let so many look-ups of the proxy's name fail; return when each of all was, as they come."""
+    public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
+    asked_at: list[float] = []
+
+    def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+        if not host.startswith("proxy."):
+            return public(host, port)
+        asked_at.append(time.monotonic())
+        if len(asked_at) <= look_ups:
+            raise error
+        return own(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked_at
+
+
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("host", ["crm.example.com", PUBLIC])
@@ -297,18 +316,8 @@ def test_while_the_name_of_the_proxy_is_not_found_deliveries_wait_and_charge_nob
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
-    public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
-    asked: list[str] = []
-
-    def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
-        if not host.startswith("proxy."):
-            return public(host, port)
-        asked.append(host)
-        if len(asked) < 3:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return own(host, port)
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    lose_proxy_name(monkeypatch, look_ups=2, error=error)
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     settings.WEBHOOKS_EGRESS_PROXY = f"http://proxy.{host}.internal:{proxy.port}"
     make_delivery(make_webhook(url=f"http://{host}/open/hook"))
@@ -327,18 +336,8 @@ def test_the_name_of_a_proxy_that_is_not_found_is_looked_up_once_a_second_for_al
 ) -> None:
     """Each look-up may keep everything else waiting for seconds."""
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
-    public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
-    asked_at: list[float] = []
-
-    def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
-        if not host.startswith("proxy."):
-            return public(host, port)
-        asked_at.append(time.monotonic())
-        if len(asked_at) < 4:
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return own(host, port)
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    asked_at = lose_proxy_name(monkeypatch, look_ups=3, error=error)
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     settings.WEBHOOKS_EGRESS_PROXY = f"http://proxy.of-many.internal:{proxy.port}"
     for number in range(5):

@@ -454,7 +454,7 @@ class TestOutcomes:
     def test_clock_that_is_ahead_ends_no_token_without_a_refresh_token(
         self, ahead: timedelta, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whoever granted it would have to come, and nothing is wrong with it."""
+        """Somebody would have to authorize again, though nothing is wrong with the token."""
         credential, real = credential_at(fake), timezone.now
         make_token(credential, refresh_token="")
         monkeypatch.setattr(timezone, "now", lambda: real() + ahead)

@@ -299,7 +299,7 @@ def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
 
 
 def _until(rows: DeliveryQuerySet, resend: Resend) -> DeliveryQuerySet:
-    """Leave out what was added since the resend began, above all by itself."""
+    """Leave out what was added since the resend began: above all its own deliveries."""
     if resend.until_at is None:
         return rows
     # The database says when; ids are a bound, by clocks that differ from its own.
