@@ -50,6 +50,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.models.webhook import bump_version
 from webhooks.security import signatures
 
 logger = logging.getLogger(__name__)
@@ -372,17 +373,18 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
     """
     webhook.resume()
     with transaction.atomic():
+        if drop_held:
+            # First: what still waits must not be sent in between.
+            Webhook.objects.filter(pk=webhook.pk).update(drops_before=Now(), **bump_version())
         webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
         _forget_failures(webhook)
-        if drop_held:
-            WebhookState.objects.update_or_create(webhook=webhook, defaults={"drops_before": Now()})
     if drop_held:
         return holds.drop_paused(webhook.pk, holds.ROWS_AT_ONCE)
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
     # What an earlier resume dropped is cancelled, however far the sweep came.
-    dropping = WebhookState.objects.filter(webhook=webhook, drops_before__isnull=False)
+    dropping = Webhook.objects.filter(pk=webhook.pk, drops_before__isnull=False)
     for before in dropping.values_list("drops_before", flat=True):
         held = held.filter(created_at__gte=before)
     return _release(held, at_most=holds.ROWS_AT_ONCE)

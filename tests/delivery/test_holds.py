@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from tests.bench import history
 from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.sandbox import Receiver
 from tests.ui.connections.test_race import in_thread
 from tests.ui.connections.test_views import make_connection, make_oauth_connection
 from webhooks import events, tasks
@@ -355,6 +356,28 @@ def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
     late = held(webhook, HoldReason.PAUSED)
     tasks.sweep()
     assert status_of(late) == Status.HELD
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_resume_drops_what_its_pause_did_not_hold_yet(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver, admin_client: Client
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 3)
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    for _ in range(12):
+        make_delivery(webhook)
+    events.pause(webhook)
+    assert events.resume(webhook, drop_held=True) == 3
+    late = make_delivery(webhook)
+    page = admin_client.get(reverse("webhooks:detail", args=[webhook.pk])).content.decode()
+    assert "Cancelling deliveries: 10 left." in page
+    deliver_all()
+    assert receiver.requests() == []
+    tasks.sweep()
+    deliver_all()
+    assert Delivery.objects.filter(status=Status.CANCELLED).count() == 12
+    assert status_of(late) == Status.SUCCEEDED
+    assert len(receiver.requests()) == 1
 
 
 def test_a_drop_that_is_through_keeps_no_later_rows_on_hold(

@@ -27,9 +27,9 @@ from webhooks.models import (
     OAuthToken,
     Status,
     Webhook,
-    WebhookState,
     may_be_sent_to,
 )
+from webhooks.models.webhook import bump_version
 
 TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
 _BATCH = 2000
@@ -73,7 +73,7 @@ def release(held: QuerySet[Delivery], at_most: int) -> int:
 
 
 def stop(webhook_id: int, at_most: int) -> int:
-    """Hold what waits for a webhook that was paused, and cancel it for one that was deleted.
+    """Hold what waits for a webhook that sends nothing, and cancel it for one that was deleted.
 
     Return how many rows; with `at_most` of them there may be more.
     """
@@ -89,11 +89,13 @@ def cancel_held(webhook_id: int, at_most: int) -> int:
 
 
 def drop_paused(webhook_id: int, at_most: int) -> int:
-    """Cancel what a pause held and a resume dropped; return how many, as `stop`."""
-    [before] = WebhookState.objects.filter(pk=webhook_id).values_list("drops_before", flat=True)
+    """Cancel what a resume dropped, held yet or not; return how many rows, as `stop`."""
+    webhooks = Webhook.objects.filter(pk=webhook_id)
+    before = webhooks.values_list("drops_before", flat=True).first()
     if before is None:
         # Another sweep came to the end of it.
         return 0
+    stopped = stop(webhook_id, at_most)
     held = Delivery.objects.filter(
         webhook=webhook_id,
         status=Status.HELD,
@@ -102,11 +104,10 @@ def drop_paused(webhook_id: int, at_most: int) -> int:
     )
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
     dropped = held.filter(pk__in=chosen).cancel()
-    if len(chosen) < at_most:
+    if stopped < at_most and len(chosen) < at_most:
         # Not equal on SQLite, which wrote milliseconds; that of a later resume stays.
-        states = WebhookState.objects.filter(pk=webhook_id, drops_before__lte=before)
-        states.update(drops_before=None)
-    return dropped
+        webhooks.filter(drops_before__lte=before).update(drops_before=None, **bump_version())
+    return max(stopped, dropped)
 
 
 def stop_overlooked() -> int:
@@ -120,7 +121,7 @@ def stop_overlooked() -> int:
     ]
     deleted = Webhook.objects.filter(pk__in=held, deleted_at__isnull=False)
     work += [partial(cancel_held, pk) for pk in deleted.values_list("pk", flat=True)]
-    dropped = WebhookState.objects.filter(pk__in=held, drops_before__isnull=False)
+    dropped = Webhook.objects.filter(pk__in={*pending, *held}, drops_before__isnull=False)
     work += [partial(drop_paused, pk) for pk in dropped.values_list("pk", flat=True)]
     return _move_in_turn(work, most=ROWS_AT_ONCE)
 
@@ -186,7 +187,7 @@ def release_overlooked() -> int:
 
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
     """Return those of the webhooks that are active and whose requests can be authorized."""
-    active = Webhook.objects.active().filter(pk__in=webhook_ids, state__drops_before=None)
+    active = Webhook.objects.active().filter(pk__in=webhook_ids, drops_before=None)
     active = active.select_related("credential")
     columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
     wanted = ("url", "filter", "secret_origins", *(f"credential__{name}" for name in columns))

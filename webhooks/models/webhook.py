@@ -99,6 +99,8 @@ class Webhook(EditedRow):
         max_length=16, choices=PauseReason.choices, blank=True, default=""
     )
     paused_at = models.DateTimeField(null=True, blank=True)
+    # A resume dropped what was made before; until the sweep is through, nothing is sent.
+    drops_before = models.DateTimeField(null=True, blank=True)
     url = models.CharField(_("URL"), max_length=2048)
     method = models.CharField(
         _("Method"), max_length=6, choices=Method.choices, default=Method.POST
@@ -279,8 +281,6 @@ class WebhookState(models.Model):
     # Failed attempts since the last success, as far as they were written down.
     failures_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
     last_error = models.CharField(max_length=500, blank=True, default="")
-    # A resume dropped what the pause held that was made before; set until the sweep is through.
-    drops_before = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("webhook state")

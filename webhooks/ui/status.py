@@ -198,17 +198,19 @@ def held_by_pause(webhook: Webhook) -> int:
 
 def being_moved(webhook: Webhook) -> str:
     """Return how much the sweep still has to do after a pause or a resume; "" for nothing."""
-    state = webhook.known_state
-    held = held_by_pause(webhook) if webhook.is_active else 0
-    if held and state is not None and state.drops_before:
-        return _("Cancelling deliveries: %(count)s left.") % {"count": counted(held)}
-    if held:
-        return _("Releasing deliveries: %(count)s left.") % {"count": counted(held)}
+    stops = not webhook.is_active or webhook.drops_before
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
-    waiting = waiting.exclude(trigger=Trigger.TEST)
-    if left := 0 if webhook.is_active else waiting.count_to(MAX_COUNTED):
-        return _("Putting deliveries on hold: %(count)s left.") % {"count": counted(left)}
-    return ""
+    left = waiting.exclude(trigger=Trigger.TEST).count_to(MAX_COUNTED) if stops else 0
+    held = held_by_pause(webhook) if webhook.is_active else 0
+    if not left and not held:
+        return ""
+    if not webhook.is_active:
+        text = _("Putting deliveries on hold: %(count)s left.")
+    elif webhook.drops_before:
+        text = _("Cancelling deliveries: %(count)s left.")
+    else:
+        text = _("Releasing deliveries: %(count)s left.")
+    return text % {"count": counted(min(left + held, MAX_COUNTED + 1))}
 
 
 def _held(webhook: Webhook) -> Counter[str]:

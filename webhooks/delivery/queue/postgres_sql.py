@@ -47,7 +47,7 @@ _HAS_TESTS = """EXISTS (
 # the condition on the shards promises the planner few, and a table that was empty as well.
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
-  w.is_active AND w.deleted_at IS NULL, {IS_PACED},
+  w.is_active AND w.deleted_at IS NULL AND w.drops_before IS NULL, {IS_PACED},
   {_HAS_TESTS} AND w.id IN (
     SELECT webhook_id FROM webhooks_delivery
     WHERE status = 'pending' AND trigger = 'test' AND next_attempt_at <= now()),
@@ -61,8 +61,8 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END
 FROM {{waiting}} waiting
 CROSS JOIN LATERAL (
-  SELECT id, version, credential_id, is_active, deleted_at, rate_limit, rate_limit_seconds,
-    concurrency_limit, is_ordered
+  SELECT id, version, credential_id, is_active, deleted_at, drops_before, rate_limit,
+    rate_limit_seconds, concurrency_limit, is_ordered
   FROM webhooks_webhook WHERE id = waiting.webhook_id OFFSET 0) w
 CROSS JOIN LATERAL (
   SELECT id, version, authorization_type FROM webhooks_credential
@@ -288,7 +288,7 @@ SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN now() END
 FROM waiting, webhooks_webhook w
 WHERE w.id = d.webhook_id AND d.id = waiting.id AND d.ctid = waiting.place
-  AND (%s <> 'paused' OR NOT w.is_active OR w.deleted_at IS NOT NULL)
+  AND (%s <> 'paused' OR NOT w.is_active OR w.drops_before IS NOT NULL OR w.deleted_at IS NOT NULL)
 """
 
 HAND_BACK = """
