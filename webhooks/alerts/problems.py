@@ -16,7 +16,6 @@ from django.utils.translation import ngettext_lazy
 from webhooks.delivery import outcomes
 from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
-    BLOCKED_STATES,
     AuthorizationType,
     Credential,
     HourlyCount,
@@ -32,6 +31,11 @@ from webhooks.models import (
 )
 from webhooks.models.messages import Sentence, dump, render
 
+# What a token that waits for a person is.
+_OF_STATES = {
+    TokenState.NEEDS_REAUTHORIZATION.value: IncidentKind.REAUTHORIZATION,
+    TokenState.MISCONFIGURED.value: IncidentKind.MISCONFIGURED,
+}
 # How long before its known end a refresh token is announced.
 TOKEN_ENDS_WITHIN = timedelta(days=7)
 # A share of failures is looked at over the hour that runs and this many before it.
@@ -147,18 +151,16 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
 
 
 def _of_tokens(now: datetime) -> Iterator[Problem]:
-    present = Credential.objects.present().select_related("token", "webhook")
-    with_tokens = present.filter(authorization_type=AuthorizationType.OAUTH2)
-    for one in with_tokens.filter(token__state=TokenState.NEEDS_REAUTHORIZATION):
-        yield Problem(one.subject, IncidentKind.REAUTHORIZATION, one.token.last_error, now)
-    for one in with_tokens.filter(token__state=TokenState.MISCONFIGURED):
-        yield Problem(one.subject, IncidentKind.MISCONFIGURED, one.token.last_error, now)
+    soon = Q(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     # An end that each refresh moves is none.
-    ending = with_tokens.filter(
-        token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN, token__refresh_end_moves=False
-    )
-    for one in ending.exclude(token__state__in=(TokenState.NONE, *BLOCKED_STATES)):
-        yield Problem(one.subject, IncidentKind.TOKEN_ENDING, _ending(one.token), now)
+    ends = soon & Q(token__refresh_end_moves=False) & ~Q(token__state=TokenState.NONE)
+    with_tokens = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
+    ill = with_tokens.filter(Q(token__state__in=_OF_STATES) | ends)
+    for one in ill.select_related("token", "webhook"):
+        kind = _OF_STATES.get(one.token.state, IncidentKind.TOKEN_ENDING)
+        is_ending = kind == IncidentKind.TOKEN_ENDING
+        message = _ending(one.token) if is_ending else one.token.last_error
+        yield Problem(one.subject, kind, message, now)
 
 
 def _ending(token: OAuthToken) -> str:
