@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -357,6 +358,35 @@ def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_nobod
     make_delivery(make_webhook(url="http://crm.example.com/open/hook"))
     ends = time.monotonic() + 3
     run_engine(lambda: time.monotonic() > ends)
+    assert not Attempt.objects.exists()
+    proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
+    settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"
+    deliver_all()
+    attempt = Attempt.objects.get()
+    assert (attempt.number, attempt.outcome) == (1, Outcome.SUCCEEDED)
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody(
+    receiver: Receiver,
+    settings: Any,
+    proxy_to: Callable[..., Proxy],
+    public_names: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.WEBHOOKS_ALLOWED_NETWORKS = []
+    make_delivery(make_webhook(url="http://crm.example.com/open/hook", timeout_seconds=1))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as kept:
+        # Where the queue is full, the kernel drops what asks for a connection.
+        for _ in range(2):
+            client = kept.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{full.getsockname()[1]}"
+        ends = time.monotonic() + 4
+        run_engine(lambda: time.monotonic() > ends)
+    assert network.PROXY_SILENT in caplog.text
     assert not Attempt.objects.exists()
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
     settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"

@@ -360,6 +360,10 @@ class Sender:
             return os.strerror(errno.ENOMEM)
         if code == pycurl.E_SSL_CACERT_BADFILE:
             return _NO_AUTHORITIES
+        if code == pycurl.E_OPERATION_TIMEDOUT and self._opener.policy.egress_proxy:
+            # Of a kept connection, which reports no connect, something was sent.
+            sizes = map(transfer.curl.getinfo, (pycurl.CONNECT_TIME, pycurl.REQUEST_SIZE))
+            return "" if any(sizes) else network.PROXY_SILENT
         if code != pycurl.E_COULDNT_CONNECT:
             return ""
         lack = self._opener.lacks_resources(transfer.curl)

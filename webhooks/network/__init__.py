@@ -22,6 +22,7 @@ from webhooks.network.failures import (
 from webhooks.network.guard import (
     CUT_HEAD,
     PROXY_NOT_FOUND,
+    PROXY_SILENT,
     ResponseBuffer,
     SocketOpener,
     affordable_connections,

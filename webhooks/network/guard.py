@@ -51,6 +51,7 @@ NO_STATUS_LINE = Failure(PROTOCOL, "broken_answer", {"reason": "Invalid status l
 CUT_HEAD = Failure(PROTOCOL, "broken_answer", {"reason": "transfer closed within the headers"})
 # Everybody may read it at /readyz, so it does not name the proxy.
 PROXY_NOT_FOUND = "the name of the egress proxy is not found"
+PROXY_SILENT = "the egress proxy does not answer"
 # CURLOPT_SUPPRESS_CONNECT_HEADERS has no name in pycurl.
 _SUPPRESS_CONNECT_HEADERS = 265
 
