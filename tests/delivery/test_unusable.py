@@ -2,7 +2,9 @@
 
 import datetime as dt
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -17,6 +19,19 @@ from webhooks.models import Attempt, Delivery, PauseReason, Status, Webhook, Web
 from webhooks.models.messages import dump
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """The clock of the plans, which stands until the test lets seconds pass."""
+    now = [time.monotonic()]
+
+    def later(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep)
+    monkeypatch.setattr(module, "time", clock)
+    return later
 
 
 def entries(plans: Plans) -> list[PlanEntry]:
@@ -65,16 +80,15 @@ def test_many_are_noted_in_one_line_and_each_at_its_webhook(
 
 
 def test_they_are_tried_less_and_less_often_until_they_are_changed(
-    monkeypatch: pytest.MonkeyPatch,
+    later: Callable[[float], None],
 ) -> None:
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.05)
     webhook = make_webhook()
     make_delivery(webhook)
     Webhook.objects.update(url="https://[x]/")
     plans = Plans()
     waits = [entries(plans)[0].retry_seconds]
     for _ in range(3):
-        time.sleep(waits[-1])
+        later(waits[-1])
         waits.append(entries(plans)[0].retry_seconds)
     assert all(after >= 2 * before for before, after in pairwise(waits))
     Webhook.objects.update(url=webhook.url, version=webhook.version + 1)
@@ -84,9 +98,8 @@ def test_they_are_tried_less_and_less_often_until_they_are_changed(
 
 
 def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
-    monkeypatch: pytest.MonkeyPatch,
+    later: Callable[[float], None],
 ) -> None:
-    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.05)
     failing, other = make_webhook(), make_webhook(name="Other")
     test = make_delivery(failing)
     Delivery.objects.filter(pk=test.pk).update(trigger="test")
@@ -99,7 +112,7 @@ def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
     assert first == {reason, ""}
     assert not Delivery.objects.exclude(status=Status.PENDING).exists()
     assert not WebhookState.objects.exclude(last_error="").exists()
-    time.sleep(0.05)
+    later(module._AGAIN_SECONDS)
     assert {one.problem for one in entries(plans)} == first
     eventually(lambda: WebhookState.objects.filter(last_error=reason).exists())
     plans.close()
@@ -110,8 +123,7 @@ def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
     assert not WebhookState.objects.filter(webhook=other).exclude(last_error="").exists()
 
 
-def test_a_failure_of_the_moment_ends_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.05)
+def test_a_failure_of_the_moment_ends_no_test(later: Callable[[float], None]) -> None:
     test = make_delivery(make_webhook())
     Delivery.objects.filter(pk=test.pk).update(trigger="test")
     Webhook.objects.update(retry_schedule_seconds=["soon"])
@@ -119,7 +131,7 @@ def test_a_failure_of_the_moment_ends_no_test(monkeypatch: pytest.MonkeyPatch) -
     [entry] = entries(plans)
     assert (entry.plan, entry.retry_seconds) == (None, 0.0)
     Webhook.objects.update(retry_schedule_seconds=[60])
-    time.sleep(0.05)
+    later(module._AGAIN_SECONDS)
     [entry] = entries(plans)
     plans.close()
     assert entry.plan is not None
