@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 # A worker throws their answer away; they would load every page and take 4 MiB.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 broker.register()
-# The clock sleeps until something is due, and for so long at most.
+# The clock sleeps until something is due, and for this long at most.
 _CLOCK_SECONDS = 60
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -83,7 +83,7 @@ WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
 # How long a refresh waits where each refresh token works once: asking again while the answer is on
 # its way would end the grant.
 WEBHOOKS_REFRESH_SECONDS = env.float("WEBHOOKS_REFRESH_SECONDS", default=60.0)
-# A webhook without one success for so long is paused.
+# A webhook without one success for this long is paused.
 WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
 # How long a webhook fails before anybody is notified.
 WEBHOOKS_ALERT_AFTER_MINUTES = env.float("WEBHOOKS_ALERT_AFTER_MINUTES", default=15.0)

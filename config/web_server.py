@@ -50,7 +50,7 @@ _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
 # Requests of one connection that wait for the answers to earlier ones. A packet may have thousands,
 # each of which takes some kilobytes.
 _MAX_AHEAD = 50
-# Pieces of a body, beside one for so many of its bytes: each costs as much as some kilobytes do.
+# Pieces of a body, beside one for each of these bytes: each costs as much as some kilobytes do.
 _MAX_PIECES, _BYTES_OF_PIECE = 10_000, 64
 # What knows no answer in chunks (RFC 9112 section 6.1).
 _WITHOUT_CHUNKS = {"0.9", "1.0"}

@@ -14,12 +14,12 @@ from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
 
-# A publisher asks Celery for a drain at most so often; a wakeup itself is cheap.
+# A publisher asks Celery for a drain at most once in this time; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
 # And for a short one: each worker begins long ones itself, in no more slots than it has for them.
 _ASKED_SECONDS = 1.0
 _asked_at = float("-inf")
-# A resend that runs is moved on so often.
+# How often a resend that runs is moved on.
 _TURN_SECONDS = 2.0
 # What the drains of this process that ended have learned. In a pool of threads several run at once.
 _learned: list[Learned] = []

@@ -4,7 +4,7 @@ Also the webhooks, as a list that leads to their screen.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -37,7 +37,7 @@ from webhooks.templatetags.interface import ago, code_badge, exact, sentence
 from webhooks.templatetags.logtext import visible
 from webhooks.ui.deliveries import search, views
 from webhooks.ui.deliveries.forms import webhook_choices
-from webhooks.ui.requests import whole_number
+from webhooks.ui.requests import HtmxRequest, whole_number
 
 
 class EventTypeFilter(LogFilter):
@@ -120,7 +120,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         template = "admin/webhooks/delivery/change_list.html"
-        if self.has_view_permission(request) and (part := views.show_log(request)):
+        if self.has_view_permission(request) and (
+            part := views.show_log(cast(HtmxRequest, request))
+        ):
             return part
         return self.show(request, template, _("Delivery log"), views.log_context(request))
 

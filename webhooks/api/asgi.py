@@ -45,9 +45,9 @@ _THREADS = 16
 _SINGLE = "/api/v1/events"
 # While a larger event is read and written the loop's other requests would wait.
 _MAX_EVENT_BYTES = 8192
-# Of so many values it is read in less than a millisecond; 2,700 lists would take 6.
+# This many values are read in less than a millisecond; 2,700 lists would take 6.
 _MAX_VALUES, _BETWEEN_VALUES = 500, (b"[", b"{", b",")
-# Bodies are read before a thread is taken: so many bytes of all requests, and of those whose key
+# Bodies are read before a thread is taken: how many bytes of all requests, and of those whose key
 # is not known.
 _MAX_READ_BYTES, _MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
 # Each piece of an answer by a thread takes one change to the loop and back.

@@ -37,7 +37,7 @@ from webhooks.models.access import hash_key
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_EVENTS = 1000
-# So many bytes of lines that are no JSON are explained: 8 MB of them took 16 seconds of CPU.
+# How many bytes of lines that are no JSON are explained: 8 MB of them took 16 seconds of CPU.
 _EXPLAINED_BYTES = 65_536
 _JSON = "application/json"
 # No name is registered for it; these are the usual ones.
@@ -47,7 +47,7 @@ _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
 _LAST_USED_STEP = timedelta(minutes=1)
 # A use that is further ahead was noted by a clock that was wrong.
 _LAST_USED_AHEAD = timedelta(hours=1)
-# How long a key is good that was revoked meanwhile, and how many are remembered. One in use is
+# How long a revoked key may still be accepted, and how many are remembered. One in use is
 # looked up again after half the time, when no request waits for it.
 _KEY_SECONDS = 1.0
 _MAX_KEYS = 1000

@@ -55,7 +55,7 @@ class Affinity:
                 self._keep()
 
     def release(self) -> None:
-        """Let the threads run where they were allowed to, unless somebody else chose meanwhile."""
+        """Let the threads run where they were allowed to, unless others changed that since."""
         with self._lock, suppress(OSError):
             self._release()
 

@@ -1,7 +1,4 @@
-"""How a request is authorized: one seam for every kind.
-
-Knows neither models nor where a token comes from.
-"""
+"""How a request is authorized: one seam for every kind."""
 
 import base64
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ SWEEP_LATE_SECONDS = 60
 MACHINE_LACKS = "webhooks:machine_lacks"
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
-# A delivery that is due for so long says that the engine is behind.
+# A delivery that is due for this long shows that the engine is behind.
 LATE_SECONDS = 60.0
 # The send rate is taken over this many last attempts, if they are recent.
 _RATE_ATTEMPTS = 1000

@@ -26,7 +26,7 @@ CLAIM_ROWS = 1000
 # rows as webhooks have some here, so it is less with very many webhooks.
 ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
-# Of these bytes so much is for everybody, then some for webhooks that have no row here, and the
+# Of these bytes the first part is for all, then some for webhooks that have no row here, and the
 # rest for those of them that answer quickly: large events to receivers that hang fill no more.
 _FOR_ALL, _FOR_NEW = 0.75, 0.875
 # Of the places for requests in flight, those that only receivers get which answer quickly.

@@ -86,7 +86,7 @@ class DatabaseSession:
         self._fault_at = time.monotonic()
 
     def is_calm(self, now: float) -> bool:
-        """Return whether the database worked for so long that a lease that ended means a death."""
+        """Return whether the database worked long enough for a lease that ended to mean a death."""
         is_waiting = now - self._began_at > _SLOW_SECONDS
         return not is_waiting and now - self._fault_at > _CALM_SECONDS
 

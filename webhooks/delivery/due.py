@@ -26,8 +26,8 @@ WINDOW, LEAST = 500, 100
 PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 # Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
 _DEPTH = 4
-# A transaction that takes longer to commit than the first is found by asking again, in so much of
-# the time; one that takes longer than the second by walking on.
+# A transaction that takes longer to commit than the first is found by asking again, in the third as
+# a part of the time; one that takes longer than the second by walking on.
 _OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.02
 _ASK_AGAIN_SECONDS = 0.2
 # How long one that has to wait for something else is left out, at first and at most; one that says
@@ -221,7 +221,7 @@ class DueWebhooks:
         return found
 
     def wait(self, webhook_id: int, seconds: float | None) -> None:
-        """Leave a webhook out for so long; None for as long as it takes, more each time."""
+        """Leave a webhook out for `seconds`; None for as long as it takes, more each time."""
         if not self.are_many:
             return
         shortest, longest = _WAIT_SECONDS

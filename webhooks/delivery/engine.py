@@ -52,11 +52,11 @@ from webhooks.payloads import MappingError
 
 logger = logging.getLogger(__name__)
 
-# While claims come back full, who has due rows is asked only so often, sooner after a wakeup.
+# How often is asked who has due rows while claims come back full; sooner after a wakeup.
 _LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
-# And after this many times what asking took; a machine that stood still meanwhile is no reason.
+# And after this many times what asking took; a machine that stood still in it is no reason.
 _LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
-# Plans and names that come within so long are one reason to look.
+# Plans and names that come within this time are one reason to look.
 _READY_SECONDS = 0.01
 # After work was found the queue is looked at again soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
@@ -70,7 +70,7 @@ _FEW_ROWS = 100
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
 # How long a drain that is to end goes on with receivers that answer quickly.
 _ENDING_SECONDS = 60.0
-# What no drain used for so long or twice that is forgotten.
+# What no drain used for this long, or twice as long, is forgotten.
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not answer.
 _FINISH_SECONDS = 10.0
@@ -478,7 +478,7 @@ class Engine:
         return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
 
     def _until_due(self, seconds: float | None) -> float:
-        """Return how long to wait when nothing is due for so long: at most until the next poll."""
+        """Return how long to wait when the next row is due in `seconds`: at most until a poll."""
         poll: float = settings.WEBHOOKS_POLL_SECONDS
         if self._due.are_many:
             # Who waited, and the next page.

@@ -86,7 +86,7 @@ class Limiter:
         return None if self.claimed else max(0.1, self.open_until - now)
 
     def note(self, outcome: Outcome | None, now: float, seconds: float) -> None:
-        """Learn from a request that took so long and came to an answer, or to an error."""
+        """Learn from a request: how it ended and how many seconds it took."""
         if outcome not in _UNREACHABLE:
             self.failures, self.open_until = 0, 0.0
             self.limit = min(self.most, self.limit + 1)

@@ -27,11 +27,11 @@ from webhooks.network import HostResolver
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-# How often it is looked for leases that ended: so much of a lease, and at most so long.
+# How often it is looked for leases that ended: in this part of a lease, at most these seconds.
 _EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
 # How often it is looked whose health is to be written: one statement for many webhooks.
 _STATE_SECONDS = 0.5
-# So long without a turn means that this process stood still.
+# This long without a turn means that this process stood still.
 _STOOD_SECONDS = 3.0
 # How long it is shown what the machine lacked.
 _LACK_SHOWN_SECONDS = 60

@@ -81,8 +81,8 @@ _COLUMNS = (
 )
 # The wait after a fault of the database.
 _FAULT_SECONDS = 0.2
-# A wrong encryption key or a lost database is looked at again after so long; settings that cannot
-# be used as they are after this at most: a change of them is seen at once.
+# When a wrong encryption key or a lost database is tried again, and at the latest settings that
+# cannot be used as they are: a change of them is seen at once.
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
 # An unexpected failure is tried again after this, before it counts.
 _AGAIN_SECONDS = 1.0

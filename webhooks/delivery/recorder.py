@@ -53,7 +53,7 @@ RECORD_SECONDS = 0.01
 # While more are on their way than wait: each write costs as much as some 30 rows.
 _ENOUGH_ROWS, _BUSY_RECORD_SECONDS = 250, 0.04
 # How often the health of one webhook is written while it does not change. Of thousands of webhooks
-# so many at a time: each is a row to write beside those of its deliveries.
+# this many at a time: each is a row to write beside those of its deliveries.
 _STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
 _REST_AT_ONCE = 2000
 # How often the hourly counts are written, and how many of them at a time.

@@ -57,7 +57,7 @@ _FULL_SCHEDULE = frozenset(
         Outcome.REJECTED,
     }
 )
-# Of an answer so much is stored; so much is kept until then, as a secret may begin before the end.
+# How much of an answer is stored, and kept until then, as a secret may begin before the end.
 STORED_BODY_BYTES, KEPT_BODY_BYTES = 20_000, 21_000
 _MAX_HEADERS_STORED, _REMEMBERED_BYTES = 16_384, 1024
 _LINE_END = re.compile("[\r\n\0]")

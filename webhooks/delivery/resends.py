@@ -43,12 +43,12 @@ MAX_SELECTED = 1000
 _BATCH = 1000
 _BATCHES = 40
 _COUNT_CHUNK = 5000
-# After a pause of the workers at most so much of the rate is caught up on: more than from one turn
+# How much of the rate is caught up on at most after a pause of the workers: more than from one turn
 # of the schedule to the next.
 _MAX_CREDIT_SECONDS = 12.0
 # A worker that counts says so at least this often, or another one may begin.
 _COUNTING_SECONDS = 60
-# By so much the clocks that ids are made by may differ from the database's.
+# How far the clocks that ids are made by may differ from the database's.
 _CLOCKS_APART = dt.timedelta(minutes=5)
 # The same selection, posted again so soon, is a double click.
 _DOUBLE_CLICK = dt.timedelta(minutes=1)

@@ -38,7 +38,7 @@ _BATCH = 500
 _BATCHES = 40
 # The longest chart shows 30 days, the first of which may have begun a day earlier.
 _CHARTED_DAYS = 31
-# By so much web servers may be behind the database: what has ended is for them to judge.
+# How far web servers may be behind the database: what has ended is for them to judge.
 _CLOCKS_APART = dt.timedelta(hours=1)
 # Small rows that nothing refers to.
 _COUNTS_BATCH = 5000

@@ -34,8 +34,8 @@ _LONGEST_WAIT_SECONDS = 1.0
 # time it may have twice as many in flight again.
 _LACK_SECONDS, _GROW_SECONDS = 1.0, 10.0
 _NO_AUTHORITIES = "the file of certificate authorities cannot be read"
-# A look at the clock that comes so much too late means that this process stood still. What was
-# answered meanwhile is read, for so long, before anything is too late.
+# A look at the clock that comes this much too late means that this process stood still. What was
+# answered in that time is read, for the second, before anything is too late.
 _STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
 # After how many failures in a row what waits for a receiver makes room in memory for others.
 _FAILURES_TO_GIVE_BACK = 2

@@ -155,7 +155,7 @@ class SocketWatch:
             self._epoll.register(fd, events)
 
     def poll(self, seconds: float) -> list[tuple[int, int]]:
-        """Wait, at most so long; return sockets that are ready and their CSELECT flags."""
+        """Wait for at most `seconds`; return sockets that are ready and their CSELECT flags."""
         ready = []
         for fd, events in self._epoll.poll(seconds):
             if fd in self._resting:

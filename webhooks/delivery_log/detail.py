@@ -1,7 +1,6 @@
 """What the page of one delivery shows, in the product and in Django admin alike.
 
-Reads rows, bounded whatever the log holds; writes nothing. Who may see payloads is decided by the
-caller and passed in.
+What is read is bounded at any size of the log. The caller says who may see payloads.
 """
 
 import json

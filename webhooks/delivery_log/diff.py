@@ -1,8 +1,8 @@
 """What changed between two attempts of a delivery, in words and as a small diff.
 
-Reads two rows and writes nothing. Bodies are compared only for who may see payloads; others learn
-that they differ, and of a response see only headers that cannot repeat a payload. Texts are
-foreign: the page shows them through `logtext.visible`.
+Bodies are compared only for who may see payloads; others learn that they differ, and of a response
+see only headers that cannot repeat a payload. Texts are foreign: the page shows them through
+`logtext.visible`.
 """
 
 import difflib

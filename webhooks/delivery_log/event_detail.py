@@ -1,6 +1,6 @@
 """What became of an event at each webhook: sent, filtered out, type not chosen, created later.
 
-Reads rows, a bounded number of statements however many webhooks there are; writes nothing.
+A bounded number of statements, however many webhooks there are.
 """
 
 from collections import defaultdict

@@ -245,7 +245,7 @@ def set_url(handle: Any, url: str, policy: Policy) -> None:
     Without REQUEST_TARGET libcurl writes the percent-encoding of a path in capitals.
     """
     handle.setopt(pycurl.URL, url)
-    # RFC 9112 section 3.2.2: a proxy without a tunnel is told the whole address.
+    # RFC 9112 section 3.2.2: a proxy without a tunnel gets the whole address.
     is_whole = policy.egress_proxy and url.startswith("http:")
     handle.setopt(pycurl.REQUEST_TARGET, url if is_whole else url[url.index("/", 8) :])
 

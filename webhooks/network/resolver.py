@@ -51,7 +51,7 @@ _DNS_CODES = {
     pycares.errno.ARES_ENOMEM: NO_RESOURCES,
     pycares.errno.ARES_EFILE: NO_RESOURCES,
 }
-# So many names at a time are asked for alone after an answer that could not be read, each once.
+# How many names at a time are asked for alone after an answer that could not be read, each once.
 _ALONE_AT_ONCE = 8
 # How long a thread that did so waits for more: its channel takes files, and long to end.
 _ALONE_IDLE_SECONDS = 10.0

@@ -63,11 +63,11 @@ _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 1.0
 # Beat comes every 30 seconds.
 _BEAT_SECONDS = 25.0
 _SLOW_SECONDS = 5.0
-# A receiver that refuses the token that came after a refused one refuses it for another reason: for
-# so long this leads to no further refresh, unless that webhook got through with it.
+# A receiver that refuses the token that came after a refused one refuses it for another reason: in
+# this time that leads to no further refresh, unless that webhook got through with it.
 _TRIAL_SECONDS = 300.0
-# A token without a refresh is tried by webhooks that were not refused yet, until so many were: then
-# it is the token.
+# A token without a refresh is tried by webhooks that were not refused yet, until this many were:
+# then it is the token.
 _MAX_REFUSALS = 100
 # No wait for a provider is longer, even by a clock that is five minutes ahead: one that seems to be
 # was written by a clock that has been set back since.
@@ -436,7 +436,7 @@ _WRITE_SECONDS = 5.0
 # tries, that is an outage; then the address is what is wrong.
 _IN_FRONT = frozenset({"html", "empty", "not_json", "not_an_object", "too_large", "truncated"})
 _OUTAGE_TRIES = 1440
-# A wrong encryption key is looked at again after so long.
+# How long a wrong encryption key is left alone before it is tried again.
 _UNREADABLE_SECONDS = 30.0
 # Waits between the tries to write an outcome, within the rest of the lease.
 _STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)

@@ -23,7 +23,7 @@ _TALKATIVE = {
     "django.template": logging.INFO,
 }
 # Who logs what the message says all of: a request with a wrong host or too many fields, which
-# whoever finds the site can send, and what Celery meets at its broker, as often as it tries.
+# anyone who finds the site can send, and what Celery meets at its broker, as often as it tries.
 _SAY_ALL = ("django.security", "celery.beat", "celery.worker.consumer")
 # Who logs that a task failed, and what lets all of them fail until the database is back.
 _OF_TASKS, _AWAY = "celery.app.trace", (OperationalError, InterfaceError)

@@ -31,7 +31,7 @@ _SHORTEST_BASE64 = 6
 _CHUNK = 32
 # How much of a text is read beyond a limit: a secret that begins before it is recognized.
 _LOOKAHEAD = 64
-# Answers that are always the same are looked at once. So many are remembered for all maskers: there
+# Answers that are always the same are looked at once. Remembered for all maskers together: there
 # may be one for each of thousands of webhooks.
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
 # From this many searches on a text is taken apart, which takes as long as some fifty of them.

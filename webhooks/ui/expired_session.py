@@ -143,7 +143,7 @@ def pressed(request: HttpRequest) -> str:
 
 
 def _owner(data: QueryDict) -> str:
-    """Return the key of who opened a form; empty for nobody, and for an account that is closed."""
+    """Return the key of who opened a form; empty without a login or if the account is closed."""
     signer = signing.TimestampSigner(salt=_OPENED_BY)
     try:
         owner = signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)

@@ -1,6 +1,6 @@
 """How a webhook is doing: its status, open problems, what waits, and its token.
 
-Reads rows, bounded at any size of the log; writes nothing. Contexts of templates are dictionaries.
+Each query is bounded at any size of the log. Contexts of templates are dictionaries.
 """
 
 from collections import Counter

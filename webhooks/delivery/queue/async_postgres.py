@@ -60,7 +60,7 @@ class AsyncInserts:
         try:
             self._next = await asyncio.get_running_loop().run_in_executor(None, _connect)
         except (psycopg.Error, DatabaseError):
-            # Requests ask by connections of their own meanwhile, and say what is the matter.
+            # Until then requests ask by connections of their own, and say what is the matter.
             return
         finally:
             self._opening = None
@@ -74,7 +74,7 @@ class AsyncInserts:
         try:
             socket = os.dup(opened.fileno())
         except (OSError, psycopg.Error):
-            # No descriptor is left, or the server has ended it meanwhile.
+            # No descriptor is left, or the server has ended it.
             opened.close()
             return
         self._drop()

@@ -41,7 +41,7 @@ _AHEAD = 1
 # How long a change waits for its locks. Shorter than PostgreSQL's search for deadlocks, so that of
 # two that wait for each other it is this one that gives up.
 _LOCK_TIMEOUT_MS = 500
-# So many rows that stay are moved out of a partition that is dropped; with more it stays.
+# How many rows are moved out of a partition to drop it; with more it stays.
 _MOVED_ROWS = 500
 _HOUR_SECONDS = 3600
 _BOUNDS = re.compile(r"FROM \('(\w+)'\) TO \('(\w+)'\)")

@@ -102,7 +102,7 @@ SELECT current_setting('transaction_read_only') = 'off'
   AND has_any_column_privilege('webhooks_event', 'INSERT')
   AND has_any_column_privilege('webhooks_delivery', 'INSERT')
 """
-# A session plans again after so many rows, then after twice as many each time, and after so long.
+# A session plans again after this many rows, then after twice as many each time, and after a time.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
 
 
@@ -119,7 +119,7 @@ _plannings: "WeakKeyDictionary[psycopg.Connection[Any], _Planning]" = WeakKeyDic
 
 
 def _plan_again(rows: int) -> None:
-    """Let this thread's session plan its statements again if it is time, before so many rows."""
+    """Let this thread's session plan its statements again when due, before it takes `rows` more."""
     connection.ensure_connection()
     planning = _plannings.setdefault(connection.connection, _Planning())
     now = time.monotonic()
@@ -747,7 +747,7 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
 def hand_back_others(held: Sequence[str], *, lease: str) -> int:
     """Return rows of a lease that are not in `held`, as if they had never been claimed; how many.
 
-    The answer to their claim was lost, so nobody knows of them.
+    The answer to their claim was lost, so no process has them.
     """
     with _cursor() as cursor:
         cursor.execute(sql.HAND_BACK_OTHERS, [lease, list(held)])

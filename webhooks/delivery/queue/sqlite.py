@@ -380,7 +380,7 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
 def hand_back_others(held: Sequence[str], *, lease: str) -> int:
     """Return rows of a lease that are not in `held`, as if they had never been claimed; how many.
 
-    The answer to their claim was lost, so nobody knows of them.
+    The answer to their claim was lost, so no process has them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.HAND_BACK_OTHERS.format(held=_marks(held)), [_now(), lease, *held])

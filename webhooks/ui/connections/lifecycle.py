@@ -1,6 +1,6 @@
 """Connections: which there are, where each may be sent, how one is made and deleted.
 
-A connection is a credential under a name: docs/decisions/0005-credentials.md. Knows no HTTP.
+A connection is a credential under a name: docs/decisions/0005-credentials.md.
 """
 
 import copy

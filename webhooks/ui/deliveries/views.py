@@ -53,9 +53,9 @@ def log(request: HtmxRequest) -> HttpResponse:
     )
 
 
-def show_log(request: HttpRequest) -> HttpResponse | None:
+def show_log(request: HtmxRequest) -> HttpResponse | None:
     """Answer htmx, which watches for new rows; None to anything else."""
-    if "HX-Request" not in request.headers:
+    if not request.htmx:
         return None
     found = _rows(request)
     if request.GET.get("seen") == found["seen"]:

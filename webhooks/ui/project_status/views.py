@@ -30,7 +30,7 @@ from webhooks.ui.requests import page
 from webhooks.ui.webhook_list import query
 
 _SHOWN = 10
-# So many webhooks, or deliveries that wait for a person, are compared at most.
+# How many webhooks, or deliveries that wait for a person, are compared at most.
 _LOOKED_AT = 200
 _SLOW_MS = 1000
 _LEAST_ATTEMPTS = 5

@@ -1,6 +1,6 @@
 """What the forms of a webhook and of a connection share: the credential, and who is notified.
 
-Typed secrets wait in a `Draft` while the form is shown again. Knows no request.
+Typed secrets wait in a `Draft` while the form is shown again.
 """
 
 from collections.abc import Iterable, Mapping

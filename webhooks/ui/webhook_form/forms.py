@@ -1,4 +1,4 @@
-"""The webhook form: what people edit, checked and written in one step. Knows no request."""
+"""The webhook form: what people edit, checked and written in one step."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache

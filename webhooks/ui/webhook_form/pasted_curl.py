@@ -1,7 +1,7 @@
 """A pasted cURL command put into the form's fields: nothing else that was typed changes.
 
 Values whose names are those of variables become variables; the rest are texts and numbers of
-their own. Secrets go where secrets are typed. Knows no request.
+their own. Secrets go where secrets are typed.
 """
 
 import json
