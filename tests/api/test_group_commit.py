@@ -17,9 +17,10 @@ from django.test import Client
 from tests.api.clients import LiveServer
 from tests.waiting import eventually
 from webhooks import events as public
+from webhooks.catalogue import phones
 from webhooks.delivery import fan_out, queue
 from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit
-from webhooks.models import ApiKey, Delivery, Event, Webhook, phones
+from webhooks.models import ApiKey, Delivery, Event, Webhook
 
 # A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
 _TRIGGER = """

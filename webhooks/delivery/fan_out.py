@@ -21,9 +21,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue, filters, payloads
+from webhooks.catalogue import phones
 from webhooks.delivery import queue
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
-from webhooks.models import Event, HoldReason, IdempotencyKey, Status, Trigger, Webhook, ids, phones
+from webhooks.models import Event, HoldReason, IdempotencyKey, Status, Trigger, Webhook, ids
 
 logger = logging.getLogger(__name__)
 

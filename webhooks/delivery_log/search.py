@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db import connection
 
-from webhooks.models import Event, Webhook, phones
+from webhooks.catalogue import phones
+from webhooks.models import Event, Webhook
 
 # The events that one look reads of a call or a number, and the different numbers.
 MAX_EVENTS = 200

@@ -15,8 +15,8 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from webhooks.catalogue.phones import PhoneNumbers, written
 from webhooks.models import ids
-from webhooks.models.phones import PhoneNumbers, written
 from webhooks.models.webhook import Webhook
 
 
@@ -38,7 +38,7 @@ class Event(models.Model):
     copy_of = models.CharField(max_length=30, blank=True, default="", db_default="")
     # Copied from the payload so that the log can be searched; None is in no index.
     call_id = models.CharField(_("Call id"), max_length=128, null=True, blank=True)  # noqa: DJ001
-    # Digits from the last to the first (`models.phones`); a number that is there twice, once.
+    # Digits from the last to the first (`catalogue.phones`); a number that is there twice, once.
     caller_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
     callee_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
     client_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
