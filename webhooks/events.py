@@ -85,11 +85,11 @@ __all__ = [
 _ROTATION_HOURS = 24
 # How long a group waits for another transaction with one of its idempotency keys, which is longer
 # than a commit takes, and then one event alone or a batch.
-_LOCK_TIMEOUT_MS = 50
-_LOCK_TIMEOUT_ALONE_MS = 10_000
+LOCK_TIMEOUT_MS = 50
+LOCK_TIMEOUT_ALONE_MS = 10_000
 # The keys of events that threads publish alone: another transaction may hold them. One more with
 # such a key holds up no group, and waits in no thread.
-_alone: list[str] = []
+published_alone: list[str] = []
 
 
 def publish(
@@ -146,7 +146,7 @@ def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventErro
 
 @transaction.atomic
 def _accept_new(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    accepted = accept_at_once(items, lock_timeout_ms=_LOCK_TIMEOUT_ALONE_MS)
+    accepted = accept_at_once(items, lock_timeout_ms=LOCK_TIMEOUT_ALONE_MS)
     left = [item for item, result in zip(items, accepted, strict=True) if result is None]
     others = iter(accept_each(left) if left else ())
     return [result or next(others) for result in accepted]
@@ -161,7 +161,7 @@ def publish_together(item: NewEvent) -> Published:
     more then.
     """
     check(item)
-    is_grouped = not connection.in_atomic_block and item.idempotency_key not in _alone
+    is_grouped = not connection.in_atomic_block and item.idempotency_key not in published_alone
     published = _together.submit(item) if is_grouped else None
     if published is None:
         published = _publish_alone(item)
@@ -171,14 +171,14 @@ def publish_together(item: NewEvent) -> Published:
 
 def _publish_alone(item: NewEvent) -> Published:
     key = item.idempotency_key
-    timeout_ms = _LOCK_TIMEOUT_MS if key in _alone else _LOCK_TIMEOUT_ALONE_MS
+    timeout_ms = LOCK_TIMEOUT_MS if key in published_alone else LOCK_TIMEOUT_ALONE_MS
     if key is None:
         return _accept_alone(item, lock_timeout_ms=timeout_ms)
-    _alone.append(key)
+    published_alone.append(key)
     try:
         return _accept_alone(item, lock_timeout_ms=timeout_ms)
     finally:
-        _alone.remove(key)
+        published_alone.remove(key)
 
 
 def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
@@ -186,7 +186,7 @@ def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
     accepted: Sequence[Published | InvalidEventError | None]
     try:
         if queue.backend().ACCEPTS_AT_ONCE:
-            accepted = accept_at_once(items, lock_timeout_ms=_LOCK_TIMEOUT_MS)
+            accepted = accept_at_once(items, lock_timeout_ms=LOCK_TIMEOUT_MS)
         else:
             accepted = accept_each(items)
     except Exception as error:
@@ -250,7 +250,7 @@ class AsyncPublisher:
         Raises InvalidEventError, and OperationalError where it is not known what was committed.
         """
         check(item)
-        if item.idempotency_key in _alone or not self.is_ready():
+        if item.idempotency_key in published_alone or not self.is_ready():
             return None
         return await self._together.submit(item)
 
@@ -265,7 +265,7 @@ class AsyncPublisher:
                         prepared.events,
                         prepared.deliveries,
                         prepared.version,
-                        lock_timeout_ms=_LOCK_TIMEOUT_MS,
+                        lock_timeout_ms=LOCK_TIMEOUT_MS,
                     )
                     results = prepared.results_of(*written)
         except Exception as error:

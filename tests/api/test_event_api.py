@@ -503,7 +503,7 @@ class Slow(io.BytesIO):
     """A body that takes a minute, in which its key is revoked."""
 
     def read(self, size: int | None = -1) -> bytes:
-        for caller in events._callers.values():
+        for caller in events.callers.values():
             caller.looked_at -= 60
         ApiKey.objects.update(revoked_at=timezone.now())
         return super().read(size)

@@ -71,7 +71,7 @@ def test_a_filter_that_cannot_be_read_holds_its_own_events_and_no_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # SQLite gives the numbers of earlier tests again.
-    fan_out._filter_of.cache_clear()
+    fan_out.filter_of.cache_clear()
     broken = make_webhook(filter={"variable": "disposition", "operator": "no such"})
     fine = make_webhook()
     for _ in range(2):
@@ -383,8 +383,8 @@ def test_retention_also_keeps_the_log_below_a_number_of_rows(settings) -> None:
     for _ in range(3):
         old_delivery(webhook, "succeeded", next_attempt_at=None)
     settings.WEBHOOKS_RETENTION_DAYS = 365
-    assert retention._estimated_deliveries() >= 0
-    if retention._estimated_deliveries():
+    assert retention.estimated_deliveries() >= 0
+    if retention.estimated_deliveries():
         assert retention.delete_old_rows() == 3
 
 

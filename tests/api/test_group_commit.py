@@ -320,7 +320,7 @@ def test_the_lock_timeout_of_a_transaction_stays() -> None:
 def test_a_batch_without_a_right_event_is_answered_by_a_process_that_knows_nothing_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fan_out, "_REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(fan_out, "REMEMBERED_SECONDS", 0.0)
     [error] = public.publish_each([public.NewEvent("no.such", {})])
     assert isinstance(error, public.InvalidEventError)
     assert error.code == "unknown_type"
@@ -359,7 +359,7 @@ def test_events_take_their_keys_in_one_order_so_that_no_two_publishers_wait_for_
 def test_a_key_that_is_held_for_long_makes_a_503(
     other: Any, monkeypatch: pytest.MonkeyPatch, is_batch: bool
 ) -> None:
-    monkeypatch.setattr(public, "_LOCK_TIMEOUT_ALONE_MS", 100)
+    monkeypatch.setattr(public, "LOCK_TIMEOUT_ALONE_MS", 100)
     other.execute("BEGIN")
     other.execute(KEY, ["taken", "evt_1"])
     plain = ApiKey.objects.issue("CRM")[1]
@@ -384,10 +384,10 @@ def test_a_key_that_is_waited_for_holds_up_nothing_more(
     other.execute(KEY, ["taken", "evt_1"])
     try:
         waiting = post("a", "taken")
-        eventually(lambda: public._alone == ["taken"])
-        monkeypatch.setattr(public, "_LOCK_TIMEOUT_ALONE_MS", 600_000)
+        eventually(lambda: public.published_alone == ["taken"])
+        monkeypatch.setattr(public, "LOCK_TIMEOUT_ALONE_MS", 600_000)
         assert post("a", "taken").result(60).status_code == 503
-        monkeypatch.setattr(public, "_LOCK_TIMEOUT_MS", 600_000)
+        monkeypatch.setattr(public, "LOCK_TIMEOUT_MS", 600_000)
         again = post("a", "taken")
         eventually(lambda: other.execute(_BLOCKED).fetchone() == (2,))
         assert post("a").result(60).status_code == 202

@@ -143,8 +143,8 @@ def test_what_waits_for_a_readable_filter_stays_and_the_rest_goes() -> None:
 
 
 def test_one_look_releases_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holds, "_BATCH", 2)
-    monkeypatch.setattr(holds, "_ROWS_AT_A_LOOK", 5)
+    monkeypatch.setattr(holds, "BATCH", 2)
+    monkeypatch.setattr(holds, "ROWS_AT_A_LOOK", 5)
     webhooks = [make_webhook(name=name) for name in ("One", "Two")]
     for _ in range(4):
         make_delivery(webhooks[0])
@@ -156,7 +156,7 @@ def test_one_look_releases_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_look_moves_rows_of_each_webhook(
     monkeypatch: pytest.MonkeyPatch, is_released: bool
 ) -> None:
-    monkeypatch.setattr(holds, "_ROWS_AT_A_LOOK", 6)
+    monkeypatch.setattr(holds, "ROWS_AT_A_LOOK", 6)
     webhooks = [make_webhook(name=name) for name in ("One", "Two")]
     for _ in range(10):
         make_delivery(webhooks[0])

@@ -39,7 +39,7 @@ TABLES = (partitions.EVENT, partitions.DELIVERY, partitions.ATTEMPT)
 def _vacuum_gives_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for locks so long that an autovacuum which has one gives it up, after a second."""
     if "other" not in request.fixturenames:
-        monkeypatch.setattr(partitions, "_LOCK_TIMEOUT_MS", 30_000)
+        monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 30_000)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_what_is_open_outlives_its_partition(status: Status) -> None:
 
 @pytest.mark.usefixtures("old_partitions")
 def test_many_open_rows_keep_their_partition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitions, "_MOVED_ROWS", 1)
+    monkeypatch.setattr(partitions, "MOVED_ROWS", 1)
     webhook = make_webhook()
     aged(webhook)
     waiting = {aged(webhook, Status.HELD) for _ in range(2)}
@@ -207,7 +207,7 @@ def test_rows_that_are_opened_before_the_lock_keep_their_partition(
 ) -> None:
     webhook = make_webhook()
     rows = [aged(webhook) for _ in range(3)]
-    wait_briefly = partitions._wait_briefly
+    wait_briefly = partitions.wait_briefly
 
     def open_all_first(cursor: CursorWrapper) -> None:
         Delivery.objects.filter(pk__in=rows).update(
@@ -215,8 +215,8 @@ def test_rows_that_are_opened_before_the_lock_keep_their_partition(
         )
         wait_briefly(cursor)
 
-    monkeypatch.setattr(partitions, "_MOVED_ROWS", 1)
-    monkeypatch.setattr(partitions, "_wait_briefly", open_all_first)
+    monkeypatch.setattr(partitions, "MOVED_ROWS", 1)
+    monkeypatch.setattr(partitions, "wait_briefly", open_all_first)
     assert partitions.drop_deliveries(timezone.now() - WEEK) == 0
     assert Delivery.objects.filter(pk__in=rows).count() == 3
     assert Attempt.objects.filter(delivery_id__in=rows).count() == 3
@@ -241,7 +241,7 @@ def test_the_limit_of_rows_drops_a_partition_that_is_too_many(
 ) -> None:
     settings.WEBHOOKS_RETENTION_DAYS = 365
     settings.WEBHOOKS_RETENTION_ROWS = 2
-    monkeypatch.setattr(retention, "_estimated_deliveries", Delivery.objects.count)
+    monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
     for _ in range(3):
         aged(webhook)
@@ -266,7 +266,7 @@ def test_the_limit_of_rows_drops_no_partition_of_unknown_size(
 ) -> None:
     settings.WEBHOOKS_RETENTION_DAYS = 365
     settings.WEBHOOKS_RETENTION_ROWS = 2
-    monkeypatch.setattr(retention, "_estimated_deliveries", Delivery.objects.count)
+    monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
     rows = [aged(webhook) for _ in range(3)]
     assert retention.delete_old_rows() == 1

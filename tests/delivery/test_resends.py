@@ -250,7 +250,7 @@ def test_what_was_under_way_at_the_start_and_fails_is_counted_once_it_is_sent_ag
 
 def test_a_page_counts_up_to_a_limit_and_the_worker_counts_the_rest(monkeypatch: Any) -> None:
     monkeypatch.setattr(resends, "COUNT_LIMIT", 4)
-    monkeypatch.setattr(resends, "_COUNT_CHUNK", 2)
+    monkeypatch.setattr(resends, "COUNT_CHUNK", 2)
     webhook = make_webhook()
     for _ in range(7):
         finished(webhook)
@@ -334,8 +334,8 @@ def test_a_slow_rate_gets_there_too() -> None:
 
 
 def test_a_big_batch_is_put_in_with_small_commits(monkeypatch: Any) -> None:
-    monkeypatch.setattr(resends, "_BATCH", 3)
-    monkeypatch.setattr(resends, "_BATCHES", 2)
+    monkeypatch.setattr(resends, "BATCH", 3)
+    monkeypatch.setattr(resends, "BATCHES", 2)
     webhook = make_webhook()
     failed = [finished(webhook) for _ in range(8)]
     resends.start(resend_of(webhook))
@@ -458,7 +458,7 @@ def test_a_step_that_was_overtaken_is_undone(monkeypatch: Any) -> None:
     webhook = make_webhook()
     finished(webhook)
     resend = resends.start(resend_of(webhook))
-    real = resends._following
+    real = resends.following
 
     def stopped_meanwhile(row: Resend, limit: int) -> Any:
         rows = real(row, limit)
@@ -466,7 +466,7 @@ def test_a_step_that_was_overtaken_is_undone(monkeypatch: Any) -> None:
         return rows
 
     with monkeypatch.context() as slow:
-        slow.setattr(resends, "_following", stopped_meanwhile)
+        slow.setattr(resends, "following", stopped_meanwhile)
         assert resends.advance(resend.pk) == 0
     assert sent_again() == []
 
@@ -490,7 +490,7 @@ def test_several_workers_at_once_put_each_in_once() -> None:
             connections.close_all()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resends, "_BATCH", 7)
+        patch.setattr(resends, "BATCH", 7)
         workers = [threading.Thread(target=work) for _ in range(4)]
         for worker in workers:
             worker.start()

@@ -95,7 +95,7 @@ def test_what_a_machine_whose_clock_is_behind_deletes_can_be_restored(
 
 def test_a_backlog_that_is_held_is_no_surplus(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.WEBHOOKS_RETENTION_ROWS = 3
-    monkeypatch.setattr(retention, "_estimated_deliveries", Delivery.objects.count)
+    monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
     # Finished a moment ago: ids that are made within this millisecond are not deleted yet.
     later = timezone.now() + dt.timedelta(minutes=1)
@@ -119,16 +119,16 @@ def test_rows_that_were_deleted_since_the_last_analyze_are_no_surplus() -> None:
     with database.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute("ANALYZE webhooks_delivery")
-        assert retention._estimated_deliveries() == 20
+        assert retention.estimated_deliveries() == 20
         Delivery.objects.all().delete()
         cursor.execute("SELECT pg_stat_force_next_flush()")
-    assert retention._estimated_deliveries() == 0
+    assert retention.estimated_deliveries() == 0
 
 
 def test_what_a_deleted_webhook_left_is_closed_in_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retention, "_BATCH", 2)
+    monkeypatch.setattr(retention, "BATCH", 2)
     webhook, other = make_webhook(), make_webhook()
     for _ in range(5):
         make_delivery(webhook)
@@ -142,7 +142,7 @@ def test_what_a_deleted_webhook_left_is_closed_in_batches(
     )
     Webhook.objects.filter(pk=webhook.pk).update(deleted_at=timezone.now())
     with monkeypatch.context() as bounded:
-        bounded.setattr(retention, "_BATCHES", 1)
+        bounded.setattr(retention, "BATCHES", 1)
         assert retention.close_deliveries_of_deleted_webhooks(timezone.now()) == 3
     assert retention.close_deliveries_of_deleted_webhooks(timezone.now()) == 1
     held.refresh_from_db()

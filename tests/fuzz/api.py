@@ -73,8 +73,8 @@ def _accept(given: dict[str, Any]) -> None:
     """The steps of the view between the key and the database."""
     headers = {"Idempotency-Key": given["key"]} if given["key"] else {}
     request = _requests.post("/api/events/", given["body"], "application/json", headers=headers)
-    events._check_content_type(request, "application/json")
-    body = events._read_body(request, limit=_LIMIT)
+    events.check_content_type(request, "application/json")
+    body = events.read_body(request, limit=_LIMIT)
     caller = events.Caller("", 0, "", 0.0, None)
     item = events.event_of(body, request.META.get("HTTP_IDEMPOTENCY_KEY"), caller)
     fan_out.check(item)
@@ -83,7 +83,7 @@ def _accept(given: dict[str, Any]) -> None:
         moment = item.occurred_at or _NOW
         document = payloads.build_document(item.type, "evt_1", moment, "", item.payload)
     except payloads.DocumentError as error:
-        raise fan_out._refusal(error) from error
+        raise fan_out.refusal(error) from error
     assert storable(item.idempotency_key or "")
     assert json.loads(document)["event_id"] == "evt_1"
     assert storable(document.decode())

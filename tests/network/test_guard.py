@@ -563,11 +563,11 @@ def test_the_interfaces_of_this_machine_are_read() -> None:
 def test_a_machine_without_these_tables_is_asked_by_its_name(
     monkeypatch: pytest.MonkeyPatch, names: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hosts, "_IPV4", tmp_path / "none")
+    monkeypatch.setattr(hosts, "IPV4_ROUTES", tmp_path / "none")
     names(PUBLIC)
-    assert hosts._own_addresses_at.__wrapped__(0) == {PUBLIC}
+    assert hosts.read_own_addresses() == {PUBLIC}
     names()
-    assert hosts._own_addresses_at.__wrapped__(0) == frozenset()
+    assert hosts.read_own_addresses() == frozenset()
 
 
 @pytest.mark.parametrize("address", [PUBLIC, OWN_IPV6])

@@ -49,7 +49,7 @@ _MAX_EVENT_BYTES = 8192
 _MAX_VALUES, _BETWEEN_VALUES = 500, (b"[", b"{", b",")
 # Bodies are read before a thread is taken: how many bytes of all requests, and of those whose key
 # is not known.
-_MAX_READ_BYTES, _MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
+MAX_READ_BYTES, MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
 # Each piece of an answer by a thread takes one change to the loop and back.
 _PIECE_BYTES = 65_536
 _MAX_JUDGED = 1000
@@ -166,7 +166,7 @@ class EventLoopSite:
         self._read_bytes += len(content)
         if is_whole:
             return _RequestBody(content, True)
-        body, budget = bytearray(content), _MAX_READ_BYTES if is_known else _MAX_READ_OF_STRANGERS
+        body, budget = bytearray(content), MAX_READ_BYTES if is_known else MAX_READ_OF_STRANGERS
         try:
             while not is_whole and len(body) <= limit:
                 if self._read_bytes > budget:

@@ -201,8 +201,8 @@ def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], AnswerResponse]:
 def publish_event(request: HttpRequest) -> Answer:
     """Accept one event; answer 202 with its id and the number of its deliveries."""
     caller = _authenticate(request)
-    _check_content_type(request, _JSON)
-    body = _read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
+    check_content_type(request, _JSON)
+    body = read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
     _authenticate_again(caller)
     item = event_of(body, request.META.get("HTTP_IDEMPOTENCY_KEY"), caller)
     try:
@@ -245,11 +245,11 @@ def publish_batch(request: HttpRequest) -> Answer:
     accepted; 207: some were; 422: none was. What was refused has its error as its result.
     """
     caller = _authenticate(request)
-    media_type = _check_content_type(request, _JSON, *_NDJSON)
+    media_type = check_content_type(request, _JSON, *_NDJSON)
     if "Idempotency-Key" in request.headers:
         message = _("Put an idempotency key into each event of a batch, not into the header.")
         raise RequestError(422, "invalid_key", message, field="idempotency_key")
-    body = _read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
+    body = read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
     _authenticate_again(caller)
     wanted = _wanted(_parts(body, media_type), caller)
     published = iter(
@@ -338,7 +338,7 @@ def _result(
 
 
 # By the digest of the key, the newest last.
-_callers: dict[str, Caller] = {}
+callers: dict[str, Caller] = {}
 
 
 @sensitive_variables()
@@ -373,7 +373,7 @@ def known_caller(request: HttpRequest) -> Caller | None:
 
 def still_known(key_hash: str) -> Caller | None:
     """Return the caller with a key of this digest; None where the database has to be used."""
-    caller = _callers.get(key_hash)
+    caller = callers.get(key_hash)
     return None if caller is None or _is_old(caller) or _is_use_to_note(caller) else caller
 
 
@@ -403,7 +403,7 @@ def _insufficient(missing: MissingScopeError) -> RequestError:
 def _caller_of(plain: str) -> Caller | None:
     """Return who has a key; one that is revoked is still good for _KEY_SECONDS at most."""
     key_hash = hash_key(plain)
-    caller = _callers.get(key_hash)
+    caller = callers.get(key_hash)
     if caller is None or _is_old(caller):
         caller = _look_up(key_hash)
     return caller
@@ -413,10 +413,10 @@ def _look_up(key_hash: str) -> Caller | None:
     now = time.monotonic()
     api_key = ApiKey.objects.verify_hash(key_hash)
     if api_key is None:
-        _callers.pop(key_hash, None)
+        callers.pop(key_hash, None)
         return None
-    if len(_callers) >= _MAX_KEYS:
-        _callers.clear()
+    if len(callers) >= _MAX_KEYS:
+        callers.clear()
     caller = Caller(
         key_hash,
         api_key.pk,
@@ -424,7 +424,7 @@ def _look_up(key_hash: str) -> Caller | None:
         now,
         api_key.last_used_at,
     )
-    _callers[key_hash] = caller
+    callers[key_hash] = caller
     return caller
 
 
@@ -458,13 +458,13 @@ def _note_use(caller: Caller) -> None:
 def takes(request: HttpRequest) -> bool:
     """Return whether a single event may come in a body of this kind."""
     try:
-        _check_content_type(request, _JSON)
+        check_content_type(request, _JSON)
     except RequestError:
         return False
     return True
 
 
-def _check_content_type(request: HttpRequest, *media_types: str) -> str:
+def check_content_type(request: HttpRequest, *media_types: str) -> str:
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
     if request.content_type not in media_types or charset not in {"utf-8", "utf8"}:
         names = ", ".join(media_types[:2])
@@ -475,7 +475,7 @@ def _check_content_type(request: HttpRequest, *media_types: str) -> str:
     return request.content_type or ""
 
 
-def _read_body(request: HttpRequest, *, limit: int) -> bytes:
+def read_body(request: HttpRequest, *, limit: int) -> bytes:
     """Read at most `limit` bytes, whether or not the request says how many it has."""
     declared = request.META.get("CONTENT_LENGTH", "")
     # Digits beyond any real length would be slow to read as a number.

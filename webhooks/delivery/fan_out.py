@@ -40,7 +40,7 @@ _BATCH = 2000
 _MAX_ROWS_IN_MEMORY = 20_000
 _EVENT = Trigger.EVENT.value
 # After a failover to a database that lacks the last commits a version may come a second time.
-_REMEMBERED_SECONDS = 60.0
+REMEMBERED_SECONDS = 60.0
 # Some 20 ms, for which the other requests of an event loop wait.
 _MAX_ROWS_ON_LOOP, _MAX_JUDGED_ON_LOOP = 4000, 1000
 
@@ -241,7 +241,7 @@ _known: deque[_Subscriptions] = deque(maxlen=1)
 
 def _remembered() -> _Subscriptions | None:
     known = next(iter(_known.copy()), None)
-    if known is None or time.monotonic() - known.read_at > _REMEMBERED_SECONDS:
+    if known is None or time.monotonic() - known.read_at > REMEMBERED_SECONDS:
         return None
     return known
 
@@ -372,7 +372,7 @@ def _fingerprint(item: NewEvent) -> str:
     try:
         return payloads.fingerprint(item.type, item.payload)
     except payloads.DocumentError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
 def _subscribers(types: Collection[str]) -> list[_Subscriber]:
@@ -388,7 +388,7 @@ def _subscribers(types: Collection[str]) -> list[_Subscriber]:
         webhooks = webhooks.filter(reduce(operator.or_, named))
     rows = webhooks.values_list("pk", "listed", "conditions", "is_active")
     return [
-        _subscriber(pk, _patterns(listed), _filter_of(pk, conditions), is_active)
+        _subscriber(pk, _patterns(listed), filter_of(pk, conditions), is_active)
         for pk, listed, conditions, is_active in rows
     ]
 
@@ -413,7 +413,7 @@ def _patterns(listed: str) -> frozenset[str]:
 
 # Remembered also so that what cannot be read is said once and not with each event.
 @lru_cache(maxsize=4096)
-def _filter_of(webhook_id: int, conditions: str) -> filters.Filter | None:
+def filter_of(webhook_id: int, conditions: str) -> filters.Filter | None:
     """Return the filter of a webhook; None when the one that is stored means nothing."""
     try:
         return _compiled(conditions)
@@ -509,10 +509,10 @@ def _document(item: NewEvent, event_id: str, occurred_at: dt.datetime) -> bytes:
             item.type, event_id, occurred_at, settings.WEBHOOKS_PROJECT_ID, item.payload
         )
     except payloads.DocumentError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
-def _refusal(error: payloads.DocumentError) -> InvalidEventError:
+def refusal(error: payloads.DocumentError) -> InvalidEventError:
     code = "too_large" if error.code == "too_large" else "invalid_payload"
     return InvalidEventError(error, code=code, field="payload")
 

@@ -32,11 +32,11 @@ from webhooks.models import (
 from webhooks.models.webhook import bump_version
 
 TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
-_BATCH = 2000
+BATCH = 2000
 # What a request of a person moves at once.
 ROWS_AT_ONCE = 2000
 # What one look moves at most; the next goes on.
-_ROWS_AT_A_LOOK = 20_000
+ROWS_AT_A_LOOK = 20_000
 
 # A loose index scan: one probe per webhook that has such rows, however many rows it has.
 _WITH_ROWS = """
@@ -55,7 +55,7 @@ def release(held: QuerySet[Delivery], at_most: int) -> int:
     """Make held deliveries due, oldest first; return how many."""
     released, last = 0, ""
     while released < at_most:
-        size = min(_BATCH, at_most - released)
+        size = min(BATCH, at_most - released)
         following = held.filter(status=Status.HELD, pk__gt=last).order_by("id")
         with transaction.atomic():
             # What somebody else releases or drops right now is theirs.
@@ -132,11 +132,11 @@ def _move_in_turn(work: Sequence[Callable[[int], int]], *, most: int) -> int:
     So a million rows of one webhook hold up those of no other.
     """
     moved = 0
-    while work and moved < _ROWS_AT_A_LOOK:
-        share = max(1, min(most, (_ROWS_AT_A_LOOK - moved) // len(work)))
+    while work and moved < ROWS_AT_A_LOOK:
+        share = max(1, min(most, (ROWS_AT_A_LOOK - moved) // len(work)))
         left = []
         for move in work:
-            if moved < _ROWS_AT_A_LOOK:
+            if moved < ROWS_AT_A_LOOK:
                 count = move(share)
                 moved += count
                 if count >= share:
@@ -178,11 +178,11 @@ def release_overlooked() -> int:
         held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook)
         if not is_readable(webhook.filter):
             # Only what is among the oldest: behind them may be millions that wait for the filter.
-            oldest = held.order_by("id").values_list("pk", "hold_reason")[:_BATCH]
+            oldest = held.order_by("id").values_list("pk", "hold_reason")[:BATCH]
             others = [pk for pk, reason in oldest if reason != HoldReason.MISCONFIGURED]
             held = held.filter(pk__in=others)
         work.append(partial(release, held))
-    return _move_in_turn(work, most=_ROWS_AT_A_LOOK)
+    return _move_in_turn(work, most=ROWS_AT_A_LOOK)
 
 
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:

@@ -40,9 +40,9 @@ COUNT_LIMIT = 10_000
 # A longer selection is no selection.
 MAX_SELECTED = 1000
 # What is put in with one commit, and how many commits one run of the task makes for a resend.
-_BATCH = 1000
-_BATCHES = 40
-_COUNT_CHUNK = 5000
+BATCH = 1000
+BATCHES = 40
+COUNT_CHUNK = 5000
 # How much of the rate is caught up on at most after a pause of the workers: more than from one turn
 # of the schedule to the next.
 _MAX_CREDIT_SECONDS = 12.0
@@ -164,7 +164,7 @@ def advance(pk: int) -> int:
     """Move one resend on by what its rate allows now; return how many deliveries were put in."""
     _count_once(pk)
     queued = 0
-    for _ in range(_BATCHES):
+    for _ in range(BATCHES):
         try:
             made = _step(pk)
         except _OvertakenError:
@@ -194,7 +194,7 @@ def _step(pk: int) -> int | None:
         allowed = int(resend.rate * (now - paid_until).total_seconds() + 1e-6)
         if allowed < 1:
             return None
-        rows = _following(resend, min(allowed, _BATCH))
+        rows = following(resend, min(allowed, BATCH))
         if not rows:
             _finish(resend, now)
             return None
@@ -254,12 +254,12 @@ def _chunks(resend: Resend) -> Iterator[list[_DeliveryRow]]:
         delivery_ids=resend.delivery_ids,
         cursor=resend.cursor,
     )
-    while rows := _following(place, _COUNT_CHUNK):
+    while rows := following(place, COUNT_CHUNK):
         yield _newest_only(place, rows)
         place.cursor = rows[-1].id
 
 
-def _following(resend: Resend, limit: int) -> list[_DeliveryRow]:
+def following(resend: Resend, limit: int) -> list[_DeliveryRow]:
     """Return the next rows of the log that the resend is about, oldest first."""
     rows = Delivery.objects.filter(webhook__deleted_at=None)
     if resend.scope == ResendScope.SELECTION:

@@ -33,9 +33,9 @@ from webhooks.models import (
     ids,
 )
 
-_BATCH = 500
+BATCH = 500
 # One run deletes at most this many batches and leaves the rest to the next.
-_BATCHES = 40
+BATCHES = 40
 # The longest chart shows 30 days, the first of which may have begun a day earlier.
 _CHARTED_DAYS = 31
 # How far web servers may be behind the database: what has ended is for them to judge.
@@ -57,10 +57,10 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     trash.purge_old(now)
     cutoff = now - dt.timedelta(days=settings.WEBHOOKS_RETENTION_DAYS)
     deleted = partitions.drop_deliveries(cutoff)
-    deleted += _delete_finished(before=cutoff, at_most=_BATCH * _BATCHES)
+    deleted += _delete_finished(before=cutoff, at_most=BATCH * BATCHES)
     if surplus := _surplus():
         deleted += partitions.drop_deliveries(now, at_most=surplus)
-        deleted += _delete_finished(before=now, at_most=min(_surplus(), _BATCH * _BATCHES))
+        deleted += _delete_finished(before=now, at_most=min(_surplus(), BATCH * BATCHES))
     partitions.drop_events(cutoff)
     _delete_orphaned_events(cutoff)
     _delete_old_counts(now)
@@ -78,8 +78,8 @@ def close_deliveries_of_deleted_webhooks(now: dt.datetime) -> int:
     closed = 0
     # One status at a time: each has a partial index.
     for status in (Status.PENDING, Status.HELD, Status.PARKED):
-        for _ in range(_BATCHES):
-            batch = list(of_deleted.filter(status=status).values_list("id", flat=True)[:_BATCH])
+        for _ in range(BATCHES):
+            batch = list(of_deleted.filter(status=status).values_list("id", flat=True)[:BATCH])
             if not batch:
                 break
             closed += Delivery.objects.filter(id__in=batch, status=status).update(
@@ -96,7 +96,7 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
     while seen < at_most:
         # From where the last batch ended: before it may lie a backlog that stays.
         following = finished.filter(id__gt=last).values_list("id", flat=True)
-        batch = list(following[: min(_BATCH, at_most - seen)])
+        batch = list(following[: min(BATCH, at_most - seen)])
         if not batch:
             break
         Attempt.objects.filter(delivery_id__in=batch).delete()
@@ -108,7 +108,7 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
 
 def _surplus() -> int:
     """Return about how many more finished deliveries there are than are kept."""
-    surplus: int = _estimated_deliveries() - settings.WEBHOOKS_RETENTION_ROWS
+    surplus: int = estimated_deliveries() - settings.WEBHOOKS_RETENTION_ROWS
     for status in OPEN_STATUSES:
         if surplus <= 0:
             return 0
@@ -121,11 +121,11 @@ def _delete_orphaned_events(cutoff: dt.datetime) -> None:
     """Delete events past the limit that no delivery refers to any more."""
     unused = Event.objects.exclude(Exists(Delivery.objects.filter(event=OuterRef("pk"))))
     orphans = unused.filter(id__lt=ids.floor("evt", cutoff.timestamp())).order_by("id")
-    for _ in range(_BATCHES):
+    for _ in range(BATCHES):
         with transaction.atomic():
             # Not those that somebody sends again right now.
             free = orphans.select_for_update(skip_locked=True, of=("self",))
-            batch = list(free.values_list("id", flat=True)[:_BATCH])
+            batch = list(free.values_list("id", flat=True)[:BATCH])
             # Asked again once they are locked: a delivery may have been added before.
             old = list(unused.filter(id__in=batch).values_list("id", flat=True))
             if not old:
@@ -137,7 +137,7 @@ def _delete_orphaned_events(cutoff: dt.datetime) -> None:
 
 def _delete_old_counts(now: dt.datetime) -> None:
     cutoff = now - dt.timedelta(days=max(settings.WEBHOOKS_RETENTION_DAYS, _CHARTED_DAYS))
-    for _ in range(_BATCHES):
+    for _ in range(BATCHES):
         past = HourlyCount.objects.filter(hour__lt=cutoff).order_by("hour")
         batch = list(past.values_list("pk", flat=True)[:_COUNTS_BATCH])
         if not batch:
@@ -148,15 +148,15 @@ def _delete_old_counts(now: dt.datetime) -> None:
 
 def _delete_ended_sessions(before: dt.datetime) -> None:
     """Delete sessions of browsers that did not log out: each may hold what was typed into forms."""
-    for _ in range(_BATCHES):
+    for _ in range(BATCHES):
         ended = Session.objects.filter(expire_date__lt=before).values_list("pk", flat=True)
-        batch = list(ended[:_BATCH])
+        batch = list(ended[:BATCH])
         if not batch:
             return
         Session.objects.filter(pk__in=batch).delete()
 
 
-def _estimated_deliveries() -> int:
+def estimated_deliveries() -> int:
     """Return about how many deliveries there are; a full count is too slow at ten million.
 
     PostgreSQL's planner knows how many there were, and its statistics what came and went since.

@@ -32,10 +32,10 @@ from webhooks.models import (
 
 PAGE_ROWS = 50
 # What an export reads at once.
-_EXPORT_ROWS = 500
+EXPORT_ROWS = 500
 # Rows of one look at an index: about ten milliseconds of work.
-_STRETCH = 20_000
-_PATIENCE_SECONDS = 0.15
+STRETCH = 20_000
+PATIENCE_SECONDS = 0.15
 # How many waiting deliveries are looked up one by one.
 _MAX_OPEN = 2000
 _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
@@ -91,7 +91,7 @@ def page(
 ) -> LogPage:
     """Return the rows older than `before`, or newer than `after`, or the newest."""
     look = _Look(conditions, after or before, is_upward=bool(after))
-    rows = look.rows(size + 1, time.monotonic() + _PATIENCE_SECONDS)
+    rows = look.rows(size + 1, time.monotonic() + PATIENCE_SECONDS)
     has_more = len(rows) > size
     rows = rows[:size]
     further = rows[-1].pk if has_more else look.ended_at
@@ -121,7 +121,7 @@ def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Del
     ends = time.monotonic() + seconds
     before = ""
     while limit > 0 and time.monotonic() < ends:
-        found = page(conditions, before=before, size=min(_EXPORT_ROWS, limit))
+        found = page(conditions, before=before, size=min(EXPORT_ROWS, limit))
         yield from found.rows
         limit -= len(found.rows)
         if not (before := found.older_than):
@@ -184,7 +184,7 @@ class _Look:
         ends = []
         for driver in self._drivers:
             rows = self._beyond(_in_range(driver, self._wanted), start)
-            if not (end := list(rows.values_list("pk", flat=True)[_STRETCH : _STRETCH + 1])):
+            if not (end := list(rows.values_list("pk", flat=True)[STRETCH : STRETCH + 1])):
                 return ""
             ends += end
         return max(ends) if self._is_upward else min(ends)

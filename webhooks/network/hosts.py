@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # The addresses up to this one, such as ::1, stand for none of IPv4.
 _NO_IPV4 = 0xFFFF
 # Linux tells its addresses here; in a container they are the container's own.
-_IPV4, _IPV6 = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
+IPV4_ROUTES, IPV6_ADDRESSES = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
 _LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\s+/32 host LOCAL")
 _LOCAL_IPV6 = re.compile(r"^([0-9a-f]{32}) ", re.MULTILINE)
 # ALLOWED_HOSTS may hold these: every name, or every name below one.
@@ -156,8 +156,12 @@ def own_addresses() -> frozenset[str]:
 
 @lru_cache(maxsize=2)
 def _own_addresses_at(_minute: int) -> frozenset[str]:
+    return read_own_addresses()
+
+
+def read_own_addresses() -> frozenset[str]:
     try:
-        return parse_interfaces(_IPV4.read_text(), _read(_IPV6))
+        return parse_interfaces(IPV4_ROUTES.read_text(), _read(IPV6_ADDRESSES))
     except OSError:
         return _by_host_name()
 

@@ -122,7 +122,7 @@ def test_a_file_that_is_read_with_semicolons_has_no_formula() -> None:
 def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(9)]
-    monkeypatch.setattr(delivery_export, "_CHUNK", 2)
+    monkeypatch.setattr(delivery_export, "CHUNK", 2)
     browser = person("view_delivery")
     assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[::-1]
     monkeypatch.setattr(delivery_export, "MAX_ROWS", 4)
@@ -151,6 +151,6 @@ def test_some_exports_run_at_once_and_leave_room_for_pages() -> None:
 def test_pieces_follow_each_other_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(7)]
-    monkeypatch.setattr(log_query, "_EXPORT_ROWS", 2)
+    monkeypatch.setattr(log_query, "EXPORT_ROWS", 2)
     pages = log_query.every(log_query.Conditions(), limit=5, seconds=60)
     assert [row.pk for row in pages] == rows[:1:-1]

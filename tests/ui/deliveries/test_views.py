@@ -98,7 +98,7 @@ def test_the_log_is_paged_by_key_in_both_directions(
 ) -> None:
     webhook = make_webhook()
     newest_first = [make_delivery(webhook).pk for _ in range(7)][::-1]
-    monkeypatch.setattr(log_query.page, "__kwdefaults__", {"before": "", "after": "", "size": 3})
+    monkeypatch.setattr(log_query, "PAGE_ROWS", 3)
     first = browser.get(LOG, {"status": "pending"})
     assert shown(first) == newest_first[:3]
     assert (first.context["newer_link"], first.context["newest_link"]) == ("", "")
@@ -161,7 +161,7 @@ def test_a_search_reaches_what_the_first_stretches_do_not_hold(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = mixed_log()
-    monkeypatch.setattr(log_query, "_STRETCH", 1)
+    monkeypatch.setattr(log_query, "STRETCH", 1)
     assert shown(browser.get(LOG, {"outcome": "succeeded"})) == [log["ok"].pk]
 
 
@@ -169,8 +169,8 @@ def test_a_look_that_takes_long_says_how_far_it_came_and_goes_on(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = mixed_log()
-    monkeypatch.setattr(log_query, "_STRETCH", 1)
-    monkeypatch.setattr(log_query, "_PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(log_query, "STRETCH", 1)
+    monkeypatch.setattr(log_query, "PATIENCE_SECONDS", -1)
     page = browser.get(LOG, {"outcome": "succeeded"})
     assert shown(page) == []
     assert "Nothing found so far" in page.text

@@ -299,13 +299,13 @@ def test_the_hour_in_which_a_clock_is_set_back_says_which_is_which() -> None:
         Bucket(begins_at=begins_at + n * hour, ends_at=begins_at + (n + 1) * hour) for n in (0, 1)
     ]
     with timezone.override("Europe/Kyiv"):
-        labels = [chart_drawing._label(Period.DAY, span).partition(", ")[2] for span in spans]
+        labels = [chart_drawing.bucket_label(Period.DAY, span).partition(", ")[2] for span in spans]
     assert labels == ["03:00 EEST–03:00 EET", "03:00–04:00"]
 
 
 def test_an_axis_of_durations_holds_what_is_below_a_millisecond() -> None:
     buckets = [SimpleNamespace(p50_ms=p50, p95_ms=p95) for p50, p95 in [(0.6, 3.0), (None, None)]]
-    axis = chart_drawing._duration_axis(buckets)  # type: ignore[arg-type]
+    axis = chart_drawing.duration_axis(buckets)  # type: ignore[arg-type]
     assert axis[-1] <= 0.6
     assert axis[0] >= 3.0
-    assert [chart_drawing._axis_duration(one) for one in axis][-1] == "0.5 ms"
+    assert [chart_drawing.axis_duration(one) for one in axis][-1] == "0.5 ms"

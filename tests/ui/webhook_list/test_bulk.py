@@ -190,7 +190,7 @@ def test_what_takes_too_long_stops_and_asks_for_the_rest(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = make_three()
-    monkeypatch.setattr(list_views, "_MAX_SECONDS", 0.0)
+    monkeypatch.setattr(list_views, "MAX_SECONDS", 0.0)
     page = act(browser, "pause", one, two, three)
     assert "This took too long and stopped." in page.text
     assert page.context["count"] == 2

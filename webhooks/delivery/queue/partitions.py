@@ -40,9 +40,9 @@ _TOGETHER = ((DELIVERY, ATTEMPT), (EVENT,))
 _AHEAD = 1
 # How long a change waits for its locks. Shorter than PostgreSQL's search for deadlocks, so that of
 # two that wait for each other it is this one that gives up.
-_LOCK_TIMEOUT_MS = 500
+LOCK_TIMEOUT_MS = 500
 # How many rows are moved out of a partition to drop it; with more it stays.
-_MOVED_ROWS = 500
+MOVED_ROWS = 500
 _HOUR_SECONDS = 3600
 _BOUNDS = re.compile(r"FROM \('(\w+)'\) TO \('(\w+)'\)")
 
@@ -152,7 +152,7 @@ def _missing(
 def _make(tables: Sequence[str], begin: float, end: float) -> int:
     """Make a partition of each table; none where the default one has rows of the range."""
     with connection.cursor() as cursor:
-        _wait_briefly(cursor)
+        wait_briefly(cursor)
         for table in tables:
             column = "delivery_id" if table == ATTEMPT else "id"
             bounds = [ids.floor(_PREFIX[table], at) for at in (begin, end)]
@@ -196,19 +196,19 @@ def drop_deliveries(before: dt.datetime, *, at_most: int | None = None) -> int:
 
 
 def _drop_deliveries(partition: Partition) -> bool:
-    open_rows = _OPEN.format(table=partition.name, most=_MOVED_ROWS + 1)
+    open_rows = _OPEN.format(table=partition.name, most=MOVED_ROWS + 1)
     bounds = [partition.first_id, partition.end_id]
     with transaction.atomic(), connection.cursor() as cursor:
         # Asked before anything is locked.
         cursor.execute(open_rows)
-        if len(cursor.fetchall()) > _MOVED_ROWS:
+        if len(cursor.fetchall()) > MOVED_ROWS:
             return False
-        _wait_briefly(cursor)
+        wait_briefly(cursor)
         _detach(cursor, DELIVERY, partition.name)
         # Again: more may have been opened before the lock.
         cursor.execute(open_rows)
         kept = [row[0] for row in cursor.fetchall()]
-        if len(kept) > _MOVED_ROWS:
+        if len(kept) > MOVED_ROWS:
             transaction.set_rollback(True)
             return False
         cursor.execute(
@@ -241,19 +241,19 @@ def drop_events(before: dt.datetime) -> None:
 def _drop_events(partition: Partition) -> bool:
     bounds = [partition.first_id, partition.end_id]
     with connection.cursor() as cursor:
-        cursor.execute(_IN_USE, [*bounds, _MOVED_ROWS + 1])
-        if len(cursor.fetchall()) > _MOVED_ROWS:
+        cursor.execute(_IN_USE, [*bounds, MOVED_ROWS + 1])
+        if len(cursor.fetchall()) > MOVED_ROWS:
             return False
         cursor.execute(_DROP_KEYS, bounds)
         while cursor.rowcount:
             cursor.execute(_DROP_KEYS, bounds)
     with transaction.atomic(), connection.cursor() as cursor:
-        _wait_briefly(cursor)
+        wait_briefly(cursor)
         # Waits for who sends one of them again, and has it locked.
         _detach(cursor, EVENT, partition.name)
-        cursor.execute(_IN_USE, [*bounds, _MOVED_ROWS + 1])
+        cursor.execute(_IN_USE, [*bounds, MOVED_ROWS + 1])
         kept = [row[0] for row in cursor.fetchall()]
-        if len(kept) > _MOVED_ROWS:
+        if len(kept) > MOVED_ROWS:
             transaction.set_rollback(True)
             return False
         cursor.execute(
@@ -263,8 +263,8 @@ def _drop_events(partition: Partition) -> bool:
     return True
 
 
-def _wait_briefly(cursor: CursorWrapper) -> None:
-    cursor.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
+def wait_briefly(cursor: CursorWrapper) -> None:
+    cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
 
 
 def _detach(cursor: CursorWrapper, table: str, name: str) -> None:

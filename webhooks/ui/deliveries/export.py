@@ -35,7 +35,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "|
 # Where a list is written with semicolons, as in Ukrainian, a spreadsheet takes them for the commas
 # of the file: what follows one begins a cell, and a quote before it is none of its text.
 _SPLIT = re.compile(f'(;"*)(?=[{re.escape("".join(_FORMULA))}])')
-_CHUNK = 200
+CHUNK = 200
 # Payloads read at a time, each of a megabyte at the most by default.
 _WHOLE = 10
 COLUMNS = (
@@ -106,7 +106,7 @@ def _written(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
     yield "\ufeff" + writer.writerow([*COLUMNS, *(["payload"] if with_payload else [])])
     limit = MAX_PAYLOAD_ROWS if with_payload else MAX_ROWS
     rows = log_query.every(conditions, limit=limit, seconds=_MAX_SECONDS)
-    while chunk := list(islice(rows, _CHUNK)):
+    while chunk := list(islice(rows, CHUNK)):
         payloads = _payloads(chunk) if with_payload else {}
         for delivery in chunk:
             cells = _cells(delivery)

@@ -104,7 +104,10 @@ def _rows(request: HttpRequest) -> dict[str, Any]:
     if form.is_valid():
         conditions = form.conditions(may_see_numbers=request.user.has_perm("webhooks.view_payload"))
         found = log_query.page(
-            conditions, before=_key(request, "before"), after=_key(request, "after")
+            conditions,
+            before=_key(request, "before"),
+            after=_key(request, "after"),
+            size=log_query.PAGE_ROWS,
         )
     may_send = request.user.has_perm("webhooks.test_webhook")
     may_cancel = request.user.has_perm("webhooks.change_webhook")

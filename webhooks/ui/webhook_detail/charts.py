@@ -76,7 +76,7 @@ def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
     buckets = chart.buckets
     most = _round_up(max(bucket.total for bucket in buckets))
     counts = [most, most // 2, 0] if most % 2 == 0 else [most, 0]
-    durations = _duration_axis(buckets)
+    durations = duration_axis(buckets)
     p50 = _points([bucket.p50_ms for bucket in buckets], durations)
     p95 = _points([bucket.p95_ms for bucket in buckets], durations)
     whole, width = chart.whole, _BUCKET_UNITS * len(buckets)
@@ -98,7 +98,7 @@ def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
         # The labels of both axes from the top down, evenly apart, and the lines beside them.
         "counts": [number(count) for count in counts],
         "counts_path": _lines(len(counts), width),
-        "durations": [_axis_duration(duration) for duration in durations],
+        "durations": [axis_duration(duration) for duration in durations],
         "durations_path": _lines(len(durations), width),
         "p50_path": _line(p50),
         "p95_path": _line(p95),
@@ -112,7 +112,7 @@ def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> dict[str,
     shares = _shares(bucket, log_link)
     by_kind = {share["kind"]: share for share in shares}
     return {
-        "label": _label(chart.period, bucket),
+        "label": bucket_label(chart.period, bucket),
         # The label on the axis, mostly empty.
         "tick": _tick(chart.period, index, len(chart.buckets), bucket.begins_at),
         "x": _units(_BUCKET_UNITS * index + (_BUCKET_UNITS - _BAR_UNITS) / 2),
@@ -153,7 +153,7 @@ def _stack(shares: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     return stacked
 
 
-def _duration_axis(buckets: list[Bucket]) -> list[float]:
+def duration_axis(buckets: list[Bucket]) -> list[float]:
     """Return the durations at the lines of an axis in milliseconds, the longest first."""
     least = min((bucket.p50_ms for bucket in buckets if bucket.p50_ms), default=1.0)
     shortest = max(least, _SHORTEST_MS)
@@ -219,7 +219,7 @@ def _lines(count: int, width: float) -> str:
     return "".join(f"M0 {_units(gap * line)}H{_units(width)}" for line in range(count - 1))
 
 
-def _label(period: Period, bucket: Bucket) -> str:
+def bucket_label(period: Period, bucket: Bucket) -> str:
     begin, end = localtime(bucket.begins_at), localtime(bucket.ends_at)
     day = date_format(begin, "D j N")
     if period == Period.MONTH:
@@ -264,7 +264,7 @@ def _percent(part: int, whole: int) -> str:
     return _("%s%%") % number
 
 
-def _axis_duration(duration_ms: float) -> str:
+def axis_duration(duration_ms: float) -> str:
     if duration_ms < 1000:
         return _("%s ms") % number_format(f"{duration_ms:g}")
     return _("%s s") % number_format(f"{duration_ms / 1000:g}")

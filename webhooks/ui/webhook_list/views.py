@@ -43,7 +43,7 @@ PERMISSIONS = {
 # What takes an action back.
 _UNDO = {"pause": "resume", "resume": "pause", "delete": "restore"}
 # A page that takes longer looks broken. What is left is asked for again.
-_MAX_SECONDS = 10.0
+MAX_SECONDS = 10.0
 _NAMES_SHOWN = 12
 
 
@@ -152,7 +152,7 @@ def _confirm(
 
 def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[list[int], list[int]]:
     """Do it webhook by webhook for a while; return those that changed, and what is left."""
-    ends = time.monotonic() + _MAX_SECONDS
+    ends = time.monotonic() + MAX_SECONDS
     done = []
     for number, pk in enumerate(ids):
         if action == "restore":
