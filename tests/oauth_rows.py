@@ -104,3 +104,11 @@ def connect(credential: Credential, user: Any = None) -> None:
 
 def query_of(url: str) -> dict[str, list[str]]:
     return parse_qs(urlsplit(url).query, keep_blank_values=True)
+
+
+def refresh_refused(
+    credential: Credential, version: int, *, now: datetime | None = None
+) -> oauth.UsableToken:
+    """Return the token after the one a receiver refused, as a delivery gets it."""
+    oauth.refuse(credential.pk, version)
+    return oauth.usable_token(credential.pk, now=now)

@@ -59,10 +59,9 @@ def expire() -> dict[str, Any]:
 def use(url: str, dead_version: int | None) -> dict[str, Any]:
     """Get a token, because one was refused or is over, and send it once."""
     credential = Credential.objects.get()
-    if dead_version is None:
-        token = oauth.usable_token(credential.pk)
-    else:
-        token = oauth.refresh(credential, dead_version=dead_version)
+    if dead_version is not None:
+        oauth.refuse(credential.pk, dead_version)
+    token = oauth.usable_token(credential.pk)
     header = BearerAuthorization(token.access_token, credential.header_prefix).header
     with requests.Session() as session:
         session.trust_env = False

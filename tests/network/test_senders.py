@@ -63,7 +63,7 @@ def exchange_code(base: str) -> Any:
 def refresh(base: str) -> Any:
     webhook = _oauth_webhook(base)
     oauth_rows.make_token(webhook.credential)
-    oauth.refresh(webhook.credential, dead_version=1)
+    oauth_rows.refresh_refused(webhook.credential, 1)
 
 
 def revoke(base: str) -> Any:
@@ -322,7 +322,7 @@ def test_addresses_in_a_token_answer_are_never_asked(
     fake.reply(answer)
     exchange_code(fake.url)
     webhook = Webhook.objects.get()
-    oauth.refresh(webhook.credential, dead_version=1)
+    oauth_rows.refresh_refused(webhook.credential, 1)
     oauth.clear_token(webhook.credential)
     assert OAuthToken.objects.get().state == TokenState.NONE
     assert len(fake.requests) >= 3

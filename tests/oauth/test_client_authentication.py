@@ -15,7 +15,7 @@ from joserfc import jwk, jwt
 
 from tests.network.test_sockets import Certificates, certificates  # noqa: F401
 from tests.oauth_fakes import FakeProvider, Reply, token
-from tests.oauth_rows import SESSION, make_credential, make_token, make_user
+from tests.oauth_rows import SESSION, make_credential, make_token, make_user, refresh_refused
 from webhooks import oauth
 from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken
 from webhooks.oauth import client, token_requests
@@ -74,7 +74,7 @@ def test_a_private_key_signs_and_its_public_half_checks(
     assert (claims["iss"], claims["sub"], claims["aud"]) == ("me", "me", fake.token_url)
     # Nothing private is published, and no two requests carry the same JWT.
     assert not {"d", "p", "q", "k"} & published["keys"][0].keys()
-    oauth.refresh(credential, dead_version=1)
+    refresh_refused(credential, 1)
     assert fake.requests[1].fields["client_assertion"] != asked["client_assertion"]
 
 

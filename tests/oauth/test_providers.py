@@ -12,7 +12,7 @@ from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
 from tests.oauth_fakes import Asked, FakeProvider, Reply
-from tests.oauth_rows import SESSION, authorize, begin, make_credential, make_user
+from tests.oauth_rows import SESSION, authorize, begin, make_credential, make_user, refresh_refused
 from webhooks import oauth
 from webhooks.delivery.auth import BearerAuthorization
 from webhooks.models import AuthorizationRequest, Credential, HoldReason, OAuthToken
@@ -274,7 +274,7 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
     def renewed(version: int) -> oauth.UsableToken:
         if case.has_expiry:
             return oauth.usable_token(credential.pk, now=later)
-        return oauth.refresh(credential, dead_version=version)
+        return refresh_refused(credential, version)
 
     sent = authorize(credential)
     row = OAuthToken.objects.get()

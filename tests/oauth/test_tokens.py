@@ -22,6 +22,7 @@ from tests.oauth_rows import (
     make_machine_credential,
     make_token,
     make_user,
+    refresh_refused,
 )
 from tests.sandbox import Provider
 from webhooks import oauth
@@ -83,7 +84,7 @@ class TestWhen:
         make_token(credential, now=NOW, expires_at=None)
 
         years_later = oauth.usable_token(credential.pk, now=NOW + timedelta(days=3650))
-        refused = oauth.refresh(credential, dead_version=years_later.version)
+        refused = refresh_refused(credential, years_later.version)
 
         assert (years_later.version, refused.version) == (1, 2)
         assert oauth.refresh_margin(years_later) == 0
@@ -387,7 +388,7 @@ class TestOutcomes:
         fake.reply(Reply(status=503))
 
         with pytest.raises(oauth.TokenUnavailableError) as failure:
-            oauth.refresh(credential, dead_version=1, now=NOW)
+            refresh_refused(credential, 1, now=NOW)
 
         assert failure.value.hold_reason is None
 
@@ -467,7 +468,7 @@ class TestOutcomes:
         make_token(credential, refresh_token="", expires_at=None)
 
         with pytest.raises(oauth.TokenUnavailableError, match="receiver refused") as failure:
-            oauth.refresh(credential, dead_version=1)
+            refresh_refused(credential, 1)
 
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
         assert stored().state == "needs_reauthorization"
@@ -494,7 +495,7 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential, version=5)
 
-        usable = oauth.refresh(credential, dead_version=4)
+        usable = refresh_refused(credential, 4)
 
         assert usable.version == 5
         assert fake.requests == []
@@ -519,7 +520,7 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential)
 
-        versions = [oauth.refresh(credential, dead_version=1).version for _ in range(4)]
+        versions = [refresh_refused(credential, 1).version for _ in range(4)]
 
         assert versions == [2] * 4
         assert len(fake.requests) == 1
@@ -657,7 +658,7 @@ class TestRefused:
         make_token(credential, state="misconfigured", last_error="Correct it.")
 
         with pytest.raises(oauth.TokenUnavailableError, match="Correct it"):
-            oauth.refresh(credential, dead_version=1)
+            refresh_refused(credential, 1)
         usable = oauth.refresh(credential)
 
         assert (usable.version, stored().state, stored().last_error) == (2, "valid", "")
@@ -717,7 +718,7 @@ class TestClientCredentials:
         fake.reply(token())
         first = oauth.usable_token(credential.pk)
 
-        again = [oauth.refresh(credential, dead_version=first.version).version for _ in range(3)]
+        again = [refresh_refused(credential, first.version).version for _ in range(3)]
 
         assert again == [2] * 3
         assert len(fake.requests) == 2

@@ -134,18 +134,11 @@ def token_at_hand(
     return _old_or_raise(row, moment, may_use_old=True) if _is_waiting(row, moment) else None
 
 
-def refresh(
-    credential: Credential, *, dead_version: int | None = None, now: datetime | None = None
-) -> UsableToken:
-    """Return a token newer than `dead_version`, the one a receiver refused.
+def refresh(credential: Credential, *, now: datetime | None = None) -> UsableToken:
+    """Return a token that is refreshed now, because a person asks, also when it waits for them.
 
-    Without it a person asks: the token is refreshed now, also when it waits for that person.
-    One refresh per version, however many ask. Errors: TokenUnavailableError.
+    Errors: TokenUnavailableError.
     """
-    if dead_version is not None:
-        ensure_row(credential.pk)
-        refuse(credential.pk, dead_version)
-        return usable_token(credential.pk, now=now)
     row = ensure_row(credential.pk)
     current = Credential.objects.get(pk=credential.pk)
     if can_refresh(row, current):
