@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from webhooks.curl import CurlError, parser, writer
 from webhooks.curl.parser import CurlRequest, read
-from webhooks.curl.words import split
+from webhooks.curl.tokenizer import split
 
 URL = "https://crm.test/in"
 

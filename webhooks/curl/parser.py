@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.curl import CurlError
-from webhooks.curl.words import ASSIGNMENT, split
+from webhooks.curl.tokenizer import ASSIGNMENT, split
 from webhooks.network import with_query
 
 MAX_LENGTH = 200_000

@@ -17,6 +17,13 @@ from webhooks.filters.operators import (
     Folded,
     Operator,
 )
+from webhooks.filters.sentences import (
+    condition_words,
+    found_words,
+    refusal_words,
+    sentence,
+    value_words,
+)
 from webhooks.filters.tree import (
     MAX_CONDITIONS,
     MAX_DEPTH,
@@ -24,11 +31,4 @@ from webhooks.filters.tree import (
     Filter,
     Judgement,
     compile_filter,
-)
-from webhooks.filters.words import (
-    condition_words,
-    found_words,
-    refusal_words,
-    sentence,
-    value_words,
 )
