@@ -37,7 +37,7 @@ from webhooks.oauth.errors import (
 )
 from webhooks.oauth.granted_token import duration, snake_case
 from webhooks.oauth.token_errors import normalized
-from webhooks.oauth.token_response import read_body
+from webhooks.oauth.token_response import RawAnswer, TokenAnswer, read_body
 
 # RFC 8628 sections 3.2 and 3.5.
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
@@ -79,16 +79,8 @@ def begin_device_authorization(
     request = replace(request, expected=expected)
     answer, transcript, raw = client.ask_once(request, seconds=client.TOTAL_SECONDS)
     try:
-        if not 200 <= raw.status < 300:
-            raise UnusableAnswerError(answer.reason, answer.message)
-        answered = read_body(raw.body, raw.content_type)
-        fields = {snake_case(name): one for name, one in answered.items()} | answered
-        code, user_code = fields.get("device_code", ""), fields.get("user_code", "")
-        user_code = str(user_code) if isinstance(user_code, int) else user_code
-        page = next((fields[name] for name in _PAGES if fields.get(name)), "")
-        if not all(isinstance(one, str) and one for one in (code, user_code, page)):
-            raise UnusableAnswerError(answer.reason, answer.message)
-        page = _whole(page, credential.auth_url)
+        fields = _device_fields(answer, raw)
+        page = _whole(fields["page"], credential.auth_url)
         # Only the browser goes there.
         endpoints.checked_endpoint(page, "auth_url", may_have_fragment=True)
     except (UnusableAnswerError, MisconfiguredError) as problem:
@@ -106,9 +98,9 @@ def begin_device_authorization(
         credential=credential,
         user_id=user.pk,
         session_hash=hashed(session_key),
-        code_verifier=code,
+        code_verifier=fields["device_code"],
         redirect_uri=page,
-        user_code=exchange_log.clean(user_code, limit=64),
+        user_code=exchange_log.clean(fields["user_code"], limit=64),
         # One that leaves no time to ask is not believed.
         poll_seconds=min(max(math.ceil(seconds), 1), max(_LONG_POLL_SECONDS, int(life) // 4)),
         poll_at=moment,
@@ -116,6 +108,24 @@ def begin_device_authorization(
         expires_at=moment + timedelta(seconds=life),
     )
     return state
+
+
+def _device_fields(answer: TokenAnswer, raw: RawAnswer) -> dict[str, Any]:
+    """Return an answer by names in snake_case; `page` is the address that a person opens.
+
+    Errors: UnusableAnswerError unless there is a code for the client, one for a person and a page.
+    """
+    if not 200 <= raw.status < 300:
+        raise UnusableAnswerError(answer.reason, answer.message)
+    answered = read_body(raw.body, raw.content_type)
+    fields = {snake_case(name): one for name, one in answered.items()} | answered
+    if isinstance(fields.get("user_code"), int):
+        fields["user_code"] = str(fields["user_code"])
+    fields["page"] = next((fields[name] for name in _PAGES if fields.get(name)), "")
+    needed = (fields.get(name) for name in ("device_code", "user_code", "page"))
+    if not all(isinstance(one, str) and one for one in needed):
+        raise UnusableAnswerError(answer.reason, answer.message)
+    return fields
 
 
 def _whole(page: str, auth_url: str) -> str:
