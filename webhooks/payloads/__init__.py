@@ -8,6 +8,7 @@ from webhooks.payloads.document import (
     build_document,
     fingerprint,
     instant_of_text,
+    is_encodable,
     read_document,
     read_moment,
     shown,

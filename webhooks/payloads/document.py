@@ -214,7 +214,7 @@ def _explain(payload: Mapping[str, object]) -> DocumentError:
         if isinstance(value, float) and not math.isfinite(value):
             message = _("The number %s is NaN or infinite, which is not JSON.") % _where(path)
             return DocumentError(message, code="not_finite")
-        if isinstance(value, str) and not _is_encodable(value):
+        if isinstance(value, str) and not is_encodable(value):
             message = _("The text %s holds half of a surrogate pair.") % _where(path)
             return DocumentError(message, code="invalid_text")
     message = _("A number has too many digits, or a time is outside the years 1 to 9999.")
@@ -233,7 +233,8 @@ def _leaves(value: object, path: Path) -> Iterator[tuple[Path, object]]:
         yield path, value
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Return whether a text is UTF-8: half of a surrogate pair is not."""
     try:
         text.encode()
     except UnicodeEncodeError:

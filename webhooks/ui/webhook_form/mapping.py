@@ -169,11 +169,7 @@ def keeps(name: str, text: str) -> bool:
     # No database keeps a zero byte, and no text area a carriage return.
     if "\0" in text or "\r" in text or len(text) > payloads.MAX_VALUE_LENGTH:
         return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return payloads.is_encodable(text)
 
 
 def from_post(data: Any) -> list[ParameterRow]:
