@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -17,6 +16,7 @@ from webhooks.delivery_log.detail import PAYLOAD_BYTES
 from webhooks.models import Event, Webhook
 from webhooks.ui.deliveries.views import is_admin, page_url
 from webhooks.ui.requests import HtmxRequest, page
+from webhooks.ui.webhook_list import query as webhook_list
 
 _MAX_WORDS = 200
 _MAX_WEBHOOKS = 8
@@ -53,8 +53,7 @@ def search(request: HtmxRequest) -> HttpResponse:
 
 
 def _webhooks(words: str) -> list[Webhook]:
-    named = Q(name__icontains=words) | Q(url__icontains=words)
-    found = Webhook.objects.present().filter(named).order_by("name", "pk")
+    found = webhook_list.named(words).order_by("name", "pk")
     return list(found.only("name", "url", "is_active")[:_MAX_WEBHOOKS])
 
 

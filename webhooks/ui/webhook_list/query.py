@@ -62,12 +62,7 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
     """Return the webhooks that an address asks for, without an order. Nonsense asks for nothing."""
     found: QuerySet[Webhook] = Webhook.objects.present()
     if words := query.get("q", "").replace("\0", "").strip():
-        if len(words) > _MAX_WORDS:
-            # PostgreSQL refuses long patterns.
-            return found.none()
-        # Not `icontains`: SQLite's LIKE knows the case of ASCII letters only.
-        pattern = re.escape(words)
-        found = found.filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
+        found = named(words)
     if (authorization := query.get("authorization")) in AuthorizationType.values:
         found = found.filter(credential__authorization_type=authorization)
     if event_type := wanted_event(query):
@@ -82,6 +77,16 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
         case "attention":
             found = found.filter(_needs_attention())
     return found
+
+
+def named(words: str) -> QuerySet[Webhook]:
+    """Return the webhooks whose name or URL has the words in it, in any case."""
+    if len(words) > _MAX_WORDS:
+        # PostgreSQL refuses long patterns.
+        return Webhook.objects.none()
+    # Not `icontains`: SQLite's LIKE knows the case of ASCII letters only.
+    pattern = re.escape(words)
+    return Webhook.objects.present().filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
 
 
 def order(found: QuerySet[Webhook], sort: str) -> QuerySet[Webhook]:
