@@ -447,12 +447,12 @@ LOGGING = {
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         }
     },
-    "filters": {"talkative": {"()": "webhooks.security.log_redaction.TalkativeLibraries"}},
+    "filters": {"library_levels": {"()": "webhooks.security.log_redaction.LibraryLevels"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "line",
-            "filters": ["talkative"],
+            "filters": ["library_levels"],
         }
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

@@ -31,7 +31,7 @@ from webhooks.delivery.fan_out import (
     present_webhooks,
     sample_payload,
 )
-from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit, RareCalls
+from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit, Throttle
 from webhooks.delivery.queue.async_postgres import AsyncInserts
 from webhooks.delivery.trash import delete, erase, purge, restore
 from webhooks.models import (
@@ -210,7 +210,7 @@ def _log_failed(items: Sequence[NewEvent], error: Exception) -> None:
 
 
 # Beyond 20 events a second a drain is woken for several at once: each costs half as much then.
-_soon = RareCalls(tasks.notify, every_seconds=0.05, burst=10)
+_soon = Throttle(tasks.notify, every_seconds=0.05, burst=10)
 
 
 def wake_drains() -> None:

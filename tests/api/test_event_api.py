@@ -26,7 +26,7 @@ from tests.waiting import eventually
 from webhooks import events as public
 from webhooks import tasks
 from webhooks.api import events
-from webhooks.delivery.group_commit import RareCalls
+from webhooks.delivery.group_commit import Throttle
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.events import wake_drains
 from webhooks.models import ApiKey, Delivery, Event, Webhook
@@ -288,9 +288,9 @@ def test_drains_are_woken_also_while_no_thread_can_be_started(
 
     monkeypatch.setattr(threading.Timer, "start", fail)
     calls: list[int] = []
-    rare = RareCalls(lambda: calls.append(1), every_seconds=60, burst=1)
+    throttle = Throttle(lambda: calls.append(1), every_seconds=60, burst=1)
     for _ in range(3):
-        rare.call()
+        throttle.call()
     assert len(calls) == 3
 
 

@@ -207,7 +207,7 @@ def test_what_strangers_can_cause_at_will_is_one_line(
         ("webhooks.delivery.engine", logging.DEBUG, True),
     ],
 )
-def test_talkative_libraries_are_not_heard_whatever_their_loggers_say(
+def test_verbose_libraries_are_not_heard_whatever_their_loggers_say(
     logger: logging.Logger, written: io.StringIO, name: str, level: int, is_written: bool
 ) -> None:
     logger.name = name

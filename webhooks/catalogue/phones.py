@@ -96,7 +96,7 @@ def written(backwards: str) -> str:
     return f"+{found}" if len(found) >= _TRUNK_LENGTH and found[0] not in "08" else found
 
 
-class Wanted(NamedTuple):
+class NumberRange(NamedTuple):
     """What finds a number: columns in [begin, end), or one of `shorter`."""
 
     begin: str
@@ -104,7 +104,7 @@ class Wanted(NamedTuple):
     shorter: list[str]
 
 
-def search(words: str, *, least: int = MIN_SEARCHED) -> Wanted | None:
+def search(words: str, *, least: int = MIN_SEARCHED) -> NumberRange | None:
     """Return what finds the columns of this number in every spelling; None if it is no number.
 
     `least` is how many digits it has to have, without a trunk prefix.
@@ -124,4 +124,4 @@ def search(words: str, *, least: int = MIN_SEARCHED) -> Wanted | None:
         for length in range(max(len(begin) - _COUNTRY_DIGITS, _MIN_NATIONAL), len(begin))
         for trunk in ("", "0", _TRUNK)
     ]
-    return Wanted(begin, end, shorter)
+    return NumberRange(begin, end, shorter)

@@ -129,7 +129,7 @@ class AsyncGroupCommit(Generic[Item, Result]):
         self._writer = None
 
 
-class RareCalls:
+class Throttle:
     """Calls a function at once, up to a burst, then at most every `every_seconds`."""
 
     def __init__(self, function: Callable[[], object], *, every_seconds: float, burst: int) -> None:

@@ -98,8 +98,8 @@ def start(resend: Resend) -> Resend:
         resend.status, resend.finished_at = ResendStatus.FINISHED, timezone.now()
     with transaction.atomic():
         _lock(resend)
-        if twin := _twin(resend):
-            raise AlreadyRunningError(twin)
+        if same := _same_resend(resend):
+            raise AlreadyRunningError(same)
         resend.save(force_insert=True)
     return resend
 
@@ -118,7 +118,7 @@ def _lock(resend: Resend) -> None:
     list(rows.select_for_update().values_list("pk"))
 
 
-def _twin(resend: Resend) -> Resend | None:
+def _same_resend(resend: Resend) -> Resend | None:
     if resend.scope == ResendScope.SELECTION:
         recent = Resend.objects.filter(
             scope=resend.scope,

@@ -13,7 +13,7 @@ from django.http import HttpRequest, QueryDict
 from webhooks.security.masker import Masker, NameMasker
 
 # The libraries that write codes, tokens, headers or statements below these levels.
-_TALKATIVE = {
+_LIBRARY_LEVELS = {
     "requests_oauthlib": logging.WARNING,
     "oauthlib": logging.WARNING,
     "urllib3": logging.INFO,
@@ -61,11 +61,11 @@ class LineFormatter(logging.Formatter):
         return without_secrets("\n".join(_cut(line, _MAX_LINE) for line in text.split("\n")))
 
 
-class TalkativeLibraries(logging.Filter):
+class LibraryLevels(logging.Filter):
     """Drops what some libraries write at DEBUG, also when their loggers are set to DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        least = next((level for name, level in _TALKATIVE.items() if _is_of(record, name)), 0)
+        least = next((level for name, level in _LIBRARY_LEVELS.items() if _is_of(record, name)), 0)
         return record.levelno >= least
 
 

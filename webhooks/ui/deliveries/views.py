@@ -1,7 +1,7 @@
 """The delivery log in the product, the page of one delivery, and what is done with it."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,7 +23,6 @@ from webhooks.models import (
     Action,
     Attempt,
     Delivery,
-    DeliveryQuerySet,
     Resend,
     ResendStatus,
     SavedView,
@@ -327,16 +326,11 @@ def cancel_selected(request: HttpRequest) -> HttpResponse:
     return redirect_back(request, "webhooks:deliveries")
 
 
-_DOORS: dict[Action, Callable[[DeliveryQuerySet], int]] = {
-    Action.RESENT: events.resend,
-    Action.CANCELLED: events.cancel,
-}
-
-
 def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int:
-    """Do something with deliveries and record who did; return how many it was not too late for."""
+    """Resend or cancel deliveries and record who did; return how many it was not too late for."""
+    rows = Delivery.objects.filter(pk__in=[row.pk for row in deliveries])
     with transaction.atomic():
-        count = _DOORS[action](Delivery.objects.filter(pk__in=[row.pk for row in deliveries]))
+        count = events.resend(rows) if action == Action.RESENT else events.cancel(rows)
         if count:
             audit.record_deliveries(action, deliveries, user=request.user)
     return count
