@@ -194,6 +194,16 @@ def test_packages_import_only_from_the_rows_above() -> None:
     assert wrong == []
 
 
+def test_what_screens_share_imports_no_screen() -> None:
+    found = [
+        f"{relative(path)}:{line} imports {name}"
+        for path in (ROOT / PACKAGE / "ui").glob("*.py")
+        for line, name in imports(path)
+        if name.startswith(f"{PACKAGE}.ui.") and name.split(".")[2] in SCREENS
+    ]
+    assert found == []
+
+
 def test_no_import_hides_in_a_function() -> None:
     """A function that imports the product's own modules dodges a circle instead of ending it."""
     hidden = [

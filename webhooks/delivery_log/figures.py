@@ -1,5 +1,8 @@
-"""Numbers and durations as people read them, in their language."""
+"""Numbers, durations and times as people read them, in their language."""
 
+from datetime import datetime
+
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -39,3 +42,8 @@ def rough_duration(seconds: float) -> str:
         if count:
             parts.append(text % count)
     return " ".join(parts[:2])
+
+
+def minute(moment: datetime) -> str:
+    """Write a time in the reader's time zone: "2026-05-14 09:30"."""
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"

@@ -1,9 +1,10 @@
-"""How a webhook is doing: its status, open problems, what waits, and its token.
+"""How a webhook is doing: its status, open problems, what waits, how it is set, and its token.
 
 Each query is bounded at any size of the log. Contexts of templates are dictionaries.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import oauth
 from webhooks.alerts import channels, problems
@@ -40,7 +41,6 @@ from webhooks.models import (
     token_of,
 )
 from webhooks.network import UnsafeURLError, parse_url
-from webhooks.ui.webhook_form import sections
 
 # Encrypted columns of related rows, which no list or page of a webhook decrypts.
 SECRETS_OF_TOKEN = tuple(f"token__{name}" for name in TOKEN_SECRETS)
@@ -160,8 +160,8 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
         and bool(held[HoldReason.PAUSED] or webhook.pause_reason != PauseReason.PERSON),
         "needs_test": webhook.pause_reason in (PauseReason.GONE, PauseReason.FAILING),
         "last_test": _last_test(webhook),
-        "delivery_summary": sections.delivery_summary(vars(webhook)),
-        "alerts_summary": sections.alerts_summary(vars(webhook)),
+        "delivery_summary": delivery_summary(vars(webhook)),
+        "alerts_summary": alerts_summary(vars(webhook)),
     }
 
 
@@ -366,6 +366,42 @@ def _last_test(webhook: Webhook) -> Delivery | None:
     tests = Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST)
     since = ids.floor("dlv", min(webhook.paused_at, timezone.now()).timestamp())
     return tests.filter(pk__gte=since).order_by("-pk").first()
+
+
+# ---- How it is set: a line for each section of the form -----------------------------------------
+
+
+def delivery_summary(values: Mapping[str, Any]) -> str:
+    """Return one line about how a webhook is delivered, from its columns."""
+    parts = []
+    if rate := values["rate_limit"]:
+        is_minute = values["rate_limit_seconds"] == 60
+        text = _("at most %d per minute") if is_minute else _("at most %d per second")
+        parts.append(text % rate)
+    if values["is_ordered"]:
+        parts.append(_("in order, one at a time"))
+    elif most := values["concurrency_limit"]:
+        text = ngettext("%d request at a time", "%d requests at a time", most)
+        parts.append(text % most)
+    if steps := values["retry_schedule_seconds"]:
+        text = ngettext(
+            "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
+        )
+        parts.append(text % {"count": len(steps), "time": figures.rough_duration(sum(steps))})
+    return ", ".join(parts) or _("No limits, default retries")
+
+
+def alerts_summary(values: Mapping[str, Any]) -> str:
+    """Return one line about who is notified of a webhook's problems, from its columns."""
+    count = len(values["alert_recipients"] or ())
+    until = values["alerts_muted_until"]
+    if not count:
+        return _("No recipients")
+    if values["alerts_are_muted"] and until is None:
+        return _("Muted")
+    if values["alerts_are_muted"] and until > timezone.now():
+        return _("Muted until %(time)s") % {"time": figures.minute(until)}
+    return ngettext("%d recipient", "%d recipients", count) % count
 
 
 # ---- The token ---------------------------------------------------------------------------------

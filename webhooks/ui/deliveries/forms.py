@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue, payloads
+from webhooks.delivery_log.figures import minute
 from webhooks.delivery_log.query import Conditions
 from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
 from webhooks.ui.requests import whole_number
@@ -198,8 +199,7 @@ class ResendForm(RateForm):
         self._incident_at = incident_at
         choices = [(key, PERIODS[key][0]) for key in ("hour", "day", "week", "month")]
         if incident_at:
-            words = timezone.localtime(incident_at).strftime("%Y-%m-%d %H:%M")
-            label = _("The problem began (%s)") % words
+            label = _("The problem began (%s)") % minute(incident_at)
             choices.insert(0, ("incident", label))
         choices.append(("custom", _("Custom")))
         since: Any = self.fields["since"]

@@ -4,7 +4,7 @@ Each has its fields, and one line about what they hold.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,13 +16,14 @@ from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from webhooks.delivery.requests import MAX_STEP_SECONDS, RETRY_SCHEDULE_SECONDS
-from webhooks.delivery_log.figures import rough_duration
+from webhooks.delivery_log.figures import minute, rough_duration
 from webhooks.filters import durations
 from webhooks.models import AlertChannel
 from webhooks.models.edited import EditedRow
+from webhooks.ui import status
 from webhooks.ui.fields import ListField, limit_field
 
 DELIVERY_FIELDS = (
@@ -41,14 +42,14 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _STEP = re.compile(r"([0-9]{1,9})\s*([^\W\d_]*)")
 
 
-def duration_text(seconds: int) -> str:
+def _short_duration(seconds: int) -> str:
     """Write whole seconds in the largest unit that needs no fraction: 300 as "5m"."""
     unit = next(name for name, size in _UNITS.items() if seconds % size == 0)
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
 def schedule_text(seconds: Sequence[int]) -> str:
-    return ", ".join(map(duration_text, seconds))
+    return ", ".join(map(_short_duration, seconds))
 
 
 class RetryScheduleField(ListField):
@@ -151,7 +152,7 @@ class DeliveryFields(forms.Form):
     @property
     def delivery_summary(self) -> str:
         """Return one line about what the fields hold now, typed or stored."""
-        return delivery_summary({name: _usable(self, name) for name in DELIVERY_FIELDS})
+        return status.delivery_summary({name: _usable(self, name) for name in DELIVERY_FIELDS})
 
 
 def _usable(form: forms.Form, name: str) -> Any:
@@ -160,26 +161,6 @@ def _usable(form: forms.Form, name: str) -> Any:
         return form.fields[name].clean(form[name].value())
     except ValidationError:
         return None
-
-
-def delivery_summary(values: Mapping[str, Any]) -> str:
-    """Return one line about how a webhook is delivered, from its DELIVERY_FIELDS."""
-    parts = []
-    if rate := values["rate_limit"]:
-        is_minute = values["rate_limit_seconds"] == 60
-        text = _("at most %d per minute") if is_minute else _("at most %d per second")
-        parts.append(text % rate)
-    if values["is_ordered"]:
-        parts.append(_("in order, one at a time"))
-    elif most := values["concurrency_limit"]:
-        text = ngettext("%d request at a time", "%d requests at a time", most)
-        parts.append(text % most)
-    if steps := values["retry_schedule_seconds"]:
-        text = ngettext(
-            "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
-        )
-        parts.append(text % {"count": len(steps), "time": rough_duration(sum(steps))})
-    return ", ".join(parts) or _("No limits, default retries")
 
 
 def default_schedule_help() -> str:
@@ -280,7 +261,7 @@ class MutedUntilField(forms.Field):
     def _offer(self, until: datetime | None) -> None:
         select: Any = self.widget
         stored = (
-            [(until.isoformat(), _("until %(time)s") % {"time": _minute(until)})] if until else []
+            [(until.isoformat(), _("until %(time)s") % {"time": minute(until)})] if until else []
         )
         select.choices = [*_MUTE_HOURS, *stored]
 
@@ -293,10 +274,6 @@ def _parsed(text: Any) -> datetime | None:
     # At the ends of the calendar another time zone has no such moment.
     is_usable = found is not None and timezone.is_aware(found) and 1970 < found.year < 9999
     return found if is_usable else None
-
-
-def _minute(moment: datetime) -> str:
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
 
 
 class AlertFields(forms.Form):
@@ -350,7 +327,7 @@ class AlertFields(forms.Form):
     @property
     def alerts_summary(self) -> str:
         """Return one line about what the fields hold now, typed or stored."""
-        return alerts_summary({name: _usable(self, name) for name in ALERT_FIELDS})
+        return status.alerts_summary({name: _usable(self, name) for name in ALERT_FIELDS})
 
     @property
     def everywhere_count(self) -> int:
@@ -370,16 +347,3 @@ def mute_shown(row: EditedRow) -> dict[str, Any]:
     is_muted = row.mutes_alerts(timezone.now())
     until = row.alerts_muted_until if is_muted else None
     return {"alerts_are_muted": is_muted, "alerts_muted_until": until}
-
-
-def alerts_summary(values: Mapping[str, Any]) -> str:
-    """Return one line about who is notified of a webhook's problems, from its ALERT_FIELDS."""
-    count = len(values["alert_recipients"] or ())
-    until = values["alerts_muted_until"]
-    if not count:
-        return _("No recipients")
-    if values["alerts_are_muted"] and until is None:
-        return _("Muted")
-    if values["alerts_are_muted"] and until > timezone.now():
-        return _("Muted until %(time)s") % {"time": _minute(until)}
-    return ngettext("%d recipient", "%d recipients", count) % count
