@@ -121,11 +121,6 @@ def test_the_search_finds_webhooks_by_url_and_pages_by_name(browser: Client) -> 
     assert "Audit trail" in text_of(browser.get(f"{ROOT}search/", {"q": "audit"}).content)
 
 
-def test_the_search_finds_webhooks_by_name_in_any_case_as_their_list_does(browser: Client) -> None:
-    make_webhook(name="Пропущені дзвінки")
-    assert "Пропущені дзвінки" in browser.get(f"{ROOT}search/", {"q": "ДЗВІНКИ"}).content.decode()
-
-
 def test_the_search_shows_what_a_person_may_open_and_nothing_else() -> None:
     delivery = make_delivery(make_webhook(name="Secret CRM"), caller="0671234567")
     client = logged_in(name="reader")

@@ -40,6 +40,9 @@ def test_words_match_whatever_the_case_in_any_alphabet(browser: Client, words: s
     make_webhook(name="Дзвінки з Києва")
     make_webhook(name="Calls")
     assert names(browser.get(LIST, {"q": words})) == ["Дзвінки з Києва"]
+    # The search of the header asks the same.
+    found = browser.get("/integrations/webhooks/search/", {"q": words})
+    assert [one.name for one in found.context["webhooks"]] == ["Дзвінки з Києва"]
 
 
 @pytest.mark.parametrize("words", ["a.b", "50%", "a_b", "(x", "x+y", "***", "\\d"])
