@@ -276,6 +276,9 @@ def never(module: str) -> set[str]:
 def test_the_top_level_is_the_agreed_one() -> None:
     folders = {path.parent.name for path in ROOT.glob("*/*.py")}
     assert folders == {".ci", "config", PACKAGE, "tests"}
+    config = {path.stem for path in (ROOT / "config").glob("*.py")} - {"__init__"}
+    # What `manage.py run` needs before there are settings is in `environment`.
+    assert config == {"settings", "environment", "celery", "urls", "wsgi", "asgi"}
 
 
 def test_every_package_says_what_it_owns() -> None:

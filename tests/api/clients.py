@@ -17,10 +17,10 @@ from django.db import close_old_connections, connections
 from django.http import HttpResponse
 from django.test import Client
 
-from config.web_server import BoundedProtocol
 from tests.services import HOST
 from tests.waiting import eventually
 from webhooks.api import asgi, wsgi
+from webhooks.management.web_server import BoundedProtocol
 
 
 class WsgiClient(Client):

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from config import web_server
+from webhooks.management import web_server
 from webhooks.management.printable import PrintableCommand
 
 _LAST_PORT = 65_535

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from config import web_server
 from tests.api.clients import LiveServer
 from tests.services import HOST, free_port
+from webhooks.management import web_server
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
 
 Start = Callable[..., tuple["subprocess.Popen[bytes]", int]]
