@@ -85,6 +85,10 @@ def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, stat
     )
     assert "2 webhooks are active again." in page.text
     assert statuses() == {status}
+    # As after a resume on the webhook's own page.
+    code = {"send": "resumed_and_sent", "drop": "resumed_and_dropped"}[held]
+    entries = AuditEntry.objects.filter(action=Action.RESUMED)
+    assert [code in entry.note for entry in entries] == [True, True]
 
 
 def test_deleting_asks_first_and_says_what_is_lost(browser: Client) -> None:

@@ -216,21 +216,22 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
         if choice not in ("send", "drop") and held_by_pause(webhook):
             messages.info(request, _("Choose below what happens to the deliveries on hold."))
             return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
-        with transaction.atomic():
-            count = events.resume(webhook, drop_held=choice == "drop")
-            note = _resumed(webhook, count, is_dropped=choice == "drop")
-            audit.record(Action.RESUMED, webhook, user=request.user, note=note)
-        messages.success(request, audit.sentence(note))
+        messages.success(request, resumed(request, webhook, drop_held=choice == "drop"))
     else:
         messages.info(request, _("Nothing changed: “%s” is active already.") % webhook)
     return redirect_back(request, "webhooks:detail", webhook.pk)
 
 
-def _resumed(webhook: Webhook, count: int, *, is_dropped: bool) -> str:
-    if not count:
-        return audit.note("resumed", name=webhook.name)
-    code = "resumed_and_dropped" if is_dropped else "resumed_and_sent"
-    return audit.note(code, name=webhook.name, count=count)
+def resumed(request: HttpRequest, webhook: Webhook, *, drop_held: bool) -> str:
+    """Resume a webhook; the audit trail and the sentence say what became of what was held."""
+    with transaction.atomic():
+        count = events.resume(webhook, drop_held=drop_held)
+        note = audit.note("resumed", name=webhook.name)
+        if count:
+            code = "resumed_and_dropped" if drop_held else "resumed_and_sent"
+            note = audit.note(code, name=webhook.name, count=count)
+        audit.record(Action.RESUMED, webhook, user=request.user, note=note)
+    return audit.sentence(note)
 
 
 @button("webhooks.add_webhook", "webhooks.view_webhook")

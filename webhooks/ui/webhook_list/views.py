@@ -31,6 +31,7 @@ from webhooks.ui.requests import (
 )
 from webhooks.ui.status import MAX_COUNTED, counted
 from webhooks.ui.trash.views import restored
+from webhooks.ui.webhook_detail.views import resumed
 from webhooks.ui.webhook_list import context, query
 
 WEBHOOKS_PER_PAGE = 50
@@ -179,8 +180,7 @@ def _apply(request: HttpRequest, action: str, webhook: Webhook) -> bool:
             events.pause(webhook)
             audit.record(Action.PAUSED, webhook, user=request.user)
         else:
-            events.resume(webhook, drop_held=request.POST.get("held") == "drop")
-            audit.record(Action.RESUMED, webhook, user=request.user)
+            resumed(request, webhook, drop_held=request.POST.get("held") == "drop")
     return True
 
 
