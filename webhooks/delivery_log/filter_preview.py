@@ -45,14 +45,14 @@ def preview(compiled: Filter, types: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def recent_events(types: Sequence[str]) -> list[Event]:
+def recent_events(types: Sequence[str], *, limit: int = MAX_EVENTS) -> list[Event]:
     """Return the newest events of these types with their payloads, newest first.
 
     Test events are left out: a filter never sees them.
     """
     ids: list[str] = []
     size = 0
-    for event_id, payload_size, source in _newest(types, MAX_EVENTS):
+    for event_id, payload_size, source in _newest(types, limit):
         size += payload_size
         if ids and size > _MAX_BYTES:
             break

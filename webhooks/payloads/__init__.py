@@ -22,7 +22,12 @@ from webhooks.payloads.errors import (
 )
 from webhooks.payloads.json_reader import CURLY_QUOTES, load_json
 from webhooks.payloads.paths import escape, parse_path
-from webhooks.payloads.placeholders import has_placeholder, only_variable, template_problems
+from webhooks.payloads.placeholders import (
+    has_placeholder,
+    only_variable,
+    template_problems,
+    template_variables,
+)
 from webhooks.payloads.renderer import Rendered, compile_request, rows_as_placeholders, sent_as
 from webhooks.payloads.rows import MAX_ROWS, MAX_VALUE_LENGTH, rows_problems, value_as_typed
 from webhooks.payloads.variables import (

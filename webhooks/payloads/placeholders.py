@@ -123,6 +123,11 @@ def _uses(node: Node) -> Iterator[tuple[str, int]]:
                 yield placeholder.variable, 1 if is_whole else TEXT_WEIGHT
 
 
+def template_variables(text: str) -> set[str]:
+    """Return the names of the variables in a JSON body; raise ValueError for one that is wrong."""
+    return {name for name, _weight in _uses(parse(text))}
+
+
 def has_placeholder(text: str) -> bool:
     return bool(_PLACEHOLDER.search(text))
 

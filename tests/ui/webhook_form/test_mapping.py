@@ -7,7 +7,7 @@ import pytest
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import bound, multi_value, saved
 from webhooks import events
-from webhooks.models import Webhook
+from webhooks.models import Event, Webhook
 from webhooks.ui.webhook_form.mapping import MappingSection
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -267,3 +267,29 @@ def test_a_variable_is_chosen_by_its_label_with_a_sample_beside_it() -> None:
     (empty,) = section(None).shown_rows
     assert empty.chosen == ""
     assert "selected" not in empty.options_html
+
+
+def test_a_variable_that_is_sent_stays_one_when_the_newest_event_lacks_it() -> None:
+    events.publish("call.outgoing.after", {"budget": 5})
+    row = {"name": "b", "content": "budget"}
+    webhook = saved(event_types=["call.*"], **fields(row))
+    events.send_test(webhook, "call.outgoing.after")
+    Event.objects.exclude(source="test").delete()
+    assert not section(webhook, row).check(method="POST", body_format="json")
+    assert not MappingSection(webhook).check(method="POST", body_format="json")
+    assert section(webhook, {**row, "content": "budgets"}).check(method="POST", body_format="json")
+
+
+def test_a_variable_of_a_json_body_stays_one_too() -> None:
+    webhook = Webhook(body_template='{"b": "{{ budget.sum | text }}"}')
+    assert not MappingSection(webhook).check(method="POST", body_format="json")
+
+
+def test_a_field_is_a_variable_though_not_every_event_has_it() -> None:
+    webhook = Webhook(event_types=["call.*"])
+    row = {"name": "b", "content": "budget"}
+    assert section(webhook, row).check(method="POST", body_format="json")
+    events.publish("call.outgoing.after", {"budget": 5})
+    events.publish("call.outgoing.after", {"call_id": "1"})
+    found = section(webhook, row, event_types=["call.*"])
+    assert not found.check(method="POST", body_format="json")

@@ -289,3 +289,13 @@ def test_rows_come_alone_for_htmx(browser: Client) -> None:
     assert "<html" not in answer.text
     # The buttons that came with it work like those of the page.
     assert answer.text.count(f'hx-post="{ROWS}"') == answer.text.count("hx-post=") == 8
+
+
+def test_the_rows_of_a_stored_webhook_may_send_what_no_event_has(browser: Client) -> None:
+    webhook = make_webhook(parameters=[{"name": "b", "variable": "budget"}])
+    typed = fields({"name": "b", "content": "budget"}, action="parameter:add")
+    for pk, count in ((str(webhook.pk), 0), ("", 1)):
+        answer = browser.post(ROWS, posted(webhook=pk, **typed), headers={"HX-Request": "true"})
+        assert answer.text.count("There is no variable") == count
+    given = f'"webhook": "{webhook.pk}"'
+    assert browser.get(edit_url(webhook)).text.count(given) == 2

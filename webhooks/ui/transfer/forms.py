@@ -25,7 +25,7 @@ from webhooks.ui.transfer.document import settings_of
 from webhooks.ui.webhook_form import authorization
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import MAX_ROWS, check_name, check_value
-from webhooks.ui.webhook_form.mapping import MappingSection
+from webhooks.ui.webhook_form.mapping import other_names, template_violations
 
 # What a file says of a webhook that is here already, and does not change.
 _LEFT_ALONE = {"uid", "secrets", "is_active"}
@@ -264,18 +264,18 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
     if webhook.parameters and webhook.body_template:
         sentence = _("A webhook has either parameters or a JSON body. Remove one of them.")
         return [*found, f"{field_label('body_template')}: {sentence}"]
+    name = "body_template" if webhook.body_template else "parameters"
+    known = payloads.known_names()
+    problems = _mapping_problems(webhook, known)
+    if problems:
+        stored = Webhook.objects.filter(pk=webhook.pk).first() or Webhook()
+        problems = _mapping_problems(webhook, known | other_names(webhook.event_types, stored))
+    return found + [f"{field_label(name)}: {problem}" for problem in problems]
+
+
+def _mapping_problems(webhook: Webhook, known: set[str]) -> list[payloads.Violation]:
+    """Judge what is in the file: the page's section reads only the rows it wrote."""
+    kind = payloads.sent_as(webhook.method, webhook.body_format)
     if webhook.body_template:
-        section = MappingSection(webhook)
-        violations = section.check(method=webhook.method, body_format=webhook.body_format)
-        return found + [f"{field_label('body_template')}: {problem}" for problem in violations]
-    return found + [f"{field_label('parameters')}: {problem}" for problem in _row_problems(webhook)]
-
-
-def _row_problems(webhook: Webhook) -> list[payloads.Violation]:
-    """Judge the rows as they are in the file: the page's section reads only those it wrote."""
-    kind, known = payloads.sent_as(webhook.method, webhook.body_format), payloads.known_names()
-    problems = payloads.rows_problems(webhook.parameters, body_format=kind, known=known)
-    if not problems:
-        return []
-    seen = MappingSection(Webhook(event_types=webhook.event_types)).seen_names()
-    return payloads.rows_problems(webhook.parameters, body_format=kind, known=known | seen)
+        return template_violations(webhook.body_template, kind, known)
+    return payloads.rows_problems(webhook.parameters, body_format=kind, known=known)

@@ -6,6 +6,7 @@ the keys is the order of the rows, so moving one is moving a part of the page.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -18,15 +19,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.models import BodyFormat, Event, Webhook
+from webhooks.delivery_log import filter_preview
+from webhooks.models import BodyFormat, Webhook
 from webhooks.payloads import Violation
 from webhooks.payloads.paths import MAX_NAME_LENGTH
 from webhooks.payloads.variables import as_text
 from webhooks.ui.fields import MOVES
 
 EVERYTHING, ROWS, TEMPLATE = "all", "rows", "template"
-# Names in the newest event of this many chosen types are variables too, catalogued or not.
-_TYPES_LOOKED_AT = 5
+# Names in this many of the newest events of each chosen type are variables too, catalogued or not.
+_EVENTS_LOOKED_AT = 20
 # The prefix of the actions of this section's buttons.
 ACTION = "parameter:"
 _DIRECTIONS = {"up": -1, "down": 1}
@@ -358,8 +360,8 @@ class MappingSection:
         kind = payloads.sent_as(method, body_format)
         known = payloads.known_names()
         self.problems = self._find(kind, known)
-        if self.problems and (seen := self.seen_names()):
-            self.problems = self._find(kind, known | seen)
+        if self.problems and (others := other_names(self.event_types, self._webhook)):
+            self.problems = self._find(kind, known | others)
         rows = [row for row in self.rows if not row.is_blank]
         for index, row in enumerate(rows):
             row.problems = [problem for problem in self.problems if problem.row == index]
@@ -392,10 +394,7 @@ class MappingSection:
 
     def _find(self, kind: str, known: set[str]) -> list[Violation]:
         if self.mode == TEMPLATE:
-            problems = payloads.template_problems(self.template, known)
-            if kind != BodyFormat.JSON:
-                problems.insert(0, Violation(sentence=_no_json(), field="mode"))
-            return problems
+            return template_violations(self.template, kind, known)
         if self.mode == EVERYTHING:
             return []
         stored = self.stored_rows()
@@ -403,15 +402,6 @@ class MappingSection:
             sentence = _("Add a parameter, or choose All variables.")
             return [Violation(sentence=sentence, field="mode")]
         return payloads.rows_problems(stored, body_format=kind, known=known)
-
-    def seen_names(self) -> set[str]:
-        """Return the names in the newest event of each chosen type."""
-        names: set[str] = set()
-        for key in catalogue.types_for(self.event_types)[:_TYPES_LOOKED_AT]:
-            newest = Event.objects.filter(type=key).order_by("-id").first()
-            if newest is not None:
-                names |= payloads.load_json(bytes(newest.payload)).keys()
-        return names
 
     def page_problems(self) -> list[dict[str, Any]]:
         """Return what is wrong as the form's summary lists it, once saving was refused."""
@@ -477,6 +467,26 @@ def mode_of(webhook: Webhook) -> str:
     if webhook.body_template:
         return TEMPLATE
     return ROWS if webhook.parameters else EVERYTHING
+
+
+def other_names(event_types: Iterable[str], stored: Webhook) -> set[str]:
+    """Return the variables that are not in the catalogue: those of the newest events, no tests,
+    and those that the stored webhook sends, as an event may lack what another one has.
+    """
+    names = {str(row["variable"]) for row in stored.parameters if row.get("variable")}
+    with suppress(ValueError):
+        names |= payloads.template_variables(stored.body_template)
+    for key in catalogue.types_for(event_types):
+        for event in filter_preview.recent_events([key], limit=_EVENTS_LOOKED_AT):
+            names |= payloads.read_document(event.payload).keys()
+    return names
+
+
+def template_violations(template: str, kind: str, known: set[str]) -> list[Violation]:
+    problems = payloads.template_problems(template, known)
+    if kind != BodyFormat.JSON:
+        problems.insert(0, Violation(sentence=_no_json(), field="mode"))
+    return problems
 
 
 def _no_json() -> str:

@@ -246,7 +246,7 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
     """Answer htmx with the rows of the parameters after one of their buttons."""
     form_context.check_editor(request)
     data = request.POST
-    section = MappingSection(Webhook(), data)
+    section = MappingSection(_stored(request), data)
     if data.get("parameters_quiet"):
         section.focus = ""
     section.check(method=data.get("method", ""), body_format=data.get("body_format", ""))
@@ -255,8 +255,13 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
 
 def _webhook(request: HttpRequest) -> Webhook:
     """Return the webhook that is edited, or a new one."""
+    is_stored = bool(request.POST.get("webhook"))
+    form_context.check_editor(request, "change_webhook" if is_stored else "add_webhook")
+    return _stored(request)
+
+
+def _stored(request: HttpRequest) -> Webhook:
     pk = request.POST.get("webhook", "")
-    form_context.check_editor(request, "change_webhook" if pk else "add_webhook")
     if not pk.isdecimal():
         return Webhook()
     present = Webhook.objects.present().select_related("credential")
