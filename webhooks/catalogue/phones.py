@@ -13,10 +13,12 @@ from typing import NamedTuple
 # Longer texts are no numbers; E.164 has 15 digits.
 _MAX_LENGTH = 40
 # Address books put invisible marks around a number that is copied.
-_INVISIBLE = r"\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069"
+_INVISIBLE = r"\u00ad\ufeff\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069"
 _NUMBER = re.compile(
     rf"(?:tel:)?[+\d\s().\-/\u2010-\u2015\u2212{_INVISIBLE}]{{3,40}}", re.ASCII | re.IGNORECASE
 )
+# Dialed within a country only: +44 (0)20 is +44 20. In Italy the zero is always dialed.
+_TRUNK_PREFIX = re.compile(r"(?<![0-9])((?:\+|00)\s*(?!39)[0-9][0-9\s.\-]*)\(0\)", re.ASCII)
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 
 _MAX_DIGITS = 20
@@ -51,9 +53,15 @@ def digits(text: str) -> str:
     if found.isascii() and found.isdecimal():
         return found
     if not text.isascii():
-        # Other spaces, and digits of full width.
-        text = unicodedata.normalize("NFKC", text)
+        # Other spaces, and digits of full width and of other scripts.
+        text = "".join(map(_as_ascii, unicodedata.normalize("NFKC", text)))
+    if "(0)" in text:
+        text = _TRUNK_PREFIX.sub(r"\1", text)
     return _NOT_DIGITS.sub("", text) if _NUMBER.fullmatch(text.strip()) else ""
+
+
+def _as_ascii(sign: str) -> str:
+    return str(unicodedata.decimal(sign)) if sign.isdecimal() else sign
 
 
 class PhoneNumbers(NamedTuple):

@@ -30,6 +30,9 @@ _DATETIME_NAMES = frozenset(
 )
 # The shortest text taken for a moment: "2026-05-14T09:26". A bare date has no time zone.
 _MIN_DATETIME_LENGTH = 16
+# What Java adds to an offset (RFC 9557), and what Ruby and Go write for Z.
+_ZONE_NAME = re.compile(r"(?<=[\dZ])\[[^\[\]]{1,64}\]\Z", re.ASCII)
+_UTC_NAME = re.compile(r" (?:\+0000 )?UTC\Z")
 # A leap second, or one that was rounded up: the next one, as for everything that counts seconds.
 _SECOND_60 = re.compile(r"([T ]\d\d:\d\d):60", re.ASCII)
 
@@ -138,14 +141,19 @@ def instant_of_text(text: str) -> str:
 def read_moment(text: str) -> datetime:
     """Read a moment in ISO 8601 or RFC 3339; raise ValueError or OverflowError.
 
-    Python knows neither small letters (RFC 3339 section 5.6) nor leap seconds, nor spaces around.
+    Python knows neither small letters (RFC 3339 section 5.6) nor leap seconds, nor spaces around,
+    nor names of zones: UTC, and any other behind an offset, which decides.
     """
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        text = text.strip().upper()
+        written = text.strip().upper()
+        text = _ZONE_NAME.sub("", _UTC_NAME.sub("Z", written))
         shorter = _SECOND_60.sub(r"\1:59", text)
-        return datetime.fromisoformat(shorter) + timedelta(seconds=int(shorter != text))
+        moment = datetime.fromisoformat(shorter) + timedelta(seconds=int(shorter != text))
+        if moment.tzinfo is None and written.endswith("]"):
+            raise
+        return moment
 
 
 _make_encoder = partial(
