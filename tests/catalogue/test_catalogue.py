@@ -4,6 +4,7 @@ import json
 import re
 import tracemalloc
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -221,6 +222,26 @@ def test_the_variables_of_a_host_type_are_read_off_its_sample(
 
 
 @pytest.mark.parametrize(
+    ("paid_at", "sample", "kind"),
+    [
+        (datetime(2026, 5, 14, 9, 28, 49, tzinfo=UTC), "2026-05-14T09:28:49Z", "datetime"),
+        (datetime(2026, 5, 14, 9, 28, 49), "2026-05-14T09:28:49Z", "datetime"),
+        ("2026-05-14 12:28:49.5+0300", "2026-05-14T09:28:49.500000Z", "datetime"),
+        ("2026-05-14 12:28:49", "2026-05-14 12:28:49", "string"),
+        ("2026-15-14T12:28:49+03:00", "2026-15-14T12:28:49+03:00", "string"),
+    ],
+)
+def test_a_moment_in_a_sample_shows_that_it_is_one_however_it_is_written(
+    paid_at: object, sample: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = {"order.paid": {"label": "Order paid", "sample": {"paid_at": paid_at}}}
+    event_type = catalogue.host_types(setting)["order.paid"]
+    assert event_type.sample() == {"paid_at": sample}
+    monkeypatch.setitem(EVENT_TYPES, "order.paid", event_type)
+    assert catalogue.variables_for("order.paid")[-1].type == kind
+
+
+@pytest.mark.parametrize(
     "setting",
     [
         ["order.paid"],
@@ -234,6 +255,8 @@ def test_the_variables_of_a_host_type_are_read_off_its_sample(
         {"order.paid": {"sample": {}}},
         {"order.paid": {"label": "Order paid", "sampel": {}}},
         {"order.paid": {"label": "Order paid", "sample": []}},
+        {"order.paid": {"label": "Order paid", "sample": {"total": Decimal("10.5")}}},
+        {"order.paid": {"label": "Order paid", "sample": {"total": float("nan")}}},
     ],
 )
 def test_a_wrong_host_type_stops_the_start(setting: object) -> None:

@@ -4,8 +4,11 @@ Owns the one dictionary of event types, built from `types`, `variables` and the 
 setting `WEBHOOKS_EVENT_TYPES`.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import Promise
 from django.utils.module_loading import import_string
+from django.utils.timezone import get_default_timezone
 from django.utils.translation import gettext as _
 
 from webhooks.catalogue.types import BUILT_IN, GROUP_LABELS, TEST, EventGroup, EventType
@@ -27,6 +31,8 @@ from webhooks.catalogue.variables import (
     infer,
 )
 
+# With an offset: the text of another one may be anything.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?[+-]\d\d:?\d\d", re.ASCII)
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
 _MAX_KEY_LENGTH = 100
@@ -67,13 +73,32 @@ def _host_type(key: Any, value: Any) -> EventType:
     sample = facts.get("sample", {})
     if not isinstance(sample, Mapping):
         raise ImproperlyConfigured(f"WEBHOOKS_EVENT_TYPES[{key!r}]: the sample is a dictionary.")
+    try:
+        written = {name: _as_event(value) for name, value in sample.items()}
+        values = json.loads(json.dumps(written, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"WEBHOOKS_EVENT_TYPES[{key!r}]: the sample is not JSON. {error}."
+        ) from error
     return EventType(
         key=key,
         label=facts["label"],
         description=facts.get("description", ""),
-        variables=tuple(sample),
-        sample_values=dict(sample),
+        variables=tuple(values),
+        sample_values=values,
     )
+
+
+def _as_event(value: Any) -> Any:
+    """Return a sample value as events have it: a moment is in UTC, which shows that it is one."""
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        with suppress(ValueError, OverflowError):
+            value = datetime.fromisoformat(value)
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=get_default_timezone())
+    return value.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 EVENT_TYPES: dict[str, EventType] = {
