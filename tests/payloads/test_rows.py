@@ -149,6 +149,15 @@ def test_an_empty_value_is_left_out_when_asked_for(variable: str) -> None:
     assert body(row) == {}
 
 
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_an_empty_value_is_left_out_as_a_text_too(value: object) -> None:
+    row = {"name": "a", "variable": "x", "format": "text", "omit_if_empty": True}
+    render = payloads.compile_request(Webhook(parameters=[row]), "https://crm.test/")
+    assert render is not None
+    assert render(json.dumps({"x": value}).encode(), 1).body == b"{}"
+    assert render(b'{"x":[0]}', 1).body == b'{"a":"[0]"}'
+
+
 # ---- Values of their own ---------------------------------------------------------------------
 
 

@@ -214,13 +214,16 @@ def _template_request(
 
 def _reader(row: Row, style: Style) -> Callable[[Fields], Any]:
     if row.variable:
-        find = make_reader(row.variable, row.style.over(style))
+        style = row.style.over(style)
         if not row.is_omitted_if_empty:
-            return find
+            return make_reader(row.variable, style)
+        # As a text an empty list is none.
+        find = make_reader(row.variable, style._replace(is_text=False))
 
         def read(fields: Fields) -> Any:
-            value = find(fields)
-            return OMITTED if is_empty(value) else value
+            if is_empty(value := find(fields)):
+                return OMITTED
+            return as_text(value) if style.is_text else value
 
         return read
     return _constant(OMITTED if row.is_omitted_if_empty and is_empty(row.value) else row.value)
