@@ -91,6 +91,7 @@ def test_a_filter_that_means_nothing_leads_to_the_log_that_says_so() -> None:
         ("|calc", "'|calc"),
         ("a\r\nb", "a\\u000d\\u000ab"),
         ("\u202eevil", "\\u202eevil"),
+        ("\U000e0067", "\\udb40\\udc67"),
         ('plain, "text"', 'plain, "text"'),
         ("a; b", "a; b"),
         ("c;=1+1;-2", "c;'=1+1;'-2"),

@@ -142,8 +142,9 @@ def _time(moment: datetime | None) -> str:
 
 
 def _escape(character: str) -> str:
-    number = ord(character)
-    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+    # As in JSON, so that a payload stays JSON: two units for what is newer than Python's Unicode.
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def cell(value: object) -> str:
