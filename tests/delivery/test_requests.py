@@ -183,6 +183,16 @@ def test_the_log_keeps_the_beginning_of_a_large_body_and_its_length(settings: Se
     assert "Content-Length: 1805" in str(kept["request_headers"])
 
 
+def test_the_log_says_where_a_long_address_is_cut() -> None:
+    start = "GET https://crm.example/hook?n="
+    for length, ending in ((4096 - len(start), "n"), (5000, "…")):
+        rows = [{"name": "n", "value": "n" * length}]
+        plan = a_plan(url=start[4:-3], method="GET", parameters=rows)
+        line = str(attempt_of(an_answer(), plan)["request_line"])
+        assert len(line) == 4096
+        assert line.endswith(ending)
+
+
 def test_the_log_shows_the_request_with_its_secrets_masked() -> None:
     webhook = a_webhook()
     rows = [{"name": "X-Key", "value": "hush-hush", "secret": True}]

@@ -22,6 +22,7 @@ from webhooks.delivery.auth import Authorization
 from webhooks.delivery.queue.rows import AttemptResult, Claimed
 from webhooks.delivery.success import SuccessRule, compile_rule
 from webhooks.models import Header, HoldReason, Outcome, Status, Trigger, Webhook
+from webhooks.models.log import MAX_REQUEST_LINE
 from webhooks.models.messages import Message
 from webhooks.network import HEADER_NAME, Target, header_line, parse_url, with_query
 from webhooks.security import signatures
@@ -423,7 +424,7 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
         started_at,
         *times,
         address,
-        f"{plan.method} {logged_url(request)}"[:4096],
+        _stored_line(f"{plan.method} {logged_url(request)}"),
         logged_headers,
         sent_body[: plan.stored_body_bytes] if plan.render is not None else None,
         status_code,
@@ -445,6 +446,10 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
         step.counts,
         attempt,
     )
+
+
+def _stored_line(line: str) -> str:
+    return line if len(line) <= MAX_REQUEST_LINE else line[: MAX_REQUEST_LINE - 1] + "…"
 
 
 def logged_url(request: Request) -> str:

@@ -95,6 +95,9 @@ def _before(number: str) -> str:
 
 def _command(row: Attempt, payload: bytes, login: str) -> dict[str, Any]:
     """Return the cURL command to copy, or why there is none."""
+    if row.is_address_cut:
+        sentence = _("Only the beginning of the address is stored, so there is no cURL command.")
+        return {"curl_refusal": sentence}
     try:
         headers = header_lines(row.request_headers)
         body = row.body_sent(payload)

@@ -320,6 +320,10 @@ class Delivery(models.Model):
         return self.id
 
 
+# The address of a GET may have 65,536 characters.
+MAX_REQUEST_LINE = 4096
+
+
 class Attempt(models.Model):
     """One HTTP request of a delivery, as it was sent (secrets redacted) and answered."""
 
@@ -335,7 +339,8 @@ class Attempt(models.Model):
     first_byte_ms = models.FloatField(null=True, blank=True)
     total_ms = models.FloatField(null=True, blank=True)
     remote_address = models.CharField(max_length=64, blank=True, default="")
-    request_line = models.CharField(max_length=4096)
+    # The method and the address; a longer one ends in "…" where it is cut.
+    request_line = models.CharField(max_length=MAX_REQUEST_LINE)
     # Header lines joined by "\n"; the values of secrets are masked.
     request_headers = models.TextField(blank=True, default="")
     # None: the event's payload bytes, unchanged.
@@ -354,6 +359,10 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery_id} #{self.number}"
+
+    @property
+    def is_address_cut(self) -> bool:
+        return len(self.request_line) >= MAX_REQUEST_LINE
 
     def body_sent(self, payload: bytes | memoryview) -> bytes:
         """Return the body of the request; `payload` is the event's, which may be all of it."""

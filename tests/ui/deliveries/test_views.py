@@ -557,3 +557,15 @@ def test_a_page_of_what_is_due_asks_also_where_the_clock_is_behind_the_databases
     delivery, real = make_delivery(make_webhook()), timezone.now
     monkeypatch.setattr(timezone, "now", lambda: real() - dt.timedelta(minutes=5))
     assert 'hx-trigger="every 2s"' in browser.get(page_of(delivery)).text
+
+
+def test_an_address_that_is_cut_makes_no_command() -> None:
+    delivery = make_delivery(make_webhook())
+    address = reverse("webhooks:delivery", args=[delivery.pk])
+    browser = person("view_delivery", "view_payload")
+    make_attempt(delivery, request_line="GET https://crm.example/?n=" + "n" * 4000)
+    assert "curl --globoff" in browser.get(address).text
+    make_attempt(delivery, 2, request_line=f"GET https://crm.example/?n={'n' * 4068}…")
+    text = browser.get(address).text
+    assert "Only the beginning of the address is stored" in text
+    assert text.count("curl --globoff") == 1
