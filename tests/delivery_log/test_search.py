@@ -31,7 +31,9 @@ def found_by(words: str) -> list[str]:
         "00380671234567", "8 067 123 45 67", "671234567", "123-45-67", "34567", "tel:+380671234567",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("stored", [CLIENT, "0671234567", "380671234567", 380671234567])
+@pytest.mark.parametrize(
+    "stored", [CLIENT, "0671234567", "380671234567", 380671234567, "+380 (0) 67 123 45 67"]
+)
 def test_a_number_is_found_in_every_spelling(stored: Any, words: str) -> None:
     webhook = make_webhook()
     wanted = make_delivery(webhook, caller=stored, dst="+380441112233")
