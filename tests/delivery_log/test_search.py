@@ -74,6 +74,19 @@ def walk(name: str, link: str, key: str = "") -> Iterator[str]:
             return
 
 
+def test_an_old_event_that_was_sent_again_is_among_what_is_newer() -> None:
+    webhook = make_webhook()
+    first, second, third = (make_delivery(webhook, caller=CLIENT) for _ in range(3))
+    Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
+    events.resend(Delivery.objects.filter(pk=first.pk))
+    again = Delivery.objects.latest("pk")
+    wanted = Conditions(words=CLIENT)
+    rows = log_query.page(wanted, after=second.pk).rows
+    assert [row.pk for row in rows] == [again.pk, third.pk]
+    assert not log_query.page(wanted, after=again.pk).rows
+    assert not log_query.page(wanted, before=first.pk).rows
+
+
 def test_the_event_that_no_webhook_wanted_is_found() -> None:
     published = events.publish("call.incoming.after", {"caller": CLIENT, "call_id": "call-9"})
     assert search.find("067 123 45 67").events == search.find("call-9").events

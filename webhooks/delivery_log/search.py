@@ -51,10 +51,13 @@ def find(words: str, *, before: str = "", after: str = "", may_see_numbers: bool
     if words.startswith("evt_"):
         return Found(events=[words])
     least = phones.MIN_SEARCHED if may_see_numbers else phones.MIN_KNOWN
-    if events := events_of(words, before=before, after=after, least_digits=least):
+    events = events_of(words, least_digits=least)
+    if (before or after) and len(events) == MAX_EVENTS:
+        events = events_of(words, before=before, after=after, least_digits=least)
         return Found(events=events, is_cut=len(events) == MAX_EVENTS)
-    if (before or after) and events_of(words, least_digits=least):
-        return Found()
+    if events:
+        # All of them, on every page: an old event that was sent again has a new delivery.
+        return Found(events=events, is_cut=len(events) == MAX_EVENTS)
     # Deleted ones too.
     webhooks = Webhook.objects.filter(url__icontains=words).order_by("-pk")
     return Found(webhooks=list(webhooks.values_list("pk", flat=True)[:_MAX_WEBHOOKS]))
