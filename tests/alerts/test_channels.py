@@ -102,6 +102,22 @@ def test_a_channel_that_fails_gets_one_message_a_run_and_takes_no_turn_of_others
     assert [one.path for one in receiver.requests()] == ["/status/503", "/status/200"]
 
 
+def test_channels_that_hang_take_the_time_of_one_message(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        make_channel(receiver, "webhook", "/slow/5")
+    monkeypatch.setattr(channels, "_SECONDS", 0.3)
+    monkeypatch.setattr(channels, "_SEND_SECONDS", 0.2)
+    content = {"title": "CRM", "text": "is failing", "link": "https://a.example/"}
+    channels.queue(AlertChannel.objects.all(), content, NOW)
+    channels.send_due(NOW)
+    assert AlertMessage.objects.filter(attempt_count=1).count() == 1
+    # Behind the others by now.
+    channels.send_due(NOW)
+    assert AlertMessage.objects.filter(attempt_count=1).count() == 2
+
+
 def test_a_denied_address_is_never_connected_to(receiver: Receiver) -> None:
     AlertChannel.objects.create(kind="webhook", name="Meta", secret="http://169.254.169.254/x")
     ill()

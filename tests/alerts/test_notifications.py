@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import time
 from typing import Any
 
 import pytest
@@ -211,6 +212,40 @@ def test_a_mail_server_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
         assert notifications.look(NOW) == 0
     assert notifications.look(NOW) == 1
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
+
+
+def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sweeps and tokens wait for this task in the same slots of a worker."""
+    from django.core.mail import EmailMessage
+
+    for _ in range(5):
+        lost_grant()
+    notifications.look(NOW)
+    assert len(mail.outbox) == 5
+    tried: list[list[str]] = []
+
+    def hang(self: EmailMessage, fail_silently: bool = False) -> int:
+        tried.append(self.to)
+        time.sleep(0.2)
+        raise TimeoutError
+
+    monkeypatch.setattr(notifications, "_TELL_SECONDS", 0.1)
+    for _ in range(5):
+        lost_grant()
+    with monkeypatch.context() as hanging:
+        hanging.setattr(EmailMessage, "send", hang)
+        notifications.look(NOW)
+        assert len(tried) == 1
+        OAuthToken.objects.update(state="valid")
+        notifications.look(NOW)
+        assert len(tried) == 2
+    monkeypatch.setattr(notifications, "_TELL_SECONDS", 5.0)
+    notifications.look(NOW)
+    # All but the one whose mail was not taken.
+    assert len(mail.outbox) == 5 + 4
+    assert not Incident.objects.filter(closed_at=None).exists()
 
 
 def test_a_name_with_line_breaks_adds_no_header() -> None:
