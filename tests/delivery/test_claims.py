@@ -3,7 +3,9 @@
 Rows are claimed while the last ones are prepared, and what comes too late goes back.
 """
 
+import datetime as dt
 import time
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +26,7 @@ from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue import postgres_sql
 from webhooks.delivery.queue.rows import Claimed, ClaimQuota
 from webhooks.delivery.wakeup import ProcessWakeup
-from webhooks.models import Credential, Delivery, Status, Webhook, WebhookState
+from webhooks.models import Credential, Delivery, Outcome, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,7 +47,14 @@ def take(claims: Claims) -> list[Claimed]:
 
 
 def release(claims: Claims, taken: list[Claimed]) -> None:
-    claims.release((claim.id, claim.webhook_id) for claim in taken)
+    claims.release((claim.id, claim.webhook_id, claim.number) for claim in taken)
+
+
+def give_back(claims: Claims, taken: list[Claimed]) -> None:
+    release(claims, taken)
+    queue.backend().hand_back(taken, lease="here")
+    past = timezone.now() - dt.timedelta(seconds=1)
+    Delivery.objects.filter(status=Status.PENDING).update(next_attempt_at=past)
 
 
 def fill(webhook: Webhook, count: int, **payload: Any) -> None:
@@ -125,7 +134,7 @@ def test_a_blocked_webhook_costs_nothing_until_something_comes_back(
         assert take(claims) == []
     assert asked == []
     Delivery.objects.filter(pk=head[0].id).update(status="succeeded", next_attempt_at=None)
-    assert claims.release([(head[0].id, webhook.pk)])
+    assert claims.release([(head[0].id, webhook.pk, 1)])
     assert len(take(claims)) == 1
     assert len(asked) == 1
 
@@ -226,6 +235,68 @@ def test_a_wakeup_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.Monk
     assert waited == [1.0]
 
 
+def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> None:
+    """While all they may have is in flight, and when some of it is free again."""
+    settings.WEBHOOKS_MAX_IN_FLIGHT = 16
+    hanging = [make_webhook(name=str(number)) for number in range(40)]
+    for webhook in hanging:
+        fill(webhook, 1)
+    claims = engines_claims()
+    for webhook in hanging:
+        claims._limiters.get(webhook.pk).note(Outcome.TIMEOUT, time.monotonic(), 2.0)
+    taken = take(claims)
+    assert len(taken) == 10
+    new = make_webhook(name="New")
+    claims._limiters._used.pop(new.pk, None)
+    fill(new, 1)
+    assert [claim.webhook_id for claim in take(claims)] == [new.pk]
+    release(claims, taken[:1])
+    assert len(take(claims)) == 1
+
+
+def test_webhooks_with_large_bodies_get_few_at_a_time_and_take_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine thread makes them, and all others wait meanwhile."""
+    monkeypatch.setattr(module, "MADE_BYTES", 1_000_000)
+    large, other = [make_webhook(name=name) for name in "AB"], make_webhook(name="C")
+    for webhook in (*large, other):
+        fill(webhook, 5)
+    claims = engines_claims()
+    for webhook in large:
+        claims._limiters.get(webhook.pk).note_made(600_000)
+    served: set[int] = set()
+    for _ in range(30):
+        taken = take(claims)
+        counted = Counter(claim.webhook_id for claim in taken)
+        assert sum(counted[webhook.pk] for webhook in large) <= 3
+        served |= set(counted)
+        give_back(claims, taken)
+        assert counted[other.pk] == 5 * 3
+    assert len(served) == 3
+
+
+def test_bodies_of_receivers_that_hang_leave_memory_to_those_that_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_BODY_BYTES", 1_000_000)
+    hanging, quick = make_webhook(name="A"), make_webhook(name="B")
+    fill(hanging, 4)
+    claims = engines_claims()
+    for webhook in (hanging, quick):
+        claims._limiters.get(webhook.pk).note_made(300_000)
+    limiter = claims._limiters.get(hanging.pk)
+    limiter.limit = 8
+    limiter.note(Outcome.TIMEOUT, time.monotonic(), 2.0)
+    taken = take(claims)
+    first = next(one for one in taken if one.webhook_id == hanging.pk)
+    claims.add_body(first, 300_000)
+    give_back(claims, [one for one in taken if one is not first])
+    assert {claim.webhook_id for claim in take(claims)} == {quick.pk}
+    release(claims, [first])
+    assert claims._body_bytes == 0
+
+
 def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
@@ -237,6 +308,34 @@ def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     after = Delivery.objects.get(pk=delivery.pk)
     assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
     assert len(engine._claims) == 0
+
+
+def test_an_error_between_a_claim_and_its_requests_gives_the_rows_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All but the one that it may come from: that is parked if it does so each time."""
+    webhook = make_webhook()
+    fill(webhook, 3)
+    engine = Engine(ProcessWakeup(), lambda: False)
+    engine._limiters.begin(webhook.pk, failures=0)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    engine._claimer.request(engine._candidates, engine._ready)
+    batch = eventually(engine._claimer.batch)
+    assert batch is not None
+    engine._note_claimed(batch)
+    assert len(batch.claims) == 3
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(engine, "_check", fail)
+    with pytest.raises(RuntimeError):
+        engine._submit(batch)
+    engine._finish()
+    statuses = Delivery.objects.order_by("id").values_list("status", "attempt_count")
+    assert sorted(statuses) == [(Status.PENDING, 0), (Status.PENDING, 0), (Status.SENDING, 1)]
 
 
 def test_rows_whose_events_cannot_be_read_go_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,11 +551,13 @@ def test_a_row_that_is_claimed_anew_while_it_is_held_counts_once() -> None:
     make_delivery(webhook)
     claims = engines_claims()
     [taken] = take(claims)
-    claims.add(taken._replace(number=taken.number + 1))
+    later = claims.add(taken._replace(number=taken.number + 1))
+    assert len(claims) == 1
+    # The end of the earlier attempt does not let go of this one.
     release(claims, [taken])
+    assert claims.held() == [later.id]
+    release(claims, [later])
     assert (len(claims), claims.slow_webhooks()) == (0, [])
-    release(claims, [taken])
-    assert len(claims) == 0
 
 
 def test_one_webhook_whose_settings_cannot_be_read_keeps_no_plan_from_others(

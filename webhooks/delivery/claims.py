@@ -29,8 +29,14 @@ _CLAIMED_BYTES = MAX_EVENT_BYTES
 # Of these bytes the first part is for all, then some for webhooks that have no row here, and the
 # rest for those of them that answer quickly: large events to receivers that hang fill no more.
 _FOR_ALL, _FOR_NEW = 0.75, 0.875
-# Of the places for requests in flight, those that only receivers get which answer quickly.
-_QUICK_PLACES = 0.25
+# Of the places for requests in flight, those that only receivers get which answer quickly, and
+# those that only they get and receivers that nothing was sent to yet.
+_QUICK_PLACES, _NEW_PLACES = 0.25, 0.125
+# Bodies that are made from events: so many bytes of both may come of a claim, as all others wait
+# while they are made; so many bytes of bodies are held, with a part that is for everybody; and a
+# mean of so few need not be counted.
+MADE_BYTES, _BODY_BYTES, _BODIES_FOR_ALL = 4 * 1024 * 1024, 32 * 1024 * 1024, 0.25
+LIGHT_BYTES = 16 * 1024
 # What a row adds to these bytes before any was seen, and over how many rows its mean is taken.
 _FIRST_MEAN_BYTES = 256 * 1024
 _MEAN_OF = 200
@@ -84,7 +90,7 @@ class Claims:
         self.recorded: set[tuple[str, int]] = set()
         # An event is held once for all its rows.
         self._events: dict[str, _HeldEvent] = {}
-        self._bytes = 0
+        self._bytes = self._body_bytes = 0
         # Up to how many the present claim may go.
         self._most_bytes = _CLAIMED_BYTES
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
@@ -193,24 +199,35 @@ class Claims:
         """Return what each webhook gets: never more than there is room left for the others.
 
         Receivers that are slow, or did not answer yet, get no more rows than may wait for them:
-        in memory and in flight the rest is for those that answer.
+        in memory and in flight the rest is for those that answer. New ones come before those that
+        failed, so that hundreds that hang do not keep a new one from showing that it is quick.
         """
         now = time.monotonic()
         left = self.room
         quick: dict[int, int] = {}
+        new: dict[int, int] = {}
         slow: dict[int, int] = {}
+        large: list[tuple[dict[int, int], int]] = []
         for candidate in candidates:
             limiter = self._limiters.get(candidate.webhook_id)
             quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
             if quota > 0 and self._may_have(limiter):
-                (quick if limiter.is_quick else slow)[candidate.webhook_id] = quota
+                kind = quick if limiter.is_quick else new if limiter.is_new else slow
+                kind[candidate.webhook_id] = quota
+                if limiter.made_bytes > LIGHT_BYTES:
+                    large.append((kind, candidate.webhook_id))
+        self._bound_bodies(large)
         # As many as fit if they are as large as those of late.
         fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
         rows = max(1, min(CLAIM_ROWS, left, fitting))
         # By chance half of one: while little fits each claim is of a single row.
         for_slow = (rows + random.getrandbits(1)) // 2 if quick else rows
-        divided = shares(slow, min(self._slow_room(), for_slow))
+        room, known_room = self._slow_rooms()
+        room = min(room, for_slow)
+        divided = shares(new, room)
+        room -= sum(one.quota for one in divided)
+        divided += shares(slow, min(room, known_room))
         rows -= sum(one.quota for one in divided)
         return divided + shares(quick, rows)
 
@@ -221,13 +238,39 @@ class Claims:
         is_left = limiter.is_quick or self._most_bytes <= _FOR_NEW * _CLAIMED_BYTES
         return is_left and not limiter.claimed
 
-    def _slow_room(self) -> int:
-        """Return how many more rows of slow receivers may be claimed."""
+    def _bound_bodies(self, large: Sequence[tuple[dict[int, int], int]]) -> None:
+        """Lower the quotas of webhooks with large bodies; by chance whose, so that they take turns.
+
+        The bodies that are being sent have a bound, too, the lower one for slow receivers.
+        """
+        left = float(MADE_BYTES)
+        for number, (quotas, webhook_id) in enumerate(random.sample(large, len(large))):
+            limiter = self._limiters.get(webhook_id)
+            most = _BODY_BYTES * (1 if limiter.is_quick else _BODIES_FOR_ALL)
+            if left <= 0 or self._body_bytes >= most:
+                del quotas[webhook_id]
+                continue
+            share = left / (len(large) - number)
+            quota = min(quotas[webhook_id], max(1, int(share / limiter.made_bytes)))
+            quotas[webhook_id] = quota
+            left -= quota * limiter.made_bytes
+
+    def _slow_rooms(self) -> tuple[int, int]:
+        """Return how many more rows of slow receivers may be claimed, and how many of known ones.
+
+        Known are those that something was sent to.
+        """
         # Nor may they fill the memory, where more may be in flight than rows are held.
         places = min(self._places(), int(self.most_rows * _FULL_PART))
-        held = sum(self._limiters.get(webhook_id).claimed for webhook_id in self.slow_webhooks())
         # Up: also of two places one is for the others.
-        return max(1, places - math.ceil(places * _QUICK_PLACES)) - held
+        for_slow = max(1, places - math.ceil(places * _QUICK_PLACES))
+        for_known = max(1, for_slow - math.ceil(places * _NEW_PLACES))
+        held = held_by_known = 0
+        for webhook_id in self.slow_webhooks():
+            limiter = self._limiters.get(webhook_id)
+            held += limiter.claimed
+            held_by_known += 0 if limiter.is_new else limiter.claimed
+        return for_slow - held, for_known - held_by_known
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks of which a request waits for its turn: among those with rows here."""
@@ -237,17 +280,13 @@ class Claims:
         """Return the webhooks of slow receivers of which rows are ours."""
         return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]
 
-    def add(self, claim: Claimed, *, has_own_body: bool = False) -> Claimed:
-        """Count a row and return it with the one copy of its event.
-
-        With `has_own_body` its body is made from the event, and about as large.
-        """
+    def add(self, claim: Claimed) -> Claimed:
+        """Count a row and return it with the one copy of its event."""
         delivery_id, webhook_id, event_id, number, failures, trigger, payload = claim
-        if delivery_id in self._rows:
+        if (before := self._rows.get(delivery_id)) is not None:
             # Its lease ended while this process stood still, or it was handed back: claimed again.
-            self.release([(delivery_id, webhook_id)])
-        length = len(payload)
-        own = size = length if has_own_body else 0
+            self.release([(delivery_id, webhook_id, before[2])])
+        size = 0
         if (held := self._events.get(event_id)) is not None:
             held.rows += 1
             if held.payload is not payload:
@@ -256,9 +295,9 @@ class Claims:
                 claim = Claimed(delivery_id, webhook_id, event_id, number, failures, trigger, first)
         else:
             self._events[event_id] = _HeldEvent(payload)
-            size += length
+            size = len(payload)
         self._bytes += size
-        self._rows[delivery_id] = event_id, own, number
+        self._rows[delivery_id] = event_id, 0, number
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
         limiter = self._limiters.get(webhook_id)
         limiter.claimed += 1
@@ -266,18 +305,29 @@ class Claims:
             self._webhooks.add(webhook_id)
         return claim
 
-    def release(self, rows: Iterable[tuple[str, int]]) -> bool:
-        """Let go of rows, given as (delivery id, webhook id).
+    def add_body(self, claim: Claimed, size: int) -> None:
+        """Count the body of a row that was made from its event: it may be many times as large."""
+        event_id, _, number = self._rows[claim.id]
+        self._rows[claim.id] = event_id, size, number
+        self._body_bytes += size
 
-        Return whether one of them ends the wait of a webhook with a limit or an order.
+    def release(self, rows: Iterable[tuple[str, int, int]]) -> bool:
+        """Let go of attempts, given as (delivery id, webhook id, number).
+
+        Of a delivery that was claimed again since, the later attempt stays. Return whether one of
+        them ends the wait of a webhook with a limit or an order.
         """
         ends_wait = False
-        for delivery_id, webhook_id in rows:
+        for delivery_id, webhook_id, number in rows:
+            held = self._rows.get(delivery_id)
+            if held is not None and held[2] != number:
+                continue
             if delivery_id == self._quarantined:
                 # Also one that is not held, as its event could not be read.
                 self._quarantined = ""
-            if (held := self._rows.pop(delivery_id, None)) is None:
+            if held is None:
                 continue
+            del self._rows[delivery_id]
             self._forget(*held[:2])
             limiter = self._limiters.get(webhook_id)
             limiter.claimed -= 1
@@ -289,7 +339,7 @@ class Claims:
     def _forget(self, event_id: str, own: int) -> None:
         held = self._events[event_id]
         held.rows -= 1
-        self._bytes -= own
+        self._body_bytes -= own
         if not held.rows:
             del self._events[event_id]
             self._bytes -= len(held.payload)

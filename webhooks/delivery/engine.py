@@ -20,7 +20,16 @@ from django.conf import settings
 from webhooks import network
 from webhooks.delivery import outcomes, queue
 from webhooks.delivery.affinity import Affinity
-from webhooks.delivery.claims import CLAIM_ROWS, ROWS, ROWS_OF_MANY, ClaimBatch, Claimer, Claims
+from webhooks.delivery.claims import (
+    CLAIM_ROWS,
+    LIGHT_BYTES,
+    MADE_BYTES,
+    ROWS,
+    ROWS_OF_MANY,
+    ClaimBatch,
+    Claimer,
+    Claims,
+)
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.due import DueWebhooks
 from webhooks.delivery.limiter import Limiters
@@ -163,6 +172,8 @@ class Engine:
         # Requests that ended, however they ended.
         self.sent = 0
         self._is_hand_back_open = False
+        # Rows of the last claim that are neither with the sender nor have a result.
+        self._claimed: deque[Claimed] = deque()
         # Whether a claim failed that may have happened.
         self._is_claim_open = False
         self._ready: dict[int, RequestPlan] = {}
@@ -386,11 +397,8 @@ class Engine:
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self._sender.unsent.extend(unread)
             batch.claims[:] = [claim for claim in batch.claims if claim.payload]
-        rendered = {pk for pk, plan in batch.plans.items() if plan.render is not None}
-        batch.claims[:] = [
-            self._claims.add(claim, has_own_body=claim.webhook_id in rendered)
-            for claim in batch.claims
-        ]
+        batch.claims[:] = map(self._claims.add, batch.claims)
+        self._claimed.extend(batch.claims)
         self._is_claim_open = self._is_claim_open or bool(batch.failed)
         self._due.note_fault(batch.failed)
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
@@ -524,30 +532,69 @@ class Engine:
         self._blocked, self._untestable = {}, {}
 
     def _submit(self, batch: ClaimBatch) -> None:
-        lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS
-        wall = self._session.wall()
         requests: list[Request] = []
+        wall = self._session.wall()
         checked: dict[tuple[str, int], network.Resolution | None] = {}
-        for claim in batch.claims:
-            plan = batch.plans[claim.webhook_id]
-            request = self._prepare(claim, plan, wall)
-            if request is None:
-                continue
-            key = (plan.target.host, plan.target.port)
-            if key not in checked:
-                checked[key] = self._check(plan.target)
-            found = checked[key]
-            if found is None:
-                # Forgotten a moment ago; only a name that was just checked may be connected to. Or
-                # the egress proxy is not found.
-                self._sender.unsent.append(claim)
-            elif failure := found.failure:
-                outcome = Outcome(failure.kind)
-                self._handle(request, no_response(outcome, outcomes.of_failure(failure)))
-            else:
-                requests.append(request)
-        if requests:
-            self._sender.submit(requests, lease_ends=lease_ends)
+        left = MADE_BYTES
+        try:
+            while self._claimed:
+                # Out of it first: a row that an error comes from is left to its lease, so that it
+                # is parked in the end.
+                claim = self._claimed.popleft()
+                plan = batch.plans[claim.webhook_id]
+                if left <= 0 and self._makes_much(claim, plan):
+                    # Not known when it was claimed; all the others do not wait for it.
+                    self._sender.unsent.append(claim)
+                    continue
+                request = self._request(claim, plan, wall, checked)
+                if plan.render is not None:
+                    left -= self._note_made(claim, request)
+                if request is not None:
+                    requests.append(request)
+        finally:
+            if requests:
+                lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS
+                self._sender.submit(requests, lease_ends=lease_ends)
+
+    def _makes_much(self, claim: Claimed, plan: RequestPlan) -> bool:
+        """Return whether a large body is made for a row, or of a large event."""
+        made_bytes = self._limiters.get(claim.webhook_id).made_bytes
+        return plan.render is not None and max(made_bytes, len(claim.payload)) > LIGHT_BYTES
+
+    def _note_made(self, claim: Claimed, request: Request | None) -> int:
+        """Count what was made of an event; return the bytes of both."""
+        size = len(claim.payload)
+        if request is not None:
+            self._claims.add_body(claim, len(request.body))
+            size += len(request.body)
+        self._limiters.get(claim.webhook_id).note_made(size)
+        return size
+
+    def _request(
+        self,
+        claim: Claimed,
+        plan: RequestPlan,
+        wall: float,
+        checked: dict[tuple[str, int], network.Resolution | None],
+    ) -> Request | None:
+        """Return what can be sent; otherwise the row has a result by now, or goes back."""
+        request = self._prepare(claim, plan, wall)
+        if request is None:
+            return None
+        key = (plan.target.host, plan.target.port)
+        if key not in checked:
+            checked[key] = self._check(plan.target)
+        found = checked[key]
+        if found is None:
+            # Forgotten a moment ago; only a name that was just checked may be connected to. Or
+            # the egress proxy is not found.
+            self._sender.unsent.append(claim)
+        elif failure := found.failure:
+            outcome = Outcome(failure.kind)
+            self._handle(request, no_response(outcome, outcomes.of_failure(failure)))
+        else:
+            return request
+        return None
 
     def _prepare(self, claim: Claimed, plan: RequestPlan, wall: float) -> Request | None:
         """Make the request; one that cannot be made fails alone."""
@@ -651,11 +698,11 @@ class Engine:
             rows = written.popleft()
             if self._claimer.is_busy:
                 self._claims.recorded.update((row.delivery_id, row.number) for row in rows)
-            self._release((row.delivery_id, row.webhook_id) for row in rows)
+            self._release((row.delivery_id, row.webhook_id, row.number) for row in rows)
             delays = [row.delay_seconds for row in rows if row.delay_seconds is not None]
             self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
 
-    def _release(self, rows: Iterable[tuple[str, int]]) -> None:
+    def _release(self, rows: Iterable[tuple[str, int, int]]) -> None:
         if self._due.are_many:
             rows = list(rows)
             self._due.came_back(row[1] for row in rows)
@@ -681,7 +728,7 @@ class Engine:
                 return
             for _claim in claims:
                 unsent.popleft()
-            self._release((claim.id, claim.webhook_id) for claim in claims)
+            self._release((claim.id, claim.webhook_id, claim.number) for claim in claims)
             self._look_soon()
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
 
@@ -719,7 +766,7 @@ class Engine:
         ends = time.monotonic() + _FINISH_SECONDS
         if batch := self._claimer.finish(ends):
             self._note_claimed(batch)
-            self._sender.unsent.extend(batch.claims)
+        self._sender.unsent.extend(self._claimed)
         while self._has_to_give() and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()

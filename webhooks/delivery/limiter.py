@@ -32,11 +32,11 @@ _UNREACHABLE = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
 
 
 class Limiter:
-    """The limit of one webhook. The sender writes all but `claimed`; the engine thread that."""
+    """The limit of one webhook. The sender writes all but the last two; the engine thread these."""
 
     __slots__ = (
-        "claimed", "failures", "in_flight", "is_queued", "limit", "mean_seconds", "most",
-        "open_until", "waiting",
+        "claimed", "failures", "in_flight", "is_queued", "limit", "made_bytes", "mean_seconds",
+        "most", "open_until", "waiting",
     )  # fmt: skip
 
     def __init__(self, most: int, *, failures: int | None = None) -> None:
@@ -54,12 +54,15 @@ class Limiter:
         self.is_queued = False
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
+        # Of its events and the bodies made from them, a mean; 0 while none is.
+        self.made_bytes = 0.0
 
     def successor(self) -> "Limiter":
         """Return a limiter that knows the same about the receiver and has nothing in hand."""
         limiter = Limiter(self.most)
         limiter.limit, limiter.failures = self.limit, self.failures
         limiter.mean_seconds, limiter.open_until = self.mean_seconds, self.open_until
+        limiter.made_bytes = self.made_bytes
         return limiter
 
     @property
@@ -67,6 +70,11 @@ class Limiter:
         """Return whether the receiver answers, and soon."""
         mean = self.mean_seconds
         return mean is not None and mean < _QUICK_SECONDS and not self.failures
+
+    @property
+    def is_new(self) -> bool:
+        """Return whether nothing is known of the receiver: no request to it has ended."""
+        return self.mean_seconds is None and not self.failures
 
     def quota(self, now: float, *, is_paced: bool = False) -> int:
         """Return how many more rows may be claimed for this webhook.
@@ -102,6 +110,11 @@ class Limiter:
             shortest, longest = _BREAKER_SECONDS
             doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
             self.open_until = now + min(longest, doubled)
+
+    def note_made(self, size: int) -> None:
+        """Learn from an event and the body that was made from it, of so many bytes together."""
+        mean = self.made_bytes
+        self.made_bytes = mean + (size - mean) * _LAST_SHARE if mean else float(size)
 
     def add(self, request: Request, lease_ends: float) -> None:
         """Let a request wait here."""
