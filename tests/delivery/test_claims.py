@@ -21,7 +21,7 @@ from webhooks import events
 from webhooks.delivery import claims as module
 from webhooks.delivery import db_session, queue
 from webhooks.delivery.claims import ClaimBatch, Claims
-from webhooks.delivery.engine import Engine
+from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue import postgres_sql
 from webhooks.delivery.queue.rows import Claimed, ClaimQuota
@@ -274,6 +274,42 @@ def test_webhooks_with_large_bodies_get_few_at_a_time_and_take_turns(
         give_back(claims, taken)
         assert counted[other.pk] == 5 * 3
     assert len(served) == 3
+
+
+def test_nothing_is_claimed_of_a_webhook_whose_answers_take_long_to_judge() -> None:
+    webhooks = [make_webhook(name=name) for name in "AB"]
+    fill(webhooks[0], 2)
+    claims = engines_claims()
+    claims.behind = {webhooks[0].pk}
+    assert {claim.webhook_id for claim in take(claims)} == {webhooks[1].pk}
+
+
+def test_large_bodies_that_a_claim_did_not_expect_go_back(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.delivery.engine.MADE_BYTES", 10_000)
+    large = make_webhook(url=f"{receiver.url}/open/a", date_format="unix")
+    small = make_webhook(url=f"{receiver.url}/open/b", name="Small")
+    fill(large, 4, note="x" * 20_000)
+    made: list[int] = []
+    submit = Engine._submit
+
+    def counted(engine: Engine, batch: ClaimBatch) -> None:
+        count = sum(claim.webhook_id == large.pk for claim in batch.claims)
+        submit(engine, batch)
+        back = [claim.webhook_id for claim in engine._sender.unsent]
+        assert small.pk not in back
+        made.append(count - len(back))
+
+    monkeypatch.setattr(Engine, "_submit", counted)
+    learned = Learned()
+    for webhook in (large, small):
+        learned.limiters.begin(webhook.pk, failures=0)
+    done = Delivery.objects.filter(status=Status.SUCCEEDED)
+    run_engine(lambda: done.count() == 8, learned=learned)
+    assert max(made) == 1
+    assert learned.limiters.get(large.pk).made_bytes > 40_000
+    learned.close()
 
 
 def test_bodies_of_receivers_that_hang_leave_memory_to_those_that_answer(

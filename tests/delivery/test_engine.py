@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import errno
 import json
+import math
 import os
 import socket
 import threading
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -181,6 +183,34 @@ def test_of_a_long_answer_little_more_than_what_is_stored_waits_for_the_database
     for attempt in Attempt.objects.all():
         assert (len(attempt.response_body), attempt.response_size) == (20_000, 60_000)
     assert reload(delivery).status == Status.SUCCEEDED
+
+
+def test_long_answers_to_judge_wait_behind_all_others_and_are_judged_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(ProcessWakeup(), lambda: False)
+    handled: list[int] = []
+
+    def handle(request: Any, _response: object) -> None:
+        handled.append(request.plan.webhook_id)
+        time.sleep(0.03)
+
+    def ended(webhook_id: int, rule: object, length: int) -> Any:
+        plan = SimpleNamespace(webhook_id=webhook_id, success_rule=rule)
+        return SimpleNamespace(plan=plan), SimpleNamespace(body=bytes(length))
+
+    monkeypatch.setattr(engine, "_handle", handle)
+    engine._sender.responses.extend([ended(1, object(), 60_000)] * 20)
+    engine._sender.responses.extend([ended(2, object(), 100), ended(3, None, 60_000)])
+    engine._collect()
+    assert handled == [2, 3, 1]
+    # Nothing more is claimed for it until most of them are judged.
+    assert set(engine._claims.behind) == {1}
+    while len(engine._unjudged) > 10:
+        engine._collect()
+    assert set(engine._claims.behind) == set()
+    engine._judge_long(math.inf)
+    assert len(handled) == 22
 
 
 def test_an_event_that_makes_too_large_a_body_is_refused_alone(

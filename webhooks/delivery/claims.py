@@ -82,6 +82,8 @@ class Claims:
         self.is_ending = False
         # Whether nothing is claimed any more.
         self.is_closed = False
+        # Webhooks of which nothing is claimed, as their answers take long to judge.
+        self.behind: Collection[int] = ()
         # The webhooks of which rows are ours.
         self._webhooks: set[int] = set()
         # By delivery: the id of its event, the size of its own body, the number of its attempt.
@@ -212,6 +214,8 @@ class Claims:
             limiter = self._limiters.get(candidate.webhook_id)
             quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
+            if candidate.webhook_id in self.behind:
+                continue
             if quota > 0 and self._may_have(limiter):
                 kind = quick if limiter.is_quick else new if limiter.is_new else slow
                 kind[candidate.webhook_id] = quota

@@ -77,6 +77,9 @@ _TEST = Trigger.TEST.value
 _FEW_ROWS = 100
 # The statuses whose Retry-After is kept to.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
+# Answers that are longer are judged by success rules for so long at a time; those that take more
+# than so many times that are too many.
+_LONG_ANSWER_BYTES, _JUDGE_SECONDS, _TURNS_BEHIND = 8192, 0.02, 10
 # How long a drain that is to end goes on with receivers that answer quickly.
 _ENDING_SECONDS = 60.0
 # What no drain used for this long, or twice as long, is forgotten.
@@ -174,8 +177,12 @@ class Engine:
         self._is_hand_back_open = False
         # Rows of the last claim that are neither with the sender nor have a result.
         self._claimed: deque[Claimed] = deque()
+        # Bytes of events and of the bodies made from them, since the last claim came.
+        self._made_bytes = 0
         # Whether a claim failed that may have happened.
         self._is_claim_open = False
+        # Long answers that a success rule has to look at.
+        self._unjudged: deque[tuple[Request, Response]] = deque()
         self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
         # Whether any webhook has due rows, sent to or not.
@@ -308,6 +315,8 @@ class Engine:
 
     def _rest(self) -> None:
         """Wait for a response, a wakeup, or the next thing that is due."""
+        if self._unjudged:
+            return
         now = time.monotonic()
         # While rows are claimed, their arrival is waited for.
         scan_at = self._scan_at if self._may_claim else self._maintenance.look_at
@@ -535,20 +544,18 @@ class Engine:
         requests: list[Request] = []
         wall = self._session.wall()
         checked: dict[tuple[str, int], network.Resolution | None] = {}
-        left = MADE_BYTES
+        self._made_bytes = 0
         try:
             while self._claimed:
                 # Out of it first: a row that an error comes from is left to its lease, so that it
                 # is parked in the end.
                 claim = self._claimed.popleft()
                 plan = batch.plans[claim.webhook_id]
-                if left <= 0 and self._makes_much(claim, plan):
+                if self._made_bytes >= MADE_BYTES and self._makes_much(claim, plan):
                     # Not known when it was claimed; all the others do not wait for it.
                     self._sender.unsent.append(claim)
                     continue
                 request = self._request(claim, plan, wall, checked)
-                if plan.render is not None:
-                    left -= self._note_made(claim, request)
                 if request is not None:
                     requests.append(request)
         finally:
@@ -561,14 +568,14 @@ class Engine:
         made_bytes = self._limiters.get(claim.webhook_id).made_bytes
         return plan.render is not None and max(made_bytes, len(claim.payload)) > LIGHT_BYTES
 
-    def _note_made(self, claim: Claimed, request: Request | None) -> int:
-        """Count what was made of an event; return the bytes of both."""
-        size = len(claim.payload)
+    def _note_made(self, claim: Claimed, request: Request | None) -> None:
+        """Count what was made of an event; without a request as much as may be was made in vain."""
+        size = settings.WEBHOOKS_MAX_BODY_BYTES if request is None else len(request.body)
         if request is not None:
-            self._claims.add_body(claim, len(request.body))
-            size += len(request.body)
+            self._claims.add_body(claim, size)
+        size += len(claim.payload)
+        self._made_bytes += size
         self._limiters.get(claim.webhook_id).note_made(size)
-        return size
 
     def _request(
         self,
@@ -579,6 +586,8 @@ class Engine:
     ) -> Request | None:
         """Return what can be sent; otherwise the row has a result by now, or goes back."""
         request = self._prepare(claim, plan, wall)
+        if plan.render is not None:
+            self._note_made(claim, request)
         if request is None:
             return None
         key = (plan.target.host, plan.target.port)
@@ -640,9 +649,31 @@ class Engine:
         responses = self._sender.responses
         while responses:
             request, response = responses.popleft()
-            self._handle(request, response)
+            if request.plan.success_rule is not None and len(response.body) > _LONG_ANSWER_BYTES:
+                self._unjudged.append((request, response))
+            else:
+                self._handle(request, response)
+        if self._unjudged or self._claims.behind:
+            self._judge_long(time.monotonic() + _JUDGE_SECONDS)
         if self._sender.unsent:
             self._hand_back()
+
+    def _judge_long(self, ends: float) -> None:
+        """Handle long answers that a success rule looks at, until `ends` on the monotonic clock.
+
+        One takes as long as hundreds of others. While there are too many, their webhooks get
+        nothing new.
+        """
+        count = 0
+        while self._unjudged and (not count or time.monotonic() < ends):
+            self._handle(*self._unjudged.popleft())
+            count += 1
+        is_behind = len(self._unjudged) > _TURNS_BEHIND * count
+        left = self._unjudged if is_behind else ()
+        self._claims.behind = {request.plan.webhook_id for request, _ in left}
+        for webhook_id in self._claims.behind:
+            if self._limiters.get(webhook_id).waiting:
+                self._sender.recall(webhook_id, -1)
 
     def _handle(self, request: Request, response: Response) -> None:
         claim, plan = request.claim, request.plan
@@ -763,6 +794,7 @@ class Engine:
             self._record(time.monotonic())
             time.sleep(RECORD_SECONDS)
         self._collect()
+        self._judge_long(math.inf)
         ends = time.monotonic() + _FINISH_SECONDS
         if batch := self._claimer.finish(ends):
             self._note_claimed(batch)
