@@ -16,6 +16,7 @@ from django.utils import timezone
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.certificates import Authority
 from tests.faults.processes import Process
+from tests.faults.receiver import read_request
 from tests.faults.world import World, check, fresh_connection
 from tests.network.dns import name_server
 from tests.oauth_fakes import fake_provider, token
@@ -267,6 +268,98 @@ def blocked_orders(world: World) -> None:
         world.notes.append(f"{(_transactions(world) - before) / 10:.0f} transactions a second")
         arrived = sum(one.path.startswith("/ordered") for one in world.receiver.arrivals)
         check(arrived == 0, f"{arrived} deliveries passed the head of their webhook")
+
+
+@fault("F62", "300 receivers hang, and new webhooks come", databases=BOTH)
+def new_beside_hanging(world: World) -> None:
+    with ending(world):
+        world.any_worker()
+        warm_up(world)
+        url = silent_url(world)
+        for number in range(300):
+            world.webhook(f"/silent/{number}", url=f"{url}/{number}", timeout_seconds=3)
+        # Until each of them was tried once: a new one is as good as they are before.
+        publish_steadily(world, 10)
+        published: dict[str, float] = {}
+        for number in range(6):
+            world.webhook(f"{_HEALTHY}/{number}", event_types=["form.submitted"])
+            [event_id] = _publish_form(world)
+            published[event_id] = time.monotonic()
+            publish_steadily(world, 2)
+        # The first got six events, the last one.
+        world.wait(lambda: len(_waits(world, published)) == 21, 30, "21 healthy arrivals")
+        slowest = _waits(world, published)[-1]
+        world.notes.append(f"slowest {slowest:.2f} s, load {os.getloadavg()[0]:.0f}")
+        check(slowest < longest_seconds(world), f"slowest {slowest:.2f} s")
+
+
+def _publish_form(world: World, page_url: str = "p") -> list[str]:
+    form = {"form_id": "f", "page_url": page_url}
+    return world.accept(lambda: [events.publish("form.submitted", form)])
+
+
+def _waits(world: World, published: Mapping[str, float]) -> list[float]:
+    return sorted(
+        arrival.started_at - published[arrival.event_id]
+        for arrival in world.receiver.arrivals
+        if arrival.path.startswith(_HEALTHY) and arrival.event_id in published
+    )
+
+
+@fault("F63", "bodies of 10 MB are made for ten webhooks", databases=BOTH)
+def large_bodies(world: World) -> None:
+    with ending(world):
+        worker = world.any_worker()
+        warm_up(world)
+        healthy(world, 6)
+        template = ",".join(f'"{number}": "{{{{ page_url }}}}"' for number in range(10))
+        for number in range(10):
+            world.webhook(
+                f"/large/{number}",
+                event_types=["form.submitted"],
+                body_template=f"{{{template}}}",
+                timeout_seconds=3,
+            )
+        # Known to answer quickly, so that many are claimed at a time.
+        _publish_form(world)
+        world.publish(1)
+        world.wait_for_arrivals(1 + 11 + 6)
+        before = worker.rss_bytes
+        for _ in range(8):
+            _publish_form(world, "x" * 1_000_000)
+        published = publish_steadily(world, 10)
+        grown = (worker.rss_bytes - before) / 2**20
+        world.notes.append(f"the worker grew by {grown:.0f} MiB")
+        check(grown < 300, f"the worker grew by {grown:.0f} MiB")
+        check_healthy(world, published, 6)
+
+
+@fault("F64", "ten receivers whose answers take long to judge", databases=BOTH)
+def answers_to_judge(world: World) -> None:
+    async def say_commas(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof():
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"," * 70_000)
+            await writer.drain()
+
+    with ending(world):
+        world.any_worker()
+        warm_up(world)
+        healthy(world, 6)
+        url = f"http://127.0.0.1:{world.loop.serve(say_commas)}"
+        for number in range(10):
+            world.webhook(
+                f"/commas/{number}",
+                url=f"{url}/{number}",
+                event_types=["form.submitted"],
+                answer_rule="succeeds",
+                answer_variable="ok",
+                answer_operator="equals",
+                answer_value="true",
+            )
+        for _ in range(200):
+            _publish_form(world)
+        check_healthy(world, publish_steadily(world, 12), 6)
 
 
 def _transactions(world: World) -> int:
