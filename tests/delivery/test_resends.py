@@ -344,6 +344,37 @@ def test_a_big_batch_is_put_in_with_small_commits(monkeypatch: Any) -> None:
     assert sent_again() == [one.event_id for one in failed]
 
 
+def test_many_resends_share_the_time_that_sweeps_need_as_well(monkeypatch: Any) -> None:
+    monkeypatch.setattr(resends, "_BATCH", 1)
+    monkeypatch.setattr(resends, "_ADVANCE_SECONDS", 0.0)
+    for number in range(3):
+        webhook = make_webhook(name=str(number))
+        for _ in range(2):
+            finished(webhook)
+        resends.start(resend_of(webhook))
+    # One step of one of them.
+    assert resends.advance_all() == 1
+    monkeypatch.setattr(resends, "_ADVANCE_SECONDS", 5.0)
+    assert resends.advance_all() == 5
+
+
+def test_of_many_resends_each_asks_for_its_next_turn_later(
+    monkeypatch: Any,
+) -> None:
+    for number in range(5):
+        finished(make_webhook(name=str(number)))
+    for webhook in Webhook.objects.all():
+        resends.start(resend_of(webhook, rate=1))
+    waits: list[float] = []
+    monkeypatch.setattr(tasks, "advance_soon", lambda pk, *, seconds: waits.append(seconds))
+    monkeypatch.setattr(resends, "advance", lambda pk, *, among: time.sleep(0.5) or 0)
+    tasks.advance_resend(resends.running()[0])
+    assert 4.0 <= waits[0] < 6.0
+    Resend.objects.exclude(pk=resends.running()[0]).delete()
+    tasks.advance_resend(resends.running()[0])
+    assert waits[1] == 2.0
+
+
 @pytest.fixture
 def asked(monkeypatch: Any) -> Iterator[list[tuple[int, bool]]]:
     """Return the turns that the broker was asked for: whose it is, and whether it is for later."""

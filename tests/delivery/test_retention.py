@@ -13,7 +13,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.ui.connections.test_race import in_thread
 from webhooks import events
-from webhooks.delivery import queue, resends, retention
+from webhooks.delivery import queue, resends, retention, trash
 from webhooks.models import Delivery, Event, Resend, Status, Trigger, Webhook, ids
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +78,16 @@ def test_a_database_whose_clock_is_ahead_deletes_nothing_early(
     assert Delivery.objects.filter(pk=delivery.pk).exists()
     trashed.refresh_from_db()
     assert trashed.purged_at is None
+
+
+def test_revocations_that_take_long_take_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        events.delete(make_webhook(name=str(number)))
+    purged: list[Webhook] = []
+    monkeypatch.setattr(trash, "_PURGE_SECONDS", 0.01)
+    monkeypatch.setattr(trash, "purge", lambda webhook: purged.append(webhook) or time.sleep(0.02))
+    trash.purge_old(timezone.now() + dt.timedelta(days=31))
+    assert len(purged) == 1
 
 
 @pytest.mark.database("postgres")

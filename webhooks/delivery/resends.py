@@ -8,6 +8,8 @@ by the database's clock.
 
 import datetime as dt
 import logging
+import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -42,6 +44,8 @@ MAX_SELECTED = 1000
 # What is put in with one commit, and how many commits one run of the task makes for a resend.
 BATCH = 1000
 BATCHES = 40
+# How long that takes at most, shared by all resends that run: sweeps wait for the same slot.
+_ADVANCE_SECONDS = 5.0
 COUNT_CHUNK = 5000
 # How much of the rate is caught up on at most after a pause of the workers: more than from one turn
 # of the schedule to the next.
@@ -130,8 +134,10 @@ def _same_resend(resend: Resend) -> Resend | None:
     return running.exclude(scope=ResendScope.SELECTION).first()
 
 
-def is_running(pk: int) -> bool:
-    return Resend.objects.filter(pk=pk, status=ResendStatus.RUNNING).exists()
+def running() -> list[int]:
+    """Return the ids of the resends that run."""
+    found = Resend.objects.filter(status=ResendStatus.RUNNING).order_by("id")
+    return list(found.values_list("pk", flat=True))
 
 
 def stop(resend: Resend) -> bool:
@@ -155,16 +161,27 @@ def results(resend: Resend) -> Counter[str]:
 
 
 def advance_all() -> int:
-    """Move every running resend on; return how many deliveries were put into the queue."""
-    running = Resend.objects.filter(status=ResendStatus.RUNNING).order_by("id")
-    return sum(advance(pk) for pk in running.values_list("pk", flat=True))
+    """Move the running resends on, as many as there is time for; return as `advance`."""
+    queued, ends_at = 0, time.monotonic() + _ADVANCE_SECONDS
+    pks = running()
+    # By chance, so that it is not the same ones each time.
+    for number, pk in enumerate(random.sample(pks, len(pks))):
+        if number and time.monotonic() > ends_at:
+            break
+        queued += advance(pk, among=len(pks))
+    return queued
 
 
-def advance(pk: int) -> int:
-    """Move one resend on by what its rate allows now; return how many deliveries were put in."""
+def advance(pk: int, *, among: int = 1) -> int:
+    """Move one resend on by what its rate allows now; return how many deliveries were put in.
+
+    `among` is how many run: each has its part of the time, in which it does one step at least.
+    """
     _count_once(pk)
-    queued = 0
-    for _ in range(BATCHES):
+    queued, ends_at = 0, time.monotonic() + _ADVANCE_SECONDS / max(1, among)
+    for step in range(BATCHES):
+        if step and time.monotonic() > ends_at:
+            break
         try:
             made = _step(pk)
         except _OvertakenError:
