@@ -101,6 +101,14 @@ def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) 
     assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
 
 
+def test_of_a_body_in_thousands_of_pieces_the_first_are_read(loop: Loop) -> None:
+    attempt = attempt_at(loop, CHUNKED + b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n")
+    assert attempt.outcome == Outcome.SUCCEEDED
+    assert bytes(attempt.response_body) == b"a" * 4096
+    # Which says that there was more.
+    assert attempt.response_size == 4097
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -42,6 +42,8 @@ _CONNECTION_SECONDS = 300
 _SOCKET_FLAGS = getattr(socket, "SOCK_CLOEXEC", 0) | getattr(socket, "SOCK_NONBLOCK", 0)
 # Servers and proxies cut their own headers at 8 to 32 KiB.
 _MAX_HEADER_BYTES = 65_536
+# Chunks of a few bytes: for each Python waits for its lock, while others are sent to.
+_MAX_PIECES = 4096
 # 100 Continue and 103 Early Hints come once or twice.
 _MAX_INTERIM_ANSWERS = 16
 # RFC 9112 section 4. libcurl takes other versions too, more digits, and http/1.1 500 for a 200.
@@ -268,7 +270,7 @@ class ResponseBuffer:
     """Collect the answer to one request, and end the transfer where it is out of bounds.
 
     A transfer that is ended so fails with E_WRITE_ERROR: `problem` says why, or is None when only
-    the body is longer than `max_bytes`.
+    the body is longer than `max_bytes`, or comes in too many pieces.
     """
 
     __slots__ = (
@@ -330,6 +332,8 @@ class ResponseBuffer:
 
     def take_body(self, chunk: bytes) -> int | None:
         self.body_size += len(chunk)
+        if len(self.body) >= _MAX_PIECES:
+            return -1
         # What was read is kept; the status decides.
         self.body.append(chunk)
         return -1 if self.body_size > self.max_bytes else None
