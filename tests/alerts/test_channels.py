@@ -108,7 +108,7 @@ def test_channels_that_hang_take_the_time_of_one_message(
     for _ in range(3):
         make_channel(receiver, "webhook", "/slow/5")
     monkeypatch.setattr(channels, "_SECONDS", 0.3)
-    monkeypatch.setattr(channels, "_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(channels, "SEND_SECONDS", 0.2)
     content = {"title": "CRM", "text": "is failing", "link": "https://a.example/"}
     channels.queue(AlertChannel.objects.all(), content, NOW)
     channels.send_due(NOW)

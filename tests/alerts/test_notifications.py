@@ -231,7 +231,7 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
         time.sleep(0.2)
         raise TimeoutError
 
-    monkeypatch.setattr(notifications, "_TELL_SECONDS", 0.1)
+    monkeypatch.setattr(notifications, "TELL_SECONDS", 0.1)
     for _ in range(5):
         lost_grant()
     with monkeypatch.context() as hanging:
@@ -241,7 +241,7 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
         OAuthToken.objects.update(state="valid")
         notifications.look(NOW)
         assert len(tried) == 2
-    monkeypatch.setattr(notifications, "_TELL_SECONDS", 5.0)
+    monkeypatch.setattr(notifications, "TELL_SECONDS", 5.0)
     notifications.look(NOW)
     # All but the one whose mail was not taken.
     assert len(mail.outbox) == 5 + 4

@@ -345,8 +345,8 @@ def test_a_big_batch_is_put_in_with_small_commits(monkeypatch: Any) -> None:
 
 
 def test_many_resends_share_the_time_that_sweeps_need_as_well(monkeypatch: Any) -> None:
-    monkeypatch.setattr(resends, "_BATCH", 1)
-    monkeypatch.setattr(resends, "_ADVANCE_SECONDS", 0.0)
+    monkeypatch.setattr(resends, "BATCH", 1)
+    monkeypatch.setattr(resends, "ADVANCE_SECONDS", 0.0)
     for number in range(3):
         webhook = make_webhook(name=str(number))
         for _ in range(2):
@@ -354,7 +354,7 @@ def test_many_resends_share_the_time_that_sweeps_need_as_well(monkeypatch: Any) 
         resends.start(resend_of(webhook))
     # One step of one of them.
     assert resends.advance_all() == 1
-    monkeypatch.setattr(resends, "_ADVANCE_SECONDS", 5.0)
+    monkeypatch.setattr(resends, "ADVANCE_SECONDS", 5.0)
     assert resends.advance_all() == 5
 
 

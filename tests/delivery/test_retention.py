@@ -84,7 +84,7 @@ def test_revocations_that_take_long_take_the_time_of_one(monkeypatch: pytest.Mon
     for number in range(3):
         events.delete(make_webhook(name=str(number)))
     purged: list[Webhook] = []
-    monkeypatch.setattr(trash, "_PURGE_SECONDS", 0.01)
+    monkeypatch.setattr(trash, "PURGE_SECONDS", 0.01)
     monkeypatch.setattr(trash, "purge", lambda webhook: purged.append(webhook) or time.sleep(0.02))
     trash.purge_old(timezone.now() + dt.timedelta(days=31))
     assert len(purged) == 1

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 TELEGRAM_API = "https://api.telegram.org"
 _SECONDS = 8.0
 # The next run goes on with the rest: channels that hang keep no other task waiting.
-_SENT_AT_ONCE, _SEND_SECONDS = 20, 5.0
+_SENT_AT_ONCE, SEND_SECONDS = 20, 5.0
 # 1, 2, 4 ... 60 minutes: about a day, by which the incident is reminded of anyway.
 _MAX_ATTEMPTS = 28
 _MAX_DELAY = timedelta(hours=1)
@@ -52,7 +52,7 @@ def send_due(now: datetime) -> int:
     """
     due = AlertMessage.objects.filter(next_attempt_at__lte=now).select_related("channel")
     failing: set[int] = set()
-    accepted, ends_at = 0, time.monotonic() + _SEND_SECONDS
+    accepted, ends_at = 0, time.monotonic() + SEND_SECONDS
     for _turn in range(_SENT_AT_ONCE):
         if time.monotonic() > ends_at:
             break

@@ -45,7 +45,7 @@ Subject = Webhook | Credential
 _REMIND_AFTER = timedelta(days=1)
 # For how long a look tells what is over, and then what began; the next goes on with the rest. A
 # mail server that hangs keeps the sweep and tokens waiting, which share a worker's slots with this.
-_TELL_SECONDS = 5.0
+TELL_SECONDS = 5.0
 # Counting stops here: a mail needs no more.
 _MAX_COUNTED = 1000
 # How far back a failed one is looked for.
@@ -132,7 +132,7 @@ def look(now: datetime | None = None) -> int:
     )
     ill = {key[:2] for key in found}
     over = [(key, incident) for key, incident in open_now.items() if key not in found]
-    sent, ends_at = 0, time.monotonic() + _TELL_SECONDS
+    sent, ends_at = 0, time.monotonic() + TELL_SECONDS
     while over and time.monotonic() < ends_at:
         key, incident = over.pop()
         sent += _close(incident, now, is_well=key[:2] not in ill)
@@ -150,7 +150,7 @@ def look(now: datetime | None = None) -> int:
         groups.setdefault(_told_together(incident, now), []).append(incident)
     # By chance, so that those whose mails take long are not the first each time.
     left = random.sample(list(groups.values()), len(groups))
-    ends_at = time.monotonic() + _TELL_SECONDS
+    ends_at = time.monotonic() + TELL_SECONDS
     while left and time.monotonic() < ends_at:
         sent += _tell(left.pop(), now)
     channels.send_due(now)

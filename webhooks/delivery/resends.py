@@ -45,7 +45,7 @@ MAX_SELECTED = 1000
 BATCH = 1000
 BATCHES = 40
 # How long that takes at most, shared by all resends that run: sweeps wait for the same slot.
-_ADVANCE_SECONDS = 5.0
+ADVANCE_SECONDS = 5.0
 COUNT_CHUNK = 5000
 # How much of the rate is caught up on at most after a pause of the workers: more than from one turn
 # of the schedule to the next.
@@ -162,7 +162,7 @@ def results(resend: Resend) -> Counter[str]:
 
 def advance_all() -> int:
     """Move the running resends on, as many as there is time for; return as `advance`."""
-    queued, ends_at = 0, time.monotonic() + _ADVANCE_SECONDS
+    queued, ends_at = 0, time.monotonic() + ADVANCE_SECONDS
     pks = running()
     # By chance, so that it is not the same ones each time.
     for number, pk in enumerate(random.sample(pks, len(pks))):
@@ -178,7 +178,7 @@ def advance(pk: int, *, among: int = 1) -> int:
     `among` is how many run: each has its part of the time, in which it does one step at least.
     """
     _count_once(pk)
-    queued, ends_at = 0, time.monotonic() + _ADVANCE_SECONDS / max(1, among)
+    queued, ends_at = 0, time.monotonic() + ADVANCE_SECONDS / max(1, among)
     for step in range(BATCHES):
         if step and time.monotonic() > ends_at:
             break

@@ -26,7 +26,7 @@ from webhooks.models import (
 # As long as people look for what they miss.
 KEPT_DAYS = 30
 # A revocation may take some seconds; the next run goes on. Other tasks wait for the same slot.
-_PURGED_AT_ONCE, _PURGE_SECONDS = 20, 5.0
+_PURGED_AT_ONCE, PURGE_SECONDS = 20, 5.0
 
 
 def delete(webhook: Webhook) -> None:
@@ -100,7 +100,7 @@ def purge(webhook: Webhook) -> bool:
 def purge_old(now: dt.datetime) -> None:
     """Purge what has been in the trash for too long."""
     ends_at = now - dt.timedelta(days=KEPT_DAYS)
-    until = time.monotonic() + _PURGE_SECONDS
+    until = time.monotonic() + PURGE_SECONDS
     for webhook in Webhook.objects.trashed().filter(deleted_at__lte=ends_at)[:_PURGED_AT_ONCE]:
         if purge(webhook):
             audit.record(Action.PURGED, webhook, user=None)
