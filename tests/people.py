@@ -17,7 +17,9 @@ from webhooks.security.browser_sessions import SessionStore
 
 # Where white space is part of the text, or of a value; the rest of a page, tag by tag.
 _AS_IT_IS = re.compile(r"(<pre\b.*?</pre>|<textarea\b.*?</textarea>)", re.DOTALL)
-_TAG = re.compile(r"<[a-zA-Z](?:[^<>\"']|\"[^\"]*\"|'[^']*')*>")
+_TAG = re.compile(r"<[a-zA-Z][^<>\"']*(?:(?:\"[^\"]*\"|'[^']*')[^<>\"']*)*>")
+_BEGIN = re.compile(r"(<[a-z][^<>/]*>) ")
+_EDGE = re.compile(r" <(?:(?=/)|(?<=[a-z0-9\"]> <)(?=[a-z]))")
 
 
 class Browser(Client):
@@ -47,12 +49,15 @@ def without_layout(html: str) -> str:
 
 
 def _flat(html: str) -> str:
-    # Not the no-break space: that one is written on purpose.
-    one_line = re.sub(r"[ \t\r\n\f]+", " ", html)
-    tags = _TAG.sub(lambda tag: tag[0].replace(" >", ">"), one_line)
-    return re.sub(
-        r" (?=</)|(?<=[a-z0-9\"]>) (?=<[a-z])", "", re.sub(r"(<[a-z][^<>/]*>) ", r"\1", tags)
-    )
+    one_line = _TAG.sub(lambda tag: tag[0].replace(" >", ">"), _one_line(html))
+    return _EDGE.sub("<", _BEGIN.sub(r"\1", one_line))
+
+
+def _one_line(html: str) -> str:
+    # As bytes: the no-break space, which is written on purpose, is no white space there. Between
+    # brackets, so that one space is left at either end.
+    edged = b"<" + html.encode() + b">"
+    return b" ".join(edged.split()).decode()[1:-1]
 
 
 def logged_in(
