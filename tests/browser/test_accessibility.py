@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from django.conf import settings
 from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
@@ -23,18 +23,24 @@ SCREENS = [page for page in PAGES if not page.is_part]
 _AT_ONCE = 8
 # Of the standard that the others are of: axe has stricter ones about colors, which are off.
 _COLOR_RULES = ["color-contrast", "link-in-text-block"]
+_VIOLATIONS = "options => axe.run(options).then(results => results.violations)"
+# In letters; 0 of what is not shown.
+_LINE_WIDTHS = """
+[...document.querySelectorAll("main p")].map((one) =>
+  one.getBoundingClientRect().width / parseFloat(getComputedStyle(one).fontSize))
+"""
 _UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 
 
 def violations(page: BrowserPage, **options: Any) -> list[str]:
-    """Return what axe-core finds, one line for each element."""
+    """Return what axe-core, which the page has, finds: one line for each element."""
     # What axe would preload it would put in as inline style, which the pages refuse; what is in
-    # order would take it longer to describe than to find.
+    # order would take it longer to describe than to find, and longer still to bring here.
     options = {"preload": False, "resultTypes": ["violations"], **options}
-    found: dict[str, Any] = Axe().run(page, options=options).response
+    found: list[dict[str, Any]] = page.evaluate(_VIOLATIONS, options)
     return [
         f"{rule['id']}: {node['html'][:160]} ({node['failureSummary'][:200]})"
-        for rule in found["violations"]
+        for rule in found
         for node in rule["nodes"]
     ]
 
@@ -44,6 +50,7 @@ def violations_in_both_themes(page: BrowserPage) -> list[str]:
 
     A theme is nothing but other colors, as the test below holds.
     """
+    page.evaluate(AXE_SCRIPT)
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
     found = [f"light: {violation}" for violation in violations(page)]
     page.emulate_media(color_scheme="dark")
@@ -85,14 +92,11 @@ def test_screens_are_for_everyone_and_fit_from_a_phone_to_a_wall(
 def misfits(page: BrowserPage) -> list[str]:
     """Return where a page scrolls sideways, or has longer lines than a person can follow."""
     found = []
-    for width in (360, 768, 1280, 3840):
+    for width in (1280, 768, 360, 3840):
         page.set_viewport_size({"width": width, "height": 900})
         if pixels := overflow(page):
             found.append(f"{pixels} pixels too wide for {width}")
-    widths = page.locator("main p:visible").evaluate_all(
-        "all => all.map(one => one.getBoundingClientRect().width / "
-        "parseFloat(getComputedStyle(one).fontSize))"
-    )
+    widths = page.evaluate(_LINE_WIDTHS)
     return found + [f"a line of {width} letters" for width in widths if width >= 130]
 
 
