@@ -333,6 +333,22 @@ def test_a_slow_rate_gets_there_too() -> None:
     assert resends.advance_all() == 1
 
 
+def test_what_is_left_out_takes_nothing_of_a_low_rate(monkeypatch: Any) -> None:
+    # One step each turn, as of many resends.
+    monkeypatch.setattr(resends, "ADVANCE_SECONDS", 0.0)
+    webhook = make_webhook()
+    again = [finished(webhook) for _ in range(20)]
+    for old in again:
+        finished(webhook, Status.SUCCEEDED, event_id=old.event_id)
+    failed = [finished(webhook) for _ in range(2)]
+    resends.start(resend_of(webhook, rate=1))
+    assert resends.advance_all() == 1
+    assert sent_again() == [failed[0].event_id]
+    let_pass(Resend.objects.get(), 1)
+    assert resends.advance_all() == 1
+    assert sent_again() == [one.event_id for one in failed]
+
+
 def test_a_big_batch_is_put_in_with_small_commits(monkeypatch: Any) -> None:
     monkeypatch.setattr(resends, "BATCH", 3)
     monkeypatch.setattr(resends, "BATCHES", 2)

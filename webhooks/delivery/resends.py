@@ -211,18 +211,20 @@ def _step(pk: int) -> int | None:
         allowed = int(resend.rate * (now - paid_until).total_seconds() + 1e-6)
         if allowed < 1:
             return None
-        rows = following(resend, min(allowed, BATCH))
+        rows = following(resend, BATCH)
         if not rows:
             _finish(resend, now)
             return None
+        # However low the rate is, what is left out is passed over at once.
         fresh = _newest_only(resend, rows)
+        chosen = fresh[:allowed]
         queued = deliver_again(
-            [(row.event_id, row.webhook_id) for row in fresh], trigger=Trigger.BULK
+            [(row.event_id, row.webhook_id) for row in chosen], trigger=Trigger.BULK
         )
         moved = Resend.objects.filter(
             pk=pk, status=ResendStatus.RUNNING, cursor=resend.cursor
         ).update(
-            cursor=rows[-1].id,
+            cursor=(rows if len(fresh) <= allowed else chosen)[-1].id,
             done=F("done") + queued,
             # What was under way when it began, and failed since, is resent too.
             total=Greatest("total", F("done") + queued),
