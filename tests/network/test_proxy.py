@@ -384,9 +384,7 @@ def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody
             client.setblocking(False)
             client.connect_ex(full.getsockname())
         settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{full.getsockname()[1]}"
-        ends = time.monotonic() + 4
-        run_engine(lambda: time.monotonic() > ends)
-    assert network.PROXY_SILENT in caplog.text
+        run_engine(lambda: network.PROXY_SILENT in caplog.text)
     assert not Attempt.objects.exists()
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
     settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"
