@@ -385,7 +385,7 @@ def test_of_many_resends_each_asks_for_its_next_turn_later(
     monkeypatch.setattr(tasks, "advance_soon", lambda pk, *, seconds: waits.append(seconds))
     monkeypatch.setattr(resends, "advance", lambda pk, *, among: time.sleep(0.5) or 0)
     tasks.advance_resend(resends.running()[0])
-    assert 4.0 <= waits[0] < 6.0
+    assert waits[0] >= 4.0
     Resend.objects.exclude(pk=resends.running()[0]).delete()
     tasks.advance_resend(resends.running()[0])
     assert waits[1] == 2.0

@@ -54,8 +54,6 @@ def send_due(now: datetime) -> int:
     failing: set[int] = set()
     accepted, ends_at = 0, time.monotonic() + SEND_SECONDS
     for _turn in range(_SENT_AT_ONCE):
-        if time.monotonic() > ends_at:
-            break
         row = due.exclude(channel__in=failing).order_by("next_attempt_at", "pk").first()
         if row is None:
             break
@@ -63,6 +61,8 @@ def send_due(now: datetime) -> int:
             accepted += 1
         else:
             failing.add(row.channel_id)
+        if time.monotonic() > ends_at:
+            break
     return accepted
 
 

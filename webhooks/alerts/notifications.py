@@ -133,9 +133,10 @@ def look(now: datetime | None = None) -> int:
     ill = {key[:2] for key in found}
     over = [(key, incident) for key, incident in open_now.items() if key not in found]
     sent, ends_at = 0, time.monotonic() + TELL_SECONDS
-    while over and time.monotonic() < ends_at:
-        key, incident = over.pop()
+    for key, incident in over:
         sent += _close(incident, now, is_well=key[:2] not in ill)
+        if time.monotonic() > ends_at:
+            break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
     waiting = Incident.objects.filter(unnotified, closed_at=None)
     groups: dict[tuple[object, ...], list[Incident]] = {}
@@ -151,8 +152,10 @@ def look(now: datetime | None = None) -> int:
     # By chance, so that those whose mails take long are not the first each time.
     left = random.sample(list(groups.values()), len(groups))
     ends_at = time.monotonic() + TELL_SECONDS
-    while left and time.monotonic() < ends_at:
-        sent += _tell(left.pop(), now)
+    for group in left:
+        sent += _tell(group, now)
+        if time.monotonic() > ends_at:
+            break
     channels.send_due(now)
     return sent
 
