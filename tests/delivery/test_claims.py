@@ -346,17 +346,23 @@ def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     assert len(engine._claims) == 0
 
 
+def started(webhook: Webhook) -> Engine:
+    """Start the threads of an engine that may claim several rows of a webhook at a time."""
+    engine = Engine(ProcessWakeup(), lambda: False)
+    engine._limiters.begin(webhook.pk, failures=0)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    return engine
+
+
 def test_an_error_between_a_claim_and_its_requests_gives_the_rows_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All but the one that it may come from: that is parked if it does so each time."""
     webhook = make_webhook()
     fill(webhook, 3)
-    engine = Engine(ProcessWakeup(), lambda: False)
-    engine._limiters.begin(webhook.pk, failures=0)
-    until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
-        part.start()
+    engine = started(webhook)
     engine._claimer.request(engine._candidates, engine._ready)
     batch = eventually(engine._claimer.batch)
     assert batch is not None
@@ -379,12 +385,7 @@ def test_rows_whose_events_cannot_be_read_go_back_at_once(monkeypatch: pytest.Mo
         pytest.skip("SQLite claims and reads in one transaction.")
     webhook = make_webhook()
     small, large = make_delivery(webhook), make_delivery(webhook, note="x" * 20_000)
-    engine = Engine(ProcessWakeup(), lambda: False)
-    # Both at a time.
-    engine._limiters.begin(webhook.pk, failures=0)
-    until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
-        part.start()
+    engine = started(webhook)
     monkeypatch.setattr(postgres_sql, "EVENTS", "SELECT 1 / 0, %s::text[]")
     engine._claimer.request(engine._candidates, engine._ready)
     batch = eventually(engine._claimer.batch)
@@ -402,11 +403,7 @@ def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
 ) -> None:
     webhook = make_webhook()
     fill(webhook, 3)
-    engine = Engine(ProcessWakeup(), lambda: False)
-    engine._limiters.begin(webhook.pk, failures=0)
-    until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
-        part.start()
+    engine = started(webhook)
     limiter = engine._limiters.get(webhook.pk)
     engine._claimer.request(engine._candidates, engine._ready)
     batch = eventually(engine._claimer.batch)

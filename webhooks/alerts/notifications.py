@@ -149,10 +149,11 @@ def look(now: datetime | None = None) -> int:
         # A reminder says how it is by now.
         incident.message = _kept(problem.message)
         groups.setdefault(_told_together(incident, now), []).append(incident)
-    # By chance, so that those whose mails take long are not the first each time.
-    left = random.sample(list(groups.values()), len(groups))
+    began = list(groups.values())
+    # So that those whose mails take long are not the first each time.
+    random.shuffle(began)
     ends_at = time.monotonic() + TELL_SECONDS
-    for group in left:
+    for group in began:
         sent += _tell(group, now)
         if time.monotonic() > ends_at:
             break

@@ -29,12 +29,12 @@ _CLAIMED_BYTES = MAX_EVENT_BYTES
 # Of these bytes the first part is for all, then some for webhooks that have no row here, and the
 # rest for those of them that answer quickly: large events to receivers that hang fill no more.
 _FOR_ALL, _FOR_NEW = 0.75, 0.875
-# Of the places for requests in flight, those that only receivers get which answer quickly, and
-# those that only they get and receivers that nothing was sent to yet.
+# Of the places for requests in flight, the part that only receivers get which answer quickly, and
+# the part that only these get and those to which no request has ended yet.
 _QUICK_PLACES, _NEW_PLACES = 0.25, 0.125
-# Bodies that are made from events: so many bytes of both may come of a claim, as all others wait
-# while they are made; so many bytes of bodies are held, with a part that is for everybody; and a
-# mean of so few need not be counted.
+# Of bodies that are made from events. One claim may make this many bytes, events and bodies, as all
+# others wait meanwhile; this many bytes of bodies are held, the first part of them for everybody;
+# and webhooks whose mean is below LIGHT_BYTES are not looked at for that.
 MADE_BYTES, _BODY_BYTES, _BODIES_FOR_ALL = 4 * 1024 * 1024, 32 * 1024 * 1024, 0.25
 LIGHT_BYTES = 16 * 1024
 # What a row adds to these bytes before any was seen, and over how many rows its mean is taken.
@@ -262,7 +262,7 @@ class Claims:
     def _slow_rooms(self) -> tuple[int, int]:
         """Return how many more rows of slow receivers may be claimed, and how many of known ones.
 
-        Known are those that something was sent to.
+        A receiver is known once a request to it has ended.
         """
         # Nor may they fill the memory, where more may be in flight than rows are held.
         places = min(self._places(), int(self.most_rows * _FULL_PART))

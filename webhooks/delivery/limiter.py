@@ -32,7 +32,10 @@ _UNREACHABLE = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
 
 
 class Limiter:
-    """The limit of one webhook. The sender writes all but the last two; the engine thread these."""
+    """The limit of one webhook.
+
+    The engine's thread writes `claimed` and `made_bytes`, the sender's the rest.
+    """
 
     __slots__ = (
         "claimed", "failures", "in_flight", "is_queued", "limit", "made_bytes", "mean_seconds",
