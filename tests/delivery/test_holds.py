@@ -371,6 +371,7 @@ def test_a_resume_drops_what_its_pause_did_not_hold_yet(
     late = make_delivery(webhook)
     page = admin_client.get(reverse("webhooks:detail", args=[webhook.pk])).content.decode()
     assert "Cancelling deliveries: 10 left." in page
+    assert "New events are sent after that." in page
     deliver_all()
     assert receiver.requests() == []
     tasks.sweep()

@@ -69,6 +69,9 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
     """
     if not webhook.is_active:
         return _paused(webhook)
+    if webhook.drops_before:
+        sentence = _("Waiting deliveries are being cancelled. New events are sent after that.")
+        return _status("neutral", _("Active"), sentence)
     if problem := _credentials_problem(webhook):
         return problem
     state = webhook.known_state
