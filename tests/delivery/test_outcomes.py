@@ -83,9 +83,9 @@ def test_secrets_and_control_characters_leave_the_texts_of_a_message() -> None:
 @pytest.mark.parametrize("character", ["x", '"', "\\", "ї"])
 def test_a_long_text_is_cut_so_that_the_whole_stays_readable(character: str) -> None:
     message = Message("not_sent", {"error": character * 5000})
-    began = time.perf_counter()
+    began = time.process_time()
     stored = outcomes.stored(message)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert 400 < len(stored) <= outcomes.MAX_STORED
     assert set(json.loads(stored)["error"]) == {character}
 

@@ -68,9 +68,9 @@ def test_the_reader_chooses_the_language() -> None:
 @pytest.mark.parametrize("max_length", [100, 300])
 def test_a_message_that_is_too_long_stays_a_message(character: str, max_length: int) -> None:
     error = messages.dump("nested", error=character * 500)
-    began = time.perf_counter()
+    began = time.process_time()
     kept = messages.cut(messages.dump("nested", error=error, count=7), max_length)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert max_length / 2 < len(kept) <= max_length
     outer = messages.load(kept)
     assert outer

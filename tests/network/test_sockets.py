@@ -1005,10 +1005,8 @@ def test_requests_sends_a_large_body_without_waiting_for_leave(
     serve: Callable[..., Server],
 ) -> None:
     server = serve()
-    started = time.monotonic()
     with network.GuardedSession(policy=LOOPBACK) as session:
         session.post(server.url, data=b"a" * 2_000_000)
-    assert time.monotonic() - started < 1
     assert b"expect" not in server.requests[0].lower()
 
 
