@@ -6,7 +6,7 @@ from django.test import RequestFactory
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_views import logged_in
-from webhooks.middleware import escape_invisibles, escaped_invisibles
+from webhooks.middleware import escape_invisibles, escaped_invisibles, has_invisibles
 
 TRICKS = {
     "\x00": "\\x00",
@@ -60,6 +60,12 @@ def test_only_pages_are_rewritten() -> None:
     for response in (JsonResponse({"a": "\u202e"}), StreamingHttpResponse(["\x1b"])):
         respond = escaped_invisibles(lambda request, one=response: one)  # type: ignore[misc]
         assert respond(RequestFactory().get("/")) is response
+
+
+def test_a_page_has_invisible_characters_where_one_would_be_escaped() -> None:
+    for character in map(chr, [*range(0xD800), *range(0xE000, 0x110000, 7)]):
+        html = f"a{character}b".encode()
+        assert has_invisibles(html) is (escape_invisibles(html) != html), repr(character)
 
 
 def test_bytes_that_are_no_text_break_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Selects: our fast template draws what Django's does."""
+"""Selects and attributes: our fast templates draw what Django's do."""
 
 import re
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from django import forms
 from django.forms.renderers import DjangoTemplates, TemplatesSetting
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
 
 CHOICES = [
     ("", "Any"),
@@ -14,7 +16,7 @@ CHOICES = [
 ]
 
 
-def drawn(widget: forms.Select, value: object, renderer: Any) -> str:
+def drawn(widget: forms.Widget, value: object, renderer: Any) -> str:
     html = widget.render("field", value, attrs={"id": "f"}, renderer=renderer)
     # White space between tags, and the lines of a tag, mean nothing.
     text = re.sub(r"\s+", " ", str(html)).replace(" >", ">").strip()
@@ -35,5 +37,12 @@ def test_options_carry_their_attributes() -> None:
             return option
 
     html = drawn(Marked(choices=CHOICES), "", TemplatesSetting())
-    assert '<option value="" data-kind="x&lt;y" selected>' in html
-    assert '<option value="1" data-kind="x&lt;y" disabled>' in html
+    assert '<option value="" selected data-kind="x&lt;y">' in html
+    assert '<option value="1" disabled data-kind="x&lt;y">' in html
+
+
+def test_attributes_are_drawn_as_djangos() -> None:
+    attrs = {"title": "\"a\" & 'b'", "size": 1234, "required": True, "disabled": False, "x": None}
+    attrs |= {"data-html": mark_safe("&lt;"), "placeholder": gettext_lazy("Save"), "empty": ""}
+    widget = forms.TextInput(attrs)
+    assert drawn(widget, 'a"b', TemplatesSetting()) == drawn(widget, 'a"b', DjangoTemplates())
