@@ -507,3 +507,13 @@ def test_a_group_or_permission_that_no_row_can_have_is_a_mistake_of_the_form(
     assert page.status_code == 200
     assert f"Select a valid choice. {'9' * 30} is not one of the available choices." in page.text
     assert not user.groups.exists()
+
+
+_SEARCHED = ["auth/user", "auth/group", "webhooks/apikey", "webhooks/webhook"]
+
+
+@pytest.mark.parametrize("model", _SEARCHED)
+def test_a_search_for_more_words_than_a_name_has_finds_nothing(browser: Client, model: str) -> None:
+    page = browser.get(f"/admin/{model}/", {"q": "a " * 1500})
+    assert page.status_code == 200
+    assert len(page.context["cl"].result_list) == 0

@@ -21,6 +21,8 @@ from webhooks.ui.requests import whole_number
 
 BEFORE = "before"
 AFTER = "after"
+# No name or address has more words to look for; each is a condition, and SQLite takes a thousand.
+_MAX_WORDS = 100
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -39,6 +41,13 @@ class ModelAdmin(_ModelAdmin):
         """
         names = {getattr(one, "parameter_name", one) for one in self.get_list_filter(request)}
         return lookup.partition("__")[0] in names and super().lookup_allowed(lookup, value, request)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if len(search_term.split()) > _MAX_WORDS:
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
 
     def response_action(
         self, request: HttpRequest, *args: Any, **kwargs: Any
