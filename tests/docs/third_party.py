@@ -44,11 +44,11 @@ def license_and_home(name: str) -> tuple[str, str]:
 
 def license_of(found: Message) -> str:
     """Return the SPDX expression of an installed package's license."""
-    if expression := found["License-Expression"]:
+    if expression := found.get("License-Expression"):
         return str(expression)
     classifiers = [str(line) for line in found.get_all("Classifier", [])]
     prefix = "License :: OSI Approved :: "
-    said = found["License"] or " or ".join(
+    said = found.get("License") or " or ".join(
         line.removeprefix(prefix) for line in classifiers if line.startswith(prefix)
     )
     spdx = _SPDX.get(said, said)
@@ -63,7 +63,7 @@ def _home(found: Message) -> str:
         label, _, url = str(entry).partition(", ")
         urls.setdefault(label.lower(), url)
     named = (urls[label] for label in _HOME_LABELS if label in urls)
-    return str(found["Home-page"] or next(named, f"https://pypi.org/project/{found['Name']}/"))
+    return str(found.get("Home-page") or next(named, f"https://pypi.org/project/{found['Name']}/"))
 
 
 def _generate() -> str:
