@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -9,14 +11,17 @@ from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from tests import oauth_rows
+from tests.delivery.test_claims import until_ready
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.oauth_fakes import Asked, FakeProvider, Reply
 from tests.oauth_rows import connect
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
+from tests.waiting import eventually
 from webhooks import events, oauth
 from webhooks.delivery import holds
-from webhooks.delivery.engine import Learned
+from webhooks.delivery.engine import Engine, Learned
 from webhooks.delivery.outcomes import sentence
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -123,6 +128,52 @@ def test_a_401_refreshes_once_and_uses_up_no_retry(receiver: Receiver, provider:
     assert {d.failure_count for d in Delivery.objects.all()} == {0}
     grants = [request.grant_type for request in provider.token_requests()]
     assert grants == ["authorization_code", "refresh_token"]
+
+
+def test_a_refused_token_is_not_sent_with_all_that_waits(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+    learned = Learned()
+    # With the first hundred its receiver is known to be quick.
+    for number in (100, 200):
+        for _ in range(number):
+            make_delivery(webhook)
+        run_engine(
+            lambda: not Delivery.objects.exclude(status=Status.SUCCEEDED).exists(), learned=learned
+        )
+        provider.expire_tokens()
+    refused = [request for request in receiver.requests() if request.status == 401]
+    # Those that were in flight.
+    assert 1 <= len(refused) < 100
+    assert set(Delivery.objects.values_list("failure_count", flat=True)) == {0}
+
+
+def test_what_was_claimed_while_a_token_was_refused_waits_for_the_fresh_one(
+    receiver: Receiver, provider: Provider
+) -> None:
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+    delivery = make_delivery(webhook)
+    engine = Engine(ProcessWakeup(), lambda: False)
+    until_ready(engine)
+    for part in (engine._sender, engine._claimer, engine._writer):
+        part.start()
+    engine._claimer.request(engine._candidates, engine._ready)
+    batch = eventually(engine._claimer.batch)
+    assert batch is not None
+    # The answer to a request before it.
+    answered: Any = SimpleNamespace(plan=engine._ready[webhook.pk])
+    assert engine._after_refused_token(answered)
+    engine._note_claimed(batch)
+    engine._submit(batch)
+    engine._finish()
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.attempt_count) == (Status.PENDING, 0)
+    assert receiver.requests() == []
+    deliver_all()
+    assert [request.status for request in receiver.requests()] == [200]
 
 
 @pytest.mark.parametrize("status", [400, 403])

@@ -550,7 +550,11 @@ class Engine:
                 # Out of it first: a row that an error comes from is left to its lease, so that it
                 # is parked in the end.
                 claim = self._claimed.popleft()
-                plan = batch.plans[claim.webhook_id]
+                plan = batch.plans.get(claim.webhook_id)
+                if plan is None:
+                    # Its token was refused since.
+                    self._sender.unsent.append(claim)
+                    continue
                 if self._made_bytes >= MADE_BYTES and self._makes_much(claim, plan):
                     # Not known when it was claimed; all the others do not wait for it.
                     self._sender.unsent.append(claim)
@@ -713,9 +717,16 @@ class Engine:
 
     def _after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""
-        if not self._plans.token_refused(request.plan):
+        plan = request.plan
+        is_first = self._plans.is_token_used(plan)
+        if not self._plans.token_refused(plan):
             return None
-        self._recorder.token_refused(request.plan)
+        if is_first:
+            # What waits to be sent with it, or is being claimed for it, waits for the fresh one.
+            self._sender.recall(plan.webhook_id, -1)
+            self._ready.pop(plan.webhook_id, None)
+            self._look_at = 0.0
+        self._recorder.token_refused(plan)
         return NextStep(Status.PENDING, 0.0, "", False)
 
     def _record(self, now: float) -> None:

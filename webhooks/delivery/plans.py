@@ -167,6 +167,11 @@ class Plans:
             return None
         return entry.expires
 
+    def is_token_used(self, plan: RequestPlan) -> bool:
+        """Return whether requests are still made with the token of a plan."""
+        entry = self._entries.get(plan.webhook_id)
+        return entry is not None and entry.token_version <= plan.token_version
+
     def token_refused(self, plan: RequestPlan) -> bool:
         """Note that the receiver refused a token; return whether it is sent once more for free.
 
