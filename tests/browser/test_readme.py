@@ -5,6 +5,7 @@ that nobody tried.
 """
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -181,7 +182,7 @@ def test_the_five_minutes_are_as_readme_says(walk: Walk, product: Product) -> No
 
     published = re.search(r"^((?:    .+\n)+)", FIVE_MINUTES, re.MULTILINE)
     assert published is not None
-    command = published[1].replace(".venv/bin/python", sys.executable)
+    command = published[1].replace(".venv/bin/python", shlex.quote(sys.executable))
     environment = {**product.environment, "PUBLIC_URL": product.url}
     printed = subprocess.check_output(
         command, shell=True, cwd=ROOT, env=environment, text=True, stderr=subprocess.STDOUT
