@@ -91,7 +91,10 @@ def _set_environment() -> None:
         del os.environ[name]
     address = f"127.0.0.1:{_site_port.getsockname()[1]}"
     sqlite_url = f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}"
+    # A proxy of the shell brings packages; this machine's own addresses are asked directly.
+    bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     os.environ |= {
+        "no_proxy": f"{bypassed},127.0.0.1,localhost,::1".lstrip(","),
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "ENV_FILE": os.devnull,
         "DATA_DIR": str(DATA_DIR),

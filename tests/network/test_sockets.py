@@ -590,6 +590,7 @@ def hostile_environment(
 ) -> Server:
     """Proxy variables that lead to a server of their own, and a netrc with a password."""
     proxy = serve()
+    monkeypatch.delenv("no_proxy", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.url)
         monkeypatch.setenv(name.lower(), proxy.url)

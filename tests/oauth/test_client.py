@@ -475,6 +475,7 @@ class TestAnswer:
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login evil password evil")
         monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
