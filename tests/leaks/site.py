@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ PASSWORD = "log-in/with+th1s=pass&word"
 SERVER_PASSWORD = "s3rver/password+of=it"
 # A machine with other work starts six processes slowly; one that ends is noticed at once.
 START_SECONDS = 240.0
-_WEB = f"{sys.executable} manage.py web"
+_WEB = f"{shlex.quote(sys.executable)} manage.py web"
 _WORKER = "celery -A config worker -Q default,deliveries -c 3 -B --scheduler celery.beat:Scheduler"
 
 
@@ -106,7 +107,7 @@ class Site:
     def _start(self, stack: ExitStack, name: str, command: str, **environment: str) -> None:
         log = stack.enter_context((self.directory / f"{name}.log").open("wb"))
         process = subprocess.Popen(
-            command.split(),
+            shlex.split(command),
             cwd=ROOT,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
