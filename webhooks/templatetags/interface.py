@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from django import template
@@ -13,7 +13,7 @@ from django.templatetags.static import static
 from django.urls import ResolverMatch
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
@@ -297,7 +297,7 @@ def attributes(values: dict[str, Any]) -> SafeString:
     """Draw what Django's `attrs.html` draws, in one go: a form has a hundred of them."""
     return SafeString(
         "".join(
-            f" {name}" if value is True else f' {name}="{conditional_escape(str(value))}"'
+            f" {name}" if value is True else f' {name}="{_escaped(value)}"'
             for name, value in values.items()
             if value is not False
         )
@@ -335,10 +335,5 @@ def _drawn(choices: list[dict[str, Any]]) -> SafeString:
 
 def _escaped(value: object) -> str:
     text = str(value)
-    return text if isinstance(text, SafeString) else _escaped_text(text)
-
-
-# The same time zones, variables and transforms in each form.
-@lru_cache(maxsize=2000)
-def _escaped_text(text: str) -> str:
-    return html.escape(text)
+    # Not `conditional_escape`, which looks for lazy arguments first: of a thousand texts each time.
+    return text if isinstance(text, SafeString) else html.escape(text)
