@@ -52,7 +52,9 @@ def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) ->
         sentence = (is_explained and _explain(text, first_line)) or _place_of(error, first_line)
         raise DocumentError(sentence, code="not_json") from error
     except RecursionError as error:
-        raise DocumentError(_("The JSON is nested too deeply."), code="not_json") from error
+        # After how many levels the parser gives up is up to the version of Python.
+        sentence = (is_explained and _mistake_of(text, first_line)) or str(_too_deep())
+        raise DocumentError(sentence, code="not_json") from error
     except ValueError as error:
         raise DocumentError(_("A number has too many digits."), code="not_json") from error
 

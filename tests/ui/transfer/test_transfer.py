@@ -329,7 +329,7 @@ def test_an_entry_that_is_no_object_is_refused(entry: Any) -> None:
         (b"", "The text ends here, but a value is missing"),
         (b'{"version": 1,\n "webhooks": [}', "Line 2, column 15"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested more than 32 levels deep"),
         (b'{"version": 1, "webhooks": [NaN]}', "NaN is not JSON"),
         (b'{"version": 1, "version": 1, "webhooks": [{}]}', "“version” is in this object already"),
         (b"[]", "an object with a list"),
