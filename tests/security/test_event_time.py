@@ -15,10 +15,22 @@ from webhooks.models import Webhook
 # The default of WEBHOOKS_MAX_PAYLOAD_BYTES, but for the names.
 SIZE = (1 << 20) - 2_000
 # CPU time. What folds the event again for each value takes fifteen seconds, and what normalizes all
-# combining marks at once takes four minutes; the slowest of these takes 0.6 s on a slow processor.
-FILTER_SECONDS = 4.0
+# combining marks at once takes four minutes.
+FILTER_SECONDS = 1.0
 
 pytestmark = pytest.mark.security
+
+
+def quickest(work: Callable[[], object], bound: float) -> float:
+    """Return the CPU time of the quickest of three, or the first within the bound: others work."""
+    least = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        least = min(least, time.process_time() - began)
+        if least < bound:
+            break
+    return least
 
 
 def condition(variable: str, operator: str, value: object = None) -> dict[str, Any]:
@@ -82,16 +94,18 @@ def test_the_worst_filter_is_quick(name: str, security_figure: Callable[..., Non
     key = "items" if name == "one value under many names" else "v"
     compiled = compile_filter({"all": conditions})
     event = {key: [value] if key == "items" else value}
-    began = time.process_time()
-    assert compiled.matches(event)
-    seconds = time.process_time() - began
+
+    def match() -> None:
+        assert compiled.matches(event)
+
+    seconds = quickest(match, FILTER_SECONDS)
     security_figure("linear", right=int(seconds < FILTER_SECONDS), of=1)
     assert seconds < FILTER_SECONDS
 
 
 # CPU time of a body of WEBHOOKS_MAX_BODY_BYTES, 16 MiB by default. A million dates in another
 # format are the slowest; without that limit two hundred places take twelve times as long.
-MAPPING_SECONDS = 12.0
+MAPPING_SECONDS = 8.0
 ROWS = [{"name": f"n{n}", "variable": "v"} for n in range(payloads.MAX_ROWS)]
 DATES = ["2026-05-14T09:26:31Z"] * (SIZE // 23)
 MAPPINGS: dict[str, tuple[dict[str, Any], object]] = {
@@ -115,10 +129,12 @@ def test_the_worst_mapping_is_quick(name: str, security_figure: Callable[..., No
     render = payloads.compile_request(Webhook(**changes), "https://crm.test/in")
     assert render is not None
     document = json.dumps({"v": value}, ensure_ascii=False).encode()
-    began = time.process_time()
-    with suppress(payloads.BodyTooLargeError):
-        render(document, 1)
-    seconds = time.process_time() - began
+
+    def draw() -> None:
+        with suppress(payloads.BodyTooLargeError):
+            render(document, 1)
+
+    seconds = quickest(draw, MAPPING_SECONDS)
     security_figure("linear", right=int(seconds < MAPPING_SECONDS), of=1)
     assert seconds < MAPPING_SECONDS
 
@@ -138,9 +154,10 @@ READINGS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("name", READINGS)
 def test_the_worst_text_is_read_quickly(name: str, security_figure: Callable[..., None]) -> None:
-    began = time.process_time()
-    with suppress(payloads.DocumentError):
-        READINGS[name]()
-    seconds = time.process_time() - began
+    def read() -> None:
+        with suppress(payloads.DocumentError):
+            READINGS[name]()
+
+    seconds = quickest(read, FILTER_SECONDS)
     security_figure("linear", right=int(seconds < FILTER_SECONDS), of=1)
     assert seconds < FILTER_SECONDS
