@@ -41,6 +41,16 @@ def test_a_long_reason_leaves_room_for_the_event_on_a_phone(open_page: OpenPage)
     assert min(widths) > 120
 
 
+def test_the_actions_of_an_admin_list_are_not_cut_off_on_a_phone(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 390, "height": 900})
+    page.goto(reverse("admin:auth_user_changelist"))
+    panel = page.locator("#changelist").bounding_box()
+    button = page.get_by_role("button", name="Go", exact=True).bounding_box()
+    assert panel
+    assert button
+    assert button["x"] + button["width"] < panel["x"] + panel["width"] - 10
+
+
 def test_the_skip_link_is_first_and_leads_past_the_head(open_page: OpenPage) -> None:
     page = open_page()
     page.goto(steps.LIST)
