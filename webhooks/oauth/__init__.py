@@ -1,7 +1,8 @@
-"""OAuth 2.0: get, keep, renew and revoke the access token of a credential.
+"""OAuth 2.0: obtain, store, refresh and revoke the access token of a credential.
 
-Other packages use the names below: `begin_authorization` and `finish_authorization` for a person,
-`usable_token` and `refresh` for deliveries, `sentence` for a stored error. Start at `tokens`.
+Other packages use the names below: `begin_authorization` and `finish_authorization` for the browser
+flow, `usable_token` and `token_at_hand` for deliveries, `sentence` for stored errors. Start reading
+at `tokens`.
 """
 
 from webhooks.oauth.assertions import make_key, public_keys, public_pem

@@ -1,7 +1,7 @@
-"""JWTs that say who a client is, or whom it acts for, and the keys that sign them.
+"""JWTs for client authentication and the JWT bearer grant, and the keys that sign them.
 
-joserfc signs; what is in a JWT is decided here. Source: RFC 7523. Keys are RSA or EC in PEM; one
-that is made here is RSA, which every provider takes.
+joserfc signs; this module sets the headers and claims. Source: RFC 7523. Keys are RSA or EC in PEM;
+generated keys are RSA, which every provider accepts.
 """
 
 import base64
@@ -19,12 +19,12 @@ from webhooks.oauth.errors import MisconfiguredError, stored
 from webhooks.security import pem
 
 CLIENT_ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-# Providers refuse what is valid for long; clocks differ by less.
+# Providers reject JWTs with a long lifetime; clocks differ by less than this.
 _LIFE_SECONDS = 300
 _RSA_BITS = 2048
-# Header parameters that people may set among the claims (RFC 7515 section 4.1).
+# Entered claims with these names become header parameters (RFC 7515 section 4.1).
 _HEADER = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
-# RFC 7518 section 3.1: by the kind of key.
+# Default algorithm by key type or curve (RFC 7518 section 3.1).
 _ALGORITHMS = {"RSA": "RS256", "P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _REGISTRY = jws.JWSRegistry(
     algorithms=[*_ALGORITHMS.values(), "RS384", "RS512", "PS256", "PS384", "PS512", "HS256"],
@@ -38,7 +38,7 @@ def make_key() -> str:
 
 
 def public_keys(credential: Credential) -> dict[str, Any]:
-    """Return the JWK set that a provider checks signatures with (RFC 7517 section 5)."""
+    """Return the JWK set that a provider verifies signatures with (RFC 7517 section 5)."""
     if not credential.client_key:
         return {"keys": []}
     key = _key_of(credential)
@@ -47,17 +47,17 @@ def public_keys(credential: Credential) -> dict[str, Any]:
 
 
 def public_pem(credential: Credential) -> str:
-    """Return the public key for providers that want it pasted."""
+    """Return the public key in PEM, for providers where it is pasted; "" without a key."""
     return _key_of(credential).as_pem(private=False).decode() if credential.client_key else ""
 
 
 def client_assertion(credential: Credential, audience: str) -> str:
-    """Return the JWT by which the client authenticates. Errors: MisconfiguredError."""
+    """Return the JWT that authenticates the client. Errors: MisconfiguredError."""
     claims: dict[str, Any] = {"iss": credential.client_id, "sub": credential.client_id}
     if credential.client_authentication == ClientAuthentication.SECRET_JWT:
         key = jwk.OctKey.import_key(credential.client_secret)
         return _signed(key, {"alg": "HS256"}, {**claims, "aud": audience})
-    # Of a JWT bearer grant the claims are that JWT's.
+    # Only `aud` of the entered claims applies here; the others belong to a JWT bearer grant's JWT.
     aud = credential.assertion_claims.get("aud", audience)
     return _signed(_key_of(credential), _header(credential), {**claims, "aud": aud})
 
@@ -66,7 +66,7 @@ def grant_assertion(credential: Credential, audience: str, scope: str) -> str:
     """Return the JWT that is exchanged for a token. Errors: MisconfiguredError."""
     claims = {"iss": credential.client_id, "sub": credential.client_id, "aud": audience}
     if scope:
-        # Google and DocuSign read it here, others among the parameters.
+        # Google and DocuSign read the scope from the JWT, others from the request parameters.
         claims["scope"] = scope
     own = {name: one for name, one in credential.assertion_claims.items() if name not in _HEADER}
     return _signed(_key_of(credential), _header(credential), {**claims, **own})
@@ -103,7 +103,7 @@ def _header(credential: Credential) -> dict[str, Any]:
     key = _key_of(credential)
     header = {"alg": _algorithm(key), "kid": key.thumbprint()}
     if certificate := pem.certificate(credential.client_key):
-        # Entra ID finds the key by the certificate that was uploaded there.
+        # Entra ID finds the key by the thumbprint of the certificate that was uploaded there.
         for name, digest in (("x5t", hashes.SHA1()), ("x5t#S256", hashes.SHA256())):  # noqa: S303
             thumbprint = base64.urlsafe_b64encode(certificate.fingerprint(digest))
             header[name] = thumbprint.rstrip(b"=").decode()

@@ -1,8 +1,8 @@
-"""Sends requests to an authorization server and returns classified answers.
+"""Sends requests to an authorization server and returns classified responses.
 
-requests-oauthlib's session sends through the guarded transport. What it gets wrong is closed
-here: no redirect is followed, the whole exchange has one deadline, nothing is logged below
-WARNING, and no exception of any library leaves `ask_once`.
+requests-oauthlib's session sends through the guarded transport. Its known gaps are closed here: no
+redirect is followed, the whole exchange has one deadline, nothing is logged below WARNING, and no
+exception of any library leaves `ask_once`.
 """
 
 import logging
@@ -28,7 +28,7 @@ from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
-# Some providers refuse requests without one.
+# Some providers reject requests without a user agent.
 _USER_AGENT = "Webhooks/2.0"
 
 
@@ -36,13 +36,13 @@ def _is_quiet(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING
 
 
-# At DEBUG these write codes, tokens and Authorization headers, whatever LOG_LEVEL a person sets.
+# At DEBUG these loggers write codes, tokens and Authorization headers; LOG_LEVEL must not allow it.
 for _name in ("requests_oauthlib.oauth2_session", "oauthlib", "oauthlib.common"):
     logging.getLogger(_name).addFilter(_is_quiet)
 
 
 class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: ignore[misc]
-    """The library's session on our transport: no redirect, one deadline, 64 KiB."""
+    """The library's session on the guarded transport: no redirects, one deadline, 64 KiB."""
 
     def __init__(
         self, client: Client, *, total_seconds: float = TOTAL_SECONDS, **more: Any
@@ -52,20 +52,20 @@ class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: igno
         self.headers = requests.structures.CaseInsensitiveDict({"User-Agent": _USER_AGENT})
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Send as plain requests does.
+        """Send as a plain `requests.Session` does.
 
-        The library's own version refuses http on loopback, adds a bearer token and logs secrets;
-        `checked_endpoint` has checked the URL.
+        OAuth2Session's version rejects http on loopback, adds a bearer token and logs secrets.
+        `checked_endpoint` has checked the URL already.
         """
         options["allow_redirects"] = False
         return requests.Session.request(self, method, url, **options)
 
 
 def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
-    """Send a request and return the class of its answer, with the redacted transcripts.
+    """Send a request and return its classified response, with the redacted transcripts.
 
-    An answer that is cut off is asked for once more, within the same seconds, unless what is
-    presented works once. Raises nothing that a network or a provider can cause.
+    If the response is truncated, the request is sent once more within the same time limit, unless
+    its code or refresh token is known to be single use. No network or provider error is raised.
     """
     seconds = wait_seconds(request)
     ends_at = time.monotonic() + seconds
@@ -78,10 +78,10 @@ def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
 
 
 def wait_seconds(request: TokenRequest) -> float:
-    """Return how long an answer is waited for.
+    """Return the time limit of a request in seconds.
 
-    A refresh token that may work once is not sent again while its answer may be on its way, so
-    that one is waited for longer than anything else.
+    A refresh token that may be single use must not be sent again while its response may still
+    arrive, so that request gets the longest limit.
     """
     is_hasty = request.is_single_use is False or request.expected.grant is not Grant.REFRESH
     return TOTAL_SECONDS if is_hasty else float(settings.WEBHOOKS_REFRESH_SECONDS)
@@ -90,11 +90,11 @@ def wait_seconds(request: TokenRequest) -> float:
 def ask_once(
     request: TokenRequest, *, seconds: float, is_last: bool = True
 ) -> tuple[TokenAnswer, Transcript, RawAnswer]:
-    """Send a request, and return its answer as it came as well."""
+    """Send a request; return its classified response, the transcript and the raw response."""
     started_at, started = timezone.now(), time.perf_counter()
     raw, failure, heard = _send(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
-    # Neither what was sent may be seen nor what is granted.
+    # Mask the secrets that were sent and the tokens that were granted.
     granted = (answer.token.access_token, answer.token.refresh_token) if answer.token else ()
     secrets = exchange_log.known((*request.expected.secrets, *granted))
     transcript = Transcript(
@@ -122,7 +122,7 @@ def ask_once(
 def _send(
     request: TokenRequest, seconds: float
 ) -> tuple[RawAnswer, TokenAnswer | None, requests.Response | str]:
-    """Return the answer as it came, or a failure in its place with a word about it."""
+    """Return the raw response, a failure if any, and the response or text for the transcript."""
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
     session.cert = request.certificate
     try:
@@ -165,7 +165,7 @@ def _raw(response: requests.Response) -> RawAnswer:
 
 
 def _absolute(url: str, location: str) -> str:
-    """Return where a redirect leads, as it can be entered (RFC 9110 section 10.2.2)."""
+    """Return a redirect's target as an absolute URL (RFC 9110 section 10.2.2)."""
     try:
         return urljoin(url, location) if location else ""
     except ValueError:
@@ -177,7 +177,7 @@ def _failed(code: str, result: TokenResult, reason: str) -> TokenAnswer:
 
 
 def _reason(error: Exception) -> str:
-    """Return what is stored of why there is no answer, without what libcurl says."""
+    """Return why there is no response, as a stored message without libcurl's own text."""
     if isinstance(error, network.TLSError):
         return messages.dump("tls_failed")
     if isinstance(error, network.TransferError) and error.is_refused:
@@ -190,6 +190,6 @@ def _reason(error: Exception) -> str:
 
 
 def answered_at(transcripts: list[Transcript]) -> datetime:
-    """Return when the last answer came; a token's life counts from there."""
+    """Return when the last response arrived; a token's lifetime counts from then."""
     last = transcripts[-1]
     return last.started_at + timedelta(milliseconds=last.duration_ms or 0.0)

@@ -1,4 +1,4 @@
-"""The addresses of an authorization: which may be used, and which tokens belong to them."""
+"""The URLs of an authorization: which are allowed, and which tokens belong to them."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ from webhooks.models import (
 )
 from webhooks.oauth.errors import MisconfiguredError, reason_of, stored
 
-# Its path. Not by `reverse`, which reads every address of the site and so loads all screens: half a
-# second of a worker's first exchange, and megabytes.
+# Not from `reverse`, which would import the URL configuration with all views into a worker: half a
+# second in its first token request, and megabytes of memory.
 CALLBACK_PATH = "/integrations/webhooks/oauth/callback/"
 
 
 def default_callback_url() -> str:
-    """Return this site's callback, from PUBLIC_URL and never from a request."""
+    """Return this site's callback URL, built from PUBLIC_URL and never from a request."""
     return _callback_urls()[0]
 
 
 def check_callback_url(url: str) -> None:
-    """Raise MisconfiguredError unless the URL is this site's callback, byte for byte."""
+    """Raise MisconfiguredError unless the URL equals a callback URL of this site and uses TLS."""
     allowed = _callback_urls()
     if url and url not in allowed:
         raise MisconfiguredError(stored("callback_elsewhere", urls=", ".join(allowed)))
@@ -45,15 +45,15 @@ def _callback_urls() -> list[str]:
 
 
 def public_keys_url(credential: Credential) -> str:
-    """Return where a provider finds the keys that check this client's signatures."""
+    """Return the URL where a provider can fetch this client's public keys (its `jwks_uri`)."""
     path = reverse("webhooks:public_key", args=[credential.uid, "json"])
     return f"{settings.PUBLIC_URL}{path}"
 
 
 def checked_endpoint(url: str, field: str, *, may_have_fragment: bool = False) -> network.Target:
-    """Return the target of a provider's endpoint; MisconfiguredError when no secret may go there.
+    """Return the target of a provider's endpoint; raise MisconfiguredError if it is not allowed.
 
-    Source: RFC 6749 sections 3.1 and 3.2: no fragment, TLS. Loopback needs none (RFC 8252).
+    Source: RFC 6749 sections 3.1 and 3.2: no fragment, and TLS except on loopback (RFC 8252).
     """
     if not url:
         raise MisconfiguredError(stored("missing_field", field=field))
@@ -70,17 +70,17 @@ def checked_endpoint(url: str, field: str, *, may_have_fragment: bool = False) -
 
 
 def check_secrets(credential: Credential, url: str) -> None:
-    """Raise MisconfiguredError when a secret it uses was entered for another address."""
+    """Raise MisconfiguredError if a secret of the credential was entered for another origin."""
     for field in credential.secrets_used:
         if not may_be_sent_to(credential, url, field):
             raise MisconfiguredError(stored("secret_elsewhere", field=field, origin=origin_of(url)))
 
 
 def fingerprint(credential: Credential, receiver_url: str) -> str:
-    """Return a digest of everything a stored token belongs to.
+    """Return a digest of the settings that a stored token belongs to.
 
-    The token endpoint, the client and the receiver's origin; of the other endpoints that get
-    tokens only the origins, so that adding one at the same provider keeps the token.
+    Token URL, client ID, grant type and the receiver's origin. Only the origins of the refresh and
+    revocation URLs count, so adding one at the same provider keeps the token.
     """
     endpoints = (credential.token_url, credential.refresh_url, credential.revocation_url)
     origins = {origin_of(url) for url in endpoints if url}
@@ -94,7 +94,7 @@ def fingerprint(credential: Credential, receiver_url: str) -> str:
 
 
 def client_fingerprint(credential: Credential) -> str:
-    """Return a digest of what must not change while the browser is at the provider."""
+    """Return a digest of the settings that must not change while an authorization is pending."""
     return _digest(
         credential.auth_url,
         credential.token_url,

@@ -1,4 +1,4 @@
-"""The parameters of each request: extra ones from the admin, and those that are not theirs."""
+"""Request parameters: the admin's extra parameters and headers, and the reserved names."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from webhooks.oauth.exchange_log import clean
 
 Pairs = list[tuple[str, str]]
 
-# What this client decides; a second value would be an attack or a mistake (RFC 6749 section 3.1).
+# Set by this client; a second value would be an attack or a mistake (RFC 6749 section 3.1).
 _CLIENT = frozenset(
     {"client_id", "client_secret", "client_assertion", "client_assertion_type", "redirect_uri"}
 )
@@ -23,12 +23,12 @@ RESERVED_IN_AUTHORIZATION = _CLIENT | {
 RESERVED_IN_TOKEN_REQUEST = _CLIENT | {
     "grant_type", "code", "code_verifier", "refresh_token", "assertion", "device_code",
 }  # fmt: skip
-# A refresh names no callback URL of its own; Kommo's wants it.
+# The standard refresh request has no redirect URI, but Kommo requires one.
 RESERVED_IN_REFRESH = RESERVED_IN_TOKEN_REQUEST - {"redirect_uri"}
-# A value that stands for another: what came back in the browser beside the code, and where; the
-# secret, so that a provider that calls it otherwise gets it from where it is stored encrypted.
+# Placeholders: a parameter of the authorization response, the callback URL, or the client secret
+# (for providers with another name for it, so that it stays in its encrypted field).
 _PLACEHOLDER = re.compile(r"\{(?:callback\.([A-Za-z0-9_.-]{1,100})|callback_url|client_secret)\}")
-# Of a JWT these are ours: each is made for one request.
+# JWT claims that are generated for each request.
 RESERVED_CLAIMS = frozenset({"iat", "exp", "jti", "nbf"})
 _RESERVED = {
     "authorization": RESERVED_IN_AUTHORIZATION,
@@ -36,9 +36,9 @@ _RESERVED = {
     "refresh": RESERVED_IN_REFRESH,
 }
 _MAX_LENGTH, _MAX_HEADER_NAME = 4096, 100
-# What no form field holds, and half of a surrogate pair, which no request does.
+# Control characters, and lone surrogates, which cannot be encoded in a request.
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# RFC 9110 section 5.5, and what only we may say.
+# Header values in ASCII (RFC 9110 section 5.5), and the headers that only this client may set.
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OWN_HEADERS = frozenset(
     {
@@ -49,9 +49,9 @@ _OWN_HEADERS = frozenset(
 
 
 def reserved_in(step: str, grant: str) -> frozenset[str]:
-    """Return what extra parameters may not name; `step` is "authorization", "token" or "refresh".
+    """Return the reserved names for a step: "authorization", "token" or "refresh".
 
-    What looks like client credentials has another name at some: “account_credentials” at Zoom.
+    A client credentials request may set `grant_type`: Zoom calls it "account_credentials".
     """
     may_name_grant = step == "token" and grant == GrantType.CLIENT_CREDENTIALS
     return _RESERVED[step] - {"grant_type"} if may_name_grant else _RESERVED[step]
@@ -60,7 +60,7 @@ def reserved_in(step: str, grant: str) -> frozenset[str]:
 def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
     """Return extra parameters as pairs; a list of values repeats the name.
 
-    Errors: MisconfiguredError, with a sentence for the form's field.
+    Errors: MisconfiguredError, with a message for the form field.
     """
     if not isinstance(parameters, Mapping):
         raise MisconfiguredError(stored("parameters_no_mapping"))
@@ -74,11 +74,11 @@ def check_parameters(parameters: Any, reserved: Iterable[str]) -> Pairs:
 
 
 def check_headers(text: str) -> Pairs:
-    """Return the extra headers of lines of "Name: value". Errors: MisconfiguredError."""
+    """Parse extra headers, one "Name: value" a line. Errors: MisconfiguredError."""
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = (part.strip() for part in line.partition(":"))
-        # Neither says the value, which may be a secret.
+        # Neither error message repeats the value, which may be a secret.
         is_name = network.HEADER_NAME.fullmatch(name) and len(name) <= _MAX_HEADER_NAME
         if not colon or not is_name or len(line) > _MAX_LENGTH:
             raise MisconfiguredError(stored("no_header_line", line=name[:60]))
@@ -91,17 +91,17 @@ def check_headers(text: str) -> Pairs:
 
 
 def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
-    """Refuse an endpoint whose query already says what is ours to say."""
+    """Raise MisconfiguredError if an endpoint's query string contains a reserved parameter."""
     for name, _value in pairs:
-        # A nonce of one's own is a parameter of the authorization: the identity token repeats it.
+        # A custom nonce must be an authorization parameter: the ID token is checked against it.
         if name.lower() in RESERVED_IN_AUTHORIZATION or name.lower() == "nonce":
             raise MisconfiguredError(stored("reserved_in_query", name=name, field=field))
 
 
 def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | None = None) -> Pairs:
-    """Return what is added to the request of a step.
+    """Return the parameters to add to the request of a step.
 
-    `answered` is what the provider sent back in the browser; nothing does so of other grants.
+    `answered` holds the parameters of the authorization response; other grants have none.
     Errors: MisconfiguredError.
     """
     own = _entered(credential, step)
@@ -111,9 +111,9 @@ def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | No
 
 
 def fillable(credential: Credential, step: str) -> dict[str, Any]:
-    """Return the extra parameters of a step that no answer in the browser has to fill.
+    """Return the extra parameters of a step that need no value of an authorization response.
 
-    Without the secret, too, where it is not sent in the body. Errors: MisconfiguredError.
+    Also leaves out the client secret where it is not sent in the body. Errors: MisconfiguredError.
     """
     own = _entered(credential, step)
     return as_mapping(pair for pair in own if _is_fillable(pair[1], credential))
@@ -133,7 +133,10 @@ def _is_fillable(value: str, credential: Credential) -> bool:
 
 
 def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[str, str]:
-    """Return what extra parameters take of a provider's answer. Errors: MisconfiguredError."""
+    """Return the values that placeholders take from an authorization response.
+
+    Errors: MisconfiguredError.
+    """
     pairs = [*_entered(credential, "token"), *_entered(credential, "refresh")]
     placeholders = filter(None, (_PLACEHOLDER.fullmatch(value) for _name, value in pairs))
     return {one[1]: _filled(one[0], credential, answer) for one in placeholders if one[1]}
@@ -155,7 +158,7 @@ def _filled(value: str, credential: Credential, answered: Mapping[str, str]) -> 
 
 
 def targets(credential: Credential) -> Pairs:
-    """Return what a token is for; both may name several (RFC 8707 section 2: repeated)."""
+    """Return `resource` and `audience`, repeated for each value (RFC 8707 section 2)."""
     return [
         *(("resource", one) for one in credential.resource.split()),
         *(("audience", one) for one in credential.audience.split()),
@@ -163,7 +166,7 @@ def targets(credential: Credential) -> Pairs:
 
 
 def as_mapping(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return pairs as a mapping; a name that is repeated has a list."""
+    """Return pairs as a mapping; the values of a repeated name become a list."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name not in found:
@@ -176,7 +179,7 @@ def as_mapping(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def scope(credential: Credential) -> str:
-    """Return the scope as this provider wants it separated."""
+    """Return the scope with the separator that this provider expects."""
     if credential.scope_separator == ",":
         return ",".join(credential.scope.replace(",", " ").split())
     return " ".join(credential.scope.split())
@@ -185,7 +188,7 @@ def scope(credential: Credential) -> str:
 def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         value = str(value).lower()
-    # More digits than any number has that a person means.
+    # No real parameter has that many digits; this also rejects NaN and infinity.
     is_absurd = isinstance(value, int | float) and not abs(value) < 10**40
     if not isinstance(value, str | int | float) or is_absurd:
         raise MisconfiguredError(stored("parameter_no_text", name=clean(name)))

@@ -1,6 +1,6 @@
-"""The providers this product knows, as data in the words of our fields.
+"""Presets of known providers: values for the credential's fields, as data.
 
-The tests run each against a fake that behaves as described in `docs/oauth.md`.
+The tests run each preset against a fake provider that behaves as described in `docs/oauth.md`.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _ID_AND_SECRET = _("Copy the client ID and the client secret into the fields bel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What an address depends on; its answer takes the place of `{name}` in the fields."""
+    """A value the URLs depend on, such as a tenant; it replaces `{name}` in the preset's fields."""
 
     name: str
     label: Text
@@ -35,20 +35,20 @@ class ProviderPreset:
 
     key: str
     label: Text
-    # Where to register this site, and what to enter there besides the callback URL.
+    # Where to register this client, and what to enter there besides the callback URL.
     instructions: Text
-    # Names of our fields; texts may hold `{question}`.
+    # Values by name of the credential's field; a text may contain `{question}` placeholders.
     fields: dict[str, Any]
     questions: tuple[Question, ...] = ()
-    # The page of the provider where one does that.
+    # Link to the provider's page for registering a client.
     console_url: str = ""
-    # How to get a refresh token from it, for when none came.
+    # How to get a refresh token, shown when the provider returned none.
     refresh_hint: Text = ""
-    # Token types besides bearer that it gives and that are sent as bearer tokens all the same.
+    # Token types other than bearer that the provider returns and accepts as bearer tokens.
     token_types: tuple[str, ...] = ()
-    # What to copy from there.
+    # What to copy from the provider into the form.
     copied: Text = _ID_AND_SECRET
-    # What an admin must know that no field can say.
+    # Limits of the provider that an admin should know and that no field expresses.
     notes: tuple[Text, ...] = field(default_factory=tuple)
 
 
@@ -159,7 +159,7 @@ PROVIDERS = (
             "token_url": "https://slack.com/api/oauth.v2.access",
             "client_authentication": _BODY,
             "scope_separator": ",",
-            # Slack turns an app that uses PKCE into a public client, for good.
+            # Once an app uses PKCE, Slack treats it as a public client permanently.
             "uses_pkce": False,
             "reauthorization_words": ["token_revoked", "account_inactive", "invalid_refresh_token"],
         },
@@ -380,7 +380,7 @@ PRESETS: dict[str, ProviderPreset] = {preset.key: preset for preset in PROVIDERS
 
 
 def token_types(provider: str) -> tuple[str, ...]:
-    """Return the token types besides bearer that a provider gives."""
+    """Return the token types other than bearer that a provider returns."""
     return PRESETS[provider].token_types if provider in PRESETS else ()
 
 

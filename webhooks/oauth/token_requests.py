@@ -1,4 +1,4 @@
-"""Builds the requests to a token endpoint with oauthlib's clients, credentials in one way only."""
+"""Builds the token requests with oauthlib; client credentials are sent in exactly one way."""
 
 import base64
 import json
@@ -30,28 +30,28 @@ class TokenRequest:
     body: bytes = field(repr=False)
     expected: Expected
     certificate: str = field(repr=False, default="")
-    # What it presents works once: it is not sent again before the first answer is known. None
-    # while that is not known of a refresh token.
+    # The code or refresh token works once: it is not sent again before the first response is
+    # known. None while a refresh has not shown yet whether the refresh token is single use.
     is_single_use: bool | None = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCredentials:
-    """How the client says who it is: in exactly one way (RFC 6749 section 2.3.1)."""
+    """How the client authenticates: in exactly one way (RFC 6749 section 2.3.1)."""
 
     headers: dict[str, str] = field(repr=False)
-    # For oauthlib's prepare_ functions.
+    # Keyword arguments for oauthlib's prepare_* functions.
     fields: dict[str, Any] = field(repr=False)
-    # What must not be seen of them, as it is sent.
+    # Secrets to mask in transcripts, in the form in which they are sent.
     secrets: tuple[str, ...] = field(repr=False, default=())
-    # Shown to a server that asks for one, whatever the rest is (RFC 8705): PEM with its key.
+    # Presented to a server that requests it, whatever the method (RFC 8705): PEM with its key.
     certificate: str = field(repr=False, default="")
 
 
 def client_credentials(credential: Credential, url: str) -> ClientCredentials:
-    """Return the client's credentials as the settings say to send them to a URL.
+    """Return the client's credentials in the configured form for a request to a URL.
 
-    Errors: MisconfiguredError, also for a secret that was entered for another address.
+    Errors: MisconfiguredError, also for a secret that was entered for another origin.
     """
     if url:
         check_secrets(credential, url)
@@ -93,7 +93,7 @@ def _proof(credential: Credential) -> ClientCredentials:
 def basic_authorization(client_id: str, client_secret: str, *, is_raw: bool = False) -> str:
     """Return the header's value; both halves are form-urlencoded (RFC 6749 section 2.3.1).
 
-    Not those for providers that take them as they come (`is_raw`).
+    `is_raw` skips that encoding, for providers that do not decode it.
     """
     halves = (client_id, client_secret)
     pair = ":".join(halves if is_raw else map(quote_plus, halves))
@@ -110,7 +110,7 @@ def code_request(
 ) -> TokenRequest:
     """Return the request that exchanges a code. Errors: MisconfiguredError.
 
-    `answered` is what extra parameters take of the provider's answer in the browser.
+    `answered` holds the values of the authorization response for placeholders in extra parameters.
     """
     proof = client_credentials(credential, credential.token_url)
     body = WebApplicationClient(credential.client_id).prepare_request_body(
@@ -170,7 +170,7 @@ def client_credentials_request(credential: Credential) -> TokenRequest:
 
 
 def machine_request(credential: Credential) -> TokenRequest:
-    """Return the request for a token that no person approves. Errors: MisconfiguredError."""
+    """Return the token request of a grant that no person approves. Errors: MisconfiguredError."""
     if credential.grant_type != GrantType.JWT_BEARER:
         return client_credentials_request(credential)
     # RFC 7523 section 2.1.
@@ -191,7 +191,7 @@ def _extension_request(
 ) -> TokenRequest:
     """Return the request of an extension grant (RFC 6749 section 4.5)."""
     proof = client_credentials(credential, credential.token_url)
-    # Without a secret the JWT alone says who asks, and its issuer is the client.
+    # Without a client secret the JWT alone identifies the client, which is its issuer.
     named = {**proof.fields}
     if grant is Grant.JWT_BEARER and not proof.headers and len(named) == 1:
         named["include_client_id"] = False
@@ -204,7 +204,7 @@ def _extension_request(
 def plain_request(
     credential: Credential, url: str, field: str, kind: ExchangeKind, pairs: parameters.Pairs
 ) -> TokenRequest:
-    """Return a request that asks for no token, with the client's credentials.
+    """Return a request with the client's credentials to an endpoint that issues no token.
 
     Errors: MisconfiguredError.
     """
