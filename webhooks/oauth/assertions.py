@@ -57,7 +57,7 @@ def client_assertion(credential: Credential, audience: str) -> str:
     if credential.client_authentication == ClientAuthentication.SECRET_JWT:
         key = jwk.OctKey.import_key(credential.client_secret)
         return _signed(key, {"alg": "HS256"}, {**claims, "aud": audience})
-    # Only `aud` of the entered claims applies here; the others belong to a JWT bearer grant's JWT.
+    # Of the entered claims only `aud` applies; the others belong to the JWT of a JWT bearer grant.
     aud = credential.assertion_claims.get("aud", audience)
     return _signed(_key_of(credential), _header(credential), {**claims, "aud": aud})
 

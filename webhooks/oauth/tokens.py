@@ -1,11 +1,11 @@
 """The stored tokens: one usable token per credential, refreshed once per version.
 
-A refresh is owned by a lease on the database's clock. The process that gets it refreshes; the
-others wait for its token by looking at the row. A failure that time can heal makes the lease wait
-too, so that each failure is one step of the back-off. No transaction is open during HTTP. What
-comes of it is written in one UPDATE that still asks for lease and version; a count of zero means
-that another process was faster, and nothing is lost. The version that a receiver refused is in the
-row as well: no process sends it any more. Concurrency: safe across threads, processes and machines.
+A refresh needs a lease, timed by the database's clock. The process that holds it refreshes; the
+others poll the row for the new token. After a transient failure no lease is given until the wait is
+over, so each failure is one step of the backoff. No transaction is open during HTTP. The outcome is
+stored by one UPDATE that still checks lease and version; a count of zero means that another process
+was faster, and nothing is lost. The row also stores the version that a receiver refused, so no
+process sends it any more. Concurrency: safe across threads, processes and machines.
 """
 
 import json
@@ -56,46 +56,46 @@ logger = logging.getLogger(__name__)
 
 Stored = TypeVar("Stored")
 
-# A little longer than most exchanges may take. What another process asks for mostly comes within a
-# second; the longer a server hangs, the more rarely is looked.
+# How long to wait for another process's refresh: a little longer than most exchanges may take. Most
+# take less than a second, so polling starts at a short interval, which grows up to the longest.
 _WAIT_SECONDS = 12.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 1.0
-# Beat comes every 30 seconds.
+# Time limit of one `refresh_expiring` run; beat starts one every 30 seconds.
 _BEAT_SECONDS = 25.0
 _SLOW_SECONDS = 5.0
-# A receiver that refuses the token that came after a refused one refuses it for another reason: in
-# this time that leads to no further refresh, unless that webhook got through with it.
+# A receiver that also refuses the token refreshed after its refusal does so for another reason: for
+# this long that triggers no further refresh, unless that webhook has succeeded with the new token.
 _TRIAL_SECONDS = 300.0
-# A token without a refresh is tried by webhooks that were not refused yet, until this many were:
-# then it is the token.
+# A refused token that cannot be refreshed is still tried by webhooks that were not refused yet.
+# Once this many were refused, the token itself is considered bad.
 _MAX_REFUSALS = 100
-# No wait for a provider is longer, even by a clock that is five minutes ahead: one that seems to be
-# was written by a clock that has been set back since.
+# The longest wait before a retry, plus five minutes of clock difference. A stored time further
+# ahead was written by a clock that has been set back since, and is ignored.
 _LONGEST_WAIT = timedelta(seconds=MAX_RETRY_AFTER_SECONDS + 300.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsableToken:
-    """A token to send now."""
+    """A token that may be sent now."""
 
     access_token: str = field(repr=False)
     version: int
     expires_at: datetime | None
-    # When it is refreshed in advance.
+    # When the token is due for refresh, before it expires.
     refresh_at: datetime | None = None
-    # As in the row, to see whether this still holds.
+    # Copied from the row, to detect later changes.
     refused_version: int = 0
     refused_by: tuple[int, ...] = ()
-    # Until when a refusal leads to no further refresh; a success of who was refused ends that.
+    # Until then a refusal triggers no further refresh; a refused webhook's success ends it early.
     trial_ends_at: datetime | None = None
     bound_origins: tuple[str, ...] = ()
 
     def is_refused(self) -> bool:
-        """Return whether others were refused with this very token, which a success disproves."""
+        """Return whether receivers refused this version; a success would prove them wrong."""
         return 0 < self.version == self.refused_version
 
     def is_trouble_of(self, webhook_id: int) -> bool:
-        """Return whether this token works for others than a webhook whose receiver refused it."""
+        """Return whether this webhook's receiver refuses a token that is good for others."""
         return self.refused_version == 0 and webhook_id in self.refused_by
 
 
@@ -104,7 +104,8 @@ def usable_token(
 ) -> UsableToken:
     """Return the credential's token for a webhook, refreshed first when it is about to expire.
 
-    Blocks for up to 12 seconds. Errors: TokenUnavailableError.
+    Blocks for up to 12 seconds while another process refreshes, or for its own exchange. Errors:
+    TokenUnavailableError.
     """
     row = read_row(credential_id) or ensure_row(credential_id)
     moment = now or timezone.now()
@@ -121,8 +122,8 @@ def token_at_hand(
 ) -> UsableToken | None:
     """Return the token of a row, or None when it is missing or has to be refreshed.
 
-    Neither waits nor writes. Errors: TokenUnavailableError when it waits for a person, or for the
-    next try after its provider failed.
+    Neither blocks nor writes. Errors: TokenUnavailableError if a person has to act, or while the
+    next refresh waits after a transient failure.
     """
     moment = now or timezone.now()
     if _may_still_try(row, webhook_id, moment):
@@ -135,7 +136,7 @@ def token_at_hand(
 
 
 def refresh(credential: Credential, *, now: datetime | None = None) -> UsableToken:
-    """Return a token that is refreshed now, because a person asks, also when it waits for them.
+    """Refresh the token now at a person's request, even in a blocked state, and return it.
 
     Errors: TokenUnavailableError.
     """
@@ -150,9 +151,9 @@ def refresh(credential: Credential, *, now: datetime | None = None) -> UsableTok
 
 
 def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser) -> UsableToken:
-    """Store a refresh token that a person got elsewhere, in place of what is there, and use it.
+    """Replace the stored tokens with a refresh token obtained elsewhere, and refresh with it.
 
-    Errors: TokenUnavailableError; the refresh token is kept when time may heal it.
+    Errors: TokenUnavailableError; after a transient failure a retry uses the new refresh token.
     """
     ensure_row(credential.pk)
     with transaction.atomic():
@@ -166,10 +167,11 @@ def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser)
 
 
 def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
-    """Note that a receiver refused a version: from now on no process sends it.
+    """Record that a receiver refused a version, so that no process sends it any more.
 
-    Without a refresh other webhooks may still try it, each once. Once a success of another, or the
-    provider, has shown it to be good, a refusal is noted as that webhook's own trouble.
+    A token that cannot be refreshed may still be tried once by each other webhook. After another
+    webhook's success, or the provider, has shown that the token is good, a refusal is recorded as
+    this webhook's own problem.
     """
     with transaction.atomic():
         row = _locked(credential_id, version)
@@ -187,10 +189,10 @@ def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -
 
 
 def prove(credential_id: int, version: int, *, webhook_id: int) -> None:
-    """Note that a webhook got through with a version that is on trial, or that others refused.
+    """Record a webhook's success with a version that is on trial, or that other receivers refused.
 
-    Who was refused and gets through with a newer version ends the trial. Who gets through with the
-    same one shows that the others were refused for another reason.
+    A refused webhook that succeeds with a newer version ends the trial. A success with the refused
+    version itself shows that the other receivers refused it for another reason.
     """
     with transaction.atomic():
         row = _locked(credential_id, version)
@@ -212,7 +214,7 @@ def _locked(credential_id: int, version: int) -> OAuthToken | None:
 
 
 def check_receiver(credential: Credential, token: UsableToken, url: str) -> None:
-    """Erase a token that was not granted for a receiver. Errors: TokenUnavailableError then."""
+    """Erase the token and raise TokenUnavailableError if it was not granted for this receiver."""
     if (origin := origin_of(url)) in token.bound_origins:
         return
     message = stored("granted_elsewhere", origin=origin)
@@ -226,15 +228,15 @@ def is_refused(row: OAuthToken) -> bool:
 
 
 def _is_called_alive(row: OAuthToken, now: datetime) -> bool:
-    """Return whether its provider called a refused token alive and is not asked again yet."""
+    """Return whether the provider called a refused token valid, and the next refresh waits."""
     is_cleared = row.refused_version == 0 and bool(row.refused_by)
     return is_cleared and row.has_refresh_token() and _is_waiting(row, now)
 
 
 def _may_still_try(row: OAuthToken, webhook_id: int | None, now: datetime) -> bool:
-    """Return whether a token that ended by the refusals of other webhooks may be good here.
+    """Return whether a webhook may try a token that was blocked by other receivers' refusals.
 
-    Of a token with a refresh that is not so: one refusal brings the next token for all.
+    False for a token with a refresh token: there one refusal leads to a new token for all webhooks.
     """
     return (
         row.state == TokenState.NEEDS_REAUTHORIZATION
@@ -248,14 +250,14 @@ def _may_still_try(row: OAuthToken, webhook_id: int | None, now: datetime) -> bo
 
 
 def refresh_margin(token: UsableToken) -> float:
-    """Return how many seconds before its expiry a token is refreshed."""
+    """Return how many seconds before its expiry a token is due for refresh."""
     if token.expires_at is None or token.refresh_at is None:
         return 0.0
     return (token.expires_at - token.refresh_at).total_seconds()
 
 
 def is_due(row: OAuthToken, now: datetime) -> bool:
-    """Return whether the token should be refreshed by now; one of unknown life never is."""
+    """Return whether the token is due for refresh; a token without known expiry never is."""
     at = refresh_at(row)
     return at is not None and now >= at
 
@@ -265,14 +267,14 @@ def can_refresh(row: OAuthToken, credential: Credential) -> bool:
 
 
 def refresh_expiring(now: datetime | None = None) -> int:
-    """Refresh what is about to expire; return how many were refreshed."""
+    """Refresh the tokens that are about to expire; return how many were refreshed."""
     if problem := key_check.problem():
         logger.error("refresh_refused reason=%s", problem)
         return 0
     moment = now or timezone.now()
     ends_at = time.monotonic() + _BEAT_SECONDS
     refreshed = 0
-    # Token URLs that took long: one that hangs does not hold up the others.
+    # Token URLs that failed slowly are skipped, so that one that hangs does not delay the others.
     slow: set[str] = set()
     expiring = (
         OAuthToken.objects.select_related("credential")
@@ -311,7 +313,7 @@ def _refreshed(
     may_use_old: bool = True,
     may_wait: bool = True,
 ) -> UsableToken:
-    """Refresh this version, or wait for the process that does, and return its token."""
+    """Refresh this version, or wait for the process that does, and return the new token."""
     version, waited_until = row.version, time.monotonic() + _WAIT_SECONDS
     pause = _FIRST_POLL_SECONDS
     while True:
@@ -323,7 +325,7 @@ def _refreshed(
         taken_at = time.monotonic()
         if lease := take_lease(row, is_forced=is_forced, now=now):
             if renew(row, lease, taken_at, now):
-                # Whatever came of it is in the row, and the same for everybody.
+                # The outcome is in the row now and applies to every process.
                 is_forced, may_wait = False, True
         elif not may_wait or taken_at > waited_until:
             return _old_or_raise(row, moment, may_use_old=may_use_old)
@@ -335,23 +337,23 @@ def _refreshed(
         if row.version != version and row.has_access_token():
             return _usable(row)
         if row.version != version:
-            # Dropped, by a change of the settings or by a person.
+            # The token was erased, by changed settings or by a person.
             return usable_token(row.credential_id, now=now)
 
 
 def _is_waiting(row: OAuthToken, now: datetime) -> bool:
-    """Return whether the provider failed a moment ago and is not asked again yet."""
+    """Return whether the next refresh still waits after a transient failure."""
     wait = row.retry_refresh_at - now if row.retry_refresh_at else timedelta()
     return timedelta() < wait <= _LONGEST_WAIT
 
 
 def _waits(now: datetime) -> Q:
-    """Return the same as a condition, by the clock that the waits are written by."""
+    """Return `_is_waiting` as a query condition, by the local clock that wrote the times."""
     return Q(retry_refresh_at__gt=now, retry_refresh_at__lte=now + _LONGEST_WAIT)
 
 
 def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> UsableToken:
-    """Return the token at hand while it lives; else say when to ask again."""
+    """Return the current token while it is valid, else raise TokenUnavailableError to retry."""
     is_alive = (row.expires_at is None or row.expires_at > now) and not is_refused(row)
     if may_use_old and is_alive and row.has_access_token():
         return _usable(row)
@@ -379,9 +381,9 @@ def _without_refresh(
 
 
 def _is_alive(row: OAuthToken, now: datetime | None) -> bool:
-    """Return whether a token lives by the database's clock: this machine's own may be ahead.
+    """Return whether a token has not expired by the database's clock.
 
-    What it ended would need a person.
+    This machine's clock may be ahead, and a token ended by mistake would need a person.
     """
     if row.expires_at is None:
         return True
@@ -422,26 +424,26 @@ def _usable(row: OAuthToken) -> UsableToken:
     )
 
 
-# What a lease must have left after an exchange: to write its outcome.
+# Time that must remain in a lease after the exchange, to store its outcome.
 _WRITE_SECONDS = 5.0
-# Answers of something in front of a token endpoint that has worked before: the page of a
-# maintenance or a login, a server without its routes. For about a day, by the waits between the
-# tries, that is an outage; then the address is what is wrong.
+# Responses from something in front of a token endpoint that has worked before: a maintenance or
+# login page, a server without its routes. They count as an outage for about a day (retries are
+# usually 60 s apart); after that the URL is considered wrong.
 _IN_FRONT = frozenset({"html", "empty", "not_json", "not_an_object", "too_large", "truncated"})
 _OUTAGE_TRIES = 1440
-# How long a wrong encryption key is left alone before it is tried again.
+# Delay before a retry after a secret could not be decrypted (wrong encryption key).
 _UNREADABLE_SECONDS = 30.0
-# Waits between the tries to write an outcome, within the rest of the lease.
+# Delays between attempts to store an outcome, within the rest of the lease.
 _STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 
 
 def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -> bool:
-    """Do the one exchange the lease is for and write what came of it; False when it was late."""
-    # Read after the lease is there: only now this refresh token is ours alone.
+    """Make the one exchange that the lease is for and store its outcome; False if too late."""
+    # Read after taking the lease: only then no other process can use this refresh token.
     row = OAuthToken.objects.select_related("credential").get(pk=seen.pk)
     if row.version != seen.version or row.refresh_lease != lease:
         return False
-    # As before the lease: a failure does not end that it waits for a person.
+    # Taking the lease set REFRESHING; a transient failure must not lift a blocked state.
     row.state = seen.state
     try:
         request, problem = _request(row)
@@ -452,11 +454,11 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
     if row.answer_lost_at:
         needed += client.TOTAL_SECONDS
     if time.monotonic() - taken_at > lease_seconds() - needed:
-        # This process slept; another may have the lease before the answer comes.
+        # This process was suspended; the lease may expire before the response arrives.
         release_lease(row, lease)
         return False
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
-        # Many wait for servers at once; none of them holds one of the database's connections.
+        # Many threads may wait for servers at once; none should hold a database connection.
         connection.close()
     answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
@@ -476,11 +478,11 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
 def _exchange(
     row: OAuthToken, request: token_requests.TokenRequest
 ) -> tuple[TokenAnswer, list[Transcript]]:
-    """Ask for a token; what says that an answer was lost is in the message.
+    """Send the token request; the message of the result says whether a response was lost.
 
-    After a lost answer the provider may be at work on it still, and the same refresh token would
-    meet it there. So the provider is asked with a refresh token that does not exist first: once
-    it answers that, the real one is sent, once.
+    After a lost response the provider may still be processing that request, and would see the same
+    refresh token twice. So a probe with a refresh token that does not exist is sent first. Only
+    once the provider responds to the probe, the real one is sent, once.
     """
     lost_at = row.answer_lost_at if request.is_single_use is not False else None
     if lost_at:
@@ -490,7 +492,7 @@ def _exchange(
         reply, transcript, _raw = client.ask_once(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
-            # Nothing was asked for that could be lost.
+            # The probe can lose no token.
             message = joined(stored("answer_lost", time=_clock(lost_at)), reply.message)
             return replace(reply, is_lost=False, message=message), [transcript]
         exchange_log.record(
@@ -500,7 +502,7 @@ def _exchange(
     if request.is_single_use is False:
         return replace(answer, is_lost=False), transcripts
     if len(transcripts) > 1:
-        # The first answer was cut off.
+        # The first response was truncated.
         lost_at = lost_at or client.answered_at(transcripts[:1])
     if answer.is_lost:
         lost = stored("answer_lost", time=_clock(client.answered_at(transcripts)))
@@ -514,9 +516,9 @@ def _exchange(
 
 
 def _outage(row: OAuthToken, answer: TokenAnswer, transcripts: list[Transcript]) -> TokenAnswer:
-    """Return an answer that is no token endpoint's as transient, where one has answered before."""
+    """Treat a response that is not a token endpoint's as transient if the endpoint has worked."""
     has_worked = row.refreshed_at or (row.obtained_at and not row.credential.refresh_url)
-    # An endpoint that names an error of its own is there, whatever the status.
+    # A response with an error code of its own comes from the endpoint, whatever the status.
     is_bare = answer.reason.startswith("http_") or normalized(answer.reason) == "not_found"
     is_in_front = answer.reason in _IN_FRONT or (
         is_bare and answer.code in ("redirected", "no_endpoint", "other_format")
@@ -533,13 +535,13 @@ def _clock(moment: datetime) -> str:
 
 
 def _unreadable(error: SecretUnreadableError) -> TokenUnavailableError:
-    """Return the error of a wrong encryption key: nothing is lost, and time may heal it."""
+    """Return the error for a wrong encryption key: transient, because no token is lost."""
     retry_at = timezone.now() + timedelta(seconds=_UNREADABLE_SECONDS)
     return TokenUnavailableError(str(error), retry_at=retry_at)
 
 
 def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, TokenAnswer | None]:
-    """Return the request that renews a token, or why there can be none."""
+    """Return the request that renews a token, or the failure that prevents it."""
     credential = row.credential
     try:
         if credential.is_machine:
@@ -566,9 +568,9 @@ def _store(
     transcripts: list[Transcript],
     now: datetime | None,
 ) -> bool:
-    """Write the outcome, only while version and lease are ours.
+    """Store the outcome if this process still holds the lease for this version.
 
-    The same statement proves that no other process has rotated a token that was refused.
+    The same UPDATE proves that no other process has replaced a refresh token that was rejected.
     """
     if answer.token is None:
         lost_at = client.answered_at(transcripts) if answer.is_lost else None
@@ -584,9 +586,9 @@ def _store(
 
 
 def through_outage(credential_id: int, store: Callable[[], Stored]) -> Stored:
-    """Write what came of an exchange, through a short loss of the database.
+    """Store the outcome of an exchange, with retries through a short database outage.
 
-    A token that was granted or rotated exists only here until then.
+    Until it is stored, a granted or rotated token exists only in this process.
     """
     for wait in _STORE_WAITS_SECONDS:
         try:
@@ -600,13 +602,13 @@ def through_outage(credential_id: int, store: Callable[[], Stored]) -> Stored:
     return store()
 
 
-# Longer than any exchange by enough to write its outcome through a database's hiccup.
+# Lease time beyond the longest exchange, to store its outcome through a short database outage.
 _LEASE_MARGIN_SECONDS = 10.0
-# After a failure that time can heal: 5 s, doubled each time, at most a minute, for deliveries wait.
+# Backoff after a transient failure: 5 s, doubled each time, at most 60 s because deliveries wait.
 _FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 5.0, 60.0
-# A provider that ends a grant after so short a time without a refresh is worth a word.
+# Warn if a provider ends a grant after this long, or less, without a refresh.
 _SHORT_IDLE_SECONDS = 86_400.0
-# Two refreshes must be so far apart to show whether the refresh token's end moves.
+# Least time between two refreshes that can show whether they move the refresh token's expiry.
 _LEAST_APART_SECONDS = 5.0
 
 
@@ -615,35 +617,34 @@ def read_row(credential_id: int) -> OAuthToken | None:
 
 
 def answered_values(row: OAuthToken) -> dict[str, str]:
-    """Return what the extra refresh parameters take of the provider's answer in the browser."""
+    """Return the values of the authorization response for placeholders in refresh parameters."""
     values: dict[str, str] = json.loads(row.answered or "{}")
     return values
 
 
 def ensure_row(credential_id: int) -> OAuthToken:
-    """Return the row of a credential, made empty if there was none."""
+    """Return the token row of a credential; create an empty one if there is none."""
     row = OAuthToken(credential_id=credential_id)
     OAuthToken.objects.bulk_create([row], ignore_conflicts=True)
     return OAuthToken.objects.get(credential_id=credential_id)
 
 
 def refresh_at(row: OAuthToken) -> datetime | None:
-    """Return when to refresh a token before it expires, or None while that is unknown."""
+    """Return when to refresh a token before it expires, or None if its expiry is unknown."""
     return granted_token.refresh_at(row.refreshed_at or row.obtained_at, row.expires_at)
 
 
 def lease_seconds() -> float:
-    """Return how long a lease is: longer than the exchange with the most patience."""
+    """Return the length of a lease: longer than the longest exchange, with its probe."""
     longest = max(client.TOTAL_SECONDS, float(settings.WEBHOOKS_REFRESH_SECONDS))
     return longest + client.TOTAL_SECONDS + _LEASE_MARGIN_SECONDS
 
 
 def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None = None) -> str:
-    """Return a lease for refreshing exactly this version of a token, or "" if it is not free.
+    """Take the lease to refresh exactly this version of a token; return "" if it is not free.
 
-    It is not free after a failure that this process has not read yet, nor before the wait that
-    followed is over. A token that waits, for time or a person, is refreshed when a person asks
-    (`is_forced`).
+    It is not free after a failure that `row` does not show yet, while the wait after a failure
+    lasts, or in a blocked state. A person's request (`is_forced`) ignores the wait and the state.
     """
     lease = random.token_hex(16)
     free = Q(refresh_lease="") | Q(refresh_lease_until__lt=Now()) | Q(refresh_lease_until=None)
@@ -658,7 +659,7 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None
     taken = rows.update(
         refresh_lease=lease,
         refresh_lease_until=Now() + timedelta(seconds=lease_seconds()),
-        # Who had the lease died over it, and the answer is lost.
+        # An expired lease was left by a process that died during its exchange: response lost.
         answer_lost_at=Case(
             When(refresh_lease="", then=F("answer_lost_at")),
             default=Coalesce("answer_lost_at", "refresh_lease_until"),
@@ -669,7 +670,7 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None
 
 
 def release_lease(row: OAuthToken, lease: str) -> None:
-    """Give a lease back unused; the state is what it was when the row was read."""
+    """Release an unused lease; a blocked state in `row` is restored."""
     _leased(row, lease).update(
         refresh_lease="", refresh_lease_until=None, state=_resting_state(row)
     )
@@ -678,12 +679,12 @@ def release_lease(row: OAuthToken, lease: str) -> None:
 def store_refreshed(
     row: OAuthToken, lease: str, token: GrantedToken, *, warning: str, answered_at: datetime
 ) -> bool:
-    """Write a refreshed token; False when the lease or version is no longer ours."""
+    """Store a refreshed token; False if the lease or the version has changed."""
     columns = _token_columns(row.credential_id, token, answered_at)
     columns["is_single_use"] = token.refresh_token not in ("", row.refresh_token)
     columns["refresh_end_moves"] = end_moves = _end_moves(row, token, answered_at)
     if not token.refresh_token:
-        # RFC 6749 section 6: without a new refresh token the old one goes on.
+        # RFC 6749 section 6: without a new refresh token the old one stays valid.
         del columns["refresh_token"]
         if token.refresh_expires_in is None:
             del columns["refresh_token_expires_at"]
@@ -692,13 +693,13 @@ def store_refreshed(
         del columns["granted_scope"]
     was_over = granted_token.is_over(row.refreshed_at or row.obtained_at, row.expires_at)
     if was_over and granted_token.is_over(answered_at, columns["expires_at"]):
-        # Expired from the start for the second time: the provider's clock or number is wrong.
+        # Expired when issued for the second time: the provider's clock or expiry is wrong.
         columns["expires_at"] = None
         warning = joined(warning, stored("always_expired"))
     if row.obtained_at is None:
         columns["obtained_at"] = answered_at
     if not row.refused_version:
-        # Whose receiver refused the token before is believed again.
+        # Webhooks with a problem of their own start afresh: their next refusal counts again.
         columns["refused_by"] = []
     if row.credential.is_machine:
         columns["bound_origins"] = row.credential.token_origins
@@ -718,15 +719,16 @@ def store_granted(
     account: str = "",
     answered: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the token a person just got; it wins over whatever a worker is doing."""
+    """Store the token a person just obtained; a refresh in progress can no longer store its own."""
     columns = _token_columns(credential_id, token, answered_at)
     if token.scope is None:
-        # RFC 6749 section 5.1: without a scope in the answer it is as requested.
+        # RFC 6749 section 5.1: without a scope in the response the requested one is granted.
         columns["granted_scope"] = requested_scope
     if not token.refresh_token and granted_token.is_over(answered_at, columns["expires_at"]):
         columns["expires_at"] = None
         warning = joined(warning, stored("always_expired"))
-    # The end of an unused refresh token: the first refresh shows whether it is that of the grant.
+    # Assume that refreshes move the refresh token's expiry, until the first refresh shows whether
+    # it is the end of the grant.
     ends_at, expires_at = columns["refresh_token_expires_at"], columns["expires_at"]
     end_moves = None not in (ends_at, expires_at) and ends_at > expires_at
     columns |= {
@@ -746,9 +748,9 @@ def store_granted(
 
 
 def _end_moves(row: OAuthToken, token: GrantedToken, answered_at: datetime) -> bool:
-    """Return whether the end of the refresh token is later by what has passed since the last one.
+    """Return whether a refresh moves the refresh token's expiry by about the time that has passed.
 
-    Such an end is the time that a provider allows without a refresh (Keycloak's SSO Session Idle).
+    Such an expiry is the provider's limit for time without a refresh (Keycloak's SSO Session Idle).
     """
     before = row.refreshed_at or row.obtained_at
     if token.refresh_expires_in is None or row.refresh_token_expires_at is None or before is None:
@@ -761,7 +763,7 @@ def _end_moves(row: OAuthToken, token: GrantedToken, answered_at: datetime) -> b
 
 
 def _idle_warning(token: GrantedToken, requested_scope: str, *, end_moves: bool) -> str:
-    """Return a hint when the grant is lost after a short time without a refresh."""
+    """Return a warning if the grant ends after a short time without a refresh, else ""."""
     seconds = token.refresh_expires_in
     asked = requested_scope.replace(",", " ").split()
     if not end_moves or not seconds or seconds > _SHORT_IDLE_SECONDS or "offline_access" in asked:
@@ -777,9 +779,9 @@ def store_failure(
     now: datetime,
     lost_at: datetime | None = None,
 ) -> bool:
-    """Write why a refresh failed; False when lease or version are no longer ours.
+    """Store why a refresh failed; False if the lease or the version has changed.
 
-    The tokens stay, but a refresh token in the answer replaces the one that was sent.
+    The tokens stay, but a refresh token in the response replaces the one that was sent.
     """
     columns: dict[str, Any] = {
         "refresh_lease": "",
@@ -801,16 +803,16 @@ def store_failure(
     else:
         columns["state"] = _resting_state(row, failed=True)
         if row.state in BLOCKED_STATES:
-            # What the person has to do stays, below what they are answered now.
+            # Keep the instruction for the person, below the error of this attempt.
             columns["last_error"] = joined(answer.message, *row.last_error.splitlines()[-1:])
         retry_at = now + _backoff(row.refresh_failures, answer)
         if answer.code == "not_expired":
             if row.expires_at is not None and now < row.expires_at <= now + _LONGEST_WAIT:
                 retry_at = row.expires_at
             if is_refused(row):
-                # The provider knows the token: who refuses it does so for another reason.
+                # The token is valid by the provider: receivers refused it for another reason.
                 columns["refused_version"] = 0
-        # A person may have asked before the time that the provider named.
+        # A forced refresh before the provider's Retry-After is over must not shorten that wait.
         before = row.retry_refresh_at if _is_waiting(row, now) else None
         columns["retry_refresh_at"] = max(retry_at, before or retry_at)
     with transaction.atomic():
@@ -821,8 +823,8 @@ def store_failure(
 
 
 def store_ended(row: OAuthToken, message: str) -> bool:
-    """Write that only a person can go on, without a refresh having been tried."""
-    # Not where a webhook got through with it since this row was read.
+    """Store that a person has to authorize again, without having tried a refresh."""
+    # Not if a webhook has succeeded with the token since this row was read.
     rows = OAuthToken.objects.filter(
         credential_id=row.credential_id, version=row.version, refused_version=row.refused_version
     )
@@ -837,13 +839,13 @@ def store_ended(row: OAuthToken, message: str) -> bool:
 
 
 def _write_down(row: OAuthToken, state: str) -> None:
-    """Let the audit trail say that only a person can go on."""
+    """Record in the audit trail that the token needs a person."""
     note = audit.note("token_state", value=state)
     audit.record(Action.AUTHORIZATION_LOST, row.credential, user=None, note=note)
 
 
 def drop(credential_id: int, *, message: str = "") -> bool:
-    """Erase the tokens of a credential; a refresh in progress can no longer write."""
+    """Erase the tokens of a credential; a refresh in progress can no longer store its outcome."""
     return bool(
         OAuthToken.objects.filter(credential_id=credential_id).update(
             **_NOTHING,
@@ -856,9 +858,9 @@ def drop(credential_id: int, *, message: str = "") -> bool:
 
 
 def clear_token(credential: Credential) -> bool:
-    """Erase the token here, then revoke it at the provider; return whether it did.
+    """Erase the stored token, then revoke it; return False if the provider did not revoke it.
 
-    Erased first: from then on nothing uses it, whatever the provider answers.
+    Erased first, so that no process uses the token, whatever the provider responds.
     """
     row, given = read_row(credential.pk), revocation.given_tokens(credential.pk)
     had_token = row is not None and (row.has_access_token() or row.has_refresh_token())
@@ -867,7 +869,7 @@ def clear_token(credential: Credential) -> bool:
 
 
 def reopen(credential_id: int) -> bool:
-    """Let a misconfigured token be tried again, after its settings were corrected."""
+    """Unblock a misconfigured token after its settings changed; return whether there was one."""
     rows = OAuthToken.objects.filter(credential_id=credential_id, state=TokenState.MISCONFIGURED)
     return any(
         OAuthToken.objects.filter(
@@ -875,7 +877,7 @@ def reopen(credential_id: int) -> bool:
         ).update(
             state=TokenState.VALID if row.has_access_token() else TokenState.NONE,
             version=F("version") + 1,
-            # It is the same token.
+            # The access token is the same, so a refused one stays refused.
             refused_version=Case(
                 When(refused_version=F("version"), then=F("version") + 1),
                 default=F("refused_version"),
@@ -937,9 +939,10 @@ def _token_columns(
 
 
 def keep_replaced_secret(credential_id: int, *, old: str, origins: list[str], new: str) -> None:
-    """Keep the client secret that a token was obtained with, now that another one is saved.
+    """Keep the client secret that the token was obtained with, after another one was saved.
 
-    The first one stays: what was saved since has obtained nothing. The next token forgets it.
+    The oldest one is kept: secrets saved since then have obtained no token. Storing a new token
+    clears it.
     """
     row = read_row(credential_id)
     if row is None or not row.has_access_token() or old == new:
@@ -953,10 +956,10 @@ def keep_replaced_secret(credential_id: int, *, old: str, origins: list[str], ne
 
 
 def restore_secret(credential: Credential) -> bool:
-    """Save the client secret that the token was obtained with again; False when there is none.
+    """Restore the client secret that the token was obtained with; False if none is kept.
 
-    It stays bound to the origins that it was entered for, whatever the addresses are by now.
-    A token that failed with the other one is tried again.
+    It stays bound to the origins that it was entered for, whatever the URLs are now. A token that
+    became misconfigured with the other secret is unblocked.
     """
     row = read_row(credential.pk)
     if row is None or not row.has_replaced_secret():
@@ -997,16 +1000,16 @@ def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
 
 def _backoff(failures: int, answer: TokenAnswer) -> timedelta:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** min(failures, 10), _MAX_RETRY_SECONDS)
-    # Up to a tenth longer, so that many webhooks do not come back at once.
+    # Up to 10 % of jitter, so that many credentials do not retry at once.
     seconds = min(seconds * (1 + random.randbelow(100) / 1000), _MAX_RETRY_SECONDS)
     return timedelta(seconds=max(seconds, answer.retry_after_seconds or 0.0))
 
 
 def drop_if_changed(old_fingerprint: str, credential: Credential, receiver_url: str) -> bool:
-    """Erase the tokens when they belong to settings from before; return whether there were any.
+    """Erase the tokens if the settings they belong to have changed; return whether any existed.
 
-    A corrected client secret keeps them: the grant is the client's, and a misconfigured token is
-    tried again.
+    A corrected client secret keeps them, because the grant belongs to the client, and unblocks a
+    misconfigured token.
     """
     row = read_row(credential.pk)
     if row is None:
