@@ -1,8 +1,8 @@
-"""The one table of OAuth errors, and the exceptions that carry one of its codes.
+"""The table of OAuth errors, and the exceptions that carry one of its codes.
 
-A row says what an error means, what to change, and in which field. Its code is what is stored with
-parameters, in a token's row and in the exchange log; `sentence` renders it in the reader's
-language. The sentences name the button “Get new access token” and the fields as on the form.
+An entry says what an error means, what to change, and in which field. Token rows and the exchange
+log store its code with parameters; `sentence` renders it in the reader's language. The sentences
+name the button “Get new access token” and the fields as on the form.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from webhooks.oauth.providers import refresh_hint
 
 
 class TokenResult(StrEnum):
-    """The one class every answer ends in."""
+    """The classes of responses; every response gets exactly one."""
 
     OK = "ok"
     OK_WITH_WARNING = "ok_with_warning"
@@ -30,7 +30,7 @@ class TokenResult(StrEnum):
 
 
 class Grant(StrEnum):
-    """What a token request presents, as its `grant_type`."""
+    """The grant that a token request presents, as its `grant_type`."""
 
     CODE = "authorization_code"
     REFRESH = "refresh_token"
@@ -41,7 +41,7 @@ class Grant(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OAuthErrorKind:
-    """A row: the class, the sentence, and our fields to look at. None means at the provider."""
+    """An entry: class, sentence, and form fields to check; no fields: change it at the provider."""
 
     result: TokenResult
     text: str | Promise
@@ -54,7 +54,7 @@ class OAuthErrorKind:
 
 _CLIENT = ("client_id", "client_secret", "client_authentication")
 _REFRESHING = ("scope", "authorization_parameters")
-# Time will do.
+# Retried automatically.
 _TRANSIENT = {
     "temporarily_unavailable": _("The provider asks to try again later."),
     "not_expired": _("The provider refreshes an access token only after it has expired."),
@@ -99,9 +99,9 @@ _NEEDS_REAUTHORIZATION = {
         "access token”. %(hint)s"
     ),
 }
-# Somebody has to correct the settings, here or at the provider.
+# A person has to correct the settings, here or at the provider.
 _MISCONFIGURED = {
-    # The authorization or token endpoint refuses with a code.
+    # The authorization or token endpoint returned an error code.
     "invalid_client": _(
         "The provider does not accept the client ID or client secret. Check both, and “Send "
         "credentials as”."
@@ -155,7 +155,7 @@ _MISCONFIGURED = {
         "The provider refused the request with “%(error)s”. Check the settings of the client at "
         "the provider and the OAuth fields here."
     ),
-    # The answer is not one of a token endpoint.
+    # The response is not one of a token endpoint.
     "unsafe_url": _("Access token URL cannot be used: %(reason)s."),
     "redirected": _(
         "Access token URL answers with a redirect to “%(location)s”, which is not followed: "
@@ -220,7 +220,7 @@ _MISCONFIGURED = {
         "documentation says to send it with that word, “Authorization: %(type)s …”, enter the word "
         "as Header prefix; otherwise ask the provider for bearer tokens."
     ),
-    # What came back in the browser cannot be used.
+    # The authorization response cannot be used.
     "not_interactive": _("This grant needs no approval in the browser: press “Refresh”."),
     "no_session": _("Your browser keeps no session. Allow cookies for this site and log in again."),
     "callback_too_long": _("The provider's answer is too long, so nothing in it was used."),
@@ -331,7 +331,7 @@ _MISCONFIGURED = {
     ),
     "parameter_length": _("The extra parameter “%(name)s” is empty or too long."),
 }
-# What to know about a token that is there.
+# Warnings about a stored token.
 _WARNINGS = {
     "no_refresh_token": _(
         "The provider gave no refresh token, so somebody has to come back in time. %(hint)s"
@@ -358,7 +358,7 @@ _WARNINGS = {
     "not_revoked": _("The token may still be valid at the provider."),
     "only_checked": _("A check, not a request for a token."),
 }
-# Our fields to look at; a code that is not here is mended at the provider.
+# Form fields to check; errors without an entry are corrected at the provider.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "invalid_client": _CLIENT,
     "client_key_needed": ("client_authentication",),
@@ -405,7 +405,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "scope_added": ("scope",),
     "short_idle_time": ("scope",),
 }
-# Codes that providers use themselves, and what others call them.
+# Standard error codes, each with the names that providers use for the same error.
 _VARIANTS = {
     "invalid_client": """
         incorrect_client_credentials bad_client_id bad_client_secret invalid_client_id
@@ -461,11 +461,11 @@ ERRORS: dict[str, OAuthErrorKind] = {
     )
     for code, text in texts.items()
 }
-# A provider's code -> ours.
+# Provider's code -> code in ERRORS.
 PROVIDER_CODES = {
     name: code for code, others in _VARIANTS.items() for name in (code, *others.split())
 }
-# The field names of parameters, as the form shows them.
+# Labels of the fields that the parameter `field` names, as on the form.
 _LABELS = {
     "auth_url": _("Auth URL"),
     "client_certificate": _("TLS client certificate"),
@@ -478,7 +478,7 @@ _LABELS = {
     "token_headers": _("Headers of token requests"),
     "token_url": _("Access token URL"),
 }
-# Why there is no answer: what `reason` holds is a code of these.
+# Reasons for a missing response: the parameter `reason` is stored with one of these codes.
 _REASONS: dict[str, messages.Sentence] = {
     **network.SENTENCES,
     "tls_failed": _("its TLS certificate is not valid for this address, or TLS failed"),
@@ -486,12 +486,12 @@ _REASONS: dict[str, messages.Sentence] = {
     "connection_closed": _("the connection was closed"),
     "connection_failed": _("the connection failed"),
 }
-# What a row of the database holds.
+# Length of the database columns that store errors.
 MAX_STORED = 1000
 
 
 def stored(code: str, **params: str | int) -> str:
-    """Return what is stored of an error; long parameters are cut until a row can hold it."""
+    """Return an error as it is stored; long parameters are cut until it fits the column."""
     for limit in (500, 200, 80, 20):
         cut = {name: _cut(value, limit) for name, value in params.items()}
         if len(text := messages.dump(code, **cut)) <= MAX_STORED:
@@ -500,12 +500,12 @@ def stored(code: str, **params: str | int) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return what is stored, one error a line, as sentences in the reader's language."""
+    """Return stored errors, one a line, as sentences in the reader's language."""
     return messages.render(text, SENTENCES)
 
 
 def joined(*texts: str) -> str:
-    """Return several stored errors as one text, the last ones left out if a row cannot hold it."""
+    """Return stored errors as one text, one a line; errors that no longer fit are left out."""
     lines: list[str] = []
     for text in filter(None, texts):
         if sum(len(line) + 1 for line in (*lines, text)) <= MAX_STORED:
@@ -520,17 +520,17 @@ def _cut(value: str | int, limit: int) -> str | int:
 
 
 def reason_of(error: network.NetworkError) -> str:
-    """Return what is stored of a request that was refused or got no answer."""
+    """Return a failed or refused transfer as a stored reason."""
     return messages.dump(error.failure.code, **error.failure.params)
 
 
 def render_reason(reason: str) -> str:
-    """Return the sentence of a stored reason, without the dot at its end."""
+    """Return the sentence of a stored reason, without its final period."""
     return messages.render(reason, _REASONS).rstrip(".")
 
 
 def _render(kind: OAuthErrorKind, said: str = "", provider: str = "", **params: str | int) -> str:
-    """Return a row's sentence, what happens next, and the provider's own words."""
+    """Return an entry's sentence, what happens next, and the provider's own description."""
     params = {name: "…" if value == "" else value for name, value in params.items()}
     if "field" in params:
         params["field"] = str(_LABELS.get(str(params["field"]), params["field"]))
@@ -555,7 +555,7 @@ SENTENCES: dict[str, messages.Sentence] = {
 
 
 class OAuthError(Exception):
-    """Base of the package's errors: `message` is what is stored of it, str() the sentence."""
+    """Base of the package's errors: `message` is the stored code, str() its sentence."""
 
     permanent = True
 
@@ -568,22 +568,22 @@ class OAuthError(Exception):
 
 
 class AuthorizationError(OAuthError):
-    """There is no new token; the sentence says what to change and where."""
+    """An authorization gave no new token; the sentence says what to change and where."""
 
     def __init__(self, message: str, credential: Credential | None = None) -> None:
         super().__init__(message)
-        # None when the answer could not be tied to a credential of this person.
+        # None if the response does not belong to an authorization that this person began.
         self.credential = credential
 
     @property
     def result(self) -> TokenResult:
-        """Return the class of its row."""
+        """Return the class of the error."""
         found = messages.load(self.message)
         return ERRORS[found.code].result if found else TokenResult.MISCONFIGURED
 
 
 class TokenUnavailableError(OAuthError):
-    """No token can be had now. With `hold_reason` a person must act, without it time will do."""
+    """No token is available now. With `hold_reason` a person must act; without it, retry later."""
 
     def __init__(
         self,
@@ -599,11 +599,11 @@ class TokenUnavailableError(OAuthError):
 
 
 class MisconfiguredError(OAuthError, ValueError):
-    """What was entered cannot be used for a request; nothing was sent."""
+    """The settings cannot be used for a request; nothing was sent."""
 
 
 class UnusableAnswerError(OAuthError):
-    """An answer holds no token that can be used; `reason` is a word for programs."""
+    """A response contains no usable token; `reason` is machine-readable."""
 
     def __init__(self, reason: str, message: str = "") -> None:
         super().__init__(message or stored(reason if reason in ERRORS else "no_token_answer"))

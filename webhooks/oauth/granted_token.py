@@ -1,4 +1,4 @@
-"""Reads the token and its life out of a good answer, and only what is safe to store.
+"""Parses a successful token response: token, lifetime, scope; keeps only what is safe to store.
 
 Pure. Source: RFC 6749 sections 3.3 and 5.1, RFC 6750 section 2.1.
 """
@@ -17,19 +17,19 @@ from typing import Any
 from webhooks.oauth.errors import UnusableAnswerError, stored
 from webhooks.oauth.exchange_log import clean
 
-# Ten years: longer is a mistake or "never", and dates must stay within a database's range.
+# Ten years: longer is a mistake or means "never", and dates must stay within a database's range.
 MAX_SECONDS = 10 * 365 * 86_400.0
-# A token is refreshed a tenth of its life before the end, and at most a minute (O13).
+# A token is refreshed when a tenth of its lifetime is left, at most 60 s before it expires.
 _MARGIN_SHARE, _MAX_MARGIN_SECONDS = 0.1, 60.0
-# Unix times in milliseconds, and finer ones, are larger than any in seconds before the year 5138.
+# From here on a Unix time is in milliseconds or a finer unit: in seconds it would be the year 5138.
 _FINER_FROM = 1e11
-# No token ends before September 2020: a smaller number is a duration, or none that is meant.
+# No token expires before September 2020: a smaller number is a duration, or a mistake.
 _UNIX_FROM = 1.6e9
-# Zoho's older answers have milliseconds in "expires_in" and seconds in "expires_in_sec"; Shopee and
-# DingTalk write "expire_in", Lark "expire".
+# Names of lifetimes. Zoho's older responses have milliseconds in "expires_in" and seconds in
+# "expires_in_sec"; Shopee and DingTalk write "expire_in", Lark "expire".
 _SPANS = ("expires_in_sec", "expires_in_seconds", "expires_in", "expire_in", "expire")
-# Microsoft writes "expires_on", ASP.NET ".expires", Go "expiry", Google's IAM "expireTime" and its
-# libraries "expiry_date".
+# Names of expiry times. Microsoft writes "expires_on", ASP.NET ".expires", Go "expiry", Google's
+# IAM "expireTime" and its libraries "expiry_date".
 _ENDS = (
     "expires_at", "expires_on", "expires", ".expires", "expiry", "expiry_date", "expiration",
     "expiration_date", "expiration_time", "expires_date", "expire_time", "expire_at", "valid_until",
@@ -37,44 +37,44 @@ _ENDS = (
 _BEFORE_ACCESS = ("", "access_token_", "token_", "access_")
 # Intuit writes "x_refresh_token_expires_in", Taobao "re_expires_in".
 _BEFORE_REFRESH = ("refresh_token_", "refresh_", "x_refresh_token_", "re_")
-# float() reads more: "1_000", and the digits of every script.
+# Stricter than float(), which also accepts "1_000" and the digits of every script.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _MAX_NUMBER_LENGTH = 40
-# A unit behind a number: Protobuf writes "3600s", servers in Node.js the "1h" of their settings.
+# A number with a unit: Protobuf writes "3600s", Node.js servers write "1h" as in their settings.
 _DURATION = re.compile(
     r"(?P<number>[^a-z\s]++)\s*+(?:(?P<ms>ms|milliseconds?)|(?P<s>s|secs?|seconds?)"
     r"|(?P<m>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)|(?P<d>d|days?))",
     re.IGNORECASE,
 )
-# What ASP.NET wrote before ISO 8601.
+# Date format of older ASP.NET versions, before ISO 8601.
 _ASP_DATE = re.compile(r"/Date\(([0-9]{1,15})(?:[+-][0-9]{4})?\)/")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def expires_in(fields: dict[str, Any], now: datetime) -> float | None:
-    """Return the seconds a token lives from now, negative when it is over, None when unknown.
+    """Return the seconds until a token expires, negative if it has expired, None if unknown.
 
-    Source: RFC 6749 section 5.1; zero is what some providers say for "never".
+    Source: RFC 6749 section 5.1. Zero counts as unknown: some providers mean "never" by it.
     """
     seconds = _life(fields, _BEFORE_ACCESS, now)
     if seconds is not None:
         return seconds
-    # RFC 9068 section 2.2: an access token that is a JWT says itself when it ends.
+    # RFC 9068 section 2.2: an access token that is a JWT contains its expiry.
     moment = _moment((claims_of(fields.get("access_token")) or {}).get("exp"))
     return None if moment is None else _clamped(moment - now.timestamp() or -1.0)
 
 
 def refresh_expires_in(fields: dict[str, Any], now: datetime) -> float | None:
-    """Return how long the refresh token lives from now, or None when unknown."""
+    """Return the seconds until the refresh token expires, or None if unknown."""
     seconds = _life(fields, _BEFORE_REFRESH, now)
     return seconds if seconds is not None and seconds > 0 else None
 
 
 def _life(fields: dict[str, Any], prefixes: Iterable[str], now: datetime) -> float | None:
-    """Return the seconds from now that the first field with one of these prefixes gives."""
+    """Return the seconds from now by the first usable field with one of these prefixes."""
     spans = [f"{prefix}{name}" for prefix in prefixes for name in _SPANS]
     ends = [f"{prefix}{name}" for prefix in prefixes for name in _ENDS]
-    # Facebook's older answers have seconds in "expires", others the moment.
+    # Facebook's older responses have seconds in "expires", others a time.
     dated = [f"{prefix}expires" for prefix in prefixes]
     for name in (*spans, *dated):
         seconds = duration(fields.get(name))
@@ -88,7 +88,7 @@ def _life(fields: dict[str, Any], prefixes: Iterable[str], now: datetime) -> flo
 
 
 def refresh_at(issued_at: datetime | None, expires_at: datetime | None) -> datetime | None:
-    """Return when to refresh a token, or None when its end is unknown."""
+    """Return when to refresh a token, or None if its expiry is unknown."""
     if issued_at is None or expires_at is None:
         return expires_at
     life = max(0.0, (expires_at - issued_at).total_seconds())
@@ -96,12 +96,12 @@ def refresh_at(issued_at: datetime | None, expires_at: datetime | None) -> datet
 
 
 def is_over(issued_at: datetime | None, expires_at: datetime | None) -> bool:
-    """Return whether a token had expired already when it was issued."""
+    """Return whether a token had already expired when it was issued."""
     return issued_at is not None and expires_at is not None and expires_at <= issued_at
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number, also from text, or None."""
+    """Return a number or numeric text as a finite float, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str):
@@ -112,12 +112,12 @@ def number(value: Any) -> float | None:
         result = float(value)
     except (ValueError, OverflowError):
         return None
-    # "1e999" overflows to infinity: it is no number a provider meant.
+    # "1e999" overflows to infinity.
     return result if math.isfinite(result) else None
 
 
 def duration(value: Any) -> float | None:
-    """Return the seconds of a number, which a unit may follow, or None."""
+    """Return a number, optionally with a unit, as seconds, or None."""
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or found.lastgroup is None:
         return number(value)
@@ -147,7 +147,7 @@ def _moment(value: Any) -> float | None:
 
 
 def http_date(text: str) -> float | None:
-    """Return the Unix seconds of a date as in a header (RFC 9110 section 5.6.7), or None."""
+    """Return an HTTP date (RFC 9110 section 5.6.7) as Unix seconds, or None."""
     try:
         parsed = email.utils.parsedate_tz(text)
         return email.utils.mktime_tz(parsed) if parsed else None
@@ -155,44 +155,44 @@ def http_date(text: str) -> float | None:
         return None
 
 
-# What a header can carry without changing its meaning: visible ASCII (RFC 9110 section 5.5).
+# Characters that cannot change a header's meaning: visible ASCII (RFC 9110 section 5.5).
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]+")
-# A request with such a token needs a key as well: RFC 9449, RFC 6749 section 7.1.
+# Token types that can only be used with a key: RFC 9449, RFC 6749 section 7.1.
 _SENDER_CONSTRAINED = frozenset({"dpop", "pop", "mac"})
 # RFC 6749 appendix A.17.
 _REFRESH_TOKEN = re.compile(r"[\x20-\x7e]+")
 # RFC 6749 section 3.3.
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _MAX_SCOPE = 4096
-# Scopes that are asked for and, by their nature, never named in what was granted.
+# Scopes that providers often leave out of the granted scope.
 _SILENT_SCOPES = frozenset({"offline_access", "offline", "openid"})
-# Microsoft and others name these beside what was asked for.
+# Scopes that Microsoft and others add to the requested ones.
 _ADDED_SCOPES = _SILENT_SCOPES | {"profile", "email"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantedToken:
-    """What is safe to store of a good answer."""
+    """The values of a successful response that are safe to store."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(default="", repr=False)
     token_type: str = "Bearer"  # noqa: S105 - a name, not a secret.
-    # Joined by spaces; None when the provider does not tell.
+    # Joined by spaces; None if the response has no scope.
     scope: str | None = None
-    # Seconds from the answer; negative: expired from the start; None: unknown.
+    # Seconds from the response; negative: expired when issued; None: unknown.
     expires_in: float | None = None
     refresh_expires_in: float | None = None
-    # As it came: nothing in it is checked yet.
+    # As received, not yet checked.
     id_token: str = field(default="", repr=False)
 
 
 def read_grant(
     fields: dict[str, Any], *, path: str = "", token_types: Iterable[str] = (), now: datetime
 ) -> tuple[GrantedToken, str]:
-    """Return the token and a warning, if there is something to say. Errors: UnusableAnswerError."""
+    """Return the token and a warning or "". Errors: UnusableAnswerError."""
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
-    # What stands beside an "accessToken" is an "expiresIn" and a "refreshToken".
+    # Providers that write "accessToken" also write "expiresIn" and "refreshToken".
     token_fields = {snake_case(name): one for name, one in token_fields.items()} | token_fields
     if not isinstance(value, str) or _is_nothing(value):
         found_at = "" if path else next(_paths_to_token(fields), "")
@@ -200,7 +200,7 @@ def read_grant(
     if not _ACCESS_TOKEN.fullmatch(value):
         raise UnusableAnswerError("unsafe_token")
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
-    # Bitbucket writes "scopes"; an empty list of those says nothing.
+    # Bitbucket writes "scopes"; an empty list there counts as no scope.
     scopes = _scope(token_fields.get("scopes")) or None
     token = GrantedToken(
         access_token=value,
@@ -223,19 +223,19 @@ def _missing(*, found_at: str, path: str) -> str:
 
 
 def has_token(fields: dict[str, Any], path: str) -> bool:
-    """Return whether there is anything at the path of the token."""
+    """Return whether there is a value at the path of the token."""
     token_fields, name = _at_path(fields, path)
     return bool(token_fields.get(name))
 
 
 def scope_change(granted: str | None, requested: str) -> str:
-    """Return a warning when other scopes were granted than asked for (RFC 6749 section 5.1)."""
+    """Return a warning if other scopes were granted than requested (RFC 6749 section 5.1)."""
     asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
-    # Microsoft's ".default" stands for all that the application has: its answer lists them.
+    # Microsoft's ".default" requests all scopes of the application; the response lists them.
     if granted is None or not asked or any(_short(one) == ".default" for one in asked):
         return ""
-    # Microsoft and Google name the same scope by its short name and by its address.
+    # Microsoft and Google use both the short name and the URL of a scope.
     if missing := _without(asked, given):
         return stored("scope_missing", scope=" ".join(missing)[:300])
     if more := _without(given - _ADDED_SCOPES, asked):
@@ -244,16 +244,16 @@ def scope_change(granted: str | None, requested: str) -> str:
 
 
 def _without(scopes: set[str], others: set[str]) -> list[str]:
-    """Return the scopes whose last part is not among that of the others."""
+    """Return the scopes that the others neither name nor imply, compared by short name."""
     known = {_short(one) for one in others}
     return sorted(one for one in scopes if known.isdisjoint(_wider(_short(one))))
 
 
 def _wider(scope: str) -> Iterator[str]:
-    """Yield a scope and those that imply it, which some providers name alone."""
+    """Yield a scope and the scopes that imply it; some providers return only those."""
     yield scope
-    # GitHub grants "user" for "user user:email" and "admin:org" for "admin:org read:org", Shopify
-    # "write_orders" for both of orders.
+    # GitHub returns "user" for "user user:email" and "admin:org" for "admin:org read:org", Shopify
+    # "write_orders" for "read_orders write_orders".
     first, colon, rest = scope.partition(":")
     if colon:
         yield first
@@ -266,17 +266,17 @@ def _wider(scope: str) -> Iterator[str]:
 
 
 def _short(scope: str) -> str:
-    # Google grants "email" as ".../auth/userinfo.email".
+    # Google returns "email" as ".../auth/userinfo.email".
     return scope.rpartition("/")[2].lower().removeprefix("userinfo.")
 
 
 def _scope(value: Any) -> str | None:
-    """Return the granted scopes joined by spaces; spaces, commas and lists are understood."""
+    """Return the granted scopes joined by spaces, from a list or a text with spaces or commas."""
     if isinstance(value, str) and value.startswith(("[", '"')):
         value = _json(value)
     if isinstance(value, list):
         texts = [one for one in value if isinstance(one, str)]
-        # TikTok for Business lists numbers, which are of other scopes than those asked for.
+        # TikTok for Business lists numbers that do not correspond to the requested scopes.
         value = " ".join(texts) if texts or not value else None
     if not isinstance(value, str):
         return None
@@ -291,7 +291,7 @@ def _scope(value: Any) -> str | None:
 
 
 def _json(text: str) -> Any:
-    """Return what a text holds as JSON, or the text itself."""
+    """Return the parsed JSON, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -299,7 +299,7 @@ def _json(text: str) -> Any:
 
 
 def _refresh_token(value: Any) -> tuple[str, bool]:
-    """Return the refresh token, or none and whether one was refused."""
+    """Return the refresh token or "", and whether the response had an unusable one."""
     if value is None or value is False or (isinstance(value, str) and _is_nothing(value)):
         return "", False
     if isinstance(value, str) and _REFRESH_TOKEN.fullmatch(value):
@@ -308,9 +308,9 @@ def _refresh_token(value: Any) -> tuple[str, bool]:
 
 
 def rotated_token(fields: dict[str, Any], path: str) -> str:
-    """Return the refresh token of an answer whose access token cannot be used, or "".
+    """Return the refresh token of a response whose access token cannot be used, or "".
 
-    Source: RFC 6749 section 6: the new one replaces the old, which may work no more.
+    Source: RFC 6749 section 6: the new refresh token replaces the old one, which may be revoked.
     """
     for one in (path, "", *_paths_to_token(fields)):
         token_fields, _name = _at_path(fields, one)
@@ -321,12 +321,12 @@ def rotated_token(fields: dict[str, Any], path: str) -> str:
 
 
 def _is_nothing(value: str) -> bool:
-    """Return whether a text is what some templates write for a value that is missing."""
+    """Return whether a text stands for a missing value, such as "null"."""
     return value.strip().lower() in ("", "null", "none", "undefined")
 
 
 def _checked_type(value: Any, token_types: Iterable[str]) -> str:
-    """Return the token's type if it can be sent as a bearer token (RFC 6749 section 7.1)."""
+    """Return the type of a token that can be sent as a bearer token (RFC 6749 section 7.1)."""
     token_type = _token_type(value)
     accepted = {"bearer", *map(_spelling, token_types)} - {""}
     if token_type is None or _spelling(token_type) not in accepted:
@@ -338,12 +338,12 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
 
 
 def _spelling(token_type: str) -> str:
-    """Return a type as it is compared: "BEARER_TOKEN" is "Bearer Token"."""
+    """Return a type in normalized spelling: "BEARER_TOKEN" equals "Bearer Token"."""
     return re.sub(r"[\s_-]", "", token_type).lower()
 
 
 def _token_type(value: Any) -> str | None:
-    """Return the type, bearer when it is missing, or None when it is no text."""
+    """Return the type, "Bearer" if it is missing, or None if it is not a short text."""
     if value is None:
         return "Bearer"
     if not isinstance(value, str) or len(value) > 32:
@@ -353,9 +353,9 @@ def _token_type(value: Any) -> str | None:
 
 
 def _at_path(fields: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """Return the object that holds the token, and the token's name in it.
+    """Return the object that contains the token, and the token's name in it.
 
-    What belongs to the token is read from the same object: beside it is another token's.
+    Expiry and refresh token are read from the same object; other objects may hold another token.
     """
     *parents, name = path.split(".") if path else ["access_token"]
     current: Any = fields
@@ -376,11 +376,11 @@ def _step_into(value: Any, part: str) -> Any:
 
 
 def snake_case(name: str) -> str:
-    """Return the name of a field as the standards write it."""
+    """Return the name of a field in snake_case, as in the standards."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
 
 
-# What access tokens are called elsewhere, and what is long enough for one.
+# Other names of access tokens, and the least length of a value to be taken for one.
 _OTHER_NAMES = frozenset(
     {
         *("token", "access", "accesstoken", "auth_token", "oauth_token", "bearer_token"),
@@ -391,7 +391,7 @@ _MIN_LENGTH = 16
 
 
 def _paths_to_token(fields: dict[str, Any]) -> Iterator[str]:
-    """Yield where an access token stands that was not looked for, the surest place first."""
+    """Yield the paths of access tokens elsewhere in the response, the most certain first."""
     texts = list(_texts(fields))
     for path, name, text in texts:
         if name == "access_token" and path != name and not _is_nothing(text):
@@ -402,7 +402,7 @@ def _paths_to_token(fields: dict[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield the path, the name and the text of every text in a document."""
+    """Yield path, name in snake_case and value of every text in a document."""
     if isinstance(value, list):
         value = {str(index): inner for index, inner in enumerate(value)}
     if not isinstance(value, dict):
@@ -415,17 +415,16 @@ def _texts(value: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
             yield from _texts(inner, f"{path}.")
 
 
-# The claims that tell people best whose account it is.
+# Claims that name an account, the most readable first.
 _NAMES = ("email", "preferred_username", "upn", "name", "sub")
 
 
 def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
-    """Return whose account a grant is for, or "" when nothing tells. Errors: UnusableAnswerError.
+    """Return the name of the account that a grant is for, or "". Errors: UnusableAnswerError.
 
-    `nonce` is the one that was sent: an answer to another authorization has another. The signature
-    is not checked: OpenID Connect Core 1.0 section 3.1.3.7 takes TLS to the token endpoint in place
-    of it. What is no signed JWT, such as one encrypted for a key that the client does not have,
-    tells nothing.
+    `nonce` is the one that was sent; an ID token with another one belongs to another authorization.
+    The signature is not checked: OpenID Connect Core 1.0 section 3.1.3.7 accepts TLS to the token
+    endpoint instead. "" for anything but a signed JWT, such as one encrypted for an unknown key.
     """
     claims = claims_of(id_token)
     if claims is None:
@@ -443,13 +442,13 @@ def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
 
 
 def lacks_nonce(id_token: str) -> bool:
-    """Return whether an identity token repeats no nonce, as LinkedIn's."""
+    """Return whether an ID token has no nonce, such as LinkedIn's."""
     claims = claims_of(id_token)
     return claims is not None and claims.get("nonce") is None
 
 
 def claims_of(jwt: Any) -> dict[str, Any] | None:
-    """Return what a signed JWT says, unchecked; None for anything else (RFC 7519 section 7.2)."""
+    """Return the unverified claims of a signed JWT (RFC 7519 section 7.2), else None."""
     if not isinstance(jwt, str) or jwt.count(".") != 2:
         return None
     payload = jwt.split(".")[1]

@@ -1,7 +1,7 @@
-"""What a token endpoint's refusal means: the code of its row in the table of errors.
+"""Maps a token endpoint's refusal to a code in the table of errors.
 
-Pure. Source: RFC 6749 section 5.2, RFC 8707, OpenID Connect, and the words of the providers that
-have their own. What none of them knows is a mistake in the settings.
+Pure. Source: RFC 6749 section 5.2, RFC 8707, OpenID Connect, and the error codes and texts of
+individual providers. An unknown error counts as a mistake in the settings.
 """
 
 import html
@@ -16,30 +16,31 @@ from webhooks.oauth.granted_token import snake_case
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefusal:
-    """What an answer says went wrong."""
+    """The error codes and texts of a response."""
 
-    # The one of its codes that says most.
+    # The most specific of its codes.
     code: str = ""
     codes: tuple[str, ...] = ()
-    # The text to show, and all that are judged.
+    # The text to show, and all texts that are searched.
     description: str = ""
     texts: tuple[str, ...] = ()
 
 
 # Timeout, too early (RFC 8470), too many requests.
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
-# Another request is at the same thing, such as this refresh token; a named error says more.
+# Conflict with a concurrent request, such as one with the same refresh token, unless the response
+# has a known error code.
 CONFLICT_STATUS = 409
-# Something between or behind failed after the request had arrived; 503 is said before.
+# A proxy or backend failed after the request had arrived; 503 is sent before it is processed.
 LOST_STATUSES = frozenset({500, 502, 504})
-# There is no token endpoint at this address, whatever the page says.
+# There is no token endpoint at this URL, whatever the body says.
 WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 
-# Microsoft says what happened by a number in the description, and often a general error beside it.
+# Microsoft puts a number with the cause into the description, often next to a general error code.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 _AADSTS = re.compile(r"AADSTS(\d{5,8})")
-# What Entra ID calls an invalid client by its code, and what it is by its number: the callback URL,
-# the scope, the resource.
+# Entra ID returns the code invalid_client for these too; the number shows the cause: callback URL,
+# scope, resource or PKCE.
 _AADSTS_ROWS = {
     **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
     **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
@@ -62,30 +63,30 @@ _AADSTS_NUMBERS = {
 _AADSTS_RESULTS = {
     number: result for result, numbers in _AADSTS_NUMBERS.items() for number in numbers.split()
 }
-# Facebook's numbers beside its one code. https://developers.facebook.com/docs/graph-api/guides/error-handling
+# Facebook has one code, with numbers. https://developers.facebook.com/docs/graph-api/guides/error-handling
 _FACEBOOK = "oauth_exception"
 _FACEBOOK_RESULTS = {
     **dict.fromkeys(("102", "190", "463", "467"), TokenResult.NEEDS_REAUTHORIZATION),
     **dict.fromkeys(("2", "4", "17", "32", "341", "368", "613"), TokenResult.TRANSIENT),
-    # The application is not known, which is called a system error.
+    # Unknown application, which Facebook calls a system error.
     "101": TokenResult.MISCONFIGURED,
 }
-# HTTP statuses that some write into the body of another one.
+# HTTP statuses that some providers put into the body of a response with another status.
 _TRANSIENT_NUMBERS = frozenset({"408", "425", "429", "500", "502", "503", "504"})
-# Says only that credentials are wrong; which ones says the number behind it.
+# A generic error; the number after it tells which credential is wrong.
 _AADSTS_GENERAL = "70002"
-# Of the client itself and its secret.
+# Errors about the client ID or the client's credentials.
 _AADSTS_CLIENT = frozenset(
     "700016 7000112 7000215 7000216 7000218 7000222 70002 90023 50012".split()  # noqa: SIM905
 )
-# Atlassian says this of an ended refresh token too.
+# Atlassian also returns this for an expired refresh token.
 _NOT_ALLOWED = "unauthorized_client"
-# Codes that say little enough for the status or the description to be about the client.
+# Codes so general that the status or the description may show that the client is wrong.
 _MAY_BE_CLIENT = frozenset({_NOT_ALLOWED, "invalid_request", "access_denied", "provider_error"})
 _VAGUE_MISTAKES = frozenset({_NOT_ALLOWED, "invalid_request"})
-# Of these the description says more; Zoho refuses too many requests as "Access Denied".
+# Codes whose description is more specific; Zoho answers too many requests with "Access Denied".
 _GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
-# Codes of no table that say the same in other words: bad_authorization_code, wrong_client.
+# Patterns for variants of known codes that are in no table: bad_authorization_code, wrong_client.
 _WRONG = (
     r"(?:bad|invalid|illegal|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled"
     r"|inactive)"
@@ -118,7 +119,7 @@ _CODES_BY_FORM = (
         r"|access(?:_token)?|(?:\w+_)?session|token_\w+)_(?:expired|revoked|withdrawn)"
         r"|(?:authorization|consent|connection|session)_not_found"
         r"|(?:user|app|application)_deauthorized"
-        # LinkedIn calls the refresh token so too.
+        # LinkedIn also calls the refresh token an access token.
         r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)",
     ),
     (
@@ -162,7 +163,7 @@ _CODES_BY_FORM = (
     ),
 )
 _FORMS = [(row, re.compile(rf"(?:{pattern})(?:_error)?")) for row, pattern in _CODES_BY_FORM]
-# The names of HTTP statuses and kinds: any other code says more.
+# Names of HTTP statuses and error categories; any other code is more specific.
 _GENERAL_WORDS = frozenset(
     """
     bad_request unauthorized unauthenticated forbidden not_found conflict unprocessable_entity
@@ -170,13 +171,13 @@ _GENERAL_WORDS = frozenset(
     oauth2_error validation_error request_error client_error invalid invalid_argument
     """.split()  # noqa: SIM905
 )
-# Words that only repeat that there is an error, or that there is none.
+# Words that only say that there is an error, or that there is none.
 FAILURES = frozenset({"error", "errors", "fail", "failed", "failure"})
 NO_ERRORS = frozenset({"", "0", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
-# How little a code says: nothing beside an HTTP status, and below that something.
+# The value of `_vagueness` for a code that adds nothing to the HTTP status.
 _NOTHING = 4
 _LONGEST_CODE = 80
-# Longer answers are pages and logs; what is said is said at the beginning.
+# Longer texts are pages and logs; only their beginning is searched.
 _MAX_JUDGED = 4_000
 _LIMIT_CODE = re.compile(
     r"(^|_)(rate|request|requests|query|api|call|calls|usage|daily|hourly|secondly|concurrency)_?"
@@ -184,10 +185,10 @@ _LIMIT_CODE = re.compile(
     r"|(^|_)(ratelimit|throttl|quota_exceeded|too_many_(requests|calls|attempts))",
 )
 _HEADING = re.compile(r"<(?:title|h1|h2)[^<>]{0,200}>([^<>]{1,500})", re.IGNORECASE)
-# A code within other text has an underscore or, in camelCase, a capital inside.
+# A code within a text, recognized by an underscore or a capital letter inside the word.
 _CODE_WORD = re.compile(r"\b(?=[A-Za-z]*[a-z_][A-Z_])[A-Za-z][A-Za-z_]{4,60}\b")
-# What is expired or unknown is the token: nothing else is named in the same sentence, as it is in
-# "Missing parameter: refresh token. Unknown client".
+# Text between "refresh token" and "expired": within one sentence and without another subject, so
+# that "Missing parameter: refresh token. Unknown client" does not match.
 _GAP = r"(?:(?!\b(?:secret|client[ _]secret|grant[ _]?type)\b)[^.;\n]){0,40}?"
 _NARROW_GAP = r"(?:(?!\b(?:secret|client|grant[ _]?type))[^.;\n]){0,40}?"
 _ENDED = re.compile(
@@ -198,14 +199,14 @@ _ENDED = re.compile(
     r"|malformed|not be found)\b(?! (client|grant|parameter))"
     r"|\b(expired|revoked|invalid|unknown|used|no such) refresh[ _-]?token\b(?! grant)"
     r"|\b(find (the |this )?|reuse of (the |this |a )?)refresh[ _-]?token\b"
-    # Of the grant as a whole.
+    # The grant as a whole.
     r"|\b(grant|authorization|consent|permission|access|session)s?"
     r" ((has|have|was|were|is|are|been|already) ){0,3}(revoked|expired|withdrawn)\b"
     r"|\b(please|must|has to|have to|needs? to)"
     r" (re-?(authori[sz]e|authenticate|connect|login)|(log|sign) ?in again)\b|^jwt expired\b"
     # WeChat and Pinduoduo.
     r"|\brefresh_token ?(timeout\b|已?过期|已?失效|无效)"
-    # LinkedIn calls the refresh token so.
+    # LinkedIn, about the refresh token.
     r"|\b(expired|revoked) access[ _]token\b"
     r"|\b(access_)?token (has been|has|was|is) (already |now )?(expired|revoked|inactive"
     r"|not active|stale|blacklisted)|\btoken not valid for any token type\b"
@@ -218,7 +219,7 @@ _ENDED = re.compile(
     # Discord and Asana.
     r"|\binvalid [\"'`]code[\"'`]"
     r"|[\"'`]code[\"'`] (provided |given )?((is|was|has) )?(invalid|expired|used)"
-    # What league/oauth2-server hints at: Kommo, Laravel Passport.
+    # Hints of league/oauth2-server: Kommo, Laravel Passport.
     r"|\bcannot (decrypt|validate) the (provided )?(refresh token|authorization code)\b"
     r"|\b(token is not linked|authorization code was not issued) to (this )?client\b"
     r"|\b(auth(orization)? code|(?<!csrf )token) not found(?! in)"
@@ -228,11 +229,11 @@ _ENDED = re.compile(
     r"|\bcode is reused\b|\bno valid data in session\b"
     # X and Zoom.
     r"|\bvalue passed for the token was invalid"
-    # Of a list of causes, such as LinkedIn's.
+    # One of a list of causes, such as LinkedIn's.
     r"|\b(authorization|auth) code (already )?expired\b"
     # Notion and Deezer.
     r"|(^|[.;:] ?)(invalid|wrong) code\s*([!.,:;]|$)"
-    # Strava names the field, "code", and what is wrong with it.
+    # Strava, as field and problem: "code invalid".
     r"|(^|[.;:] ?)(invalid token|(the |this |your )?(token|code|grant)"
     r" ((is|was|has|been|already) ){0,3}(invalid|expired|used|revoked|not valid|not found)"
     r"( or ((is|was|has|been|already) ){0,3}(invalid|expired|used|revoked))?)\s*([!.,;]|$)",
@@ -253,13 +254,13 @@ _RATE = (
     r"|rate exceeded|\bquota\b|throttl|\btoo frequent"
 )
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
-# hh.ru and Exact Online renew a token only once it is over: until then nothing is wrong with it.
+# hh.ru and Exact Online refresh a token only after it has expired; until then it is still valid.
 _NOT_EXPIRED = re.compile(
     r"(?:\b|_)token (?:(?:is |has |was )?(?:still )?not (?:yet )?(?:been )?|hasn't (?:yet )?)"
     r"expired\b",
     re.IGNORECASE,
 )
-# hh.ru gives a client another token of its own after five minutes.
+# hh.ru issues another token for the client itself only after five minutes.
 _TOO_EARLY = re.compile(r"\btoken (?:refresh(?:ed)? )?too early\b", re.IGNORECASE)
 _LIMITED = re.compile(
     rf"{_RATE}|\b(system|server|service) (is )?(too )?busy|(under|down for|scheduled) maintenance"
@@ -273,9 +274,9 @@ _LIMITED = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_REDIRECT = re.compile(r"redirect[_ ]ur[il]|callback url", re.IGNORECASE)
-# One of several causes.
+# The text lists several causes.
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
-# The audience or the resource is missing or not known; neither the resource's server nor its owner.
+# The audience or resource is missing or unknown; not "resource server" or "resource owner".
 _ABOUT_TARGET = re.compile(
     r"\b(missing|required|invalid|unknown|unsupported)\b[^.;\n]{0,40}\b(audience|resource)\b"
     r"(?! (owner|server))"
@@ -285,14 +286,14 @@ _ABOUT_TARGET = re.compile(
     r"|\bservice not found: ",
     re.IGNORECASE,
 )
-# What is wrong is the scope, whatever that is called.
+# The scope is missing or wrong.
 _ABOUT_SCOPE = re.compile(
     r"\b(?:missing|required|invalid|unknown|unsupported) (?:parameters?:? )?[\"'`]?scopes?\b"
     r"|\bscopes?\b[^.;\n]{0,60}?\b(?:missing|required|invalid|unknown|unsupported"
     r"|not (?:been )?(?:supported|allowed|valid|found|recogni[sz]ed|permitted))\b",
     re.IGNORECASE,
 )
-# A form came where JSON is wanted, or JSON where a form is.
+# The provider expected JSON and got form data, or the reverse.
 _ABOUT_FORMAT = re.compile(
     r"\bcontent[ -]type\b|\bunsupported media type\b|\bapplication/(json|x-www-form-urlencoded)\b"
     r"|\b(must|should) be (in |valid )?json\b|\b(invalid|malformed) json\b(?! web)"
@@ -300,28 +301,28 @@ _ABOUT_FORMAT = re.compile(
     re.IGNORECASE,
 )
 _UNSUPPORTED_FORMAT_STATUS = 415
-# What some want of a request that this client does not do: RFC 9449 and RFC 9126.
+# Features that a provider may require and that this client lacks: RFC 9449 and RFC 9126.
 _UNSUPPORTED = {
     "dpop_needed": re.compile(r"(?<![a-z])dpop(?![a-z])", re.IGNORECASE),
     "par_needed": re.compile(r"(?i:pushed[ _-]?authorization[ _-]?request)|\bPAR\b"),
 }
-# What no word beside them makes a mistake of the settings.
+# Classes that a mention of DPoP or PAR in the text does not turn into a mistake in the settings.
 _NOT_OF_SETTINGS = (TokenResult.NEEDS_REAUTHORIZATION, TokenResult.TRANSIENT)
-# What AWS says at a path that it does not have.
+# AWS, for a path that does not exist.
 _NO_ROUTE = re.compile(r"\bmissing authentication token\b", re.IGNORECASE)
-# Apigee says it of a request to an API: a token endpoint is sent no access token.
+# Apigee, for a request to an API; a token endpoint would not expect an access token.
 _ACCESS_TOKEN_WANTED = re.compile(r"\binvalid access token\b", re.IGNORECASE)
 _ABOUT_PKCE = re.compile(
     r"\bpkce\b|\bcode[\s_-]*(?:verifier|challenge)|\bverifier\b", re.IGNORECASE
 )
-# PKCE itself is not wanted. Anything else is about this attempt's verifier or its method.
+# PKCE itself is rejected. Other errors about PKCE concern this attempt's verifier or method.
 _PKCE_UNWANTED = re.compile(
     r"not (?:be )?(?:supported|allowed|enabled|permitted|implemented)|unsupported|unexpected"
     r"|(?:unknown|unrecogni[sz]ed) (?:parameter|code|pkce)|disabled|does(?:n't| not) support"
     r"|must not",
     re.IGNORECASE,
 )
-# Who the client is was not believed: Keycloak, Auth0, Google, Hydra, Okta.
+# Client authentication failed: Keycloak, Auth0, Google, Hydra, Okta.
 _WRONG_CLIENT = re.compile(
     r"\b(?:client )?credentials?\b(?! (?:grant|flow))|\bbasic auth\b|validating application"
     r"|\b(?:(?:app|client)[ _]?)?secret\b|(?<!re)authenticat"
@@ -334,7 +335,7 @@ _WRONG_CLIENT = re.compile(
     r"(?:not found|not registered|unknown|does(?:n't| not) exist|disabled)",
     re.IGNORECASE,
 )
-# The same behind the name of another error: Salesforce calls it an invalid grant.
+# The same with the code of another error: Salesforce returns invalid_grant.
 _WRONG_SECRET = re.compile(
     r"\b(?:invalid|wrong|bad|incorrect|unknown) client\b|\bclient[_ ]secret\b"
     r"|\bclient authentication\b",
@@ -352,31 +353,31 @@ _CONSENT_MISSING = re.compile(
     r"(?:been )?(?:approved|authori[sz]ed|consented|granted consent)",
     re.IGNORECASE,
 )
-# Names of messages, such as Zitadel's and DingTalk's.
+# Dotted message keys, such as Zitadel's and DingTalk's.
 _DOTTED = re.compile(r"[A-Za-z_]{1,40}(\.[A-Za-z_]{1,40}){1,6}")
-# Ways to authenticate that need a key of the client's and not its secret.
+# Client authentication methods other than a plain secret: a signed JWT or a certificate.
 _NEEDS_KEY = re.compile(
     r"\b(private_key_jwt|client_secret_jwt|self_signed_tls_client_auth|tls_client_auth)\b"
     r"|\b(client[ _-]assertion)(?:[ _]type)?\b|\b(signed jwt)\b"
     r"|\b(client (?:ssl |tls )?certificate|mutual tls|mtls)\b",
     re.IGNORECASE,
 )
-# The page of nginx, and what other servers in front say.
+# The error page of nginx, and texts of other reverse proxies.
 _CERTIFICATE_WANTED = re.compile(
     r"no required ssl certificate|ssl certificate (error|required)|no client certificate"
     r"|client certificate (is )?(required|missing)",
     re.IGNORECASE,
 )
-# Microsoft asks for one or the other.
+# Microsoft's text names both an assertion and a secret.
 _OR_SECRET = re.compile(r"or '?client_secret|client_secret'? or", re.IGNORECASE)
 
 
 def refusal_of(
     codes: Iterable[str], texts: Iterable[str], *, description: str = ""
 ) -> TokenRefusal:
-    """Return what codes and texts say, with the first code that says most; "" if none does."""
+    """Return the refusal of codes and texts; `code` is the first of the most specific, or ""."""
     found = tuple(one for one in codes if normalized(one) not in NO_ERRORS)
-    # A sentence in the place of a code is read as one; a known code in a text counts as a code.
+    # A sentence in place of a code is searched as a text; a known code in a text counts as a code.
     words = (*texts, *(one for one in found if " " in one.strip()))
     words = (*words, *(_spelled_out(one) for one in (*found, *texts) if _DOTTED.fullmatch(one)))
     named = tuple(word for text in (*found, *words) for word in _codes_in(text))
@@ -385,10 +386,10 @@ def refusal_of(
 
 
 def refusal_on_page(page: str) -> TokenRefusal:
-    """Return what the headings of a web page say; nothing unless one names an error of OAuth.
+    """Return the refusal in a web page's headings; empty unless one contains an OAuth error code.
 
-    Shopify answers with a page whose title is "Oauth error invalid_request". That an authorization
-    is over no page says in other words than the standard's: a firewall's has such headings too.
+    Shopify sends a page with the title "Oauth error invalid_request". Of the codes that require a
+    new authorization only invalid_grant counts: a firewall's page may contain the others.
     """
     found = (html.unescape(match[1]) for match in _HEADING.finditer(page[:_MAX_JUDGED]))
     headings = [" ".join(one.split()) for one in found]
@@ -412,12 +413,12 @@ def _codes_in(text: str) -> Iterator[str]:
 
 
 def is_known(code: str) -> bool:
-    """Return whether a code alone decides what happened."""
+    """Return whether a code alone determines the error."""
     return _vagueness(code) == 0
 
 
 def says_failure(code: str) -> bool:
-    """Return whether a code says more than that there is an error."""
+    """Return whether a code says more than that there was an error."""
     return bool(code) and _vagueness(code) < _NOTHING
 
 
@@ -434,8 +435,8 @@ def _vagueness(code: str) -> int:
 
 @lru_cache(maxsize=1024)
 def _row(name: str) -> str:
-    """Return the row of a code, known or of a known form; "" for any other."""
-    # Java's and .NET's servers name a class: TokenExpiredException.
+    """Return the code in the table of errors for a known code or a variant of one, else ""."""
+    # Servers in Java and .NET return a class name: TokenExpiredException.
     name = name.removeprefix("oauth_").removesuffix("_exception")
     if name in PROVIDER_CODES or len(name) > _LONGEST_CODE:
         return PROVIDER_CODES.get(name, "")
@@ -450,9 +451,9 @@ def judge(
     reauthorization_words: Iterable[str] = (),
     has_person: bool = True,
 ) -> TokenResult:
-    """Return what an error answer means; a client credentials grant has no person to ask.
+    """Return the class of an error response; without `has_person` none needs re-authorization.
 
-    `text` is the whole answer: the admin's words are looked for in all of it.
+    `text` is the whole response, in which the admin's `reauthorization_words` are searched.
     """
     result = _judge(refusal, status)
     if is_named(text or "\n".join((*refusal.codes, *refusal.texts)), reauthorization_words):
@@ -463,7 +464,7 @@ def judge(
 
 
 def is_named(text: str, words: Iterable[str]) -> bool:
-    """Return whether one of the words is in the text, in any case."""
+    """Return whether the text contains one of the words, ignoring case."""
     text = text.casefold()
     return any(word.strip() and word.strip().casefold() in text for word in words)
 
@@ -481,12 +482,12 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
         return TokenResult.MISCONFIGURED
     if known is TokenResult.TRANSIENT or _LIMIT_CODE.search(code):
         return TokenResult.TRANSIENT
-    # Salesforce calls it an invalid grant.
+    # Salesforce returns invalid_grant for a rate limit.
     limited = _RATE_EXCEEDED if is_known(code) else _LIMITED
     may_be_limited = known is not TokenResult.MISCONFIGURED or code in _VAGUE_MISTAKES
     if may_be_limited and limited.search(words):
         return TokenResult.TRANSIENT
-    # A mistake that has a name is what is wrong, whatever the description adds.
+    # A specific code for a mistake in the settings overrides the description.
     is_named_mistake = known is TokenResult.MISCONFIGURED and code not in _VAGUE_MISTAKES
     ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _ENDED
     if known is TokenResult.NEEDS_REAUTHORIZATION or (not is_named_mistake and ended.search(words)):
@@ -513,13 +514,13 @@ def _row_by_number(words: str) -> str:
 def normalized(error: str) -> str:
     """Return an error code in the spelling of the tables.
 
-    "Access Denied" is access_denied, and so are accessDenied and "ACCESS-DENIED.".
+    "Access Denied", accessDenied and "ACCESS-DENIED." all become access_denied.
     """
     return re.sub(r"[\s_]+", "_", snake_case(error.strip(" \t\r\n.!\"'")))
 
 
 def result_of(code: str) -> TokenResult | None:
-    """Return the class of a code in any spelling, or None when it is in no row."""
+    """Return the class of a code in any spelling, or None if it is not in the table."""
     row = _row(normalized(code))
     return ERRORS[row].result if row else None
 
@@ -532,9 +533,9 @@ def error_code(
     scope: str = "",
     uses_pkce: bool = False,
 ) -> str:
-    """Return the code of the row that says what to change after a refusal of this class."""
+    """Return the code in the table of errors that says what to change after this refusal."""
     name = normalized(refusal.code)
-    # A sentence may stand in the place of the code.
+    # The code itself may be a sentence.
     words = (refusal.description or " ".join(refusal.texts) or refusal.code)[:_MAX_JUDGED]
     known = _row(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
@@ -554,7 +555,7 @@ def error_code(
         return "invalid_client"
     is_ended = result is TokenResult.NEEDS_REAUTHORIZATION and _ENDED.search(words)
     if is_ended and _ABOUT_REDIRECT.search(words) and _OR.search(words):
-        # Of all that LinkedIn says it may be, a new authorization mends most.
+        # LinkedIn lists several causes; a new authorization fixes most of them.
         return "invalid_grant"
     if "redirect" in name or _ABOUT_REDIRECT.search(words):
         return "redirect_uri_mismatch"
@@ -575,7 +576,7 @@ def error_code(
             return "invalid_client"
         if known == _NOT_ALLOWED and status == 403 and not _ABOUT_GRANT.search(words):
             return "client_or_grant"
-    # Of a client on its own, which no person approves, neither is true.
+    # Not for a grant that no person approves.
     if not is_mistake and known in ("access_denied", "interaction_required"):
         return known
     if result is TokenResult.NEEDS_REAUTHORIZATION:
@@ -586,7 +587,7 @@ def error_code(
 
 
 def assertion_code(refusal: TokenRefusal, code: str) -> str:
-    """Return the row of a refused JWT (RFC 7523 section 3.1), or `code` for anything else."""
+    """Return the error code for a rejected JWT (RFC 7523 section 3.1), else `code`."""
     known = _row(normalized(refusal.code))
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     if known in ("invalid_grant", "access_denied", "interaction_required") and (
@@ -597,20 +598,20 @@ def assertion_code(refusal: TokenRefusal, code: str) -> str:
 
 
 def _denies_client(code: str, words: str, status: int) -> bool:
-    """Return whether a code that is about the grant is about the client this time."""
+    """Return whether a code that normally concerns the grant concerns the client here."""
     if code == "access_denied":
-        # Auth0 means a wrong secret.
+        # Auth0's response to a wrong secret.
         return status == 401
     if code == "server_error":
-        # ServiceNow too.
+        # ServiceNow's response to a wrong secret.
         return status == 401 and bool(_DENIED.search(words[:_MAX_JUDGED]))
     return code == "invalid_grant" and bool(_WRONG_SECRET.search(words[:_MAX_JUDGED]))
 
 
 def _is_about_client(refusal: TokenRefusal, known: str, status: int) -> bool:
-    """Return whether a refusal is about who the client is, and not about what it may do.
+    """Return whether client authentication failed, rather than a permission of the client.
 
-    Source: RFC 6749 section 5.2 knows 401 for this alone, and RFC 9110 section 15.5.2.
+    Source: RFC 6749 section 5.2, where 401 means only that; RFC 9110 section 15.5.2.
     """
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     numbers = [match[1] for match in _AADSTS.finditer(words)]
@@ -622,7 +623,7 @@ def _is_about_client(refusal: TokenRefusal, known: str, status: int) -> bool:
 
 
 def names_client(refusal: TokenRefusal, status: int) -> bool:
-    """Return whether an answer without a code is about the client's credentials."""
+    """Return whether a response without a code is about the client's credentials."""
     if status in (401, 403):
         return _is_about_client(refusal, "provider_error", status)
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
@@ -630,32 +631,32 @@ def names_client(refusal: TokenRefusal, status: int) -> bool:
 
 
 def is_about_format(refusal: TokenRefusal, status: int) -> bool:
-    """Return whether a request was refused for being a form, or for being JSON."""
+    """Return whether a request was rejected because it was form data, or because it was JSON."""
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     is_said = status in (400, 422) and _ABOUT_FORMAT.search(words) is not None
     return is_said or status == _UNSUPPORTED_FORMAT_STATUS
 
 
 def is_expired(refusal: TokenRefusal) -> bool:
-    """Return whether what was presented is said to have expired."""
+    """Return whether the response says that the code or token has expired."""
     return "expired" in "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED].lower()
 
 
 def lacks_endpoint(text: str, status: int) -> bool:
-    """Return whether an answer says that there is no token endpoint."""
+    """Return whether the response shows that there is no token endpoint at this URL."""
     is_no_route = status == 403 and _NO_ROUTE.search(text[:_MAX_JUDGED]) is not None
     return is_no_route or status in WRONG_ADDRESS_STATUSES
 
 
 def wants_certificate(text: str) -> bool:
-    """Return whether an answer says that the client showed no TLS certificate."""
+    """Return whether the response says that the client presented no TLS certificate."""
     return _CERTIFICATE_WANTED.search(text[:_MAX_JUDGED]) is not None
 
 
 def _unsupported(refusal: TokenRefusal) -> str:
-    """Return the row of what a provider wants that this client does not do, or ""."""
+    """Return the error code for a required feature that this client lacks, or ""."""
     code = normalized(refusal.code)
-    # RFC 9449 section 7.1: that code is also what a missing proof is answered with.
+    # RFC 9449 section 7.1: a missing DPoP proof is also answered with invalid_token.
     is_clear = result_of(code) in _NOT_OF_SETTINGS and code != "invalid_token"
     if is_clear or _LIMIT_CODE.search(code):
         return ""
@@ -664,7 +665,7 @@ def _unsupported(refusal: TokenRefusal) -> str:
 
 
 def missing_method(refusal: TokenRefusal) -> str:
-    """Return the way to authenticate that a provider wants and that needs a key, or ""."""
+    """Return the authentication method that a provider requires instead of a secret, or ""."""
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     found = _NEEDS_KEY.search(words)
     if found is None or _OR_SECRET.search(words):

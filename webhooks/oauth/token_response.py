@@ -1,7 +1,7 @@
-"""Reads every answer of a token endpoint and puts it into exactly one class.
+"""Parses every response of a token endpoint and puts it into exactly one class.
 
-Pure: bytes in, a frozen value out, no exception leaves `classify`. The status is judged before the
-body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and what providers do instead.
+Pure: bytes in, a frozen value out, no exception leaves `classify`. The status is checked before the
+body. Source: RFC 6749 sections 5.1 and 5.2, RFC 6750 section 2.1, and how providers deviate.
 """
 
 import json
@@ -58,20 +58,20 @@ from webhooks.oauth.token_errors import (
     wants_certificate,
 )
 
-# Real answers have three levels; more only costs the parser's recursion.
+# Real responses have three levels; more would only cost recursion in the parser.
 _MAX_DEPTH = 20
 _MAX_FIELDS = 200
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _FORM = re.compile(r"[A-Za-z_][\w.-]*=[^\s<>{}]*")
-# A sentence, which holds no token: some call it HTML.
+# A plain sentence, which cannot contain a token; some providers send it as text/html.
 _PLAIN_WORDS = re.compile(r"[A-Za-z']{1,20}(?:,? [A-Za-z']{1,20}){1,15}[.!]?")
-# What says that it is a form may be written carelessly: spaces as they are, a leading "&".
+# With the content type of a form, unencoded spaces and a leading "&" are tolerated.
 _DECLARED_FORM = re.compile(r"&*[A-Za-z_][\w.-]*=")
 _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.IGNORECASE)
 
 
 def read_body(body: bytes, content_type: str) -> dict[str, Any]:
-    """Return the fields of a JSON object or of form data, each there once.
+    """Return the fields of a JSON object or of form data.
 
     Errors: UnusableAnswerError with the reason "empty", "html", "too_deep", "truncated",
     "duplicate_keys", "not_json" or "not_an_object".
@@ -100,7 +100,7 @@ def media_type(content_type: str) -> str:
 def _is_form(text: str, content_type: str) -> bool:
     if media_type(content_type) == "application/x-www-form-urlencoded":
         return _DECLARED_FORM.match(text) is not None
-    # Some providers call their forms text/plain or text/html.
+    # Some providers send form data as text/plain or text/html.
     return _FORM.fullmatch(text) is not None and media_type(content_type) != "application/json"
 
 
@@ -131,7 +131,7 @@ def _read_json(text: str) -> dict[str, Any]:
 
 
 def _measure(text: str) -> tuple[int, int]:
-    """Return how many brackets are open at the end, a string among them, and at most."""
+    """Return how many brackets are open at the end, and the deepest nesting."""
     depth = deepest = 0
     for match in _TOKENS.finditer(text):
         bracket = match[0]
@@ -156,19 +156,19 @@ def _integer(text: str) -> int | float:
 
 
 def _constant(text: str) -> float:
-    # NaN and Infinity are no JSON, and as an expiry they are ignored.
+    # NaN and Infinity are not JSON; as an expiry they are ignored.
     return math.nan
 
 
 _CALL = re.compile(r"(?:/\*\*/)?\s*[\w.$]{1,60}\s*\(\s*(\{.*\})\s*\)\s*;?", re.DOTALL)
-# RFC 6750 section 3: what a challenge says beside its realm.
+# RFC 6750 section 3: the parameters of a challenge.
 _CHALLENGE = re.compile(r'(?<![\w-])([\w-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s",]++))')
 _MAX_CHALLENGE = 4_000
-# Longer waits are a provider's mistake; the token may be needed sooner.
+# A longer Retry-After is a provider's mistake; the token may be needed sooner.
 MAX_RETRY_AFTER_SECONDS = 3600.0
 _MAX_CLOCK_SECONDS = 86_400.0
-# Where providers write codes and texts, the first that is there counts; "errorCode", "ErrorCode"
-# and "error_code" are one name.
+# Names of fields with error codes and descriptions, in order of preference, compared without case
+# and underscores: "errorCode", "ErrorCode" and "error_code" are one name.
 _ERRORS = ("error", "errors", "err", "errorcode", "errcode", "errorresponse", "suberror", "fault")
 _CODES = (
     *_ERRORS, "code", "reason", "status", "type", "errortype", "category", "title", "faultstring",
@@ -178,11 +178,11 @@ _TEXTS = (
     "errormsg", "errmsg", "msg", "faultstring", "errorsummary", "description",
     "developermessage", "moreinformation", "errordetail",
 )  # fmt: skip
-# Objects within which only what is called an error is one.
+# Objects that may contain an error; inside them only the names in _HELD count.
 _HOLDERS = ("data", "response", "result", "detail", "details", "meta")
 _HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
-# What the answers of Intuit, Apigee, eBay and Azure DevOps call a bearer token; Slack's, which have
-# "ok", too.
+# Token types that Intuit, Apigee, eBay and Azure DevOps use for bearer tokens, and Slack's, which
+# count only in a response with "ok".
 _BEARER_TYPES = (
     *("BearerToken", "Bearer Token", "User Access Token", "Application Access Token"),
     "jwt-bearer",
@@ -192,7 +192,7 @@ _SLACK_TYPES = ("bot", "user")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAnswer:
-    """An answer as it came; `is_too_large` when the rest of it was not read."""
+    """A response as received; `is_too_large` if the rest of its body was not read."""
 
     status: int
     content_type: str = ""
@@ -206,7 +206,7 @@ class RawAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What was sent to get an answer, and what the credential says about answers."""
+    """What was sent in the request, and the credential's settings for reading the response."""
 
     grant: Grant = Grant.REFRESH
     scope: str = ""
@@ -214,33 +214,33 @@ class Expected:
     uses_pkce: bool = False
     token_path: str = ""
     reauthorization_words: tuple[str, ...] = ()
-    # Besides bearer; a provider's own header prefix is a type of its own.
+    # Accepted types other than bearer, among them the credential's header prefix.
     token_types: tuple[str, ...] = ()
-    # Masked wherever the provider repeats them.
+    # Masked wherever the response repeats them.
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenAnswer:
-    """The class of an answer, and the token of a good one."""
+    """The class of a response, and the token of a successful one."""
 
     result: TokenResult
-    # A word for programs: "invalid_grant", "html", "unsafe_token", "http_503", ...
+    # Machine-readable: "invalid_grant", "html", "unsafe_token", "http_503", ...
     reason: str = ""
-    # What is stored of an error and of warnings; empty when all is well.
+    # The error and the warnings as stored; empty if there are none.
     message: str = ""
     warning: str = ""
     token: GrantedToken | None = None
-    # Of a refresh that gave no usable access token: the refresh token that counts from now on.
+    # A new refresh token from a refresh response without a usable access token.
     refresh_token: str = field(default="", repr=False)
     is_truncated: bool = False
-    # The request arrived, and what the provider made of it is not known.
+    # The provider may have processed the request, but its response was lost.
     is_lost: bool = False
     retry_after_seconds: float | None = None
 
     @property
     def code(self) -> str:
-        """Return the row in the table of errors; "" for a good answer."""
+        """Return the code in the table of errors, "" for a successful response."""
         message = messages.load(self.message)
         return message.code if message else ""
 
@@ -256,9 +256,9 @@ def classify(
     now: datetime | None = None,
     is_last: bool = False,
 ) -> TokenAnswer:
-    """Return the class of an answer.
+    """Return a classified response.
 
-    A cut off JSON document is transient the first time; `is_last` says that it was asked again.
+    A truncated JSON document is transient unless `is_last` says that it was the last attempt.
     """
     expected, now = expected or Expected(), _answered_at(raw, now or datetime.now(UTC))
     if raw.status >= 500 or raw.status in TRANSIENT_STATUSES:
@@ -269,7 +269,7 @@ def classify(
         nowhere = stored("no_endpoint", status=raw.status)
         return _misconfigured(f"http_{raw.status}", moved if location else nowhere)
     if raw.is_too_large and raw.status >= 400:
-        # A page, or what else is no answer of a token endpoint.
+        # A web page, or something else that is not a token endpoint's response.
         return _refused_in_words(raw, expected, now)
     if raw.is_too_large:
         return _misconfigured("too_large", stored("too_large"))
@@ -291,7 +291,7 @@ def classify(
             return _refused_in_words(raw, expected, now)
         refusal = refusal_of((), (text,))
         if problem.reason == "not_json" and result_of(refusal.code):
-            # XML, or a form that is called JSON. It may hold a token, so only the code is shown.
+            # XML, or form data sent as JSON. It may contain a token, so only the code is shown.
             return _refused(replace(refusal, description=refusal.code), raw, expected, now)
         is_sentence = any(map(_PLAIN_WORDS.fullmatch, refusal.texts))
         if is_sentence and _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED:
@@ -301,9 +301,9 @@ def classify(
 
 
 def _answered_at(raw: RawAnswer, now: datetime) -> datetime:
-    """Return when an answer was sent by the clock of its server, which its moments are of.
+    """Return when the response was sent by the server's clock, which its expiry times refer to.
 
-    A clock that is off by more than a day is no clock.
+    A server clock that is off by more than a day is ignored.
     """
     sent_at = http_date(raw.date)
     is_clock = sent_at is not None and abs(sent_at - now.timestamp()) < _MAX_CLOCK_SECONDS
@@ -322,7 +322,7 @@ def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datet
 
 
 def _refusal_in_call(text: str) -> TokenRefusal | None:
-    """Return what a call of JSONP says went wrong: QQ answers `callback( {"error": ...} );`."""
+    """Return the refusal in a JSONP call, or None: QQ sends `callback( {"error": ...} );`."""
     found = _CALL.fullmatch(text)
     try:
         fields = _read_json(found[1]) if found else {}
@@ -344,7 +344,7 @@ def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer
 
 
 def _said(raw: RawAnswer) -> str:
-    """Return what a body says in words; of a web page nothing."""
+    """Return the description, code or text in a body; "" for a web page."""
     try:
         refusal = _refusal_in(read_body(raw.body, raw.content_type))
     except UnusableAnswerError as problem:
@@ -366,7 +366,7 @@ def retry_after(value: str, now: datetime) -> float | None:
 def _refused(
     refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
 ) -> TokenAnswer:
-    """Return the class of an answer with an error in it, whatever its status."""
+    """Return the classified response for a refusal, whatever its status."""
     result = _judged(refusal, raw, expected)
     return TokenAnswer(
         result=result,
@@ -379,7 +379,7 @@ def _refused(
 def stored_refusal(
     refusal: TokenRefusal, result: TokenResult, expected: Expected, *, status: int = 0
 ) -> str:
-    """Return what is stored of a provider's refusal, its own words among it."""
+    """Return a provider's refusal as it is stored, including the provider's own description."""
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
@@ -410,7 +410,7 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
         reauthorization_words=expected.reauthorization_words,
         has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
-    # Who says when to come back, such as HubSpot while it moves an account, refuses for now only.
+    # An error with Retry-After is temporary, such as HubSpot's while it moves an account.
     is_for_now = (raw.retry_after and raw.status >= 400) or raw.status == CONFLICT_STATUS
     if result is TokenResult.MISCONFIGURED and is_for_now and not is_known(refusal.code):
         return TokenResult.TRANSIENT
@@ -420,11 +420,11 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
 def _refused_in_words(
     raw: RawAnswer, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
 ) -> TokenAnswer:
-    """Return the class of a 4xx without an error code, or whose body cannot be read."""
+    """Return the classified response for a 4xx without an error code or readable body."""
     text = network.decode(raw.body, raw.content_type).strip()
     is_page = is_html(text, raw.content_type)
     if refusal:
-        # Text by text: words of two fields are no sentence.
+        # Each text separately, so that no pattern matches across two fields.
         refusal = refusal_of(
             refusal.codes, (*refusal.texts, *text.split('"')), description=refusal.description
         )
@@ -443,7 +443,7 @@ def _refused_in_words(
     elif wants_certificate(text):
         message = stored("client_key_needed", method="tls_client_auth")
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
-        # A page in between (a firewall, a login, an outage) and not the token endpoint itself.
+        # A page from something in front of the token endpoint (a firewall, a login, an outage).
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
     else:
         words = "" if is_page else _words(refusal.description or text, expected)
@@ -460,7 +460,7 @@ def _refused_in_words(
 
 
 def _challenged(raw: RawAnswer) -> TokenRefusal:
-    """Return what an answer says in WWW-Authenticate alone."""
+    """Return the refusal in the WWW-Authenticate header."""
     said = {
         match[1].lower(): re.sub(r"\\(.)", r"\1", match[2] or "") or match[3] or ""
         for match in _CHALLENGE.finditer(raw.www_authenticate[:_MAX_CHALLENGE])
@@ -474,13 +474,13 @@ def _words(text: str, expected: Expected) -> str:
 
 
 def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
-    """Return every code and text of an answer; they may be nested."""
+    """Return the refusal with all error codes and texts of a response, nested ones included."""
     codes: list[str] = []
     texts: list[str] = []
     _collect(fields, codes, texts)
     description, hint = next(iter(texts), ""), fields.get("hint")
     if isinstance(hint, str) and hint not in description:
-        # Where league/oauth2-server (Laravel, Kommo) says what is wrong; the rest is general.
+        # league/oauth2-server (Laravel, Kommo) puts the cause here; its description is general.
         description = f"{description} ({hint})"
     return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
 
@@ -508,7 +508,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields by their names without case and underscores, the first of each."""
+    """Return the fields by name without case, "_" and "-"; the first of each name counts."""
     return {
         name.lower().replace("_", "").replace("-", ""): value
         for name, value in reversed(fields.items())
@@ -516,15 +516,15 @@ def _by_name(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
-    """Yield the words for numbers and flags that mean an error."""
+    """Yield texts for numbers, flags and field errors, in the form that the patterns match."""
     for holder in (fields, fields.get("error")):
         if not isinstance(holder, dict):
             continue
-        # Microsoft's numbers come in a list too, for those who do not read the description.
+        # Microsoft repeats the numbers of its description in a list.
         numbers = holder.get("error_codes")
         for one in numbers if isinstance(numbers, list) else ():
             yield f"AADSTS{one}"
-        # Yahoo; what no table knows is a number of the incident.
+        # Yahoo's error code; an unknown value is only an incident number.
         if isinstance(named := holder.get("errorId"), str):
             yield named
         if holder.get("is_transient") is True:
@@ -541,13 +541,13 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
 
 
 def _says_error(fields: dict[str, Any]) -> bool:
-    """Return whether an answer is an error by its own words, whatever else is in it."""
+    """Return whether the fields declare an error, whatever else the response contains."""
     named = _by_name(fields)
     return (
         _is_error(named.get("error"))
         or _is_error(named.get("errors"))
         or any(_is_no(named.get(name)) for name in ("ok", "success", "succeeded", "issuccess"))
-        # A status of 0 is one of success to some.
+        # Not 0, which some providers use for success.
         or named.get("status") is False
         or str(named.get("status")).lower() in FAILURES
     )
@@ -557,7 +557,7 @@ def _is_error(value: Any) -> bool:
     if isinstance(value, list):
         return any(_is_error(one) for one in value)
     if isinstance(value, dict):
-        # TikTok says {"code": "ok", "message": "", "log_id": "..."} beside a token.
+        # TikTok sends {"code": "ok", "message": "", "log_id": "..."} with a token.
         named = _by_name(value)
         codes = [named[name] for name in _CODES if name in named]
         return any(_is_error(one) for one in codes or value.values())
@@ -573,7 +573,7 @@ def _granted(
 ) -> TokenAnswer:
     path = expected.token_path.strip()
     if expected.grant is Grant.REFRESH and not has_token(fields, path):
-        # Slack nests the token of a grant, but not the one of a refresh.
+        # Slack nests the token in the response to a code, but not to a refresh.
         path = ""
     types = (*expected.token_types, *_BEARER_TYPES)
     if fields.get("ok") is True:
@@ -587,14 +587,14 @@ def _granted(
         is_no_answer = messages.load(problem.message) == ("no_token_answer", {})
         is_numbered = is_no_answer and _has_number(refusal)
         if problem.reason == "no_token" and (is_named_error or is_numbered):
-            # An error with a name of its own, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
+            # An error that only a code shows, such as {"status": "BAD_REFRESH_TOKEN"} or a number.
             return _refused(refusal, raw, expected, now)
         rotated = rotated_token(fields, path) if expected.grant is Grant.REFRESH else ""
         message = mask_known(problem.message, expected.secrets)
         if is_no_answer and problem.reason == "no_token":
             code = "only_refresh_token" if rotated else "no_token_answer"
             if fields.get("id_token"):
-                # Entra External ID (B2C), when no scope is one of an API.
+                # Entra External ID (B2C), if no requested scope belongs to an API.
                 code = "only_identity_token"
             message = stored(code, said=_words(refusal.description, expected))
         return replace(_misconfigured(problem.reason, message), refresh_token=rotated)
@@ -605,7 +605,7 @@ def _granted(
 
 
 def _has_number(refusal: TokenRefusal) -> bool:
-    """Return whether an answer has a number that is no success, and says something to it."""
+    """Return whether there is a numeric error code (not 0 or 200) together with a description."""
     numbers = [one.removeprefix("-") for one in refusal.codes]
     is_said = normalized(refusal.description) not in NO_ERRORS
     return is_said and any(one.isdecimal() and one.strip("0") and one != "200" for one in numbers)
