@@ -1,7 +1,8 @@
-"""The authorization code grant: send the browser to the provider, and take what comes back.
+"""The authorization code grant: send the browser to the provider, and handle its response.
 
-requests-oauthlib builds the address. State and verifier live in the database, never in a session
-or a cookie; they are bound to the browser's session, its user and the credential, and work once.
+requests-oauthlib builds the URL. State and code verifier are stored in the database, never in a
+session or cookie; they are bound to the browser's session, its user and the credential, and are
+single use.
 """
 
 import secrets as random
@@ -48,7 +49,7 @@ _VERIFIER_LENGTH = 64
 def begin_authorization(
     credential: Credential, *, user: User, session_key: str, now: datetime | None = None
 ) -> str:
-    """Return the provider's address to send the browser to. Errors: AuthorizationError."""
+    """Begin an authorization; return the URL to redirect to. Errors: AuthorizationError."""
     if not endpoints.uses_authorization_code(credential):
         raise AuthorizationError(stored("not_interactive"), credential)
     if not session_key or not user.is_authenticated:
@@ -87,9 +88,9 @@ def finish_authorization(
     session_key: str,
     now: datetime | None = None,
 ) -> Credential:
-    """Check the provider's answer, exchange its code and store the token.
+    """Check the authorization response, exchange its code and store the token.
 
-    Errors: AuthorizationError, with the credential only when the answer was for this person.
+    Errors: AuthorizationError, with a credential only if this person began the authorization.
     """
     moment = now or timezone.now()
     answer = callback.read_query(query)
@@ -113,21 +114,21 @@ def authorization_url(
     *,
     nonce: str = "",
 ) -> str:
-    """Return the address of RFC 6749 section 4.1.1. Errors: MisconfiguredError, ValueError."""
+    """Return the URL of RFC 6749 section 4.1.1. Errors: MisconfiguredError, ValueError."""
     endpoints.check_callback_url(redirect_uri)
     endpoints.checked_endpoint(credential.token_url, "token_url")
     target = endpoints.checked_endpoint(credential.auth_url, "auth_url")
     if not credential.client_id:
         raise MisconfiguredError(stored("missing_field", field="client_id"))
-    # In ASCII, as the guard reads it: a redirect would percent-encode the letters of a host.
+    # The parsed URL has an ASCII host name; a redirect would percent-encode a Unicode one.
     parts = urlsplit(target.url)
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, "auth_url")
     extra = parameters.extra_of(credential, "authorization")
-    # No parameter is sent twice (RFC 6749 section 3.1): what is entered beside the URL counts.
+    # No parameter is sent twice (RFC 6749 section 3.1): extra parameters override Auth URL's query.
     own = [(name, value) for name, value in own if name not in credential.authorization_parameters]
     query = urlencode([*own, *extra])
-    # The library takes https only; http, which is checked to be loopback, is put back after it.
+    # The library accepts https only; http, already checked to be loopback, is restored below.
     address = parts._replace(scheme="https", query=query).geturl()
     proof = {"nonce": nonce} if nonce and "nonce" not in credential.authorization_parameters else {}
     if verifier:
@@ -142,9 +143,9 @@ def authorization_url(
 
 
 def _nonce(credential: Credential, state: str) -> str:
-    """Return what the identity token has to repeat (OpenID Connect Core 1.0 section 3.1.2.1).
+    """Return the nonce that the ID token has to repeat (OpenID Connect Core 1.0 section 3.1.2.1).
 
-    It is worked out of the state, which comes back too, so that nothing more has to be kept.
+    It is derived from the state, which also comes back, so that it need not be stored.
     """
     if "openid" not in credential.scope.replace(",", " ").split():
         return ""
@@ -154,7 +155,7 @@ def _nonce(credential: Credential, state: str) -> str:
 def _finish(
     found: AuthorizationRequest, answer: Mapping[str, str], user: User, now: datetime | None
 ) -> None:
-    """Check an answer, exchange its code, and store the token."""
+    """Check the authorization response, exchange its code and store the token."""
     moment = now or timezone.now()
     try:
         callback.check_request(found, now=moment)
@@ -191,7 +192,7 @@ def settle(
     nonce: str = "",
     answered: Mapping[str, str] | None = None,
 ) -> None:
-    """Store the token that a person was granted, or raise what was answered instead."""
+    """Store the granted token, or raise AuthorizationError with what went wrong."""
     credential = found.credential
     result, account = _identified(_warned(answer, credential), found, nonce)
     answered_at = now or client.answered_at(transcripts)
@@ -216,10 +217,10 @@ def settle(
 def _identified(
     answer: TokenAnswer, found: AuthorizationRequest, nonce: str
 ) -> tuple[TokenAnswer, str]:
-    """Return the answer and whose account it is; without its token when that is another's.
+    """Return the response with the account's name; reject an ID token of another authorization.
 
     Without a nonce PKCE binds the code to this authorization (RFC 9700 section 2.1.1); without
-    either only the person can tell that the account is theirs.
+    either a warning asks the person to check the account.
     """
     if answer.token is None or not nonce:
         return answer, ""
@@ -236,7 +237,7 @@ def _identified(
 
 
 def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:
-    """Add a warning when the token will end and nothing came to renew it with."""
+    """Add a warning if the token expires and there is no refresh token."""
     token = answer.token
     if token is None or token.expires_in is None or token.refresh_token:
         return answer
@@ -252,10 +253,10 @@ def _store(
     account: str,
     answered: Mapping[str, str],
 ) -> bool:
-    """Store the token unless the settings it belongs to were changed during the exchange."""
+    """Store the token unless its settings were changed during the exchange."""
     assert answer.token is not None
     with transaction.atomic():
-        # Locked, so that the form cannot change the client and drop the token in between.
+        # Locked, so that the form cannot change the client and erase the token in between.
         credential = Credential.objects.select_for_update().get(pk=found.credential_id)
         is_same = endpoints.client_fingerprint(credential) == found.client_fingerprint
         if not is_same or credential.deleted_at is not None:
@@ -289,7 +290,7 @@ def _record(
         ("redirect_uri", found.redirect_uri),
         ("scope", parameters.scope(credential)),
     ]
-    # TikTok sends the code as "auth_code" too, Amazon as "spapi_oauth_code".
+    # TikTok also sends the code as "auth_code", Amazon as "spapi_oauth_code".
     codes = [
         value
         for name, value in answer.items()

@@ -1,4 +1,4 @@
-"""Checks what came back in the browser before anything is stored or sent.
+"""Checks the authorization response before anything is stored or sent.
 
 Source: RFC 6749 sections 3.1, 4.1.2, 10.12 and 10.15; RFC 9207; RFC 9700 sections 2.1 and 4.4.
 """
@@ -24,27 +24,28 @@ from webhooks.oauth.token_response import Expected, stored_refusal
 User = AbstractBaseUser | AnonymousUser
 
 MAX_VALUE = 4096
-# An honest answer has three to six.
+# A real response has three to six.
 _MAX_PARAMETERS = 40
-# The last two are Facebook's, and so is the first of the other names of an error; TikTok's follows.
+# Names of descriptions (the last two are Facebook's), and other names of the error code: the first
+# is Facebook's, the second TikTok's.
 _DESCRIPTIONS = ("error_description", "error_message", "error_reason")
 _OTHER_ERRORS = ("error_code", "errCode", "oauth_error", "err", "errors")
-# There each account has a token endpoint of its own.
+# Kommo has one token endpoint for each account.
 _KOMMO = re.compile(r"https://[a-z0-9-]+\.(kommo\.com|amocrm\.(ru|com))", re.IGNORECASE)
-# What the code is called elsewhere: TikTok for Business and Alipay say "auth_code", Amazon
-# "spapi_oauth_code".
+# Other names of the code: "auth_code" at TikTok for Business and Alipay, "spapi_oauth_code" at
+# Amazon.
 _OTHER_CODES = re.compile(r"(?:[a-z]+_)*(?:o?auth|authorization)_?code", re.IGNORECASE)
 # RFC 6749 appendix A.11.
 _CODE = re.compile(r"[\x20-\x7e]+")
 
 
 def hashed(secret: str) -> str:
-    """Return what is stored of a state or a session key: both are random, so a plain digest."""
+    """Return the digest of a state or session key; both are random, so no salt is needed."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
 def read_query(query: Mapping[str, list[str]]) -> dict[str, str]:
-    """Return the parameters, each there once and of a sane size."""
+    """Return the parameters; refuse repeated, too many or too long ones."""
     if len(query) > _MAX_PARAMETERS or any(
         len(name) > 256 or any(len(one) > MAX_VALUE for one in values)
         for name, values in query.items()
@@ -57,9 +58,9 @@ def read_query(query: Mapping[str, list[str]]) -> dict[str, str]:
 
 
 def check_state(parameters: Mapping[str, str]) -> None:
-    """Refuse an answer without a state.
+    """Refuse a response without a state.
 
-    Anybody can send one, so of the error in it only a code that is known is shown.
+    Anybody can forge such a response, so its error is shown only if it is a known code.
     """
     error = parameters.get("error", "")
     if parameters.get("state"):
@@ -72,9 +73,9 @@ def check_state(parameters: Mapping[str, str]) -> None:
 def take_request(
     state: str, *, user: User, session_key: str, now: datetime
 ) -> AuthorizationRequest:
-    """Return the pending request of this state, and delete it: the row that is deleted counts.
+    """Return the pending request of this state and delete it; only one caller can delete it.
 
-    A state of another session or user is refused and stays: who began it can still finish.
+    A state of another session or user is refused but kept, so that its owner can still finish.
     """
     found = find_request(state, user=user, session_key=session_key)
     deleted, _rows = AuthorizationRequest.objects.filter(pk=found.pk).delete()
@@ -98,7 +99,7 @@ def find_request(state: str, *, user: User, session_key: str) -> AuthorizationRe
 
 
 def pending_credential(state: str) -> Credential | None:
-    """Return whose authorization a state began, without using the state up."""
+    """Return the credential that a state belongs to, without consuming the state."""
     found = _pending(state)
     return found.credential if found and found.credential.deleted_at is None else None
 
@@ -109,7 +110,7 @@ def _pending(state: str) -> AuthorizationRequest | None:
 
 
 def check_request(found: AuthorizationRequest, *, now: datetime) -> None:
-    """Refuse an answer that is late, or whose settings are no longer there or the same."""
+    """Refuse a response that is late, or whose credential was deleted or changed."""
     credential = found.credential
     if found.expires_at <= now:
         _refuse("device_code_expired" if found.user_code else "state_expired", credential)
@@ -120,7 +121,7 @@ def check_request(found: AuthorizationRequest, *, now: datetime) -> None:
 
 
 def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> None:
-    """Refuse an answer of another authorization server than was asked (RFC 9207 section 2.4)."""
+    """Refuse a response from another authorization server (RFC 9207 section 2.4)."""
     issuer = parameters.get("iss")
     if issuer is None and found.requires_issuer:
         _refuse("no_issuer", found.credential)
@@ -129,7 +130,7 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
     if found.issuer:
         is_right = hmac.compare_digest(issuer.encode(), found.issuer.encode())
     else:
-        # No issuer was entered: at least it must be at home where the browser was sent to.
+        # Without an entered issuer at least its origin must be that of Auth URL.
         expected = origin_of(found.credential.auth_url)
         is_right = origin_of(issuer) == expected
     if not is_right:
@@ -137,9 +138,9 @@ def check_issuer(parameters: Mapping[str, str], found: AuthorizationRequest) -> 
 
 
 def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest) -> None:
-    """Refuse a code that another of Zoho's data centers, or of Kommo's accounts, has to exchange.
+    """Refuse a code that belongs to another data center (Zoho) or another account (Kommo).
 
-    The address comes from the browser, so no secret is sent there before the admin entered it.
+    The host comes from the browser, so no secret is sent to it until the admin has entered it.
     """
     server, here = parameters.get("accounts-server"), origin_of(found.credential.token_url)
     if _KOMMO.fullmatch(here) and _KOMMO.fullmatch(f"https://{parameters.get('referer')}"):
@@ -149,12 +150,12 @@ def check_data_center(parameters: Mapping[str, str], found: AuthorizationRequest
 
 
 def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
-    """Return the authorization code, or refuse with what the provider's error means."""
+    """Return the authorization code, or raise AuthorizationError for the provider's error."""
     code, error = parameters.get("code", _other_code(parameters)), parameters.get("error")
     if not error and not code:
-        # Some leave out the standard's names.
+        # Some providers use other names than the standard's.
         error = next(filter(None, map(parameters.get, _OTHER_ERRORS)), error)
-    # A code without a value is none (RFC 6749 section 3.1); an error, even empty, spoils one.
+    # An empty code counts as absent (RFC 6749 section 3.1); an error, even empty, rejects a code.
     if code and error is not None:
         _refuse("code_and_error", found.credential)
     description = _readable(next(filter(None, map(parameters.get, _DESCRIPTIONS)), ""))
@@ -166,13 +167,13 @@ def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
 
 
 def _other_code(parameters: Mapping[str, str]) -> str | None:
-    """Return the one code that has another name; of several it is not clear which one counts."""
+    """Return the code under another name, or None if there are several."""
     codes = [value for name, value in parameters.items() if _OTHER_CODES.fullmatch(name)]
     return codes[0] if len(codes) == 1 else None
 
 
 def _readable(description: str) -> str:
-    """Return a description that was encoded twice, as LinkedIn does; a page escapes it again."""
+    """Decode a description that was encoded twice, as LinkedIn's; templates escape it again."""
     if " " not in description:
         description = unquote_plus(description)
     return html.unescape(description)
@@ -187,7 +188,7 @@ def _refusal(error: str, description: str, found: AuthorizationRequest) -> str:
         uses_pkce=credential.uses_pkce,
         secrets=(credential.client_secret,),
     )
-    # Microsoft and others say by the description what a general error means.
+    # Microsoft and others give the cause of a general error only in the description.
     refusal = refusal_of([error], [description], description=description)
     return stored_refusal(refusal, judge(refusal), expected)
 

@@ -1,7 +1,7 @@
-"""The device code grant: a person approves on any device while the token is polled for.
+"""The device code grant: a person approves on any device while this site polls for the token.
 
-Source: RFC 8628. For providers that can send no browser back to this site. The pending request is
-the same row as that of the authorization code grant: bound to session, user and credential.
+Source: RFC 8628. For providers that cannot redirect a browser back to this site. A pending request
+is stored as in the authorization code grant: bound to session, user and credential.
 """
 
 import math
@@ -42,10 +42,10 @@ from webhooks.oauth.token_response import RawAnswer, TokenAnswer, read_body
 # RFC 8628 sections 3.2 and 3.5.
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
 _LONG_POLL_SECONDS = 60
-# What asks to slow down, also where the body says so behind the status of all limits.
+# Requests to poll more slowly; a 429 counts as one, whatever its body says.
 _SLOWER = frozenset({"slow_down", "http_429"})
 _MAX_LIFE_SECONDS = 1800.0
-# The last one is Google's, of an older draft.
+# The last name is Google's, from an older draft.
 _PAGES = ("verification_uri_complete", "verification_uri", "verification_url")
 _HOST_FIRST = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,20}(?:[/?]|$)", re.IGNORECASE)
 _WAITING = frozenset({"authorization_pending", "slow_down"})
@@ -54,7 +54,7 @@ _WAITING = frozenset({"authorization_pending", "slow_down"})
 def begin_device_authorization(
     credential: Credential, *, user: Any, session_key: str, now: datetime | None = None
 ) -> str:
-    """Ask for a code that a person enters at the provider; return the state of the request.
+    """Request a code that a person enters at the provider; return the state of the request.
 
     Errors: AuthorizationError.
     """
@@ -81,7 +81,7 @@ def begin_device_authorization(
     try:
         fields = _device_fields(answer, raw)
         page = _whole(fields["page"], credential.auth_url)
-        # Only the browser goes there.
+        # Only the browser opens this page, so a fragment is allowed.
         endpoints.checked_endpoint(page, "auth_url", may_have_fragment=True)
     except (UnusableAnswerError, MisconfiguredError) as problem:
         result = answer.result if answer.result is not TokenResult.OK else TokenResult.MISCONFIGURED
@@ -101,7 +101,7 @@ def begin_device_authorization(
         code_verifier=fields["device_code"],
         redirect_uri=page,
         user_code=exchange_log.clean(fields["user_code"], limit=64),
-        # One that leaves no time to ask is not believed.
+        # Capped, so that several polls fit in before the code expires.
         poll_seconds=min(max(math.ceil(seconds), 1), max(_LONG_POLL_SECONDS, int(life) // 4)),
         poll_at=moment,
         client_fingerprint=endpoints.client_fingerprint(credential),
@@ -111,9 +111,9 @@ def begin_device_authorization(
 
 
 def _device_fields(answer: TokenAnswer, raw: RawAnswer) -> dict[str, Any]:
-    """Return an answer by names in snake_case; `page` is the address that a person opens.
+    """Return the response's fields in snake_case; `page` is the URL that the person opens.
 
-    Errors: UnusableAnswerError unless there is a code for the client, one for a person and a page.
+    Errors: UnusableAnswerError unless there are a device code, a user code and a page.
     """
     if not 200 <= raw.status < 300:
         raise UnusableAnswerError(answer.reason, answer.message)
@@ -129,14 +129,14 @@ def _device_fields(answer: TokenAnswer, raw: RawAnswer) -> dict[str, Any]:
 
 
 def _whole(page: str, auth_url: str) -> str:
-    """Return the address of a page that may be written as people do, without its scheme."""
+    """Return the absolute URL of a page; the scheme or the host may be missing."""
     page = page.strip()
     page = f"https://{page}" if _HOST_FIRST.match(page) else page
     return urljoin(auth_url, page) if page.startswith("/") else page
 
 
 def _of_auth_url(message: str) -> str:
-    """Return what is wrong with an answer of Auth URL, where it would be Access token URL's."""
+    """Replace an error about Access token URL with the one about Auth URL; keep any other."""
     found = messages.load(message)
     is_other = found is not None and ERRORS[found.code].fields[:1] == ("token_url",)
     if found is None or not is_other:
@@ -148,7 +148,7 @@ def _of_auth_url(message: str) -> str:
 def pending_device(
     state: str, *, user: User, session_key: str, now: datetime | None = None
 ) -> AuthorizationRequest:
-    """Return what a person is asked to approve. Errors: AuthorizationError."""
+    """Return the pending request that a person is to approve. Errors: AuthorizationError."""
     found = callback.find_request(state, user=user, session_key=session_key)
     callback.check_request(found, now=now or timezone.now())
     return found
@@ -157,10 +157,9 @@ def pending_device(
 def poll_device(
     state: str, *, user: User, session_key: str, now: datetime | None = None
 ) -> Credential | None:
-    """Ask once whether the person has approved; None while that is open.
+    """Poll the provider once; return the credential after approval, None while it is pending.
 
-    The provider says how often it may be asked: between times nothing is sent. Errors:
-    AuthorizationError.
+    Sends nothing until the provider's polling interval is over. Errors: AuthorizationError.
     """
     found = pending_device(state, user=user, session_key=session_key, now=now)
     moment, rows = now or timezone.now(), AuthorizationRequest.objects.filter(pk=found.pk)
@@ -177,7 +176,7 @@ def poll_device(
     if reason in _WAITING or answer.result is TokenResult.TRANSIENT:
         slower = _SLOWER_SECONDS if reason in _SLOWER else 0
         allowed = moment + timedelta(seconds=answer.retry_after_seconds or 0.0)
-        # However long that is: once more before the code expires.
+        # Even after a long Retry-After, poll once more before the code expires.
         last = found.expires_at - timedelta(seconds=2 * found.poll_seconds)
         poll_at = max(later + timedelta(seconds=slower), min(allowed, last))
         rows.update(poll_seconds=F("poll_seconds") + slower, poll_at=poll_at)

@@ -1,8 +1,7 @@
-"""Finds a provider's fields: in its preset, or from its issuer.
+"""Finds the field values for a provider: from its preset, or from its issuer's metadata.
 
-What an issuer says is shown to the admin before anything is saved; nothing is used of a
-document that names another issuer than the one asked for. Source: RFC 8414, OpenID Connect
-Discovery 1.0.
+Discovered values are shown to the admin before anything is saved. Metadata that names another
+issuer than the requested one is not used. Source: RFC 8414, OpenID Connect Discovery 1.0.
 """
 
 import re
@@ -30,7 +29,7 @@ _ANSWER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,200}[A-Za-z0-9])?")
 _OPENID = "/.well-known/openid-configuration"
 _OAUTH = "/.well-known/oauth-authorization-server"
 _WELL_KNOWN = re.compile(rf"(?:{re.escape(_OPENID)}|{re.escape(_OAUTH)})(?=/|$)")
-# The ways to authenticate that providers name, the first that is offered is chosen.
+# Client authentication methods in order of preference.
 # Source: RFC 8414 section 2, RFC 8705 section 2, OpenID Connect Core 1.0 section 9.
 _METHODS = {
     "client_secret_basic": ClientAuthentication.BASIC_HEADER.value,
@@ -40,20 +39,20 @@ _METHODS = {
     "tls_client_auth": ClientAuthentication.CERTIFICATE.value,
     "self_signed_tls_client_auth": ClientAuthentication.CERTIFICATE.value,
 }
-# What a grant is called there, and what has the place of its Auth URL (RFC 8628 section 4).
+# The name of each grant in the metadata, and of the endpoint for Auth URL (RFC 8628 section 4).
 _GRANTS = {
     GrantType.AUTHORIZATION_CODE: (Grant.CODE, "authorization_endpoint"),
     GrantType.DEVICE_CODE: (Grant.DEVICE_CODE, "device_authorization_endpoint"),
     GrantType.CLIENT_CREDENTIALS: (Grant.CLIENT_CREDENTIALS, ""),
     GrantType.JWT_BEARER: (Grant.JWT_BEARER, ""),
 }
-# Endpoints that ask for a certificate and stand beside those that do not (RFC 8705 section 5).
+# Alternative endpoints that require a client certificate (RFC 8705 section 5).
 _ALIASES = "mtls_endpoint_aliases"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovered:
-    """What a provider says about itself, in the names of our fields."""
+    """A provider's metadata, as values by field name."""
 
     fields: dict[str, Any]
     # Sentences for the admin about what was found.
@@ -62,7 +61,7 @@ class Discovered:
 
 
 def fill(key: str, answers: dict[str, str]) -> dict[str, Any]:
-    """Return the values of our fields for a provider. Errors: MisconfiguredError."""
+    """Return the field values of a provider's preset. Errors: MisconfiguredError."""
     preset = PRESETS.get(key)
     if preset is None:
         raise MisconfiguredError(_("“%s” is not a known provider.") % key[:32])
@@ -78,12 +77,11 @@ def discover(
     authentication: str = "",
     total_seconds: float = TOTAL_SECONDS,
 ) -> Discovered:
-    """Return the endpoints of an issuer. Errors: MisconfiguredError, with what to change.
+    """Return the endpoints of an issuer for a `grant`. Errors: MisconfiguredError.
 
-    They are those of the `grant`, and for a client that says who it is in the way that it has
-    chosen for its `authentication`, as long as the provider takes it.
+    The chosen client `authentication` is kept if the provider supports it.
     """
-    # People paste the address of the document itself, which may have the issuer's path at its end.
+    # People paste the URL of the metadata itself, which may end with the issuer's path.
     issuer = _WELL_KNOWN.sub("", issuer.strip(), count=1)
     target = checked_endpoint(issuer, "issuer")
     if "?" in target.url:
@@ -98,11 +96,11 @@ def discover(
         if isinstance(named, str) and _is_any_tenant(named, issuer):
             named = issuer
         if not isinstance(named, str) or not named:
-            # An error, say: the document may be at the next address.
+            # An error response, for example: the metadata may be at the next URL.
             problem = problem or _("The provider's description names no %s.") % "issuer"
             continue
         if issuer not in (named, f"{named}/", named.removesuffix("/")):
-            # A server that answers every path with its own: the right one may be at the next.
+            # The server may return its own metadata at every path: the right one may be next.
             other = other or named
             continue
         found = _read(document, named, grant, authentication)
@@ -121,9 +119,9 @@ def discover(
 
 
 def _is_any_tenant(named: str, issuer: str) -> bool:
-    """Return whether an issuer is one of all tenants, such as Microsoft's "common".
+    """Return whether the metadata is for all tenants, such as Microsoft's "common".
 
-    There the document has a placeholder in the place of the tenant.
+    Its issuer then has a placeholder in place of the tenant.
     """
     before, placeholder, after = named.partition("{tenantid}")
     tenant = issuer.removeprefix(before).removesuffix(after)
@@ -131,7 +129,7 @@ def _is_any_tenant(named: str, issuer: str) -> bool:
 
 
 def _addresses(issuer: str) -> list[str]:
-    """Return where the document may be: RFC 8414 section 3.1 and its section 5, OpenID's 4.1."""
+    """Return the possible metadata URLs: RFC 8414 sections 3.1 and 5, OpenID Discovery 4.1."""
     parts = urlsplit(issuer)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     addresses = [f"{base}{path}{_OPENID}", f"{base}{_OAUTH}{path}", f"{base}{_OPENID}{path}"]
@@ -139,7 +137,7 @@ def _addresses(issuer: str) -> list[str]:
 
 
 def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
-    """Return the document, or why there is none."""
+    """Return the metadata, or None and the reason."""
     session = network.GuardedSession(total_seconds=seconds, max_bytes=MAX_BYTES)
     try:
         answer = session.get(url, headers={"Accept": "application/json"}, allow_redirects=False)
@@ -198,7 +196,7 @@ def _read(
 
 
 def _listed(document: dict[str, Any], name: str) -> list[str] | None:
-    """Return what a provider supports, also of a text in the place of the list, or None."""
+    """Return the list `NAME_supported`, also from a text with commas or spaces, or None."""
     named = document.get(f"{name}_supported")
     if isinstance(named, str):
         return named.replace(",", " ").split()
@@ -206,7 +204,7 @@ def _listed(document: dict[str, Any], name: str) -> list[str] | None:
 
 
 def _outward(url: str, key: str) -> str:
-    """Return an endpoint that does not lead inside; a name without an answer now may have one."""
+    """Return an endpoint URL whose host the address policy allows, or does not resolve now."""
     target = checked_endpoint(url, key)
     policy = network.Policy.from_settings()
     try:
@@ -219,7 +217,7 @@ def _outward(url: str, key: str) -> str:
 
 
 def _authentication(document: dict[str, Any], fields: dict[str, Any], chosen: str) -> list[str]:
-    """Keep how the client authenticates where that is offered; Basic by default (RFC 8414)."""
+    """Set a supported client authentication and return notes; the default is Basic (RFC 8414)."""
     named = _listed(document, "token_endpoint_auth_methods")
     offered = ["client_secret_basic"] if named is None else [one.lower() for one in named]
     if isinstance(document.get(_ALIASES), dict):
@@ -239,14 +237,14 @@ def _authentication(document: dict[str, Any], fields: dict[str, Any], chosen: st
 
 def _pkce(document: dict[str, Any], fields: dict[str, Any]) -> list[str]:
     offered = _listed(document, "code_challenge_methods")
-    # A server that does not name it may know it, or ignores it (RFC 7636 section 5).
+    # A server that does not list PKCE may support it, or ignores it (RFC 7636 section 5).
     fields["uses_pkce"] = offered is None or "S256" in map(str.upper, offered)
     return [] if fields["uses_pkce"] else [_("The provider does not offer PKCE with S256.")]
 
 
 def _answer(question: Question, answers: dict[str, str]) -> str:
     answer = (answers.get(question.name) or question.default).strip()
-    # A host is all that is wanted of an address that was pasted whole.
+    # People paste a whole URL where only the host is needed.
     answer = answer.removeprefix("https://").rstrip("/")
     is_known = not question.choices or answer in question.choices
     if not is_known or not _ANSWER.fullmatch(answer):
@@ -264,5 +262,5 @@ def _filled(value: Any, answers: dict[str, str]) -> Any:
         return value
     if isinstance(value, dict):
         return {name: _filled(one, answers) for name, one in value.items()}
-    # A list is the form's to change, the preset's is not.
+    # The caller may change its list; the preset's list must stay the same.
     return value.copy() if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""The log of exchanges with authorization servers: what was asked and answered, redacted.
+"""The log of exchanges with authorization servers: requests and responses, redacted.
 
-Codes, verifiers, secrets and tokens are kept by their last four characters; control characters
-are out and long text is cut. A template still has to escape what is kept.
+Of codes, verifiers, secrets and tokens only the last four characters are kept; control characters
+are replaced and long text is cut. Templates still have to escape the text.
 """
 
 import json
@@ -19,20 +19,21 @@ from django.db import DatabaseError
 from webhooks.models import Credential, ExchangeKind, OAuthExchange
 from webhooks.security.masker import Masker, NameMasker
 
-# Secrets, or what masks them already.
+# Secrets, or a masker built from them.
 Secrets = Iterable[str] | Masker
 
 MAX_TEXT = 500
-# Enough of an answer to see what it is; more is only bulk.
+# Enough of a response to recognize it.
 MAX_RECORDED = 4_000
-# A shorter secret would give away too much of itself by its last four characters.
+# The last four characters of a shorter secret would reveal too much of it.
 _MIN_TAIL = 12
 _TAIL = 4
-# Control, format (also what turns the direction of text), surrogate, private and unassigned.
+# Control, format (such as bidirectional overrides), surrogate, private and unassigned characters,
+# line and paragraph separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# One long word of letters, digits and what Base64 has; an address or a scope is none.
+# One long word with letters and digits in the alphabet of Base64 and JWT; a URL or scope is none.
 _LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=-]{20,}", re.ASCII)
-# The same among others.
+# The same, as a word within a text.
 _WORD_LIKE_A_TOKEN = re.compile(
     r"""(?P<name>(?<![^\s"'<>&,;=(\[{]))(?=[A-Za-z_.~+/-]*[0-9])(?=[0-9_.~+/-]*[A-Za-z])
     (?P<value>[\w.~+/-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
@@ -41,7 +42,7 @@ _WORD_LIKE_A_TOKEN = re.compile(
 
 
 def mask(secret: str) -> str:
-    """Return what may be seen of a secret: its last four characters, if it is long enough."""
+    """Return the visible part of a secret: its last four characters, if it is long enough."""
     if secret.startswith("…") and len(secret) <= 1 + _TAIL:
         # Masked already.
         return secret
@@ -49,18 +50,18 @@ def mask(secret: str) -> str:
 
 
 def known(secrets: Secrets) -> Masker:
-    """Return what masks these secrets, to be worked out once for several texts."""
+    """Return a masker for these secrets, built once for several texts."""
     return secrets if isinstance(secrets, Masker) else Masker(secrets, shown=mask)
 
 
 def mask_known(text: str, secrets: Secrets) -> str:
-    """Mask these secrets wherever they are in the text, in every spelling, also cut off."""
+    """Mask these secrets in the text, in every encoding and also truncated."""
     return known(secrets).mask(text, is_cut=True) if text else ""
 
 
 def clean(text: str, *, secrets: Secrets = (), limit: int = MAX_TEXT) -> str:
-    """Return a provider's words as one line without secrets or control characters."""
-    # Bounded before the work: only a little of it is kept.
+    """Return a provider's text as one line without secrets or control characters."""
+    # Cut first, because only a small part is kept.
     text = mask_known(text[: 20 * limit], secrets)
     text = _mask_named(text)
     text = " ".join(_replaced(text, " ").split())
@@ -72,7 +73,7 @@ def redact_pairs(
 ) -> str:
     """Return form or query parameters, secrets masked, one a line.
 
-    Among those that may grant, whatever looks like a code is masked, whatever its name.
+    `may_grant` also masks every value that looks like a code or token, whatever its name.
     """
     masker = known(secrets)
     shown = (
@@ -88,9 +89,9 @@ def redact_pairs(
 
 
 def redact_body(body: str, *, secrets: Secrets = (), may_grant: bool = False) -> str:
-    """Return an answer's body, secrets masked whatever its format, cut.
+    """Return a response body of any format, secrets masked, cut.
 
-    In one that may grant, whatever looks like a token is masked, whatever its name.
+    `may_grant` also masks every value that looks like a token, whatever its name.
     """
     masker = known(secrets)
     body = mask_known(body, masker)
@@ -99,19 +100,19 @@ def redact_body(body: str, *, secrets: Secrets = (), may_grant: bool = False) ->
         text = json.dumps(redacted, ensure_ascii=False, indent=1)
     except (ValueError, RecursionError):
         text = _redact_text(body, may_grant=may_grant)
-    # Once more: what was escaped in the body is plain now.
+    # Again, because secrets that were escaped in the body are plain text after parsing.
     return visible(mask_known(text, masker), limit=MAX_RECORDED)
 
 
 def visible(text: str, *, limit: int = MAX_RECORDED) -> str:
-    """Return text that a database and a page can hold; lines stay lines."""
+    """Return text that is safe to store and show; line breaks and tabs are kept."""
     text = _replaced(text[: limit + 1].replace("\r\n", "\n"), "\ufffd", kept="\n\t")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _replaced(text: str, by: str, *, kept: str = "") -> str:
-    """Return a text whose control characters and the like are replaced, but for those kept."""
-    # Nearly always there is none.
+    """Replace the unsafe characters in a text, except those in `kept`."""
+    # Fast path: most texts have none.
     if text.translate(dict.fromkeys(map(ord, kept))).isprintable():
         return text
     return "".join(
@@ -123,7 +124,7 @@ def is_secret(name: str) -> bool:
     return _NAMES.is_secret(name)
 
 
-# A code and a state are secrets in these exchanges only.
+# Fields named "code" and "state" are secrets only in these exchanges.
 _NAMES = NameMasker("code", "state", shown=mask)
 
 
@@ -165,29 +166,29 @@ def _redacted(value: Any, *, may_grant: bool, is_hidden: bool = False) -> Any:
         return value
     if may_grant and _LIKE_A_TOKEN.fullmatch(value):
         return mask(value)
-    # An address in a sentence, say, with what came in its query.
+    # For example a URL in a sentence, with a secret in its query string.
     return _mask_named(value, may_grant=may_grant)
 
 
 def _hides(name: str, value: Any, *, may_grant: bool) -> bool:
     if isinstance(value, str) and may_grant and _LIKE_A_TOKEN.fullmatch(value):
         return True
-    # A number called "code" says what went wrong, one called "tokens" how many.
+    # A number named "code" is an error code, one named "tokens" a count.
     is_number = isinstance(value, int) and (name.lower() == "code" or name.lower().endswith("s"))
     return is_secret(name) and not is_number
 
 
 logger = logging.getLogger(__name__)
 
-# Header fields of a request whose values are ours.
+# Request headers that never contain a secret.
 _SHOWN = ("Accept", "Content-Type")
-# Header fields of an answer that tell something; cookies and the rest are not kept.
+# Response headers that are recorded; cookies and all others are not.
 _TOLD = ("content-type", "location", "retry-after", "www-authenticate", "date", "x-request-id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """One redacted exchange, ready to be kept."""
+    """One redacted exchange, ready to be stored."""
 
     kind: ExchangeKind
     url: str
@@ -201,7 +202,7 @@ class Transcript:
 def record(
     credential: Credential, transcript: Transcript, *, result: str, message: str = ""
 ) -> None:
-    """Keep an exchange; an error of the database is only logged, for the token counts more."""
+    """Store an exchange; a database error is only logged, because the token matters more."""
     duration_ms = transcript.duration_ms
     logger.info(
         "oauth_exchange credential=%d kind=%s status=%s result=%s duration_ms=%.0f",
@@ -242,7 +243,7 @@ def describe_request(
     lines = [f"{method} {without_query(url)}"]
     for name, value in (headers or {}).items():
         scheme, _, _credentials = value.partition(" ")
-        # What people add may hold a key.
+        # Extra headers may contain a key.
         shown = value if name in _SHOWN else mask(value)
         lines.append(f"{name}: {scheme} …" if name == "Authorization" else f"{name}: {shown}")
     body = redact_pairs(pairs, secrets=secrets)
@@ -257,7 +258,7 @@ def describe_response(
     secrets: Secrets = (),
     may_grant: bool = False,
 ) -> str:
-    """Return an answer as text, redacted and cut; one that may grant has tokens by any name."""
+    """Return a response as text, redacted and cut; for `may_grant` see `redact_body`."""
     lines, masker = [f"HTTP {status}"], known(secrets)
     for name, value in headers.items():
         if name.lower() in _TOLD:
@@ -268,7 +269,7 @@ def describe_response(
 
 
 def without_query(url: str) -> str:
-    """Return a URL without what may be secret in it."""
+    """Return a URL without its query string and fragment, which may contain secrets."""
     try:
         return urlsplit(url)._replace(query="", fragment="").geturl()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Gives tokens back to the provider (RFC 7009): best effort, refresh token first."""
+"""Revokes tokens at the provider (RFC 7009): best effort, refresh token first."""
 
 import re
 from dataclasses import replace
@@ -10,18 +10,18 @@ from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.granted_token import GrantedToken
 from webhooks.security.encryption import SecretUnreadableError
 
-# A person waits for it, and nothing depends on the answer.
+# A person waits for the request, and nothing depends on its response.
 _SECONDS = 4.0
 
 Hint = Literal["access_token", "refresh_token"]
-# A token that was given out, with what it is.
+# An issued token with its type.
 Given = tuple[Hint, str]
 
 
-# Where one token's revocation ends all that the same person has granted to this client: Google's
+# Providers where revoking one token ends every grant of the same person to this client: Google's
 # documentation of token revocation; Keycloak's TokenRevocationEndpoint; Auth0 unless the tenant's
 # "Refresh Token Revocation Deletes Grant" is off; Xero, which removes all connections of the app;
-# Discord, which ends all tokens of the authorization.
+# Discord, which revokes all tokens of the authorization.
 _ENDS_ALL = re.compile(
     r"https://oauth2\.googleapis\.com/|https://accounts\.google\.com/"
     r"|https?://[^?]*/protocol/openid-connect/revoke|https://[^/?]*\.auth0\.com/"
@@ -30,7 +30,7 @@ _ENDS_ALL = re.compile(
 
 
 def revoke_replaced(credential: Credential, before: list[Given]) -> None:
-    """Revoke the refresh token that a new grant has replaced, where that leaves the new one."""
+    """Revoke the refresh token that a new grant replaced, unless that would end the new grant."""
     after = {token for _hint, token in given_tokens(credential.pk)}
     old = [(hint, token) for hint, token in before if hint == "refresh_token"]
     if not _ENDS_ALL.match(credential.revocation_url):
@@ -38,7 +38,7 @@ def revoke_replaced(credential: Credential, before: list[Given]) -> None:
 
 
 def given_tokens(credential_id: int) -> list[Given]:
-    """Return what there is to revoke; nothing when it cannot be read or may not go there."""
+    """Return the stored tokens; none if unreadable or not bound to the revocation URL's origin."""
     row = OAuthToken.objects.filter(credential_id=credential_id).first()
     if row is None or origin_of(row.credential.revocation_url) not in row.bound_origins:
         return []
@@ -51,7 +51,7 @@ def given_tokens(credential_id: int) -> list[Given]:
 def give_back(credential: Credential, token: GrantedToken, origins: list[str]) -> None:
     """Revoke a token that came too late to be stored, unless another one is in use by now.
 
-    That one may end with it. `origins` are those that the token may be sent to.
+    Revoking it could end that one too. `origins` are those that the token may be sent to.
     """
     row = OAuthToken.objects.filter(credential_id=credential.pk).first()
     in_use = row is not None and (row.has_access_token() or row.has_refresh_token())
@@ -64,11 +64,11 @@ def give_back(credential: Credential, token: GrantedToken, origins: list[str]) -
 
 
 def revoke(credential: Credential, given: list[Given]) -> bool:
-    """Ask the provider to revoke tokens; return whether it did."""
+    """Ask the provider to revoke tokens; return whether it revoked all of them."""
     if not credential.revocation_url:
         return False
-    # RFC 7009 section 2.1: revoking the refresh token ends its access tokens too, at most
-    # providers; those that do not are asked for both.
+    # RFC 7009 section 2.1: most providers revoke the access tokens with the refresh token, but not
+    # all, so each token is revoked.
     done = [_revoke(credential, hint, token) for hint, token in given if token]
     return bool(done) and all(done)
 
@@ -80,7 +80,7 @@ def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
         return False
     answer, transcript, _raw = client.ask_once(request, seconds=_SECONDS)
     status = transcript.status_code
-    # 400 with unsupported_token_type and the like: it is not revoked, and nothing can be done.
+    # 400, such as unsupported_token_type: the token is not revoked, and a retry would not help.
     is_done = status is not None and 200 <= status < 300
     result = TokenResult.OK if is_done else answer.result
     message = "" if is_done else stored("not_revoked")

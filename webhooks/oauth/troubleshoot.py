@@ -1,7 +1,7 @@
 """Explains what went wrong at a provider, and checks the settings before a person is sent there.
 
 `diagnose` reads the exchange log and the token's row and sends nothing. `examine` and
-`try_authentication` ask both endpoints a question that changes nothing there.
+`try_authentication` send requests that change nothing at the provider.
 """
 
 import copy
@@ -51,10 +51,10 @@ _REAL = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REFRESH)
 _GOOD = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
 _URL = re.compile(r"https?://[^\s\"'<>“”‘’]+")
 _SECONDS = 5.0
-# What only something that is no token endpoint answers.
+# Reasons for a failure that a token endpoint would not cause.
 _NO_ENDPOINT = frozenset({"html", "empty", "not_json", "not_an_object", "unsafe_url", "too_large"})
 _NO_PAGE = frozenset({404, 405, 410})
-# Rows of the table of errors that the way the client's credentials are sent can be the cause of.
+# Errors that the client authentication method can cause.
 _MAY_BE_SENT_OTHERWISE = frozenset({"invalid_client", "client_or_grant", "refused_without_code"})
 _ABOUT_REDIRECT = re.compile(r"redirect[_ -]?ur[il]|callback ur[il]", re.IGNORECASE)
 _ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", re.IGNORECASE)
@@ -62,16 +62,16 @@ _ABOUT_CLIENT = re.compile(r"client[_ -]?id|unknown client|invalid[_ ]client", r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """One failure in the words of an admin."""
+    """One failure, explained for an admin."""
 
-    # The row in the table of errors; "" for a text without a code.
+    # The code in the table of errors; "" for a text without a code.
     code: str
     message: str
     fields: tuple[str, ...] = ()
-    # Of a callback URL that does not match: what was sent, and what the provider names.
+    # For a callback URL mismatch: the URL that was sent, and the one that the provider names.
     sent: str = ""
     named: str = ""
-    # When it happened; None for what is no failure of a request.
+    # The failed exchange; None if no request has failed.
     exchange: OAuthExchange | None = None
 
     @property
@@ -80,7 +80,7 @@ class Diagnosis:
 
     @property
     def is_warning(self) -> bool:
-        """Return whether nothing has to be changed for it to go on."""
+        """Return whether the token can still be used or refreshed without a change."""
         return self.exchange is None or self.exchange.result == TokenResult.TRANSIENT
 
 
@@ -94,9 +94,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of checking one field."""
 
-    # The name of our field.
+    # The name of the form field.
     field: str
     severity: Severity
     message: str
@@ -108,20 +108,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticationCheck:
-    """What came of trying both ways to send the client's credentials."""
+    """The result of trying the ways to send the client's credentials."""
 
     message: str
-    # The way to choose instead of the present one, or "".
+    # The authentication method to choose instead of the current one, or "".
     better: str = ""
     is_ok: bool = False
 
 
 class _DoubtError(MisconfiguredError):
-    """Something may be right although it does not look so."""
+    """A setting looks wrong but may be correct; shown as a warning."""
 
 
 def diagnose(credential: Credential) -> Diagnosis | None:
-    """Return what is wrong since the last exchange with the provider, or None."""
+    """Return the failure of the last exchange, else a missing refresh token, else None."""
     last = OAuthExchange.objects.filter(credential=credential, kind__in=_REAL).first()
     if last is not None and last.result not in _GOOD:
         return _of_exchange(last)
@@ -130,7 +130,7 @@ def diagnose(credential: Credential) -> Diagnosis | None:
 
 
 def _of_exchange(exchange: OAuthExchange) -> Diagnosis:
-    # What the answer itself says comes last: before it stands what that means for a refresh.
+    # The last line is the response's own error; lines before it say what that means for a refresh.
     code, params = messages.load(exchange.message.rpartition("\n")[2]) or ("", {})
     sent = str(params.get("url", "")) if code == "redirect_uri_mismatch" else ""
     urls = [one.rstrip(".,;)") for one in _URL.findall(str(params.get("said", "")))]
@@ -145,7 +145,7 @@ def _of_exchange(exchange: OAuthExchange) -> Diagnosis:
 
 
 def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnosis | None:
-    """Return how to ask for a refresh token when a token that ends came without one."""
+    """Return how to get a refresh token if the stored token expires and has none."""
     if (
         credential.is_machine
         or not token.has_access_token()
@@ -162,7 +162,7 @@ def _missing_refresh_token(credential: Credential, token: OAuthToken) -> Diagnos
 
 
 def examine(credential: Credential) -> list[Finding]:
-    """Return what was found about callback, authorization and token endpoint."""
+    """Check the callback URL and the endpoints; return one finding for each."""
     checks: list[tuple[str, Callable[[Credential], str]]] = [("token_url", _check_token_endpoint)]
     if endpoints.uses_authorization_code(credential):
         checks = [("callback_url", _check_callback), ("auth_url", _check_auth_url), *checks]
@@ -182,7 +182,7 @@ def examine(credential: Credential) -> list[Finding]:
 
 
 def try_authentication(credential: Credential) -> AuthenticationCheck:
-    """Try both ways to send the client's credentials and return which one works."""
+    """Try the ways to send the client's credentials and return which one works."""
     if not credential.client_secret:
         return AuthenticationCheck(
             message=_("There is no client secret, so there is only one way to send the client ID.")
@@ -192,7 +192,7 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
     except MisconfiguredError as problem:
         return AuthenticationCheck(message=str(problem))
     now = answers[credential.client_authentication]
-    # Only a token, or a refusal of the token alone, shows that the client was believed.
+    # Only a token, or an error about the refresh token alone, shows that authentication worked.
     good = [way for way, one in answers.items() if one.is_ok or one.code == "invalid_grant"]
     if credential.client_authentication in good:
         return AuthenticationCheck(
@@ -219,23 +219,23 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
 
 
 def _ways(credential: Credential) -> list[str]:
-    """Return the present way to send the secret, and the two that most providers take."""
+    """Return the current authentication method, and the two that most providers accept."""
     usual = (ClientAuthentication.BASIC_HEADER.value, ClientAuthentication.REQUEST_BODY.value)
     return list(dict.fromkeys((credential.client_authentication, *usual)))
 
 
 def _ask_as(credential: Credential, way: str) -> TokenAnswer:
-    """Return what the provider says to a client that sends its credentials in this way."""
+    """Return the response to a token request with this authentication method."""
     changed = copy.copy(credential)
     changed.client_authentication = way
-    # The admin's words may be in any refusal.
+    # The admin's words may occur in any error and would hide its code.
     changed.reauthorization_words = []
-    # What came back in the browser is not at hand, and the client is judged without it.
+    # Without an authorization response, leave out the parameters that take a value from it.
     changed.token_parameters = parameters.fillable(changed, "token")
     changed.refresh_parameters = parameters.fillable(changed, "refresh")
     if credential.is_machine:
         return _tell(credential, token_requests.machine_request(changed))
-    # No refresh token is like it, so nothing is used up: a known client hears invalid_grant.
+    # A random refresh token uses nothing up: an authenticated client gets invalid_grant.
     return _tell(credential, token_requests.refresh_request(changed, random.token_urlsafe(32)))
 
 
@@ -245,7 +245,7 @@ def _check_callback(credential: Credential) -> str:
 
 
 def _check_auth_url(credential: Credential) -> str:
-    """Ask for the page a person would be sent to, without a login, so nothing is granted."""
+    """Request the page that a person would be sent to, without a login, so nothing is granted."""
     target = endpoints.checked_endpoint(credential.auth_url, "auth_url")
     redirect_uri = endpoints.callback_url(credential)
     library = WebApplicationClient(credential.client_id)
@@ -254,7 +254,7 @@ def _check_auth_url(credential: Credential) -> str:
     try:
         url = authorization_url(credential, library, state, verifier, redirect_uri)
     except ValueError:
-        # Another field is wrong and says so itself.
+        # Another field is wrong; its own check reports that.
         url = target.url
     page = _get(url)
     status, headers = page.status_code, page.headers
@@ -283,7 +283,7 @@ def _check_auth_url(credential: Credential) -> str:
 
 
 def _get(url: str) -> requests.Response:
-    """Return what a browser would get. Errors: MisconfiguredError."""
+    """Return the response that a browser would get. Errors: MisconfiguredError."""
     session = network.GuardedSession(total_seconds=_SECONDS, max_bytes=1_000_000)
     headers = {"Accept": "text/html,application/xhtml+xml"}
     try:
@@ -297,7 +297,7 @@ def _get(url: str) -> requests.Response:
 
 
 def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: str) -> str:
-    """Judge what the provider sent back at once, without a person."""
+    """Check an authorization response that the provider sent without asking a person."""
     pending = AuthorizationRequest(credential=credential, redirect_uri=redirect_uri)
     try:
         callback.code_of(answer, pending)
@@ -307,7 +307,7 @@ def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: 
 
 
 def _doubt_page(status: int, text: str, redirect_uri: str) -> None:
-    """Raise what a page that refuses is about; a page can only be guessed at."""
+    """Raise MisconfiguredError for an error page; its cause is guessed from the text."""
     if status >= 400 and _ABOUT_REDIRECT.search(text):
         raise MisconfiguredError(stored("redirect_uri_mismatch", url=redirect_uri))
     if status >= 400 and _ABOUT_CLIENT.search(text):
@@ -332,7 +332,7 @@ def _check_token_endpoint(credential: Credential, field: str = "token_url") -> s
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
         },
-        # No credentials: a token endpoint refuses this, and another server learns nothing.
+        # No credentials: a token endpoint rejects this, and any other server learns no secret.
         pairs=[("grant_type", "authorization_code")],
         body=b"grant_type=authorization_code",
         expected=Expected(),
@@ -345,7 +345,7 @@ def _check_token_endpoint(credential: Credential, field: str = "token_url") -> s
 
 
 def _check_revocation_url(credential: Credential) -> str:
-    """Check the address only: a request would revoke something."""
+    """Check only the URL: a request would revoke a token."""
     target = endpoints.checked_endpoint(credential.revocation_url, "revocation_url")
     try:
         network.check_url(target.url)
@@ -356,7 +356,7 @@ def _check_revocation_url(credential: Credential) -> str:
 
 def _tell(credential: Credential, request: token_requests.TokenRequest) -> TokenAnswer:
     answer, transcript, _raw = client.ask_once(request, seconds=_SECONDS)
-    # Kept apart from real requests: what a check hears is no state of the token.
+    # Recorded as a check: its response says nothing about the state of the token.
     transcript = dataclasses.replace(transcript, kind=ExchangeKind.CHECK)
     exchange_log.record(
         credential, transcript, result=answer.result, message=stored("only_checked")
