@@ -1,8 +1,8 @@
-"""Write the audit trail: who changed what and when. Names of fields, never their values.
+"""Writes the audit trail: who changed what and when. Names of fields, never their values.
 
-Owns what an entry says: its note is a code with parameters (`note`), or a plain text that is no
-sentence, such as an id; `sentence` says it in the reader's language. The rows and their refusal to
-change are `webhooks.models.audit`; who may do a thing was decided by the caller.
+The note of an entry is a code with parameters (`note`), or a plain value such as an id; `sentence`
+renders it in the reader's language. `webhooks.models.audit` has the rows and makes them
+append-only. The caller has checked the permission.
 """
 
 import logging
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 Person = AbstractBaseUser | AnonymousUser | None
 
-# What every save writes, and what is counted or sealed rather than chosen.
+# Columns that a save sets itself; they are not settings.
 _NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "secret_origins"}
-# After these a webhook has other settings: its version is kept.
+# Actions that change a webhook's settings, so that a version is stored.
 _KEPT = (Action.CREATED, Action.CHANGED, Action.IMPORTED, Action.REVERTED)
-# The sizes of the columns.
+# Lengths of the columns.
 _MAX_NAME, _MAX_NOTE, _MAX_USERNAME = 100, 300, 150
 
 
@@ -51,10 +51,10 @@ def _label(choices: type[models.TextChoices]) -> Callable[..., str]:
 SENTENCES: Mapping[str, messages.Sentence] = {
     "deliveries": ngettext_lazy("%(count)d delivery", "%(count)d deliveries", "count"),
     "resend_scope": _label(ResendScope),
-    # Why the product paused a webhook, and what became of its token.
+    # Why the product paused a webhook, and the new state of its token.
     "pause_reason": _label(PauseReason),
     "token_state": _label(TokenState),
-    # How a webhook was resumed, and what became of what was held.
+    # How a webhook was resumed, and what happened to its deliveries on hold.
     "resumed": _("“%(name)s” is active again."),
     "resumed_and_sent": ngettext_lazy(
         "“%(name)s” is active again. %(count)d delivery on hold is sent now.",
@@ -67,18 +67,18 @@ SENTENCES: Mapping[str, messages.Sentence] = {
         "count",
     ),
     "held_dropped": _("Deliveries on hold were cancelled."),
-    # Where a new row comes from.
+    # What a new row was created from.
     "copy_of": _("Copy of “%(name)s”"),
     "from_credentials_of": _("From the credentials of “%(name)s”"),
     "test_mail": _("Test mail to recipients"),
-    # What an export of deliveries holds.
+    # The format of an export of deliveries.
     "csv": "CSV",
     "csv_with_payloads": _("CSV with payloads"),
 }
 
 
 def note(code: str, /, **params: str | int) -> str:
-    """Return what an entry keeps: a code of SENTENCES with its parameters."""
+    """Return a note as it is stored: a code of SENTENCES with its parameters."""
     return messages.dump(code, **params)
 
 
@@ -96,10 +96,10 @@ def record(
     note: str = "",
     object_type: str = "",
 ) -> None:
-    """Add one entry, in the transaction that is open. Without a user the product did it.
+    """Add one entry in the current transaction. `user` is None for a change by the product.
 
-    An entry about a delivery, a resend or a webhook's own credential belongs to the trail of the
-    webhook. `object_type` says what an entry about no single row is about.
+    An entry about a delivery, a resend or a webhook's own credential belongs to the webhook's
+    trail. `object_type` names the subject of an entry without a row.
     """
     entry = _entry(action, obj, user=user, fields=fields, note=note)
     entry.object_type = object_type or entry.object_type
@@ -116,7 +116,7 @@ def record_many(
     user: Person,
     note: str = "",
 ) -> None:
-    """Add the same entry for each of many, in one statement."""
+    """Add the same entry for each of many rows, with one statement per 500."""
     found = list(subjects)
     entries = [_entry(action, obj, user=user, fields=(), note=note) for obj in found]
     AuditEntry.objects.bulk_create(entries, batch_size=500)
@@ -127,7 +127,7 @@ def record_many(
 
 
 def record_deliveries(action: Action, deliveries: Iterable[Delivery], *, user: Person) -> None:
-    """Add an entry for one delivery, or for many one entry for each webhook, with their number."""
+    """Add one entry for a single delivery; for several, one per webhook with their number."""
     rows = list(deliveries)
     if len(rows) == 1:
         record(action, rows[0], user=user)
@@ -147,9 +147,9 @@ def trail_of(model: type[models.Model], pk: int) -> "models.QuerySet[AuditEntry]
 
 
 def snapshot(row: models.Model) -> dict[str, Any]:
-    """Keep what a row holds, to compare after the change; of a secret never its plain text.
+    """Return the values of a row, to compare after a change; never the plain text of a secret.
 
-    Of a webhook also what its own credential holds, and which connection it uses.
+    For a webhook also the values of its own credential, and the connection that it uses.
     """
     kept = _columns(row)
     if isinstance(row, Webhook):
@@ -165,7 +165,7 @@ def _columns(row: models.Model) -> dict[str, Any]:
     for field in row._meta.concrete_fields:
         value = row.__dict__.get(field.attname)
         if isinstance(field, SecretField) and not isinstance(value, Sealed):
-            # Set since the row was read.
+            # A plain-text secret that was set after the row was read.
             value = bool(value)
         if field.name not in _NOT_CHOSEN:
             kept[field.name] = value
@@ -183,7 +183,7 @@ def _entry(
 ) -> AuditEntry:
     if isinstance(obj, Credential):
         obj = obj.subject
-    # Whose name the entry has, and on whose page it is shown.
+    # The row that gives the entry its name and shows it on its page.
     about = obj.webhook if isinstance(obj, Delivery | Resend) else obj
     kind = "" if obj is None else str(obj._meta.model_name)
     person = user if isinstance(user, AbstractBaseUser) and user.pk is not None else None
@@ -201,7 +201,7 @@ def _entry(
 
 
 def _log(entry: AuditEntry) -> None:
-    """Say it in the log too, without names that people chose."""
+    """Write the entry to the log, without names that people chose."""
     logger.info(
         "audit action=%s object=%s/%s user=%s",
         entry.action,

@@ -1,4 +1,4 @@
-"""The settings of a webhook by the names of its columns, never a secret: as versions and files."""
+"""The settings of a webhook by column name, without secrets, for versions and exported files."""
 
 import json
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from django.db import models
 from webhooks.models import AUTHORIZATION_FIELDS, AuditEntry, Webhook, WebhookVersion
 from webhooks.security.encryption import SecretField, SecretUnreadableError
 
-# How many versions a webhook keeps.
+# How many versions of a webhook are stored.
 _KEPT = 50
-# What belongs to one row alone: its identity, its history, its secrets' dates.
+# Columns that belong to one row alone: identity, history, dates of secrets.
 NOT_PORTABLE = frozenset(
     {
         *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
@@ -20,7 +20,7 @@ NOT_PORTABLE = frozenset(
         "alerts_muted_until",
     }
 )
-# New columns are portable by themselves.
+# New columns are portable by default.
 FIELDS: dict[str, "models.Field[Any, Any]"] = {
     field.name: field
     for field in (*AUTHORIZATION_FIELDS.values(), *Webhook._meta.concrete_fields)
@@ -37,7 +37,7 @@ def as_settings(webhook: Webhook) -> dict[str, Any]:
 
 
 def portable_headers(webhook: Webhook) -> list[dict[str, Any]]:
-    """Return the custom headers, a secret one without its value. Errors: SecretUnreadableError."""
+    """Return the custom headers, secret ones without their value. Errors: SecretUnreadableError."""
     return [
         {"name": one.name, "secret": True}
         if one.is_secret
@@ -47,17 +47,17 @@ def portable_headers(webhook: Webhook) -> list[dict[str, Any]]:
 
 
 def connection_of(webhook: Webhook) -> str | None:
-    """Return the name of the connection that a webhook uses; None for its own credential."""
+    """Return the name of the connection that a webhook uses, None if it has its own credential."""
     return webhook.credential.name if webhook.credential.is_shared else None
 
 
 def keep(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -> None:
-    """Keep what each webhook is like now as the version of its entry."""
+    """Store the current settings of each webhook as the version of its entry."""
     for entry, webhook in zip(entries, webhooks, strict=True):
         try:
             headers = portable_headers(webhook)
         except SecretUnreadableError:
-            # Sealed under another key: there is nothing whole to go back to.
+            # Encrypted with another key: a version without headers would be incomplete.
             continue
         content = {**as_settings(webhook), "headers": headers, "connection": connection_of(webhook)}
         WebhookVersion.objects.create(entry=entry, webhook=webhook, settings=json.dumps(content))
@@ -67,6 +67,6 @@ def keep(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -> None:
 
 
 def settings_of(version: WebhookVersion) -> dict[str, Any]:
-    """Return the settings of a version, as a file of webhooks has them."""
+    """Return the settings of a version in the format of an exported file."""
     found: dict[str, Any] = json.loads(version.settings)
     return {**found, "uid": version.webhook.uid}
