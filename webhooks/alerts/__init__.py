@@ -1,1 +1,1 @@
-"""Incidents and notifications: `problems` finds what is wrong, `notifications` tells people."""
+"""Incidents and notifications: `problems` detects problems, `notifications` notifies people."""

@@ -1,7 +1,7 @@
-"""Alerts to Slack, Microsoft Teams, Telegram and any webhook URL: who, in which shape, and retries.
+"""Alerts to Slack, Microsoft Teams, Telegram and any webhook URL: recipients, formats, retries.
 
-E-mail is sent by `notifications`. What a channel has not accepted is a row that the next run of the
-same task sends again.
+E-mail is sent by `notifications`. A message stays in the database until its channel has accepted
+it; the next run of the same task sends it again.
 """
 
 import logging
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 TELEGRAM_API = "https://api.telegram.org"
 _SECONDS = 8.0
-# The next run goes on with the rest: channels that hang keep no other task waiting.
+# The next run continues with the rest, so that channels that hang do not delay other tasks.
 _SENT_AT_ONCE, SEND_SECONDS = 20, 5.0
-# 1, 2, 4 ... 60 minutes: about a day, by which the incident is reminded of anyway.
+# Retries after 1, 2, 4 ... 60 minutes, for about a day; then a reminder of the incident follows.
 _MAX_ATTEMPTS = 28
 _MAX_DELAY = timedelta(hours=1)
-# What another try may help with, besides 5xx.
+# Statuses worth a retry, besides 5xx.
 _TRANSIENT = (408, 425, 429)
 
 
@@ -36,7 +36,7 @@ def covering(webhook_ids: Collection[int]) -> QuerySet[AlertChannel]:
 
 
 def queue(channels: QuerySet[AlertChannel], content: Mapping[str, Any], now: datetime) -> None:
-    """Keep a message for each channel that is no e-mail address; `send_due` sends it."""
+    """Store a message for each channel except e-mail addresses; `send_due` sends it."""
     others = channels.exclude(kind=ChannelKind.EMAIL)
     AlertMessage.objects.bulk_create(
         AlertMessage(channel=channel, content=dict(content), next_attempt_at=now)
@@ -45,10 +45,10 @@ def queue(channels: QuerySet[AlertChannel], content: Mapping[str, Any], now: dat
 
 
 def send_due(now: datetime) -> int:
-    """Send what is due; return how many messages were accepted. Safe with any number of callers.
+    """Send due messages; return how many were accepted. Safe with any number of callers.
 
-    After one that was not accepted a channel waits for the next run: one that hangs takes the time
-    of one message, however many it has.
+    After a failure a channel waits for the next run, so one that hangs delays this run by a single
+    message, however many it has.
     """
     due = AlertMessage.objects.filter(next_attempt_at__lte=now).select_related("channel")
     failing: set[int] = set()
@@ -79,9 +79,9 @@ def _send(row: AlertMessage, now: datetime) -> bool:
 
 
 def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) -> bool:
-    """Send one message now; return whether it is final: accepted, or refused for good.
+    """Send one message now; return whether the result is final: accepted, or rejected for good.
 
-    The channel keeps why it was not accepted, as a code of `outcomes.SENTENCES`.
+    The channel stores the reason for a failure, as a code of `outcomes.SENTENCES`.
     """
     error, is_final = _post(channel, content)
     channel.last_error = messages.cut(error, 500)
@@ -112,12 +112,12 @@ def _post(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, bool]
 
 
 def _request(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return where a message goes, and its body in the words of the service."""
+    """Return the URL for a message, and its body in the format of the service."""
     title, text, link = content["title"], content["text"], content["link"]
     whole = f"{title}\n\n{text}\n\n{link}"
     match ChannelKind(channel.kind):
         case ChannelKind.SLACK:
-            # https://docs.slack.dev/messaging/formatting-message-text: these three are escaped.
+            # https://docs.slack.dev/messaging/formatting-message-text: escape these three.
             for sign, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
                 whole = whole.replace(sign, escaped)
             return channel.secret, {"text": whole}
@@ -125,7 +125,7 @@ def _request(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, di
             return channel.secret, _adaptive_card(title, text, link)
         case ChannelKind.TELEGRAM:
             url = f"{TELEGRAM_API}/bot{channel.secret}/sendMessage"
-            # The service takes 4,096 characters.
+            # Telegram's limit is 4,096 characters.
             return url, {"chat_id": channel.recipient, "text": whole[:4000]}
     return channel.secret, dict(content)
 
@@ -145,7 +145,7 @@ def _adaptive_card(title: str, text: str, link: str) -> dict[str, Any]:
 
 
 def _text_block(text: str, **style: str) -> dict[str, Any]:
-    """Return text as it is: a TextBlock would make links of the Markdown in a provider's words.
+    """Return plain text: a TextBlock would render Markdown links in a provider's error text.
 
     Source: https://adaptivecards.io/explorer/TextRun.html.
     """

@@ -1,8 +1,8 @@
-"""Tells people what is wrong with their webhooks: by e-mail, channels and operational events.
+"""Notifies people of problems with their webhooks by e-mail, channels and operational events.
 
-Keeps an `Incident` for each problem that `problems` finds, and sends one message when it begins, a
+Stores an `Incident` for each problem that `problems` finds, and sends one message when it opens, a
 reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
-who sends.
+which process sends.
 """
 
 import logging
@@ -43,14 +43,15 @@ logger = logging.getLogger(__name__)
 Subject = Webhook | Credential
 
 _REMIND_AFTER = timedelta(days=1)
-# For how long a look tells what is over, and then what began; the next goes on with the rest. A
-# mail server that hangs keeps the sweep and tokens waiting, which share a worker's slots with this.
+# Time limit of one run for messages about closed incidents, and again for open ones; the next run
+# continues with the rest. A mail server that hangs would delay the sweep and token refreshes, which
+# share the worker's slots with this task.
 TELL_SECONDS = 5.0
-# Counting stops here: a mail needs no more.
+# Deliveries on hold are counted up to here; a mail needs no exact number beyond.
 _MAX_COUNTED = 1000
-# How far back a failed one is looked for.
+# How many of a webhook's newest deliveries are searched for a failed one.
 _DELIVERIES_LOOKED_AT = 50
-# The size of the column.
+# Length of the column.
 _MAX_STORED = 1000
 _EVENT_TYPES = {
     IncidentKind.REAUTHORIZATION: "webhook.reauthorization_required",
@@ -59,15 +60,15 @@ _EVENT_TYPES = {
     IncidentKind.PAUSED: "webhook.disabled",
 }
 _RECOVERED = "webhook.recovered"
-# What ends with a person's access at a provider.
+# Incidents that the end of a person's access at a provider causes; sent together.
 _OF_GRANTS = (IncidentKind.REAUTHORIZATION, IncidentKind.TOKEN_ENDING)
-# What the catalogue says about failures, in the events that say it.
+# Variables of the catalogue about failures, by the event types that contain them.
 _FACTS = {
     "webhook.failing": ("failing_since_at", "last_status_code"),
     "webhook.disabled": ("failing_since_at", "last_status_code"),
     _RECOVERED: ("last_status_code",),
 }
-# How a mail begins when the incident opens, when it reminds, when it is over; and what to do.
+# Headlines for an opened incident, a reminder and a closed incident; and what to do.
 _TEXTS = {
     IncidentKind.REAUTHORIZATION: (
         gettext_lazy("“%(name)s” needs re-authorization"),
@@ -106,10 +107,10 @@ _TEXTS = {
 
 
 def look(now: datetime | None = None) -> int:
-    """Open, remind of and close incidents; return how many messages went out.
+    """Open, remind of and close incidents; return how many messages were sent.
 
-    Without `now` the time is the database's: where workers differ, one would open what the next
-    one closes.
+    `now` is the database's time by default: by workers' clocks that differ, one worker would open
+    an incident that the next one closes.
     """
     now = now or queue.now()
     open_now = {
@@ -144,13 +145,13 @@ def look(now: datetime | None = None) -> int:
         "webhook__state", "webhook__credential__token", "credential__token"
     ):
         if (problem := found.get(problems.key_of(incident))) is None:
-            # Over, which the next look tells.
+            # Over; the next run closes it.
             continue
-        # A reminder says how it is by now.
+        # A reminder describes the current state.
         incident.message = _kept(problem.message)
         groups.setdefault(_told_together(incident, now), []).append(incident)
     began = list(groups.values())
-    # So that those whose mails take long are not the first each time.
+    # Random order, so that slow mails do not come first in every run.
     random.shuffle(began)
     ends_at = time.monotonic() + TELL_SECONDS
     for group in began:
@@ -162,9 +163,9 @@ def look(now: datetime | None = None) -> int:
 
 
 def send_test_mail(webhook: Webhook) -> bool:
-    """Mail the webhook's own recipients, muted or not; return whether the mail server took it.
+    """Mail the webhook's own recipients, muted or not; return whether the server accepted it.
 
-    Uses `alert_recipients` as it is on the instance, saved or not.
+    Uses `alert_recipients` of the instance, even if unsaved.
     """
     if not webhook.alert_recipients:
         return False
@@ -190,10 +191,10 @@ def send_test(channel: AlertChannel, now: datetime) -> bool:
 
 
 def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
-    """Return what the incidents of one message have in common.
+    """Return the key that groups incidents into one message.
 
-    When a person leaves or changes a password, all that they granted at a provider ends at once:
-    those that go to the same people are one message. Any other incident is one of its own.
+    When a person leaves or changes a password, all their grants at a provider end at once: those
+    with the same recipients become one message. Any other incident gets a message of its own.
     """
     credential = _credential_of(incident.subject)
     token = token_of(credential)
@@ -206,7 +207,7 @@ def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
 
 
 def _tell(group: list[Incident], now: datetime) -> int:
-    """Send the first message or a reminder about one or more; return 1 if this process did."""
+    """Send a first message or reminder about a group; return 1 if this process sent it, else 0."""
     claimed = [incident for incident in group if _claim(incident, now)]
     if not claimed:
         return 0
@@ -229,7 +230,7 @@ def _tell(group: list[Incident], now: datetime) -> int:
 
 
 def _claim(incident: Incident, now: datetime) -> bool:
-    """Take the message of an incident; the row that is changed counts."""
+    """Claim an incident's message by a conditional UPDATE; return whether this process has it."""
     rows = Incident.objects.filter(pk=incident.pk, notified_at=incident.notified_at, closed_at=None)
     notified_at = _notified_at(incident.subject, now)
     return bool(rows.update(notified_at=notified_at, message=incident.message))
@@ -246,12 +247,12 @@ def _notified_at(subject: Subject, now: datetime) -> datetime:
 
 
 def _kept(message: str) -> str:
-    """Return what the row of an incident has room for."""
+    """Return a message cut to the length of the column."""
     return messages.cut(message, _MAX_STORED)
 
 
 def _when_unmuted(subject: Subject, now: datetime) -> datetime:
-    """Return a time that lets the next message go out as soon as a mute for a while ends."""
+    """Return a time that makes the next message due as soon as a temporary mute ends, or `now`."""
     until = subject.alerts_muted_until
     if subject.alert_recipients and subject.mutes_alerts(now) and until:
         return until - _REMIND_AFTER
@@ -259,11 +260,11 @@ def _when_unmuted(subject: Subject, now: datetime) -> datetime:
 
 
 def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
-    """End an incident; tell so unless its subject only went from one trouble into another."""
+    """Close an incident; notify people unless its subject still has another problem."""
     if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
         return 0
     subject = incident.subject
-    # Who paused a failing webhook, or removed it, did not repair it.
+    # A failing webhook that was paused or deleted has not recovered.
     is_gone = subject.deleted_at or (
         incident.kind == IncidentKind.FAILING
         and isinstance(subject, Webhook)
@@ -318,7 +319,7 @@ def _headline_of_many(group: list[Incident], *, is_reminder: bool) -> str:
 
 
 def _text_of_many(group: list[Incident]) -> str:
-    """Write a mail about what one person granted at one provider, with a link for each."""
+    """Return the text of a mail about one person's grants at one provider, with a link for each."""
     credential = _credential_of(group[0].subject)
     about = {
         "person": str(credential.token.granted_by),
@@ -339,7 +340,7 @@ def _text_of_many(group: list[Incident]) -> str:
 
 
 def _text(incident: Incident) -> str:
-    """Write a mail: what happened, what waits, what to do, and where."""
+    """Return the text of a mail: what happened, deliveries on hold, what to do, and a link."""
     *_headlines, advice = _TEXTS[IncidentKind(incident.kind)]
     lines = [
         f"{_headline(incident, is_reminder=False)}.",
@@ -353,7 +354,7 @@ def _text(incident: Incident) -> str:
 
 
 def _facts(incident: Incident) -> dict[str, tuple[str, str]]:
-    """Return a label and a value for each fact of an incident, by its name for programs."""
+    """Return label and value of each fact about an incident, by machine-readable name."""
     subject = incident.subject
     found = {
         "name": (_("Webhook") if isinstance(subject, Webhook) else _("Connection"), subject.name),
@@ -373,7 +374,7 @@ def _facts(incident: Incident) -> dict[str, tuple[str, str]]:
 
 
 def _failed_delivery(subject: Subject) -> Delivery | None:
-    """Return the newest attempted delivery that has not succeeded, of a webhook's last ones."""
+    """Return a webhook's newest attempted delivery that has not succeeded, if it is recent."""
     if not isinstance(subject, Webhook):
         return None
     newest = Delivery.objects.filter(webhook=subject).order_by("-id").select_related("event")
@@ -382,7 +383,7 @@ def _failed_delivery(subject: Subject) -> Delivery | None:
 
 
 def _content(incident: Incident, headline: str, text: str) -> dict[str, Any]:
-    """Return what a channel is sent: texts for people, the facts for programs."""
+    """Return the content of a channel's message: texts for people, facts for programs."""
     link = _link(incident.subject)
     *lines, _same_link = text.strip().split("\n\n")
     return {
@@ -415,7 +416,7 @@ def _waiting(subject: Subject) -> str:
 
 
 def _link(subject: Subject) -> str:
-    """Return the address that leads, after login, to the button that helps."""
+    """Return the URL of the page (login required) where the problem can be fixed."""
     credential = _credential_of(subject)
     name = (
         "connection_edit" if credential is subject else "edit" if credential.is_oauth else "detail"
@@ -429,9 +430,9 @@ def _credential_of(subject: Subject) -> Credential:
 
 
 def _recipients(subject: Subject, now: datetime) -> list[str]:
-    """Return the people of a webhook, or of a connection and its webhooks, and everybody's.
+    """Return the recipients of a webhook, or of a connection and its webhooks, except muted ones.
 
-    Those who are muted are left out.
+    The addresses of e-mail channels that cover them are included.
     """
     concerned: list[Subject] = [subject]
     if isinstance(subject, Credential):
@@ -452,10 +453,10 @@ def _webhook_ids(subject: Subject) -> list[int]:
 
 
 def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
-    """Give one message to the mail server; True when it was accepted or has no recipient."""
+    """Give one message to the mail server; True if it was accepted or has no recipient."""
     if not recipients:
         return True
-    # A line break in a name would end the header, and a mail program obeys control characters.
+    # A line break in a name would end the header, and mail programs interpret control characters.
     line = decoded_body.escape_invisible(" ".join(subject.split()))
     message = EmailMessage(line, decoded_body.escape_invisible(text), to=recipients)
     try:

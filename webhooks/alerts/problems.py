@@ -1,7 +1,7 @@
-"""What is wrong with webhooks now, read from the rows that the engine and the token vault write.
+"""Finds current problems of webhooks in the rows that the engine and token refreshes write.
 
-Decides when something is worth telling people. An incident keeps a code with parameters; `sentence`
-says it in the reader's language. `notifications` sends it.
+Decides which problems people are notified of. An incident stores a code with parameters; `sentence`
+renders it in the reader's language. `notifications` sends it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -31,16 +31,16 @@ from webhooks.models import (
 )
 from webhooks.models.messages import Sentence, dump, render
 
-# What a token that waits for a person is.
+# Blocked token states, and the kinds of their incidents.
 _OF_STATES = {
     TokenState.NEEDS_REAUTHORIZATION.value: IncidentKind.REAUTHORIZATION,
     TokenState.MISCONFIGURED.value: IncidentKind.MISCONFIGURED,
 }
-# How long before its known end a refresh token is announced.
+# How long before a refresh token's known expiry an incident opens.
 TOKEN_ENDS_WITHIN = timedelta(days=7)
-# A share of failures is looked at over the hour that runs and this many before it.
+# The share of failures is computed over the current clock hour and this many hours before it.
 _WINDOW_HOURS = 1
-# One failure of two attempts is a share of 50 % and no news.
+# Fewer attempts give no meaningful share: one failure of two would be 50 %.
 _LEAST_ATTEMPTS = 10
 
 
@@ -53,7 +53,7 @@ def _paused(*, reason: str) -> str:
     return f"{PauseReason(reason).label}."
 
 
-# What an incident keeps; one of a token keeps the token's error as it is.
+# Messages that an incident stores; an incident of a token stores the token's error unchanged.
 SENTENCES: Mapping[str, Sentence] = {
     "attempts_failed": ngettext_lazy(
         "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", "count"
@@ -71,7 +71,7 @@ _SENTENCES = {**outcomes.SENTENCES, **SENTENCES}
 
 
 def sentence(message: str) -> str:
-    """Return what an incident keeps, in the active language."""
+    """Return the stored message of an incident in the active language."""
     return render(message, _SENTENCES)
 
 
@@ -80,11 +80,11 @@ Key = tuple[int | None, int | None, IncidentKind]
 
 
 class Problem(NamedTuple):
-    """Something wrong with a webhook or a connection."""
+    """A problem of a webhook or a connection."""
 
     subject: Webhook | Credential
     kind: IncidentKind
-    # What is stored: a code of SENTENCES, or the error of a token.
+    # As stored: a code of SENTENCES, or the error of a token.
     message: str
     began_at: datetime
 
@@ -106,7 +106,7 @@ def open_incidents(webhook: Webhook) -> QuerySet[Incident]:
 
 
 class _Share(NamedTuple):
-    """Attempts of one webhook within the window."""
+    """Numbers of attempts of one webhook within the window."""
 
     failed: int
     total: int
@@ -119,13 +119,13 @@ class _Share(NamedTuple):
 
 
 def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
-    """Return every problem there is; `known` are those that people were notified of already."""
+    """Return all current problems; `known` are the keys of open incidents."""
     found = [*_of_tokens(now), *_pauses(now), *_failures(now, known)]
     return {problem.key: problem for problem in found}
 
 
 def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
-    """Say how an open incident is by now: here, or at the credential that this webhook uses."""
+    """Return the current description of an open incident of this webhook or of its credential."""
     token = token_of(webhook.credential)
     current = ""
     match IncidentKind(incident.kind):
@@ -139,7 +139,7 @@ def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
 
 
 def _failing_now(webhook: Webhook, now: datetime) -> str:
-    """Return by what a webhook fails now, as stored; empty when nothing of that is left."""
+    """Return how a webhook fails now, as a stored message; "" if it no longer fails."""
     state = webhook.known_state
     message = ""
     if webhook.alert_failure_percent and not _in_a_row(webhook, state, now):
@@ -152,7 +152,7 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
 
 def _of_tokens(now: datetime) -> Iterator[Problem]:
     soon = Q(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
-    # An end that each refresh moves is none.
+    # An expiry that each refresh moves needs no person.
     ends = soon & Q(token__refresh_end_moves=False) & ~Q(token__state=TokenState.NONE)
     with_tokens = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
     ill = with_tokens.filter(Q(token__state__in=_OF_STATES) | ends)
@@ -176,7 +176,7 @@ def _pauses(now: datetime) -> Iterator[Problem]:
 
 
 def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
-    """Judge each webhook by what it asks for: failures in a row, a share, or else some minutes."""
+    """Check each webhook by its alert settings: failures in a row, a share, else minutes."""
     interesting = Q(state__failing_since_at__isnull=False) | Q(alert_failure_percent__isnull=False)
     webhooks = list(Webhook.objects.active().filter(interesting).select_related("state"))
     asked = [webhook.pk for webhook in webhooks if webhook.alert_failure_percent]
@@ -194,7 +194,7 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
 
 
 def _in_a_row(webhook: Webhook, state: WebhookState | None, now: datetime) -> str:
-    """Return that every attempt fails, once it did often enough; empty before."""
+    """Return a message if all attempts have failed often or long enough, else ""."""
     if state is None or state.failing_since_at is None:
         return ""
     if limit := webhook.alert_after_failures:
@@ -214,10 +214,10 @@ def _failing_since(state: WebhookState) -> str:
 
 
 def _often(webhook: Webhook, state: WebhookState | None, share: _Share, is_known: bool) -> str:
-    """Return how many attempts of late failed; empty while these are few enough.
+    """Return a message if the share of failed attempts reaches the webhook's limit, else "".
 
-    What people know about is over only at half the share they asked for, so that a receiver at the
-    edge does not send a mail every minute.
+    An open incident ends only below half the limit, so that a receiver close to the limit does not
+    cause a mail every minute.
     """
     limit = webhook.alert_failure_percent
     if not limit:
@@ -237,7 +237,7 @@ def _share_of(share: _Share) -> str:
 
 
 def _shares(webhook_ids: list[int], now: datetime) -> Mapping[int, _Share]:
-    """Count the attempts of the hour that runs and of those before it that the window holds."""
+    """Count the attempts of each webhook in the current hour and the hours of the window before."""
     since = hour_of(now) - timedelta(hours=_WINDOW_HOURS)
     counts = HourlyCount.objects.filter(webhook__in=webhook_ids, hour__gte=since)
     rows = (
