@@ -109,8 +109,8 @@ _TEXTS = {
 def look(now: datetime | None = None) -> int:
     """Open, remind of and close incidents; return how many messages were sent.
 
-    `now` is the database's time by default: by workers' clocks that differ, one worker would open
-    an incident that the next one closes.
+    `now` is the database's time by default: if workers' clocks differed, one worker would open an
+    incident that the next one closes.
     """
     now = now or queue.now()
     open_now = {

@@ -57,7 +57,7 @@ def keep(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -> None:
         try:
             headers = portable_headers(webhook)
         except SecretUnreadableError:
-            # Encrypted with another key: a version without headers would be incomplete.
+            # The headers were encrypted with another key; a version without them is incomplete.
             continue
         content = {**as_settings(webhook), "headers": headers, "connection": connection_of(webhook)}
         WebhookVersion.objects.create(entry=entry, webhook=webhook, settings=json.dumps(content))

@@ -31,7 +31,7 @@ _TAIL = 4
 # Control, format (such as bidirectional overrides), surrogate, private and unassigned characters,
 # line and paragraph separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# One long word with letters and digits in the alphabet of Base64 and JWT; a URL or scope is none.
+# One long word of letters, digits and Base64 characters; URLs and scopes do not match.
 _LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=-]{20,}", re.ASCII)
 # The same, as a word within a text.
 _WORD_LIKE_A_TOKEN = re.compile(
@@ -73,7 +73,7 @@ def redact_pairs(
 ) -> str:
     """Return form or query parameters, secrets masked, one a line.
 
-    `may_grant` also masks every value that looks like a code or token, whatever its name.
+    `may_grant` (there may be a code) masks every value that looks like one, whatever its name.
     """
     masker = known(secrets)
     shown = (
@@ -91,7 +91,7 @@ def redact_pairs(
 def redact_body(body: str, *, secrets: Secrets = (), may_grant: bool = False) -> str:
     """Return a response body of any format, secrets masked, cut.
 
-    `may_grant` also masks every value that looks like a token, whatever its name.
+    `may_grant` (there may be a token) masks every value that looks like one, whatever its name.
     """
     masker = known(secrets)
     body = mask_known(body, masker)

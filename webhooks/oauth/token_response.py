@@ -587,7 +587,7 @@ def _granted(
         is_no_answer = messages.load(problem.message) == ("no_token_answer", {})
         is_numbered = is_no_answer and _has_number(refusal)
         if problem.reason == "no_token" and (is_named_error or is_numbered):
-            # An error that only a code shows, such as {"status": "BAD_REFRESH_TOKEN"} or a number.
+            # An error shown only by a code, such as {"status": "BAD_REFRESH_TOKEN"}, or a number.
             return _refused(refusal, raw, expected, now)
         rotated = rotated_token(fields, path) if expected.grant is Grant.REFRESH else ""
         message = mask_known(problem.message, expected.secrets)

@@ -492,7 +492,7 @@ def _exchange(
         reply, transcript, _raw = client.ask_once(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
-            # The probe can lose no token.
+            # A failed probe loses no token.
             message = joined(stored("answer_lost", time=_clock(lost_at)), reply.message)
             return replace(reply, is_lost=False, message=message), [transcript]
         exchange_log.record(
@@ -810,7 +810,7 @@ def store_failure(
             if row.expires_at is not None and now < row.expires_at <= now + _LONGEST_WAIT:
                 retry_at = row.expires_at
             if is_refused(row):
-                # The token is valid by the provider: receivers refused it for another reason.
+                # The provider says that the token is valid; receivers have another reason.
                 columns["refused_version"] = 0
         # A forced refresh before the provider's Retry-After is over must not shorten that wait.
         before = row.retry_refresh_at if _is_waiting(row, now) else None
