@@ -1,4 +1,4 @@
-"""The screens of Integrations -> Webhooks 2.0, a folder each.
+"""The screens of Integrations -> Webhooks 2.0, one folder per screen.
 
-What two screens share stands here under its own noun.
+Modules that several screens share are directly in this package.
 """

@@ -1,8 +1,8 @@
-"""Forms whose session ended while they were filled in: asked before a save, and kept over a login.
+"""Forms whose session expired while they were filled in: their data is kept across the login.
 
-A script asks `session` before it lets the page go. Without one, what was typed or chosen waits,
-sealed, in the new session until the same person has logged in. What was typed into a webhook that
-another person had deleted waits until it is restored.
+A script requests `session` before it submits a form. When a form is submitted without a login, its
+data is kept, encrypted, in the new session until the same user has logged in. Data entered for a
+webhook that another user has deleted is kept until the webhook is restored.
 """
 
 from datetime import timedelta
@@ -29,7 +29,7 @@ _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"
 _SHOW = "preview"
 _PRESSED = "pressed"
-# Longer than any session lasts, and than anybody leaves a form open.
+# Longer than any session lasts or a form stays open.
 _MAX_AGE = timedelta(days=7)
 _MAX_CHARACTERS = 200_000
 
@@ -37,18 +37,18 @@ _MAX_CHARACTERS = 200_000
 @require_safe
 @never_cache
 def session(request: HttpRequest) -> HttpResponse:
-    """Confirm that the session lives, with the CSRF token that a login may have changed."""
+    """Confirm that the session is valid; return the CSRF token, which a login may have changed."""
     return JsonResponse({"csrf": get_token(request)})
 
 
 def opened_by(request: HttpRequest) -> dict[str, Any]:
-    """Let the form of any page carry what proves later who opened it: a context processor."""
+    """Provide the signed user id that a form posts to prove who opened it: a context processor."""
     signer = signing.TimestampSigner(salt=_OPENED_BY)
     return {_OPENED_BY: SimpleLazyObject(lambda: signer.sign(str(request.user.pk)))}
 
 
 def keeps_typed(view: View) -> View:
-    """Require a login, and show what was posted without one after it."""
+    """Require a login; afterwards show the form again with the data that was posted without one."""
     sentence = gettext_lazy(
         "Not saved: you had been logged out. What you entered is back. Check it, secrets too, "
         "then try again."
@@ -57,7 +57,7 @@ def keeps_typed(view: View) -> View:
 
 
 def keeps_selection(view: View) -> View:
-    """Require a login, and show which rows were chosen without one after it."""
+    """Require a login; afterwards show the row selection that was posted without one."""
     sentence = gettext_lazy(
         "Nothing was done: you had been logged out. Your selection is back. Check it, then "
         "continue."
@@ -66,7 +66,7 @@ def keeps_selection(view: View) -> View:
 
 
 def keeps_way_back(view: View) -> View:
-    """Require a login; after it `way_back` leads to where rows were chosen without one."""
+    """Require a login; afterwards the view goes back, by `redirect_back`, to the row selection."""
     sentence = gettext_lazy(
         "Nothing was done: you had been logged out. Make your selection again, then press the "
         "button."
@@ -82,7 +82,7 @@ def _keeps(view: View, sentence: str | Promise) -> View:
             keep(request)
             return redirect_to_login(request.get_full_path())
         if request.method == "GET" and (typed := _take(request, sentence)) is not None:
-            # From here on it is a form that was posted to be shown, not to be saved.
+            # The view treats this as a POST that shows the form and saves nothing.
             request.method, request.POST = "POST", typed  # type: ignore[assignment]
         return view(request, *args, **kwargs)
 
@@ -90,16 +90,16 @@ def _keeps(view: View, sentence: str | Promise) -> View:
 
 
 def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
-    """Keep a form that somebody logged in had opened; what anybody else sends takes no room.
+    """Keep a posted form in the session if a logged-in user opened it; return whether it was kept.
 
-    `is_deleted`: it waits for what it edits to be restored, not for a login.
+    `is_deleted`: it is kept until the row it edits is restored, not until a login.
     """
     owner = _owner(request.POST)
     typed = request.POST.urlencode()
     if request.method != "POST" or not owner or len(typed) > _MAX_CHARACTERS:
         return False
     if request.FILES:
-        # It has to be chosen again, and that is all that was typed.
+        # The file has to be chosen again, and such a form holds nothing else.
         return False
     try:
         sealed = seal(typed, _place(owner, request.path)).ciphertext
@@ -111,7 +111,7 @@ def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
 
 
 def _take(request: HttpRequest, sentence: str | Promise) -> QueryDict | None:
-    """Return what this person posted here and was not saved, once, with a message that says why."""
+    """Pop the unsaved data that this user posted to this URL, and add a message that says why."""
     kept = request.session.get(_SESSION_KEY)
     if not kept or kept["path"] != request.path:
         return None
@@ -119,7 +119,7 @@ def _take(request: HttpRequest, sentence: str | Promise) -> QueryDict | None:
     try:
         typed = Sealed(kept["typed"]).open(_place(str(request.user.pk), request.path))
     except SecretUnreadableError:
-        # Another person's, or sealed under another key.
+        # Kept for another user, or encrypted with another key.
         return None
     data = QueryDict(typed, mutable=True)
     data[_PRESSED], data["action"] = data.get("action", ""), _SHOW
@@ -133,17 +133,17 @@ def _take(request: HttpRequest, sentence: str | Promise) -> QueryDict | None:
 
 
 def is_shown_again(request: HttpRequest) -> bool:
-    """Return whether a posted form is to be shown, not to be saved."""
+    """Return whether a posted form is only shown again, not saved."""
     return request.POST.get("action") == _SHOW
 
 
 def pressed(request: HttpRequest) -> str:
-    """Return the action of the button that was pressed, also while the form is shown again."""
+    """Return the action of the pressed button, also when the form is only shown again."""
     return request.POST.get(_PRESSED if is_shown_again(request) else "action", "")
 
 
 def _owner(data: QueryDict) -> str:
-    """Return the key of who opened a form; empty without a login or if the account is closed."""
+    """Return the id of the user who opened a form; empty without a login or an active account."""
     signer = signing.TimestampSigner(salt=_OPENED_BY)
     try:
         owner = signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)

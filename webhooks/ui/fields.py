@@ -1,4 +1,4 @@
-"""Form fields of our own: the write-only secret, the grouped event types, and lists as text."""
+"""Custom form fields: write-only secrets, grouped event types, and lists as text."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,16 +16,16 @@ from webhooks import catalogue, oauth
 from webhooks.network import UnsafeURLError
 from webhooks.security import pem
 
-# What the Clear checkbox turns a secret into, apart from text that was typed.
+# Cleaned value of a secret whose Clear checkbox is ticked; never equal to typed text.
 CLEAR = object()
-# Of the fields that hold lists as text.
+# Limits of the fields that hold lists as text.
 _MAX_LINES = 30
 _MAX_WORDS, _MAX_WORD_LENGTH = 30, 100
 _MAX_CODES = 20
-# What needs no encoding is typed as it is; spaces and controls never belong into a name.
+# A parameter name: visible ASCII without “=”, which ends the name.
 _NAME = re.compile(r"[\x21-\x3c\x3e-\x7e]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# What the buttons of a row in a list do to it.
+# Actions of the buttons on a row of a list.
 MOVES = (("up", _("Move up")), ("down", _("Move down")), ("remove", _("Remove")))
 
 
@@ -36,7 +36,7 @@ class CopyInput(forms.TextInput):
 
 
 class SecretInput(forms.PasswordInput):
-    """A password input that never holds a value, with what is stored and a Clear checkbox."""
+    """A password input that never renders its value: it shows whether one is set, and Clear."""
 
     template_name = "webhooks/ui/_field_secret.html"
     input_template = "django/forms/widgets/input.html"
@@ -46,7 +46,7 @@ class SecretInput(forms.PasswordInput):
     changed_at: str = ""
 
     def __init__(self, attrs: dict[str, Any] | None = None) -> None:
-        # "new-password" keeps browsers from filling in the person's own login.
+        # "new-password" keeps browsers from filling in the user's saved login.
         super().__init__({"autocomplete": "new-password", "spellcheck": "false", **(attrs or {})})
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class SecretInput(forms.PasswordInput):
 
 
 class SecretLines(SecretInput):
-    """The same for a secret of several lines, such as a key in PEM."""
+    """A `SecretInput` for a secret of several lines, such as a PEM key."""
 
     input_template = "django/forms/widgets/textarea.html"
 
@@ -85,12 +85,12 @@ class SecretLines(SecretInput):
         super().__init__({"rows": 3, "class": "mono", "autocomplete": "off"})
 
 
-# Of the tick without which no secret goes over plain http.
+# Help of the checkbox that allows secrets to be sent over plain http.
 PLAIN_HTTP_HELP = _("Anyone on the network can read them. Only for networks you control.")
 
 
 def plain_http_refusal(origin: str) -> str:
-    """Return why an address is not saved without that tick."""
+    """Return why a URL cannot be saved while that checkbox is not ticked."""
     return gettext(
         "%(origin)s is not encrypted, and secrets would be sent to it. Use an https:// "
         "address, or tick this box."
@@ -98,7 +98,7 @@ def plain_http_refusal(origin: str) -> str:
 
 
 class SecretFormField(forms.CharField):
-    """Clean to the typed text, `CLEAR`, or an empty string that keeps what is stored."""
+    """Clean to the typed text, `CLEAR`, or an empty string that keeps the stored secret."""
 
     widget = SecretInput
     # Generous: some providers' client secrets are whole keys.
@@ -120,9 +120,9 @@ class SecretFormField(forms.CharField):
 
 
 class SecretLinesField(SecretFormField):
-    """A secret of several lines, which `check` judges; it raises what says why not."""
+    """A secret of several lines; `check` raises PEMError or MisconfiguredError if it is wrong."""
 
-    # A chain of certificates and a key of 4096 bits.
+    # Fits a certificate chain and a 4096-bit key.
     _max_length = 20_000
 
     def __init__(self, *, check: Callable[[str], object], **kwargs: Any) -> None:
@@ -156,26 +156,26 @@ _PEM_SENTENCES = {
 
 
 def is_visible(name: str) -> bool:
-    """Return whether a page can show a name: not one of invisible characters alone."""
+    """Return whether a name has at least one visible character."""
     return any(one.isprintable() and not one.isspace() for one in name)
 
 
 def require_visible(text: str) -> None:
-    """Raise ValidationError for a name that no page could show."""
+    """Raise ValidationError for a name without a visible character."""
     if not is_visible(text):
         raise ValidationError(gettext("Enter a name."), code="required")
 
 
 def focus_mistake(form: forms.BaseForm) -> None:
-    """Give the first wrong field the focus when the page opens."""
+    """Give the first field with an error the focus when the page opens."""
     if wrong := next(filter(form.errors.__contains__, form.fields), None):
         form.fields[wrong].widget.attrs["autofocus"] = True
 
 
 class NumberText(forms.TextInput):
-    """Takes a whole number as text, for forms that browsers do not check.
+    """A text input for a whole number, for forms with `novalidate`.
 
-    There an input of type number posts nothing for “1-5”, or in Firefox for “15 s”.
+    In these, an input of type number posts nothing for “1-5”, or in Firefox for “15 s”.
     """
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class NumberText(forms.TextInput):
 
 
 def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.IntegerField:
-    """Make the field of a limit from 1 to `most`, or none; `sentence` says both when refused."""
+    """Return the field of an optional limit from 1 to `most`; `sentence` is its error message."""
     return forms.IntegerField(
         label=label,
         min_value=1,
@@ -196,7 +196,7 @@ def limit_field(label: Any, most: int, sentence: Any, help_text: Any) -> forms.I
 
 
 class RowsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
-    """Rows by their keys; one that is too large for SQLite is of no row, as on PostgreSQL."""
+    """Rows by primary key; a key too large for SQLite is an invalid choice, as on PostgreSQL."""
 
     def clean(self, value: Any) -> Any:
         try:
@@ -208,7 +208,7 @@ class RowsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
 
 
 class EventTypesInput(forms.CheckboxSelectMultiple):
-    """A picker: checkboxes by group, each group with its wildcard first; closed, what is chosen."""
+    """Checkboxes by group, each group's wildcard first; collapsed, it shows what is selected."""
 
     template_name = "webhooks/webhook_form/_field_events.html"
 
@@ -245,7 +245,7 @@ class EventTypesInput(forms.CheckboxSelectMultiple):
 
 
 def _chosen(group: catalogue.EventGroup, chosen: set[str]) -> str:
-    """Return what is chosen of a group in a few words: “Incoming calls: all”."""
+    """Summarize the selected types of a group, for example “Incoming calls: all”."""
     words = [_short_label(event) for event in group.types if event.key in chosen]
     if group.wildcard in chosen:
         words = [gettext("all")]
@@ -253,12 +253,12 @@ def _chosen(group: catalogue.EventGroup, chosen: set[str]) -> str:
 
 
 def _short_label(event: catalogue.EventType) -> str:
-    """Return a type's label without the words that its group has already."""
+    """Return a type's label without the part that names its group."""
     return str(event.label).rpartition(": ")[2]
 
 
 class EventTypesField(forms.Field):
-    """A list of event type keys and group wildcards, without what a wildcard already covers."""
+    """A list of event type keys and group wildcards, without those another wildcard covers."""
 
     widget = EventTypesInput
     default_error_messages = {
@@ -311,7 +311,7 @@ def parameters_text(value: Mapping[str, Any]) -> str:
 
 
 class ParametersField(forms.Field):
-    """Lines of name=value; a name may be there several times."""
+    """Lines of name=value; a name may be repeated."""
 
     def __init__(self, *, reserved: Collection[str], **kwargs: Any) -> None:
         widget = forms.Textarea(
@@ -355,16 +355,16 @@ def _pair(line: str) -> tuple[str, str]:
     return name, value
 
 
-# PostgreSQL keeps none; a text field of Django refuses them already.
+# PostgreSQL cannot store NUL; Django's CharField rejects it already.
 _refuse_null = ProhibitNullCharactersValidator()
 
 
 class ListField(forms.Field):
-    """A list as text, its items parted by `separators`; cleans to a list."""
+    """A list typed as text and split at `separators`; cleans to a list."""
 
     widget: forms.Widget = forms.Textarea({"rows": 2, "autocomplete": "off", "spellcheck": "false"})
     separators = r"[\s,;]+"
-    # How many there may be, and the sentence for more.
+    # Maximum number of items, 0 for no limit here, and the error message above it.
     limit = 0
     too_many: Any = ""
 
@@ -390,12 +390,12 @@ class ListField(forms.Field):
         return found
 
     def read(self, typed: list[str]) -> list[Any]:
-        """Return the list; raise ValidationError with what to change."""
+        """Return the values of the typed items; raise ValidationError that says what to change."""
         raise NotImplementedError
 
 
 class StatusCodesField(ListField):
-    """Status codes with commas between; cleans to a list, and to [] for the default."""
+    """Comma-separated status codes; cleans to a list, and to [] for the default."""
 
     widget = forms.TextInput(
         {"class": "mono", "autocomplete": "off", "inputmode": "numeric", "placeholder": "401"}
@@ -414,7 +414,7 @@ class StatusCodesField(ListField):
 
 
 class WordsField(ListField):
-    """Words or phrases, one a line."""
+    """Words or phrases, one per line."""
 
     separators = r"[\r\n]+"
 
@@ -438,7 +438,7 @@ class WordsField(ListField):
 
 
 def refusal(error: UnsafeURLError) -> str:
-    """Return the guard's reason, and the setting an operator has for an address of their own."""
+    """Return why the guard rejected a URL, and the setting that would allow it, if there is one."""
     if error.opened_by:
         advice = gettext("An operator can allow it: WEBHOOKS_ALLOWED_NETWORKS=%(entry)s") % {
             "entry": error.opened_by

@@ -1,6 +1,6 @@
-"""What every view asks of a request: who may see a page or press a button, and the way back.
+"""Request handling that all views share: permissions, row ids, and redirects.
 
-`LoginRequiredMiddleware` has asked for a login before.
+`LoginRequiredMiddleware`, or the `guard` of a page, has already required a login.
 """
 
 import re
@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods
 from django_htmx.middleware import HtmxDetails
 
 View = Callable[..., HttpResponseBase]
-# The names of addresses that have a page to press a button on.
+# URL names of the pages that have buttons.
 _PAGES = {
     "detail",
     "delivery",
@@ -33,18 +33,18 @@ _PAGES = {
 }
 
 
-# A number of up to 18 digits fits every column. No row has a longer one: SQLite fails on them, and
-# Python refuses to read thousands of digits.
+# A number of up to 18 digits fits every column. A longer one overflows in SQLite, and Python
+# refuses to parse thousands of digits.
 _NUMBER = re.compile("[0-9]{1,18}")
 
 
 def whole_number(text: str) -> int:
-    """Return a number that came with a request; 0 for everything else."""
+    """Parse a number from a request; return 0 for anything else."""
     return int(text) if _NUMBER.fullmatch(text) else 0
 
 
 class RowIdConverter:
-    """The key of a row in an address, `<row:pk>`; an address with one that no row has is none."""
+    """A primary key in a URL, `<row:pk>`; a key too long for any row does not match."""
 
     regex = _NUMBER.pattern
 
@@ -59,7 +59,7 @@ register_converter(RowIdConverter, "row")
 
 
 class HtmxRequest(HttpRequest):
-    """A request as `HtmxMiddleware` hands it on; `htmx` is true for one that htmx sent."""
+    """A request that has passed `HtmxMiddleware`; `htmx` is true when htmx sent it."""
 
     htmx: HtmxDetails
 
@@ -69,9 +69,9 @@ def page(
     has_form: bool = False,
     guard: Callable[[View], View] | None = None,
 ) -> Callable[[View], View]:
-    """Show a page to who has every permission; a form is posted to the page that shows it.
+    """Require every permission, and accept GET and HEAD; `has_form` also accepts POST.
 
-    `guard` decorates the check of permissions. Browsers keep no copy.
+    `guard` decorates the permission check. Browsers do not cache the response.
     """
 
     def decorate(view: View) -> View:
@@ -84,10 +84,10 @@ def page(
 
 
 def button(*permissions: str) -> Callable[[View], View]:
-    """Accept POST alone, from who has every permission.
+    """Require every permission, and accept only POST.
 
-    A browser's GET is redirected to the page that has the button: a login leads to such an address
-    when the session had ended before the button was pressed.
+    A browser's GET is redirected to the page that has the button: when the session expired before
+    the button was pressed, the login redirects to the button's URL.
     """
 
     def decorate(view: View) -> View:
@@ -109,7 +109,7 @@ def button(*permissions: str) -> Callable[[View], View]:
 
 
 def _page_above(path: str) -> str:
-    """Return the nearest address above that is a page of its own."""
+    """Return the closest parent path that is a page with buttons, or the list of webhooks."""
     top = reverse("webhooks:list")
     while path != top:
         path = path.rstrip("/").rpartition("/")[0] + "/"
@@ -122,21 +122,21 @@ def _page_above(path: str) -> str:
 
 
 def own_address(request: HttpRequest, address: str) -> str:
-    """Return an address of this site, or an empty text for any other."""
+    """Return the URL if it is on this site, else an empty string."""
     is_own = url_has_allowed_host_and_scheme(
         address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    # A word without a slash would be taken for the name of a view.
+    # `redirect` would resolve a word without a slash as the name of a view.
     return address if is_own and address.startswith("/") else ""
 
 
 def offer_undo(request: HttpRequest, sentence: str, action: str, ids: list[int]) -> None:
-    """Say what was done, with a button that does one of the bulk actions to take it back."""
-    # `ui/_messages.html` posts it to the list as it is.
+    """Add a success message with an Undo button that runs a bulk action on these ids."""
+    # `ui/_messages.html` posts the tag unchanged to the bulk actions of the webhook list.
     messages.success(request, sentence, extra_tags=f"{action}:{','.join(map(str, ids))}")
 
 
 def redirect_back(request: HttpRequest, default: str, *args: Any) -> HttpResponse:
-    """Return to the page the button was on, or to the one whose name is given."""
+    """Redirect to the page the button was on, or to the view named `default`."""
     address = own_address(request, request.POST.get("next", ""))
     return redirect(address or reverse(default, args=args))

@@ -1,6 +1,6 @@
-"""How a webhook is doing: its status, open problems, what waits, how it is set, and its token.
+"""The state of a webhook: status, open problems, waiting deliveries, settings, and token.
 
-Each query is bounded at any size of the log. Contexts of templates are dictionaries.
+Every query is bounded, whatever the size of the log. Template contexts are dictionaries.
 """
 
 from collections import Counter
@@ -42,19 +42,19 @@ from webhooks.models import (
 )
 from webhooks.network import UnsafeURLError, parse_url
 
-# Encrypted columns of related rows, which no list or page of a webhook decrypts.
+# Encrypted columns of related rows; no list or page of a webhook decrypts them.
 SECRETS_OF_TOKEN = tuple(f"token__{name}" for name in TOKEN_SECRETS)
-# Of a webhook with the credential it uses and that one's token.
+# Encrypted columns of a webhook, of the credential it uses, and of that credential's token.
 SECRETS_OF_WEBHOOK = (
     *WEBHOOK_SECRETS,
     *(f"credential__{name}" for name in (*CREDENTIAL_SECRETS, *SECRETS_OF_TOKEN)),
 )
-# Counting stops here: "1,000+" says enough.
+# Counting stops here and shows "1,000+".
 MAX_COUNTED = 1000
-# Only the first delivery of an ordered webhook fails; a few more come from before it was ordered.
+# With ordered delivery only the first delivery can be failing, and a few from before it was set.
 _MAX_FAILING = 20
 _EXCHANGES_SHOWN = 10
-# Time enough for somebody to come back from a few days off.
+# Long enough that a user who is away for a few days still sees it in time.
 _GRANT_ENDS_WITHIN = timedelta(days=7)
 
 
@@ -62,10 +62,10 @@ _GRANT_ENDS_WITHIN = timedelta(days=7)
 
 
 def status_of(webhook: Webhook) -> dict[str, Any]:
-    """Judge a webhook by what stops it first: a pause, then its token, then its receiver.
+    """Return the status of a webhook, by the first problem: a pause, its token, its receiver.
 
-    `kind` colours it: success, warning, danger or neutral. `error` is what the provider's refusal
-    came to; a page that shows it elsewhere takes `sentence` rather than `full_sentence`.
+    `kind` sets the colour: success, warning, danger or neutral. `error` explains the provider's
+    last error; a page that shows it elsewhere uses `sentence` instead of `full_sentence`.
     """
     if not webhook.is_active:
         return _paused(webhook)
@@ -135,20 +135,20 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
 
 
 def has_token_problem(credential: Credential) -> bool:
-    """Return whether nothing can be authorized before the token or the settings are put right."""
+    """Return whether requests cannot be authorized until the token or the settings are fixed."""
     return credential.is_oauth and _token_problem(credential) is not None
 
 
 def needs_token(credential: Credential) -> bool:
-    """Return whether somebody has to press Get new access token before anything is sent."""
+    """Return whether a user has to press Get new access token before anything is sent."""
     return not credential.is_machine and has_token_problem(credential)
 
 
-# ---- The webhook's page: open problems, and what waits -----------------------------------------
+# ---- The webhook's page: open problems and waiting deliveries ----------------------------------
 
 
 def page_status(webhook: Webhook) -> dict[str, Any]:
-    """Return the context of everything above the recent deliveries."""
+    """Return the context of the part of the page above the recent deliveries."""
     held = _held(webhook)
     parked = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).count_to(MAX_COUNTED)
     return {
@@ -169,7 +169,7 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
 
 
 def problems_of(webhook: Webhook) -> dict[str, Any]:
-    """Return the context of the open problems, which a refresh of the page replaces."""
+    """Return the context of the open problems, the part that a page refresh replaces."""
     notices = _notices(webhook)
     return {
         "notices": [one for one in notices if one["action"] != "resume"],
@@ -188,19 +188,19 @@ def counted(count: int) -> str:
 def count_open(webhook: Webhook, *statuses: Status) -> str:
     """Count a webhook's deliveries up to a limit, as text: "12" or "1,000+".
 
-    Asks for each status alone, because each has a partial index of its own.
+    Queries each status separately, because each has its own partial index.
     """
     rows = [Delivery.objects.in_status(status, webhook=webhook.pk) for status in statuses]
     return counted(sum(found.count_to(MAX_COUNTED) for found in rows))
 
 
 def held_by_pause(webhook: Webhook) -> int:
-    """Count what a resume would release, up to one more than MAX_COUNTED."""
+    """Count the deliveries that a resume would release, up to MAX_COUNTED + 1."""
     return _held(webhook)[HoldReason.PAUSED]
 
 
 def being_moved(webhook: Webhook) -> str:
-    """Return how much the sweep still has to do after a pause or a resume; "" for nothing."""
+    """Return how many deliveries the sweep still has to move after a pause or resume, or ""."""
     stops = not webhook.is_active or webhook.drops_before
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     left = waiting.exclude(trigger=Trigger.TEST).count_to(MAX_COUNTED) if stops else 0
@@ -222,7 +222,7 @@ def _held(webhook: Webhook) -> Counter[str]:
 
 
 def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
-    """Return the deliveries that wait for a person, by reason, with what releases them."""
+    """Return the deliveries that need action from a user, by reason, with what releases them."""
     releases = {
         HoldReason.PAUSED: _("Sent in order when the webhook is resumed."),
         HoldReason.REAUTHORIZATION: _("Press Get new access token to send them in order."),
@@ -254,7 +254,10 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
 
 
 def _notices(webhook: Webhook) -> list[dict[str, Any]]:
-    """Return what is open, here or of its connection, and still true: closing takes a look."""
+    """Return the open incidents of a webhook and its credential that still apply.
+
+    An incident stays open until the next check closes it.
+    """
     found = problems.open_incidents(webhook)
     return [_notice(one, webhook) for one in found if _is_true(IncidentKind(one.kind), webhook)]
 
@@ -273,14 +276,14 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
                 return False
             return ends_at is not None and ends_at <= timezone.now() + TOKEN_ENDS_WITHIN
         case IncidentKind.FAILING:
-            # A share of failures is judged by what opened the incident.
+            # With an alert on the share of failures, the check that opened it decides.
             fails = bool(state and state.failing_since_at) or bool(webhook.alert_failure_percent)
             return webhook.is_active and fails
         case IncidentKind.PAUSED:
             return not webhook.is_active
 
 
-# Of each kind of incident: its colour, headline, advice, and the action that ends it.
+# For each kind of incident: colour, headline, advice, and the action that ends it.
 _WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
@@ -318,7 +321,10 @@ _WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
 
 
 def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
-    """Return an open incident; `action` ends it: authorize, settings, resume, or empty for none."""
+    """Return the context of an open incident.
+
+    `action` is what ends it: authorize, settings, resume, or empty for none.
+    """
     kind, headline, advice, action = _WORDS[incident.kind]
     return {
         "kind": kind,
@@ -338,11 +344,11 @@ def _began_at(incident: Incident, webhook: Webhook) -> datetime:
 
 
 def _blocking(webhook: Webhook) -> dict[str, Any] | None:
-    """Find the failing first delivery of an ordered webhook; None when nothing waits behind it."""
+    """Return the failing delivery that blocks an ordered webhook; None if none waits behind it."""
     if not webhook.is_ordered or not webhook.is_active:
         return None
     pending = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
-    # A retry is due last, so the failing delivery is at the far end of the index of due rows.
+    # A retry is due last, so the failing delivery is at the end of the index of due rows.
     last_due = list(pending.order_by("-next_attempt_at")[:_MAX_FAILING])
     sending = list(
         Delivery.objects.in_status(Status.SENDING).filter(webhook=webhook)[:_MAX_FAILING]
@@ -363,7 +369,7 @@ def _blocking(webhook: Webhook) -> dict[str, Any] | None:
 
 
 def _last_test(webhook: Webhook) -> Delivery | None:
-    """Return the newest test since the webhook was paused."""
+    """Return the newest test since the webhook was paused, unless a user paused it."""
     if webhook.is_active or webhook.pause_reason == PauseReason.PERSON or not webhook.paused_at:
         return None
     tests = Delivery.objects.filter(webhook=webhook, trigger=Trigger.TEST)
@@ -371,7 +377,7 @@ def _last_test(webhook: Webhook) -> Delivery | None:
     return tests.filter(pk__gte=since).order_by("-pk").first()
 
 
-# ---- How it is set: a line for each section of the form -----------------------------------------
+# ---- Settings: one line per section of the form ------------------------------------------------
 
 
 def delivery_summary(values: Mapping[str, Any]) -> str:
@@ -411,7 +417,7 @@ def alerts_summary(values: Mapping[str, Any]) -> str:
 
 
 def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, Any]:
-    """Return what the token panel shows beside the token: the grant's end, the last exchanges."""
+    """Return what the token panel shows beside the token: end of the grant, latest exchanges."""
     found = OAuthExchange.objects.filter(credential_id=credential.pk)[:_EXCHANGES_SHOWN]
     return {
         "exchanges": found if credential.pk else [],
@@ -421,7 +427,7 @@ def token_facts(credential: Credential, token: OAuthToken | None) -> dict[str, A
 
 
 def _grant_ends_at(credential: Credential, token: OAuthToken | None) -> datetime | None:
-    """Return when a person must come back, if that is known and soon."""
+    """Return when a user has to authorize again, if that is known and soon."""
     if not token or token.state in (TokenState.NONE, *BLOCKED_STATES):
         return None
     if credential.is_machine or token.refresh_end_moves:

@@ -1,7 +1,7 @@
-"""The audit trail on pages: the newest entries, all of them, and edit conflicts found by it.
+"""The audit trail on pages: newest entries, all entries, and edit conflicts.
 
-A form carries the id of the newest entry that its values include; what others saved since is shown
-before it is overwritten.
+A form carries the id of the newest entry that its values include; changes that others saved since
+are shown before they are overwritten.
 """
 
 import re
@@ -20,15 +20,15 @@ from webhooks.ui.requests import RowIdConverter, page, whole_number
 
 SHOWN = 20
 ENTRIES_PER_PAGE = 50
-# Pausing has its own guard, initial-is_active; the rest changes nothing that the form writes.
+# Pausing is guarded by `initial-is_active`; other actions change nothing that the form writes.
 _OVERWRITTEN = (Action.CHANGED, Action.IMPORTED, Action.REVERTED)
 _MAX_CONFLICTS = 10
 
 
 def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
-    """Return the context of `ui/_audit_trail.html`: the newest entries and the rest's page.
+    """Return the context of `ui/_audit_trail.html`: the newest entries and the URL of all entries.
 
-    For a webhook or a connection; the view has asked whether the person may look at it.
+    The view has checked that the user may see the webhook or connection.
     """
     name = "webhooks:audit" if isinstance(subject, Webhook) else "webhooks:connection_audit"
     return {
@@ -37,7 +37,7 @@ def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
     }
 
 
-# Settings without a label of their own, as people know them.
+# Labels of the settings whose form field has none.
 _LABELS = {
     "connection": gettext_lazy("Connection"),
     "filter": gettext_lazy("Filter"),
@@ -47,7 +47,7 @@ _LABELS = {
 
 
 def field_label(name: str) -> str:
-    """Return what the form calls a setting of a webhook, of its credential or of a connection."""
+    """Return the form's label of a setting of a webhook, its credential or a connection."""
     if name in _LABELS:
         return str(_LABELS[name])
     model = Credential if name in AUTHORIZATION_FIELDS or name == "allowed_hosts" else Webhook
@@ -69,7 +69,7 @@ def of_connection(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
-    """Show a page of entries, newest first; the next one begins below the last id shown."""
+    """Show a page of entries, newest first; the next page starts below the last id shown."""
     entries = audit.trail_of(type(subject), subject.pk)
     entries = entries.select_related("version").defer("version__settings")
     if before := whole_number(request.GET.get("before", "")):
@@ -80,7 +80,7 @@ def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
         "subject": subject,
         "is_connection": isinstance(subject, Credential),
         "entries": shown,
-        # The newest is how the webhook is now.
+        # The newest version is the current state of the webhook.
         "newest_version": max((one.pk for one in shown if hasattr(one, "version")), default=0)
         if not before
         else 0,
@@ -94,18 +94,18 @@ def _show(request: HttpRequest, subject: Webhook | Credential) -> HttpResponse:
 
 
 def newest_entry(model: type[Webhook | Credential], pk: int) -> str:
-    """Return what the form of a webhook or connection carries; ask before its row is read."""
+    """Return the id of the newest entry, for the form to carry; call it before reading the row."""
     return str(audit.trail_of(model, pk).values_list("pk", flat=True).first() or 0)
 
 
 def seen_entry(request: HttpRequest) -> str:
-    """Return what a posted form carried, or an empty text when it carried nothing sensible."""
+    """Return the entry id that a posted form carried, or "" if it is missing or malformed."""
     posted = request.POST.get("seen", "")
     return posted if re.fullmatch(RowIdConverter.regex, posted) else ""
 
 
 def edit_conflicts(row: Webhook | Credential, seen: str) -> list[AuditEntry]:
-    """Return what was changed since, newest first; call it with the row locked."""
+    """Return the conflicting changes since entry `seen`, newest first; call with the row locked."""
     if not seen:
         return []
     since = audit.trail_of(type(row), row.pk).filter(pk__gt=seen, action__in=_OVERWRITTEN)
