@@ -51,7 +51,7 @@ SECRETS_OF_WEBHOOK = (
 )
 # Counting stops here and shows "1,000+".
 MAX_COUNTED = 1000
-# With ordered delivery only the first delivery can be failing, and a few from before it was set.
+# With ordered delivery only the first delivery fails; others failed before it was turned on.
 _MAX_FAILING = 20
 _EXCHANGES_SHOWN = 10
 # Long enough that a user who is away for a few days still sees it in time.

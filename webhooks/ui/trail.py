@@ -37,7 +37,7 @@ def audit_trail(subject: Webhook | Credential) -> dict[str, Any]:
     }
 
 
-# Labels of the settings whose form field has none.
+# Labels of settings that no model field provides.
 _LABELS = {
     "connection": gettext_lazy("Connection"),
     "filter": gettext_lazy("Filter"),

@@ -1,1 +1,1 @@
-"""The form of a webhook and what it asks while somebody types."""
+"""The webhook form, and the requests it makes while it is being filled in."""

@@ -1,7 +1,7 @@
-"""The rows of the Filter section: what is typed into them, what it means, and what buttons do.
+"""The rows of the Filter section: their input, the conditions they mean, and button actions.
 
-The page posts `filter-node` once for each part, in the order of the page: `open-<id>`, `row-<id>`
-and `close`; the fields of a part carry its id. So parts can be moved without renumbering.
+The page posts one `filter-node` for each part, in the order of the page: `open-<id>`, `row-<id>`
+and `close`. Field names contain the id of their part, so parts move without renumbering.
 """
 
 import re
@@ -36,33 +36,33 @@ from webhooks.filters import (
 )
 from webhooks.ui.requests import whole_number
 
-# The choice of a variable by its path into the payload.
+# The choice of a variable that is typed as a path into the payload.
 PATH = "."
 _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
-# A value of a list, with what ends it; in quotes it may have commas, and "" is a quote.
+# A value of a list and its terminator; a quoted value may contain commas, and "" is a quote.
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
-# "1 500", "48 500,50", with any space.
+# "1 500" or "48 500,50", with any kind of space.
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:\s[0-9]{3})+(?:[.,][0-9]+)?")
-# Thousands to some, a fraction to others.
+# "1,500" may mean 1500 or 1.5, depending on the country.
 _TWO_MEANINGS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
-# Far more parts than a filter may have: what was typed is kept so that it can be corrected.
+# Far more parts than a filter may have, so that a filter with too many can be shown and corrected.
 _MAX_TOKENS = 1000
-# Groups deeper than one too many become part of the last: pages are drawn by recursion.
+# Deeper groups are merged into their parent, because templates render groups recursively.
 _MAX_NESTED = MAX_DEPTH + 1
-# Deeper groups are read and kept; the builder makes none.
+# The builder adds no deeper groups; deeper stored groups are read and kept.
 MAX_BUILT_DEPTH = 4
 
 
 @dataclass(slots=True, kw_only=True)
 class ConditionRow:
-    """One condition as it is on the page; `values` are texts, one for all but lists."""
+    """One condition as shown on the page; `values` are texts, at most one unless it is a list."""
 
     id: int
     chosen: str = ""
     path: str = ""
     operator: str = ""
     values: list[str] = field(default_factory=list)
-    # Sentences by part: variable, operator, value.
+    # Error messages by part: variable, operator, value.
     errors: dict[str, str] = field(default_factory=dict)
     number: int = 0
     # The chosen event types.
@@ -95,19 +95,19 @@ class ConditionRow:
 
     @property
     def is_incomplete(self) -> bool:
-        """Return whether something is still to be filled in, rather than wrong."""
+        """Return whether a part is not filled in yet, rather than wrong."""
         needs_value = self.wanted_operator not in PRESENCE
         return not self.variable or (needs_value and not any(map(str.strip, self.values)))
 
     @property
     def is_foreign(self) -> bool:
-        """Return whether none of the chosen events carries the variable."""
+        """Return whether none of the chosen event types has the variable."""
         variable = known(self.variable) if self.variable and self.chosen != PATH else None
         return bool(variable and self.types and variable.name not in carried_names(self.types))
 
     @property
     def hint(self) -> str:
-        """Return what to know about the row's variable."""
+        """Return the hint for the row's variable."""
         variable = known(self.variable) if self.variable else None
         if self.chosen == PATH:
             return _("The field's name in the event. Use dots for nested fields: fields.city.")
@@ -132,13 +132,13 @@ class ConditionRow:
 
     @property
     def older_name(self) -> str:
-        """Return the label of a variable that is in no list because it has its older name."""
+        """Return the label of a variable chosen by its older name, which no list offers."""
         variable = known(self.chosen) if self.chosen in catalogue.CURRENT_NAMES else None
         return f"{variable.label} ({self.chosen})" if variable else ""
 
     @property
     def operators(self) -> list[tuple[str, str | Promise]]:
-        """Return what fits the variable, and what was stored by hand or through the API."""
+        """Return the operators that fit the variable, and the current one, which may not fit."""
         offered = dict.fromkeys([*FITTING[self.kind], self.wanted_operator])
         return [(one.value, OPERATOR_LABELS[one]) for one in offered]
 
@@ -155,7 +155,7 @@ class ConditionRow:
 
     @property
     def value_choices(self) -> list[tuple[str, str, bool]]:
-        """Return value, label and whether it is chosen, also of values not in the catalogue."""
+        """Return value, label and whether it is chosen, including values not in the catalogue."""
         folded = {value.casefold() for value in self.values}
         known_values = {value.casefold() for value in self.choices}
         own = [value for value in self.values if value and value.casefold() not in known_values]
@@ -180,7 +180,7 @@ class ConditionRow:
         return sample if len(sample) <= 40 else ""
 
     def condition(self) -> dict[str, Any]:
-        """Return the condition; raise FilterError with the part that is wrong."""
+        """Return the condition; raise FilterError, which names the wrong part."""
         if not self.variable:
             raise FilterError(_("Choose a variable."), ("variable",))
         operator = self.wanted_operator
@@ -199,7 +199,7 @@ class ConditionRow:
 
     @property
     def lines(self) -> str:
-        """Return the values for a text area, one a line."""
+        """Return the values for a text area, one per line."""
         return "\n".join(self.values)
 
     @property
@@ -211,12 +211,12 @@ class ConditionRow:
         return f"filter-{self.id}-value"
 
     def target(self, part: str) -> str:
-        """Return the id of the input that a part's sentence is about."""
+        """Return the id of the input that the error of a part is about."""
         is_path = part == "variable" and self.chosen == PATH
         return f"filter-{self.id}-{'path' if is_path else part}"
 
     def fit(self) -> None:
-        """Choose an operator and values that fit the variable, which was changed."""
+        """Replace an operator and values that do not fit the variable, after it changed."""
         if self.operator not in FITTING[self.kind]:
             self.operator = FITTING[self.kind][0]
         if choices := self.choices:
@@ -246,7 +246,7 @@ class ConditionRow:
 
     @property
     def is_split_by_commas(self) -> bool:
-        """Return whether commas part the values of a list; in a number they are decimal."""
+        """Return whether commas separate list values; in numbers they are decimal separators."""
         return not self.choices and self.kind is not Kind.NUMBER
 
     def _listed(self, line: str) -> list[str]:
@@ -278,7 +278,7 @@ class ConditionRow:
 
 @dataclass(slots=True, kw_only=True)
 class ConditionGroup:
-    """Rows and groups of which all, or any, have to hold."""
+    """Conditions and groups that must all match, or any of them, depending on `kind`."""
 
     id: int
     kind: str = "all"
@@ -292,7 +292,7 @@ class ConditionGroup:
         return f"filter-{self.id}-add"
 
     def parts(self) -> Iterator["ConditionRow | ConditionGroup"]:
-        """Yield everything inside, in the order of the page."""
+        """Yield all descendants in the order of the page."""
         for child in self.children:
             yield child
             if isinstance(child, ConditionGroup):
@@ -306,7 +306,7 @@ class ConditionGroup:
         yield from (part for part in self.parts() if isinstance(part, ConditionGroup))
 
     def count(self, depth: int = 0) -> None:
-        """Number the conditions, and say of each group how deep it is."""
+        """Number the conditions and set the depth of each group."""
         self.depth = depth
         for child in self.children:
             if isinstance(child, ConditionGroup):
@@ -323,7 +323,7 @@ def from_post(data: QueryDict) -> ConditionGroup:
         if found is None:
             continue
         if found[3]:
-            # Which group it closes follows from the order.
+            # Closes the innermost open group, which may be a merged one.
             if flattened:
                 flattened -= 1
             elif len(stack) > 1:
@@ -356,7 +356,7 @@ def from_tree(tree: Mapping[str, Any]) -> ConditionGroup:
 
 
 def to_tree(root: ConditionGroup) -> dict[str, Any]:
-    """Return the tree of the rows that are right; blank rows and empty groups mean nothing."""
+    """Return the tree of the valid rows, without blank rows and empty groups."""
     children: list[dict[str, Any]] = []
     for child in root.children:
         if isinstance(child, ConditionGroup):
@@ -369,7 +369,7 @@ def to_tree(root: ConditionGroup) -> dict[str, Any]:
 
 
 def problem_of(row: ConditionRow) -> dict[str, str]:
-    """Return the sentence at the part of a row that is wrong; nothing for a blank row."""
+    """Return the error message by the wrong part of a row; empty if it is valid or blank."""
     if row.is_blank:
         return {}
     try:
@@ -409,7 +409,7 @@ def _row(condition: Mapping[str, Any], part_id: int) -> ConditionRow:
 
 
 def _as_listed(text: str, row: ConditionRow) -> str:
-    """Write a value of a list so that it is read as one."""
+    """Quote a list value where it would otherwise be split."""
     if row.is_split_by_commas and ("," in text or text.startswith('"')):
         return '"' + text.replace('"', '""') + '"'
     return text
@@ -433,7 +433,7 @@ def _posted_row(data: QueryDict, part_id: int) -> ConditionRow:
         values=data.getlist(f"{prefix}-value"),
     )
     if data.get(f"{prefix}-was", "") != row.variable and row.operator:
-        # Chosen for another variable, unless nothing was chosen then and it fits.
+        # The operator was chosen for another variable and may not fit this one.
         row.fit()
     return row
 
@@ -461,7 +461,7 @@ def _duration(text: str, kind: Kind) -> int | float:
 
 
 def _number(text: str) -> int | float:
-    # “1_000” is a number to Python only.
+    # Python alone reads “1_000” as a number.
     typed = "" if "_" in text else _plain(text)
     try:
         return int(typed)
@@ -475,7 +475,7 @@ def _number(text: str) -> int | float:
 
 
 def _plain(text: str) -> str:
-    """Return a number without the spaces between its thousands; raise FilterError for "1,500"."""
+    """Remove the spaces between thousands; raise FilterError for an ambiguous "1,500"."""
     if _TWO_MEANINGS.fullmatch(text):
         whole, _comma, rest = text.partition(",")
         meanings = {"typed": text, "whole": whole + rest, "decimal": f"{whole}.{rest}"}
@@ -484,11 +484,11 @@ def _plain(text: str) -> str:
     return re.sub(r"\s", "", text) if _THOUSANDS.fullmatch(text) else text
 
 
-# ---- What the buttons do: one place for a round trip of the form and for htmx -----------------
+# ---- Button actions, for a round trip of the form and for htmx --------------------------------
 
 
 def edit_rows(root: ConditionGroup, action: str) -> str:
-    """Change the rows as `add:3`, `up:5` or `preset:missed` says; return the id to focus."""
+    """Apply an action such as `add:3`, `up:5` or `preset:missed`; return the id to focus."""
     verb, _colon, argument = action.partition(":")
     focus = ""
     if verb == "preset":
@@ -531,7 +531,7 @@ def _edit_part(root: ConditionGroup, part_id: int, verb: str) -> str:
 
 
 def _place_of(root: ConditionGroup, part_id: int) -> tuple[ConditionGroup, int] | None:
-    """Return the group that a part is in, and its index there."""
+    """Return the group that contains a part, and the part's index in it."""
     for group in root.groups():
         for index, child in enumerate(group.children):
             if child.id == part_id:
@@ -542,7 +542,7 @@ def _place_of(root: ConditionGroup, part_id: int) -> tuple[ConditionGroup, int] 
 def _beside(
     root: ConditionGroup, group: ConditionGroup, index: int, *, is_down: bool
 ) -> tuple[ConditionGroup, int]:
-    """Return where a part goes that was taken from a group: one step on, into a group or out."""
+    """Return where to put a part taken from `group`: one step on, into a group or out of one."""
     rest = group.children
     passed = index if is_down else index - 1
     if 0 <= passed < len(rest):
@@ -574,10 +574,10 @@ def _add_preset(root: ConditionGroup, key: str) -> str:
 
 
 def _merged(root: ConditionGroup, wanted: ConditionRow, preset: Preset) -> ConditionRow | None:
-    """Return the row that says the same already, or that can say it too; None when none can.
+    """Return a row that already has the condition, or is extended to have it; None if none can.
 
-    Two values that must both hold at once would let nothing through: “missed” and then “busy”
-    means either.
+    Two values of one variable that must both match would pass no event, so “missed” and then
+    “busy” becomes one of the two.
     """
     for row in root.children:
         if isinstance(row, ConditionGroup) or row.variable != wanted.variable:
@@ -595,7 +595,7 @@ def _free_id(root: ConditionGroup) -> int:
     return max((part.id for part in root.parts()), default=0) + 1
 
 
-# ---- What to know about a row's variable ---------------------------------------------------------
+# ---- Hints for a row's variable ------------------------------------------------------------------
 
 
 def phone_hint() -> str:
@@ -621,7 +621,7 @@ def _not_carried(name: str) -> str:
 
 
 def carried_names(types: Iterable[str]) -> dict[str, Any]:
-    """Return the names of the variables that at least one of the types carries."""
+    """Return the names of the variables that at least one of the event types has."""
     return {
         variable.name: None
         for key in types

@@ -16,11 +16,11 @@ from webhooks.network import HEADER_NAME
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
 
-# Visible ASCII, space and tab: what every receiver reads alike (RFC 9110 section 5.5).
+# Visible ASCII, space and tab, which every receiver reads the same way (RFC 9110 section 5.5).
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 MAX_ROWS = 50
 _SPARE_ROWS = 1
-# Names in the line of the folded section.
+# Header names in the summary of the closed section.
 _MAX_NAMES = 3
 
 _TOO_MANY = ngettext_lazy(
@@ -29,7 +29,7 @@ _TOO_MANY = ngettext_lazy(
 NO_VARIABLES = _("“%s” is sent with its braces: headers have no variables.")
 _BY_THE_REQUEST = _("%(name)s is set automatically and cannot be a custom header.")
 _BY_SIGNING = _("%(name)s is part of the signature and is set automatically.")
-# Names refused, each with the sentence that says what to do instead.
+# Header names that are rejected, each with a message that says what to do instead.
 RESERVED = {
     **dict.fromkeys(
         (
@@ -63,7 +63,7 @@ RESERVED = {
 
 
 def check_name(name: str) -> None:
-    """Raise ValidationError with what to change unless the name can be sent."""
+    """Raise ValidationError, which says what to change, unless the name can be sent."""
     if not HEADER_NAME.fullmatch(name):
         raise ValidationError(
             _(
@@ -88,13 +88,13 @@ def check_value(value: str) -> None:
 
 
 class HeaderRow(forms.Form):
-    """One header. A blank row means nothing; a secret value is written and never shown."""
+    """One header. A blank row is ignored; a secret value is never shown."""
 
     name = forms.CharField(label=_("Header name"), required=False, strip=False, max_length=200)
     value = forms.CharField(label=_("Header value"), required=False, strip=False, max_length=8192)
     is_secret = forms.BooleanField(label=_("Secret"), required=False)
     is_removed = forms.BooleanField(label=_("Remove"), required=False)
-    # The stored header this row came from, so that its secret value can be kept.
+    # Name of the stored header this row came from, so that its secret value can be kept.
     stored_name = forms.Field(required=False, widget=forms.HiddenInput)
 
     use_required_attribute = False
@@ -109,7 +109,7 @@ class HeaderRow(forms.Form):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        # Why stored values are not sent where the URL leads; empty when they are.
+        # Why stored secret values are not sent to the origin of the URL; empty when they are.
         self._elsewhere = elsewhere
         self._draft = draft
         self._stored = stored
@@ -160,7 +160,7 @@ class HeaderRow(forms.Form):
         return Header(name=row["name"], value=row["value"], is_secret=row["is_secret"])
 
     def _unseen_value(self) -> str:
-        """Return the secret that was typed or stored before, or explain why there is none."""
+        """Return the secret typed or stored before, or add an error that says why there is none."""
         kept = self._kept()
         if not kept and self._stored_value():
             self.add_error("value", self._elsewhere)
@@ -191,7 +191,7 @@ class HeaderRow(forms.Form):
 
 
 class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
-    """All rows; names are unique, whatever their case."""
+    """All rows; names are unique, ignoring case."""
 
     def clean(self) -> None:
         seen: set[str] = set()
@@ -205,7 +205,7 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
 
     @property
     def is_open(self) -> bool:
-        """Return whether there is something to see where the section is folded."""
+        """Return whether a header is set, wrong or being added, so that the section is open."""
         is_wrong = self.is_bound and (
             bool(self.non_form_errors()) or any(row.errors for row in self.forms)
         )
@@ -213,13 +213,13 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
 
     @property
     def summary(self) -> str:
-        """Return one line with the headers that are set."""
+        """Return one line with the names of the headers that are set."""
         names = self._named
         return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("None"))
 
     @property
     def literal(self) -> list[str]:
-        """Return what to know of each value that would have a variable anywhere else."""
+        """Return a warning for each value with a placeholder, which is not filled in headers."""
         typed = [(row["name"].value() or "", row["value"].value() or "") for row in self.forms]
         found = [name for name, value in typed if name and payloads.has_placeholder(value)]
         return [NO_VARIABLES % name[:60] for name in found]
@@ -237,7 +237,7 @@ _RowsFormSet = forms.formset_factory(
     formset=HeaderRows,
     extra=_SPARE_ROWS,
     max_num=MAX_ROWS,
-    # What is typed above the limit stays on the page; a forged number draws no thousand rows.
+    # Rows above the limit stay on the page, but a forged count cannot create thousands of them.
     absolute_max=2 * MAX_ROWS,
     validate_max=True,
 )
@@ -246,7 +246,7 @@ _RowsFormSet = forms.formset_factory(
 def header_rows(
     webhook: Webhook, *, draft: Draft, data: Any = None, is_checked: bool = True
 ) -> HeaderRows:
-    """Return the rows for what was posted, or for what is stored when nothing was."""
+    """Return the rows of the posted headers, or of the stored ones if none were posted."""
     stored = webhook.read_headers()
     initial = [
         {

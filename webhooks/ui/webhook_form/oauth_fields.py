@@ -1,8 +1,8 @@
-"""The form's OAuth 2.0 fields, and what fills them in: a preset, or what an issuer tells.
+"""The form's OAuth 2.0 fields, and what fills them in: a preset, or discovery at an issuer.
 
-Values that fill the form in are text as a browser posts them, because the same ones are filled in
-by a script at once and, without JavaScript, by a round trip. Whether what was entered is right is
-`webhooks.ui.webhook_form.authorization`; the facts about providers are `webhooks.oauth.PRESETS`.
+Values that fill in the form are text as a browser posts it, because a script fills in the same
+values at once and, without JavaScript, a round trip does. `webhooks.ui.webhook_form.authorization`
+validates the fields; the facts about providers are in `webhooks.oauth.PRESETS`.
 """
 
 import json
@@ -52,7 +52,7 @@ def text_field(
     widget: type[forms.TextInput] = forms.TextInput,
     **attributes: str,
 ) -> forms.CharField:
-    """Return the input of a column of the credential."""
+    """Return the text field of a column of the credential."""
     column: Any = AUTHORIZATION_FIELDS[name]
     return forms.CharField(
         label=label or column.verbose_name,
@@ -64,7 +64,7 @@ def text_field(
 
 
 def choice_field(name: str) -> forms.ChoiceField:
-    """Return radios that keep what is stored when they are left out."""
+    """Return radio buttons; the stored value is kept when they are not posted."""
     column: Any = AUTHORIZATION_FIELDS[name]
     return forms.ChoiceField(
         label=column.verbose_name,
@@ -82,9 +82,9 @@ def _switch(
     no: Any = _NO,
     label: Any = None,
 ) -> forms.TypedChoiceField:
-    """Return two radios for a boolean that is kept when they are left out, unlike a checkbox."""
+    """Return two radio buttons; unlike a checkbox's, the value is kept when they are not posted."""
     choices = [(True, yes), (False, no)]
-    # The standard's choice comes first.
+    # The standard value comes first.
     is_on = AUTHORIZATION_FIELDS[name].get_default()
     return forms.TypedChoiceField(
         label=label or LABELS[name],
@@ -103,7 +103,7 @@ def _provider_choices() -> list[tuple[str, Any]]:
 
 
 class OAuthFields(forms.Form):
-    """The fields beyond those every provider needs."""
+    """The OAuth 2.0 fields beyond those that every provider needs."""
 
     grant_type = choice_field("grant_type")
     provider = forms.ChoiceField(
@@ -149,7 +149,7 @@ class OAuthFields(forms.Form):
     )
     token_parameters = ParametersField(
         label=LABELS["token_parameters"],
-        # Which of them a grant may name is checked with the grant.
+        # The reserved names depend on the grant type and are checked together with it.
         reserved=(),
         help_text=gettext_lazy(
             "Sent when the code is exchanged for a token. One per line, for example “tenant=42”. "
@@ -257,7 +257,7 @@ class OAuthFields(forms.Form):
 
     @property
     def unused(self) -> frozenset[str]:
-        """Return the fields that the chosen grant has no use for."""
+        """Return the fields that the chosen grant type does not use."""
         return unused_fields(self.chosen_grant)
 
     @property
@@ -272,7 +272,7 @@ class OAuthFields(forms.Form):
 
     @property
     def preset_label(self) -> str:
-        """Return the chosen provider whose addresses are known."""
+        """Return the label of the chosen preset if it has known URLs, else ""."""
         preset = oauth.PRESETS.get(str(self["provider"].value() or ""))
         return str(preset.label) if preset and "token_url" in preset.fields else ""
 
@@ -294,7 +294,7 @@ class OAuthFields(forms.Form):
 
     @property
     def guides(self) -> list[dict[str, Any]]:
-        """Return what to register at each provider, and what its preset asks and fills in."""
+        """Return what to register at each provider, and what its preset asks for and fills in."""
         chosen = self["provider"].value() or ""
         data: Mapping[str, Any] = self.data if self.is_bound else {}
         addresses = {name: self[name].value() or "" for name in _ADDRESSED}
@@ -303,7 +303,7 @@ class OAuthFields(forms.Form):
                 "preset": preset,
                 "is_chosen": preset.key == chosen,
                 "asks": _asks(preset, addresses if preset.key == chosen else {}, data),
-                # JSON of field names and texts that may hold `{question}`.
+                # JSON of field names and values; a value may contain `{question}`.
                 "filling": json.dumps(_RESET | as_text({**preset.fields, "provider": preset.key})),
                 # Why the fields could not be filled in.
                 "problem": _problem(preset.key, data) if preset.key == chosen else "",
@@ -313,7 +313,7 @@ class OAuthFields(forms.Form):
 
     @cached_property
     def endpoints(self) -> dict[str, Any] | None:
-        """Ask the issuer when its button was pressed; None when it was not."""
+        """Run discovery at the issuer if its button was pressed, else return None."""
         is_asked = self.is_bound and self.data.get("action") == "find_endpoints"
         return find_endpoints(self.data) if is_asked else None
 
@@ -333,15 +333,15 @@ class OAuthFields(forms.Form):
 
     @property
     def differences(self) -> list[str]:
-        """Return a few words about each setting that is not the standard's."""
+        """Return a few words about each setting that differs from the standard."""
         differing = [words for words in map(self._difference, ADVANCED_FIELDS) if words]
         stored = (self[name] for name in ADVANCED_SECRETS if self[name].field.widget.is_set)
         return [*differing, *(str(field.label).lower() for field in stored)]
 
     def _difference(self, field: str) -> str:
-        """Return a few words about a field that is not as it normally is."""
+        """Return a few words about a field that differs from the standard, else ""."""
         value = str(self[field].value() if self[field].value() is not None else "")
-        # The ways to say the standard's: an empty list of status codes means 401.
+        # Other spellings of the standard value: an empty list of status codes means 401.
         standards = {"expired_status_codes": ["401"], "token_header": ["", "authorization"]}
         if (
             value.strip().lower() in standards.get(field, [])
@@ -404,22 +404,22 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-# The standard's values; a preset starts from them, whatever was there before.
+# The standard values; a preset resets the fields to them first.
 _STANDARD = {name: _text(AUTHORIZATION_FIELDS[name].get_default()) for name in ADVANCED_FIELDS}
 _RESET = {**_STANDARD, "issuer": "", "client_authentication": "basic_header"}
-# What the answers to a preset's questions may be read back from.
+# Fields from which the answers to a preset's questions can be recovered.
 _ADDRESSED = ("auth_url", "token_url", "assertion_claims")
-# What a button may fill in; never a secret, and nothing outside of this section.
+# Fields that a button may fill in: no secrets, and none outside this section.
 FILLABLE = frozenset({*_RESET, "provider", "grant_type", "auth_url", "token_url", "scope"})
 
 
 def as_text(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return values of our fields as a browser would post them."""
+    """Return the values of fillable fields as a browser would post them."""
     return {name: _text(value) for name, value in fields.items() if name in FILLABLE}
 
 
 def fill_in(data: QueryDict) -> None:
-    """Change what was posted as the pressed button says: a preset, or values of its own."""
+    """Fill in the posted data from the chosen preset, or from the values the button carries."""
     if data.get("action") == "use_preset":
         try:
             preset = as_text(oauth.fill(data.get("provider", ""), _answers(data)))
@@ -438,13 +438,13 @@ def fill_in(data: QueryDict) -> None:
 
 
 def _grant(chosen: str) -> dict[str, str]:
-    """Return the grant that most presets leave as it is; the one of a preset goes with it."""
+    """Reset a grant type that another preset may have filled in; keep any other."""
     of_presets = {one.fields.get("grant_type") for one in oauth.PRESETS.values()}
     return {"grant_type": GrantType.AUTHORIZATION_CODE.value} if chosen in of_presets else {}
 
 
 def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
-    """Return the scope: one that somebody typed is kept, one of a provider goes with it."""
+    """Return the scope: a typed one is kept, one that another preset filled in is replaced."""
     of_providers = {str(one.fields.get("scope", "")) for one in oauth.PRESETS.values()}
     return {"scope": preset.get("scope", "") if typed in of_providers | {""} else typed}
 
@@ -482,7 +482,7 @@ def _answers(data: Mapping[str, Any]) -> dict[str, str]:
 def _asks(
     preset: oauth.ProviderPreset, addresses: Mapping[str, str], data: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the questions of a preset, each with its input of the page and what that holds."""
+    """Return the questions of a preset, each with the name and value of its input."""
     return [
         {
             "question": question,
@@ -500,7 +500,7 @@ def _input_name(preset: oauth.ProviderPreset, question: str) -> str:
 
 
 def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[str, str]) -> str:
-    """Return the answer that led to the addresses that are there now, or nothing."""
+    """Return the answer that the current addresses were filled in with, or ""."""
     others = [f"{{{one.name}}}" for one in preset.questions if one.name != question]
     for field, address in addresses.items():
         template = re.escape(_text(preset.fields.get(field, "")))
@@ -513,9 +513,9 @@ def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[s
     return ""
 
 
-# ---- What an issuer tells ---------------------------------------------------------------------
+# ---- Discovery at an issuer -------------------------------------------------------------------
 
-# What is compared, in the order it is shown.
+# Fields that are compared with the discovered values, in the order of the page.
 _FOUND = (
     *("auth_url", "token_url", "revocation_url", "client_authentication"),
     *("uses_pkce", "requires_issuer"),
@@ -523,7 +523,7 @@ _FOUND = (
 
 
 def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask the issuer that was posted; `problem` says why there is no answer. Takes up to 10 s."""
+    """Run discovery at the posted issuer; `problem` says why it failed. Takes up to 10 s."""
     issuer = str(data.get("issuer", "")).strip()
     if not issuer:
         return {"problem": _("Enter the issuer, for example “https://accounts.google.com”.")}
@@ -537,7 +537,7 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     except oauth.MisconfiguredError as error:
         return {"problem": str(error)}
     values = as_text(discovered.fields)
-    # For each field what was found, and what it holds now.
+    # For each field, the discovered value and the current one.
     rows = [
         {
             "label": LABELS[field],
@@ -551,7 +551,7 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "rows": rows,
         "is_same": all(row["is_same"] for row in rows),
-        # JSON of field names and texts, for the button that fills them in.
+        # JSON of field names and values, for the button that fills them in.
         "filling": json.dumps(values),
         "notes": discovered.notes,
         "scopes": discovered.scopes[:_SCOPES_SHOWN],

@@ -1,7 +1,7 @@
-"""The webhook a form would save, as far as it is right, and the request it would send.
+"""The webhook that a form would save, without its invalid parts, and the request it would send.
 
-Nothing is saved, sent, decrypted or looked up in the DNS: masks stand where secrets are, typed now
-or stored. The request is made by the code that delivers, in the spelling of the log.
+Nothing is saved, sent or resolved by DNS. Masks replace secrets, typed or stored; only the
+signature is real. The delivery code builds the request, which is written as in the delivery log.
 """
 
 import copy
@@ -39,12 +39,12 @@ from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
 from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
 
-# Stands in for an address that is not there yet or not right (RFC 6761 section 6.4).
+# Used while the URL is missing or invalid (RFC 6761 section 6.4).
 NO_URL = "https://receiver.invalid/"
-# What is shown while no event type is chosen.
+# The event type that is shown while none is chosen.
 _USUAL_TYPE = "call.incoming.after"
 _REAL = "real"
-# A megabyte of body would make every keystroke slow.
+# Showing a megabyte of body would make every keystroke slow.
 _SHOWN_BYTES = 20_000
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
 MAX_ADDRESS_LENGTH = 8_000
@@ -52,18 +52,18 @@ _SIGNATURE = "webhook-signature"
 
 
 class UnsavedForm(WebhookForm):
-    """The form without what takes time or a look at other webhooks."""
+    """The form without the checks that need DNS or other webhooks."""
 
     def __init__(
         self, data: Mapping[str, Any] | None, *, webhook: Webhook, session: Mapping[str, Any]
     ) -> None:
         instance = copy.copy(webhook)
-        # Validation writes into both.
+        # Validation writes into the webhook and its own credential.
         if webhook.credential.is_shared:
             instance.own_credential = copy.copy(webhook.private_credential)
         else:
             instance.credential = copy.copy(webhook.credential)
-        # A draft of its own: what is typed is not even kept in the session.
+        # A draft in a copy of the session, so that the session does not keep what is typed.
         super().__init__(data, instance=instance, draft=Draft(dict(session)))
 
     def clean_url(self) -> str:
@@ -83,17 +83,17 @@ class UnsavedForm(WebhookForm):
 
 
 def read(form: WebhookForm) -> tuple[Webhook, list[str]]:
-    """Return the webhook as it would be, and a sentence for everything that is left out of it.
+    """Return the webhook as the form would save it, and a message for each part that is left out.
 
-    A form that was not posted gives the stored one.
+    An unbound form gives the stored webhook.
     """
     if form.is_bound:
         form.is_valid()
     mapping = form.mapping
     if isinstance(form, UnsavedForm):
-        # Nothing was to be saved, so nothing was refused.
+        # A preview does not save, so no save was rejected.
         mapping.is_refused = False
-    # The stored rows may have become wrong too.
+    # Stored rows may have become invalid, too.
     mapping.check_typed(
         method=str(form["method"].value()), body_format=str(form["body_format"].value())
     )
@@ -106,14 +106,14 @@ def read(form: WebhookForm) -> tuple[Webhook, list[str]]:
     webhook.body_template = mapping.template if mapping.mode == TEMPLATE else ""
     webhook.headers_json = headers_as_json(headers)
     if wrong_rule := _rule_problems(form):
-        # It changes no request.
+        # The success rule does not change the request.
         webhook.answer_rule, webhook.answer_expired = "", []
     problems = [*wrong_urls, *map(str, connection), *_mapping_problems(form), *refused, *wrong_rule]
     return webhook, problems
 
 
 def _url_problems(form: WebhookForm) -> list[str]:
-    """Return what is wrong with the URL; that none is typed yet is no mistake."""
+    """Return the errors of the URL; none while it is empty."""
     if not form.is_bound or not form["url"].value():
         return []
     return [str(sentence) for sentence in form.errors.get("url", [])]
@@ -145,14 +145,14 @@ def _mapping_problems(form: WebhookForm) -> list[str]:
 
 
 def _has_content(mapping: MappingSection) -> bool:
-    """Return whether what is chosen can be sent at all."""
+    """Return whether the chosen parameters or JSON body can be sent."""
     if mapping.mode == ROWS:
         return bool(mapping.usable_rows())
     return mapping.mode != TEMPLATE or not (mapping.problems or mapping.is_untouched)
 
 
 def _hint(mapping: MappingSection) -> str:
-    """Return what to fill in first while nothing is wrong yet."""
+    """Return what to fill in first, while there is neither content nor an error."""
     if not mapping.is_untouched or mapping.problems:
         return ""
     if mapping.mode == ROWS:
@@ -161,7 +161,7 @@ def _hint(mapping: MappingSection) -> str:
 
 
 def _headers(form: WebhookForm) -> tuple[list[Header], list[str]]:
-    """Return the headers that can be sent, secret values masked, and what is wrong with others."""
+    """Return the valid headers, secret values masked, and the errors of the others."""
     headers, problems = [], []
     for row in form.headers.forms:
         name = str(row["name"].value() or "").strip(" \t")
@@ -179,18 +179,18 @@ def _headers(form: WebhookForm) -> tuple[list[Header], list[str]]:
     return headers, problems
 
 
-# ---- The request: an event, and what is made of it --------------------------------------------
+# ---- The request: an event, and the request made from it --------------------------------------
 
 
 class PreviewError(Exception):
-    """No request can be made of these settings; the text says why."""
+    """No request can be built from these settings; the message says why."""
 
     permanent = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The event a preview is of; `created_at` is None for a sample."""
+    """The event that a preview shows; `created_at` is None for a sample."""
 
     type: str
     event_id: str
@@ -221,7 +221,7 @@ class Preview:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Return what a query or a form says, decoded; nothing for JSON."""
+        """Return the decoded pairs of the query string or form; empty for JSON."""
         kinds = [value for name, value in self.headers if name == "Content-Type"]
         if "application/x-www-form-urlencoded" in kinds:
             return parse_qsl(self.body.decode(), keep_blank_values=True)
@@ -233,7 +233,7 @@ class Preview:
 
 
 def sample(webhook: Webhook, event_type: str) -> Source:
-    """Return the sample that Send test would send; one about a webhook is about this one."""
+    """Return the sample that Send test would send; a sample about a webhook is about this one."""
     payload = fan_out.sample_payload(webhook, event_type)
     event_id = str(payload["event_id"])
     occurred_at = dt.datetime.fromisoformat(str(payload["occurred_at"]))
@@ -257,10 +257,10 @@ def newest(event_types: Sequence[str]) -> Source | None:
 
 
 def build(webhook: Webhook, source: Source, *, now: float, is_signed: bool = True) -> Preview:
-    """Make the request of the first attempt; `now` is Unix time in seconds.
+    """Build the request of the first attempt; `now` is Unix time in seconds.
 
-    A webhook that was never saved has no signing secret, so its signature is masked, as it is
-    when `is_signed` is false. Raises PreviewError.
+    An unsaved webhook has no signing secret, so its signature is masked, as it is when
+    `is_signed` is false. Raises PreviewError.
     """
     claim = Claimed(
         id="",
@@ -306,7 +306,7 @@ def _masked_authorization(webhook: Webhook) -> Authorization:
 
 
 def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
-    """Return what the preview panel shows for a form, posted or stored."""
+    """Return the context of the preview panel for a form, bound or unbound."""
     webhook, problems = read(form)
     types = catalogue.types_for(form.mapping.event_types) or [_USUAL_TYPE]
     may_see = request.user.has_perm("webhooks.view_payload")
@@ -341,7 +341,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 def _source(
     webhook: Webhook, types: list[str], wanted: str, *, may_see: bool
 ) -> tuple[Source, str]:
-    """Return the event that was asked for, or a sample and why it is one."""
+    """Return the requested event, or a sample; the note says why it is one instead of an event."""
     if wanted == _REAL and may_see:
         if found := newest(types):
             return found, ""
@@ -351,7 +351,7 @@ def _source(
 
 
 def _note_absent(form: WebhookForm, source: Source) -> None:
-    """Note at each row whose variable the shown event does not have what is sent instead."""
+    """Note at each row whose variable is missing in the shown event what is sent instead."""
     fields = {**source.values(), "attempt": 1}
     is_json = payloads.sent_as(_value(form, "method"), _value(form, "body_format")) == "json"
     for row in form.mapping.rows:
