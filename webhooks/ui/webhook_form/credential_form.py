@@ -1,6 +1,6 @@
-"""What the forms of a webhook and of a connection share: the credential, and who is notified.
+"""What the forms of a webhook and of a connection share: the credential and the alerts.
 
-Typed secrets wait in a `Draft` while the form is shown again.
+Typed secrets are kept in a `Draft` while the form is shown again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,12 +35,12 @@ from webhooks.ui.webhook_form.oauth_fields import OAuthFields, choice_field, tex
 from webhooks.ui.webhook_form.pasted_curl import Pasted
 from webhooks.ui.webhook_form.sections import ALERT_FIELDS, AlertFields, mute_shown
 
-# The columns of the credential that the page shows.
+# The columns of the credential that the page shows; secrets are never among them.
 CREDENTIAL_FIELDS = (
     *("authorization_type", "basic_login"),
     *(name for name in authorization.OAUTH_FIELDS if name not in CREDENTIAL_SECRETS),
 )
-# What the guard judges, as it was typed: a space around it is refused here as everywhere else.
+# The address guard checks these as typed: surrounding spaces are rejected here as elsewhere.
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
 _PAGE_ORDER = (
     *("is_active", "held", "name", "allowed_hosts", "method", "url"),
@@ -54,10 +54,10 @@ _PAGE_ORDER = (
 
 
 class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore[type-arg]
-    """The authorization of a webhook or a connection, checked, and written beside the instance.
+    """Validate the authorization of a webhook or a connection, and save it with the instance.
 
-    `is_checked=False` shows what was posted again without judging it: the person asked for another
-    authorization type or one more header, not to save.
+    `is_checked=False` shows the posted data again without validation, for buttons that only change
+    the form, such as another authorization type or one more header.
     """
 
     use_required_attribute = False
@@ -88,10 +88,9 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         help_text=_("This app's password at the provider."),
     )
     scope = text_field("scope", placeholder="read write")
-    # Left out, it is the model's default; radios are never empty on the page.
     client_authentication = choice_field("client_authentication")
 
-    # What follows the fields of `_PAGE_ORDER` on the page.
+    # Fields that follow those of `_PAGE_ORDER` on the page.
     page_end: tuple[str, ...] = ALERT_FIELDS
 
     def __init__(
@@ -119,28 +118,28 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         self.credential = credential
         self.draft = draft
         self.is_checked = is_checked
-        # The newest entry of the audit trail that the values include, and what came after it.
+        # The newest audit entry that the values include, and the conflicting entries after it.
         self.seen = ""
         self.conflicts: list[AuditEntry] = []
         # The stored client secret that this save replaces.
         self._replaced_secret = ""
         self._replaced_origins: list[str] = []
-        # What a pasted cURL command filled in, when one was.
+        # What a pasted cURL command filled in, if there was one.
         self.pasted: Pasted | None = None
-        # As they were: validation writes into the instances.
+        # Values from before validation, which writes into the instances.
         self._fingerprint = oauth.fingerprint(credential, self.receiver_url)
         self._stored = {
             **{name: getattr(instance, name) for name in self._meta.fields or ()},
             **{name: getattr(credential, name) for name in CREDENTIAL_FIELDS},
         }
-        # Accepted also while no name server answers for them: it may be down for a moment.
+        # Accepted even if DNS cannot resolve them: the name server may be down for a moment.
         self.trusted_addresses = {name: self._stored.get(name) for name in _ADDRESSES}
         for field in CREDENTIAL_SECRETS:
             self._keep_typed(field)
 
     @property
     def receiver_url(self) -> str:
-        """Return where the webhook whose own credential this is sends; empty for a shared one."""
+        """Return the URL of the webhook that owns the credential; empty for a connection."""
         return self.instance.url if isinstance(self.instance, Webhook) else ""
 
     @property
@@ -155,7 +154,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
 
     @property
     def advanced_summary(self) -> str:
-        """Return one line about what the folded settings hold."""
+        """Return one line about the settings in the closed Advanced section."""
         certificate: Any = self.fields[authorization.CERTIFICATE]
         parts = self.differences if self.chosen_type == AuthorizationType.OAUTH2 else []
         if certificate.widget.is_set:
@@ -163,7 +162,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         return ", ".join(parts) or str(_("standard, no TLS client certificate"))
 
     def mark(self, fields: Iterable[str]) -> None:
-        """Mark the fields that a refusal of the provider is about; the token panel says it."""
+        """Mark the fields that the provider's error is about; the token panel shows the error."""
         for field in fields:
             if field in self.fields and not self.is_bound:
                 self.fields[field].widget.attrs |= {
@@ -180,7 +179,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         return [*first, *self.row_problems(), *last]
 
     def row_problems(self) -> list[dict[str, Any]]:
-        """Return the errors of rows that stand before the fields of `page_end`."""
+        """Return the errors of rows that come before the fields of `page_end` on the page."""
         return []
 
     def full_clean(self) -> None:
@@ -197,11 +196,11 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
 
     @property
     def sends_own_credential(self) -> bool:
-        """Return whether the credential of this form is what requests are authorized with."""
+        """Return whether requests are authorized with the credential of this form."""
         return True
 
     def _check_secret_origins(self) -> None:
-        """Ask again for a stored secret that would go where it was not entered for."""
+        """Reject stored secrets that would be sent to an origin they were not entered for."""
         for field in self.credential.secrets_used:
             if self.cleaned_data.get(field) or not self.credential.has_secret(field):
                 continue
@@ -211,13 +210,13 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
                     break
 
     def refuse_secret(self, field: str, sentence: str) -> None:
-        """Do not send a stored secret where it was not entered for: a person enters it again."""
+        """Require that a stored secret is entered again; `sentence` is the error message."""
         if field not in self.errors:
             self.add_error(field, sentence)
 
     def clean_callback_url(self) -> str:
         url: str = self.cleaned_data["callback_url"] or oauth.default_callback_url()
-        # The page fills in the default where none is stored: sent back, it is no change.
+        # The page shows the default if none is stored; posting it back is not a change.
         was_empty = self.instance.pk and not self._stored["callback_url"]
         return "" if was_empty and url == oauth.default_callback_url() else url
 
@@ -225,9 +224,9 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         values = super().clean() or self.cleaned_data
         for field in CREDENTIAL_SECRETS:
             if field in values:
-                # What was typed on an earlier showing of this form, when nothing was now.
+                # If nothing was typed now, take what was typed when the form was shown before.
                 values[field] = values[field] or self.draft.get(field)
-        # Radios that are left out keep what is stored.
+        # Radio buttons that are not posted keep the stored value.
         for field in (
             "authorization_type",
             "grant_type",
@@ -240,7 +239,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         return values
 
     def _check_authorization(self, values: dict[str, Any]) -> None:
-        """Judge the fields of the chosen type; forgive the others."""
+        """Validate the fields of the chosen type; drop the errors of the others."""
         chosen = values["authorization_type"]
         self._forgive(authorization.unchosen_fields(chosen, values["grant_type"]))
         errors: dict[str, Any] = {}
@@ -260,12 +259,12 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
 
     @property
     def asks_plain_http(self) -> bool:
-        """Return whether the tick for plain http is on the page."""
+        """Return whether the page shows the checkbox for plain http."""
         field = self["accepts_plain_http"]
         return bool(field.errors or field.value() or self.plain_http_origins())
 
     def plain_http_origins(self) -> list[str]:
-        """Return the receivers, as they are typed, that are reached over plain http."""
+        """Return the origins of the typed receivers that use plain http."""
         raise NotImplementedError
 
     def sends_secrets(self) -> bool:
@@ -289,7 +288,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         return bool(typed or self.credential.has_secret(field))
 
     def changes(self, *names: str) -> bool:
-        """Return whether what is written differs from what was stored, in one of these fields."""
+        """Return whether one of these fields differs from its stored value."""
         return any(
             getattr(self.credential if name in CREDENTIAL_FIELDS else self.instance, name)
             != self._stored[name]
@@ -297,7 +296,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         )
 
     def write_secrets(self) -> set[str]:
-        """Set what was typed or cleared on the credential; return the names of its columns."""
+        """Set typed and cleared secrets on the credential; return the names of changed columns."""
         written = set()
         if self.cleaned_data.get("client_secret") and self.credential.has_secret("client_secret"):
             self._replaced_secret = self.credential.client_secret
@@ -313,9 +312,9 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         return written
 
     def save_credential(self) -> None:
-        """Write a new credential, or what was changed of a stored one."""
+        """Save a new credential, or the changed columns of a stored one."""
         secrets = self.write_secrets()
-        # The webhook's row, which says where they go, is written after it.
+        # The stored row of the webhook does not have the new URL yet: it is saved afterwards.
         self.credential.bind_secrets(self.receiver_url)
         changed = {name for name in CREDENTIAL_FIELDS if self.changes(name)}
         if self.credential.pk is None:
@@ -324,10 +323,10 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
             self.credential.save(update_fields=changed | secrets)
 
     def correct_authorization(self, *, is_awaited: bool) -> None:
-        """Drop tokens of another client, and release what waited for what was changed.
+        """Drop tokens of another client, and release the deliveries held for the old settings.
 
-        What still cannot be sent is held again. `is_awaited` says that something else was changed
-        which a delivery may be held for.
+        Those that still cannot be sent are held again. `is_awaited` says that a setting outside
+        the credential was changed that a delivery may be held for.
         """
         misconfigured = OAuthToken.objects.filter(
             credential=self.credential, state=TokenState.MISCONFIGURED
@@ -347,18 +346,18 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
 
     @property
     def reaches_further(self) -> bool:
-        """Return whether a stored token would go to receivers that it was not granted for."""
+        """Return whether a stored token would be sent to receivers it was not granted for."""
         return False
 
     def _forgive(self, fields: set[str]) -> None:
-        """Drop the errors of types that were not chosen; what cannot be stored stays as it was."""
+        """Drop the errors of fields that are not used; those keep their stored values."""
         for field in fields & self.errors.keys():
             del self.errors[field]
             if field not in CREDENTIAL_SECRETS:
                 self.cleaned_data[field] = self._stored[field]
 
     def _keep_typed(self, field: str) -> None:
-        """Move a typed secret into the draft and tell the widget what is there."""
+        """Move a typed secret into the draft, and set what the widget shows about it."""
         widget: Any = self.fields[field].widget
         value = self[field].data if self.is_bound else ""
         widget.is_cleared = value is CLEAR or isinstance(value, tuple)

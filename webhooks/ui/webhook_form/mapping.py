@@ -1,7 +1,7 @@
 """The Parameters section: every variable, mapped rows, or a JSON body with placeholders.
 
-A row is posted as `parameter=<key>` and fields that begin with `parameter-<key>-`; the order of
-the keys is the order of the rows, so moving one is moving a part of the page.
+A row is posted as `parameter=<key>` and fields that begin with `parameter-<key>-`. The order of
+the keys is the order of the rows, so a row moves without renumbering.
 """
 
 import json
@@ -27,7 +27,7 @@ from webhooks.payloads.variables import as_text
 from webhooks.ui.fields import MOVES
 
 EVERYTHING, ROWS, TEMPLATE = "all", "rows", "template"
-# Names in this many of the newest events of each chosen type are variables too, catalogued or not.
+# Names in this many of the newest events of each chosen type are accepted as variables, too.
 _EVENTS_LOOKED_AT = 20
 # The prefix of the actions of this section's buttons.
 ACTION = "parameter:"
@@ -36,9 +36,9 @@ _SAMPLE_LENGTH = 60
 
 KEY = "parameter"
 VARIABLE = "variable"
-# Our pages count rows from 0.
+# Longer keys are forged: the page numbers rows from 0.
 _MAX_KEY_DIGITS = 9
-# Before the name of a variable that is chosen by its label; VARIABLE alone is one that is typed.
+# Prefix of the name of a variable chosen from the list; VARIABLE alone means a typed name.
 _PICKED = "="
 _FIXED = [
     ("text", gettext_lazy("Text")),
@@ -57,7 +57,7 @@ _FORMATS = [
 
 
 class ParameterRow(forms.Form):
-    """The controls of one row; what is wrong is judged by `webhooks.payloads` for all at once."""
+    """The controls of one row; `webhooks.payloads` validates all rows together."""
 
     name = forms.CharField()
     source = forms.CharField()
@@ -73,11 +73,11 @@ class ParameterRow(forms.Form):
         self.number = 1
         self.problems: list[Violation] = []
         self.note = ""
-        # Every option of the value as HTML.
+        # The options of the value's select, as HTML.
         self.options_html = SafeString()
 
     def value(self, field: str) -> str:
-        """Return what a field holds as text."""
+        """Return the value of a field as text."""
         picked = str(self["source"].value() or "")
         if picked.startswith(_PICKED) and field in ("source", "content"):
             return VARIABLE if field == "source" else picked.removeprefix(_PICKED)
@@ -85,12 +85,12 @@ class ParameterRow(forms.Form):
 
     @property
     def path(self) -> str:
-        """Return the variable's own name; nothing for a fixed value."""
+        """Return the name of the variable; empty for a fixed value."""
         return self.value("content").strip() if self.is_variable else ""
 
     @property
     def chosen(self) -> str:
-        """Return the option that is chosen: a variable by its label, or how the value is typed."""
+        """Return the selected option: a variable of the list, or the kind of a typed value."""
         if not self.is_variable:
             return self.value("source")
         if self.path == payloads.WHOLE_EVENT or self.path in _catalogued():
@@ -99,12 +99,12 @@ class ParameterRow(forms.Form):
 
     @property
     def text(self) -> str:
-        """Return what is typed: a fixed value, or the name of a variable that has no label."""
+        """Return the typed text: a fixed value, or the name of a variable not in the list."""
         return "" if self.chosen.startswith(_PICKED) else self.value("content")
 
     @property
     def is_blank(self) -> bool:
-        """Return whether the row means nothing yet."""
+        """Return whether nothing is filled in yet."""
         if self.value("name").strip() or self.value("source") in ("null", "json", "boolean"):
             return False
         return not self.value("content").strip()
@@ -125,12 +125,12 @@ class ParameterRow(forms.Form):
 
     @property
     def has_options_open(self) -> bool:
-        """Return whether something in the part that is folded is wrong."""
+        """Return whether a field under Options has an error."""
         return bool(self.wrong & {"format", "time_zone", "default"})
 
     @property
     def options(self) -> list[str]:
-        """Return what is set in the part that is folded."""
+        """Return a few words about each field that is set under Options."""
         words: list[str] = []
         if self.is_variable:
             if chosen := self.value("format"):
@@ -144,11 +144,11 @@ class ParameterRow(forms.Form):
 
     @property
     def errors_id(self) -> str:
-        """Return the id of the element with this row's mistakes."""
+        """Return the id of the element with this row's errors."""
         return f"{self.prefix}-errors"
 
     def stored(self) -> dict[str, Any]:
-        """Return the row as it is stored, right or wrong."""
+        """Return the row in its stored form, valid or not."""
         row: dict[str, Any] = {"name": self.value("name").strip()}
         if self.is_variable:
             row["variable"] = self.value("content").strip()
@@ -156,7 +156,7 @@ class ParameterRow(forms.Form):
                 if value := self.value(field).strip():
                     row[field] = value
         else:
-            # A browser sends the line breaks of a text area as it likes.
+            # Browsers post the line breaks of a text area as CRLF or as LF.
             text = self.value("content").replace("\r\n", "\n")
             row |= {"value": text, "type": self.value("source")}
         if self["is_omitted"].value():
@@ -165,10 +165,10 @@ class ParameterRow(forms.Form):
 
 
 def keeps(name: str, text: str) -> bool:
-    """Return whether a row sends a name and a text as they are, to the letter."""
+    """Return whether a row sends a name and a text without any change."""
     if name != name.strip() or not name.isprintable() or len(name) > MAX_NAME_LENGTH:
         return False
-    # No database keeps a zero byte, and no text area a carriage return.
+    # PostgreSQL cannot store NUL, and a text area does not keep carriage returns.
     if "\0" in text or "\r" in text or len(text) > payloads.MAX_VALUE_LENGTH:
         return False
     return payloads.is_encodable(text)
@@ -177,7 +177,7 @@ def keeps(name: str, text: str) -> bool:
 def from_post(data: Any) -> list[ParameterRow]:
     """Return the posted rows in the order of the page."""
     keys = [key for key in data.getlist(KEY) if key.isdecimal() and len(key) <= _MAX_KEY_DIGITS]
-    # One more than is allowed, so that it can be said.
+    # One more than allowed, so that validation reports it.
     unique = list(dict.fromkeys(keys))[: payloads.MAX_ROWS + 1]
     return [ParameterRow(key, data) for key in unique]
 
@@ -206,7 +206,7 @@ def _initial(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class MappingSection:
-    """What is posted or stored, with the mistakes at the rows that make them."""
+    """The posted or stored parameters, with each error at its row."""
 
     modes = (
         (EVERYTHING, gettext_lazy("All variables")),
@@ -215,7 +215,7 @@ class MappingSection:
     )
     kind = "parameter"
     moves = MOVES
-    # What the hints show as it is typed.
+    # Examples that the hints show exactly as they are typed.
     examples = {
         "place": '"{{ duration_seconds }}"',
         "body": '{"phone": "{{ client_number }}", "seconds": "{{ talk_seconds }}"}',
@@ -228,7 +228,7 @@ class MappingSection:
         self.focus = ""
         self.uses_older = False
         self.is_refused = False
-        # Which way of a form that was refused the preview is asked for.
+        # The mode in which the last save was rejected; the form posts it to the live preview.
         self.refused_mode = ""
         # Whether one of its buttons was pressed.
         self.is_edited = False
@@ -257,7 +257,7 @@ class MappingSection:
             self._edit(action.removeprefix(ACTION))
 
     def _edit(self, action: str) -> None:
-        """Do what a button of the section asks for."""
+        """Apply the action of a button of the section."""
         verb, _colon, argument = action.partition(":")
         if verb in ("body", "pick"):
             self.mode, self.focus = TEMPLATE, "id_body_template"
@@ -296,7 +296,7 @@ class MappingSection:
             self.focus = f"{KEY}-{key}-{verb}"
 
     def _name_of(self, variable: str) -> str:
-        """Return the name that a variable is sent under, an older one when that was asked for."""
+        """Return the name to send a variable under: its older name if older names are chosen."""
         one = _catalogued().get(variable) if self.uses_older else None
         return (one.older_name if one else None) or variable
 
@@ -309,7 +309,7 @@ class MappingSection:
 
     @cached_property
     def _options_html(self) -> SafeString:
-        """Draw what a value can be, once for all rows: variables by their labels, then the rest."""
+        """Render the options of a value once for all rows: variables, then fixed values."""
         offered = [_option(one) for one in self.variables if one["is_offered"]]
         others = [_option(one) for one in self.variables if not one["is_offered"]]
         every = (_PICKED + payloads.WHOLE_EVENT, _("All other variables, under their own names"))
@@ -329,11 +329,11 @@ class MappingSection:
 
     @property
     def shown_rows(self) -> list[ParameterRow]:
-        """Return the rows of the page: never none, so that there is one to fill in."""
+        """Return the rows of the page, or one blank row to fill in."""
         rows = self.rows or [blank(0)]
         for row in rows:
             chosen = format_html('value="{}"', row.chosen)
-            # Our own markup, in which each value is escaped.
+            # Safe: `_options_html` has escaped every value.
             row.options_html = SafeString(
                 self._options_html.replace(f"{chosen}>", f"{chosen} selected>")
             )
@@ -341,7 +341,7 @@ class MappingSection:
 
     @property
     def focus_button(self) -> str:
-        """Return the row and verb of the button to go on with, like "3-up"."""
+        """Return the row and verb of the button to focus, like "3-up"."""
         return self.focus.removeprefix(f"{KEY}-")
 
     @property
@@ -352,11 +352,11 @@ class MappingSection:
         return [row.stored() for row in self.rows if not row.is_blank]
 
     def usable_rows(self) -> list[dict[str, Any]]:
-        """Return the rows that can be sent as they are."""
+        """Return the rows that have no error."""
         return [row.stored() for row in self.rows if not row.is_blank and not row.problems]
 
     def check(self, *, method: str, body_format: str) -> list[Violation]:
-        """Find what is wrong, put it at its row, and return it in the order of the page."""
+        """Validate, attach each error to its row, and return all in the order of the page."""
         kind = payloads.sent_as(method, body_format)
         known = payloads.known_names()
         self.problems = self._find(kind, known)
@@ -368,25 +368,25 @@ class MappingSection:
         return self.problems
 
     def check_typed(self, *, method: str, body_format: str) -> list[Violation]:
-        """Find what is wrong while somebody types: that nothing is typed yet is no mistake.
-
-        Once saving was refused for it, it stays one.
-        """
+        """Validate while a user types: an empty section is no error before a save was rejected."""
         problems = self.check(method=method, body_format=body_format)
         if self.is_untouched and not self.is_refused and self.mode != self.refused_mode:
-            # A request that can have no JSON body stays wrong, whatever is typed.
+            # A method or body format without a JSON body is an error, even before one is typed.
             self.problems = [one for one in problems if self.mode == TEMPLATE and not one.line]
         return self.problems
 
     @property
     def is_untouched(self) -> bool:
-        """Return whether another way was chosen and nothing is typed for it yet."""
+        """Return whether rows or a JSON body are chosen, and nothing is entered yet."""
         if self.mode == TEMPLATE:
             return not self.template.strip()
         return self.mode == ROWS and not self.stored_rows()
 
     def show_notes(self, other: "MappingSection") -> None:
-        """Take over what another reading of the same rows found; what was refused stays said."""
+        """Copy errors and notes from another reading of the same rows.
+
+        The errors of a rejected save are kept.
+        """
         if not self.is_refused:
             self.problems = other.problems
         for row, same in zip(self.rows, other.rows, strict=True):
@@ -404,7 +404,7 @@ class MappingSection:
         return payloads.rows_problems(stored, body_format=kind, known=known)
 
     def page_problems(self) -> list[dict[str, Any]]:
-        """Return what is wrong as the form's summary lists it, once saving was refused."""
+        """Return the errors as the form's summary lists them, after a save was rejected."""
         if not self.is_refused:
             return []
         rows = [row for row in self.rows if not row.is_blank]
@@ -422,7 +422,7 @@ class MappingSection:
 
     @property
     def own_problems(self) -> list[Violation]:
-        """Return the mistakes that belong to no row and no line."""
+        """Return the errors that belong neither to a row nor to the JSON body."""
         return [one for one in self.problems if one.row is None and one.field != "body_template"]
 
     @property
@@ -431,7 +431,7 @@ class MappingSection:
 
     @property
     def drops(self) -> str:
-        """Return what saving removes, because another way was chosen."""
+        """Return a warning if saving removes what was entered for another mode."""
         unused = self.mode != ROWS and self.stored_rows()
         if unused or (self.mode != TEMPLATE and self.template.strip()):
             return _("Saving keeps what is chosen here and removes the rest.")
@@ -443,17 +443,17 @@ class MappingSection:
 
     @property
     def offered(self) -> list[str]:
-        """Return the variables of the chosen events."""
+        """Return the names of the variables of the chosen events."""
         return [one["name"] for one in self.variables if one["is_offered"]]
 
     def write(self, webhook: Webhook) -> set[str]:
-        """Set what was posted on the webhook; return the columns that changed."""
+        """Set the posted parameters on the webhook; return the columns that changed."""
         if not self.is_posted:
             return set()
         rows = self.stored_rows() if self.mode == ROWS else []
         template = self.template if self.mode == TEMPLATE else ""
         changed = set()
-        # A value that is stored as a number reads the same as one that was typed.
+        # Compared in typed form, in which a number stored as such is no change.
         if rows != [row.stored() for row in from_stored(webhook.parameters)]:
             webhook.parameters = rows
             changed.add("parameters")
@@ -470,8 +470,9 @@ def mode_of(webhook: Webhook) -> str:
 
 
 def other_names(event_types: Iterable[str], stored: Webhook) -> set[str]:
-    """Return the variables that are not in the catalogue: those of the newest events, no tests,
-    and those that the stored webhook sends, as an event may lack what another one has.
+    """Return names of variables beyond the catalogue: those of the newest events without tests.
+
+    Also those that the stored webhook sends, because the newest events may lack them.
     """
     names = {str(row["variable"]) for row in stored.parameters if row.get("variable")}
     with suppress(ValueError):
@@ -493,21 +494,21 @@ def _no_json() -> str:
     return _("A JSON body needs the body format JSON and a method other than GET.")
 
 
-# ---- The JSON body that a button writes or adds to ---------------------------------------------
+# ---- The JSON body that buttons write or extend ------------------------------------------------
 
 
 def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
-    """Write what the rows send, or every variable, as a JSON body with placeholders."""
+    """Return a JSON body with placeholders that sends what the rows do, or every variable."""
     try:
         document = payloads.rows_as_placeholders(rows) if rows else {}
     except ValueError:
-        # Rows that make no document yet.
+        # The rows do not form a document yet.
         document = {}
     return _written(document or {name: f"{{{{ {name} }}}}" for name in offered})
 
 
 def with_placeholder(template: str, variable: str, name: str) -> str:
-    """Add a variable at the end of a JSON body; one that is no object stays as it is."""
+    """Append a variable to a JSON body; a body that is not an object stays unchanged."""
     try:
         document = payloads.load_json(template.encode()) if template.strip() else {}
     except payloads.DocumentError:
@@ -526,17 +527,17 @@ def _written(document: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _catalogued() -> dict[str, catalogue.Variable]:
-    """Return every variable by its name, those that all events have last."""
+    """Return every variable by its name; those that all events have come last."""
     found: dict[str, catalogue.Variable] = {}
     for kind in catalogue.EVENT_TYPES.values():
         for one in catalogue.variables_for(kind.key) if kind.is_subscribable else ():
             found.setdefault(one.name, one)
-    # What only some events have is what people look for.
+    # Users look for the variables that only some events have.
     return dict(sorted(found.items(), key=lambda item: item[0] in catalogue.ALWAYS))
 
 
 def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
-    """Return every variable; those of no chosen event are there and not offered."""
+    """Return every variable; those of no chosen event have `is_offered` false."""
     chosen = catalogue.types_for(patterns)
     offered = {one.name for key in chosen for one in catalogue.variables_for(key)}
     return [

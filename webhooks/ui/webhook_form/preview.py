@@ -1,7 +1,7 @@
 """The webhook that a form would save, without its invalid parts, and the request it would send.
 
-Nothing is saved, sent or resolved by DNS. Masks replace secrets, typed or stored; only the
-signature is real. The delivery code builds the request, which is written as in the delivery log.
+Nothing is saved or sent, and the host of the URL is not resolved. Masks replace secrets, typed or
+stored; only the signature is real. The delivery code builds the request, written as in the log.
 """
 
 import copy
@@ -52,7 +52,7 @@ _SIGNATURE = "webhook-signature"
 
 
 class UnsavedForm(WebhookForm):
-    """The form without the checks that need DNS or other webhooks."""
+    """The form without the checks that resolve the URL's host or read other webhooks."""
 
     def __init__(
         self, data: Mapping[str, Any] | None, *, webhook: Webhook, session: Mapping[str, Any]

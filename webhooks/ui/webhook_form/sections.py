@@ -1,6 +1,6 @@
-"""The folded sections of the forms: Delivery (pace, order, retries) and Alerts (who is notified).
+"""The sections Delivery (rate, order, retries) and Alerts (recipients, thresholds) of the forms.
 
-Each has its fields, and one line about what they hold.
+Each has its fields, and a one-line summary of their values for the closed section.
 """
 
 import re
@@ -33,10 +33,10 @@ DELIVERY_FIELDS = (
     "is_ordered",
     "retry_schedule_seconds",
 )
-# Of a value that is set elsewhere.
+# Units of other fields; they mean nothing on their own.
 _UNITS_OF = ("rate_limit_seconds",)
 MAX_STEPS = 15
-# Beyond these a limit limits nothing.
+# A higher limit would have no effect.
 _MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _STEP = re.compile(r"([0-9]{1,9})\s*([^\W\d_]*)")
@@ -93,7 +93,7 @@ def _seconds(typed: str) -> int:
 
 
 class PerField(forms.ChoiceField):
-    """The second half of “10 per minute”, in seconds; left out, it is a second."""
+    """The unit in “10 per minute”, in seconds; one second when it is not posted."""
 
     def __init__(self, **kwargs: Any) -> None:
         choices = [(1, gettext_lazy("second")), (60, gettext_lazy("minute"))]
@@ -104,7 +104,7 @@ class PerField(forms.ChoiceField):
 
 
 class DeliveryFields(forms.Form):
-    """The fields, and what the folded section says about them."""
+    """The fields of the Delivery section, and the summary of the closed section."""
 
     rate_limit = limit_field(
         gettext_lazy("Rate limit"),
@@ -144,7 +144,7 @@ class DeliveryFields(forms.Form):
 
     @property
     def has_delivery_open(self) -> bool:
-        """Return whether something is set or wrong."""
+        """Return whether a field is set or has an error."""
         values = {name: _usable(self, name) for name in DELIVERY_FIELDS}
         is_wrong = any(self[field].errors for field in ("timeout_seconds", *DELIVERY_FIELDS))
         return is_wrong or any(values[name] for name in DELIVERY_FIELDS if name not in _UNITS_OF)
@@ -156,7 +156,7 @@ class DeliveryFields(forms.Form):
 
 
 def _usable(form: forms.Form, name: str) -> Any:
-    """Return what a field holds, typed or stored, or None when it is wrong."""
+    """Return the value of a field, typed or stored, or None when it is invalid."""
     try:
         return form.fields[name].clean(form[name].value())
     except ValidationError:
@@ -164,7 +164,7 @@ def _usable(form: forms.Form, name: str) -> Any:
 
 
 def default_schedule_help() -> str:
-    """Tell the default schedule where an own one is typed."""
+    """Return the help text of the retry schedule, which names the default."""
     text = _(
         "The wait after each failure, up to %(limit)d times. Default: “%(schedule)s”, "
         "about %(total)s."
@@ -178,10 +178,10 @@ def default_schedule_help() -> str:
 
 # ---- Alerts -----------------------------------------------------------------------------------
 
-# The button that puts in the address of the person who edits.
+# The button that adds the e-mail address of the user who edits the form.
 USE_MY_ADDRESS = "use_my_address"
 ALERT_FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
-# Of webhooks alone: a connection sends nothing that could fail.
+# Only webhooks have these: a connection sends no deliveries that could fail.
 ALERT_THRESHOLDS = ("alert_after_failures", "alert_failure_percent")
 _MUTE_HOURS: list[tuple[str, Any]] = [
     ("", gettext_lazy("until you turn it off")),
@@ -197,7 +197,7 @@ _MAX_ADDRESS = 254
 
 
 class RecipientsField(ListField):
-    """E-mail addresses, one a line or with commas between; cleans to a list without repeats."""
+    """E-mail addresses, one per line or comma-separated; cleans to a list without duplicates."""
 
     limit = MAX_RECIPIENTS
     too_many = gettext_lazy(
@@ -206,7 +206,7 @@ class RecipientsField(ListField):
     )
 
     def read(self, typed: list[str]) -> list[str]:
-        # The first spelling of an address stays.
+        # The first spelling of an address is kept.
         addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
         if bad := next((part for part in addresses if not _is_address(part)), None):
             raise ValidationError(
@@ -229,7 +229,7 @@ def _is_address(text: str) -> bool:
 
 
 class MutedUntilField(forms.Field):
-    """How long alerts stay muted, in hours from now; the time that is stored already is offered."""
+    """How long alerts stay muted, in hours from now; the stored end is offered as well."""
 
     widget = forms.Select
 
@@ -271,13 +271,13 @@ def _parsed(text: Any) -> datetime | None:
         found = parse_datetime(text) if isinstance(text, str) else None
     except ValueError:
         return None
-    # At the ends of the calendar another time zone has no such moment.
+    # Near the first and last year of datetime, converting to another time zone overflows.
     is_usable = found is not None and timezone.is_aware(found) and 1970 < found.year < 9999
     return found if is_usable else None
 
 
 class AlertFields(forms.Form):
-    """The fields, and what the folded section says about them."""
+    """The fields of the Alerts section, and the summary of the closed section."""
 
     alert_recipients = RecipientsField(
         label=gettext_lazy("Recipients"),
@@ -309,18 +309,18 @@ class AlertFields(forms.Form):
     )
 
     def clean_alerts_muted_until(self) -> datetime | None:
-        """Forget the time with the tick."""
+        """Drop the end of the mute when alerts are not muted."""
         until: datetime | None = self.cleaned_data["alerts_muted_until"]
         return until if self.cleaned_data.get("alerts_are_muted") else None
 
     @property
     def alert_minutes(self) -> int:
-        """Return after how many minutes people are notified when nothing else is asked for."""
+        """Return after how many minutes recipients are notified when no threshold is set."""
         return int(settings.WEBHOOKS_ALERT_AFTER_MINUTES)
 
     @property
     def has_alerts_open(self) -> bool:
-        """Return whether something is set or wrong."""
+        """Return whether a field is set or has an error."""
         names = {*ALERT_FIELDS, *ALERT_THRESHOLDS} & self.fields.keys()
         return any(self[field].errors or _usable(self, field) for field in names)
 
@@ -336,14 +336,14 @@ class AlertFields(forms.Form):
 
 
 def add_recipient(data: QueryDict, address: str) -> None:
-    """Put an address below the recipients that were posted, unless it is there."""
+    """Append an address to the posted recipients unless it is already there."""
     typed = data.get("alert_recipients", "").split()
     if address and address not in typed:
         data["alert_recipients"] = "\n".join([*typed, address])
 
 
 def mute_shown(row: EditedRow) -> dict[str, Any]:
-    """Return what the form begins with: a mute that has ended is none."""
+    """Return the initial values of the mute fields; a mute that has ended is not shown."""
     is_muted = row.mutes_alerts(timezone.now())
     until = row.alerts_muted_until if is_muted else None
     return {"alerts_are_muted": is_muted, "alerts_muted_until": until}

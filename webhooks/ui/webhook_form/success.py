@@ -1,4 +1,4 @@
-"""The form's Success section: which answers of the receiver count as delivered."""
+"""The form's Success section: which responses of the receiver count as delivered."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -26,14 +26,14 @@ FIELDS = (
     "answer_expired",
     "retries_rejected",
 )
-# Mean nothing on their own.
+# Fields with a default; they mean nothing on their own.
 _HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
-# Submit buttons that fill in a known API's rule, and apply the rule to the last answer.
+# Submit buttons that fill in a known API's rule, and apply the rule to the last response.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
 
 
 class SuccessCodesField(StatusCodesField):
-    """Status codes of a success; [] for every 2xx."""
+    """Status codes that count as a success; [] means every 2xx."""
 
     pattern = "[2-5][0-9]{2}"
     mistake = gettext_lazy(
@@ -53,7 +53,7 @@ def _path_field(label: Any, help_text: Any) -> forms.CharField:
 
 
 class SuccessFields(forms.Form):
-    """The fields, and what the folded section says about them."""
+    """The fields of the Success section, and its one-line summary."""
 
     success_codes = SuccessCodesField(
         label=gettext_lazy("Successful status codes"),
@@ -104,12 +104,12 @@ class SuccessFields(forms.Form):
         return self.cleaned_data["answer_operator"] or OPERATORS[-2].value
 
     def check_rule(self, values: dict[str, Any]) -> None:
-        """Add what is wrong with the rule as a whole to the field that has to change."""
+        """Check the rule as a whole; add each error to the field that has to change."""
         variable, reason = values.get("answer_variable"), values.get("answer_reason")
         if values.get("answer_rule"):
             if not variable and "answer_variable" not in self.errors:
                 self.add_error("answer_variable", _("Enter a response field, like “error”."))
-            # Commas alone are no value of a list either.
+            # Commas alone are not a list of values either.
             is_blank = not (values.get("answer_value") or "").strip(", ")
             is_wrong = self.errors.keys() & {"answer_operator", "answer_value"}
             if values.get("answer_operator") not in PRESENCE and is_blank and not is_wrong:
@@ -126,7 +126,7 @@ class SuccessFields(forms.Form):
 
     @property
     def has_success_open(self) -> bool:
-        """Return whether something is set or wrong."""
+        """Return whether a field is set or has an error."""
         is_set = any(self[field].value() for field in FIELDS if field not in _HAVE_DEFAULTS)
         return is_set or any(self[field].errors for field in FIELDS)
 
@@ -151,14 +151,14 @@ class SuccessFields(forms.Form):
 
 
 def fill_in(data: MutableMapping[str, Any]) -> None:
-    """Write the rule of the chosen API into posted data."""
+    """Fill the rule of the chosen API into the posted data."""
     if preset := PRESETS.get(data.get("success_preset", "")):
         for name, value in preset.fields.items():
             data[name] = "\n".join(value) if isinstance(value, list) else value
 
 
 def preview(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -> dict[str, Any]:
-    """Return what the rule, as it is typed, makes of the newest answer that is stored."""
+    """Apply the typed rule to the newest stored response; return a message about the result."""
     rule = SuccessFields(data)
     if rule.is_valid():
         rule.check_rule(rule.cleaned_data)

@@ -1,4 +1,4 @@
-"""The access token beside the form: get, refresh, clear and check it; the provider's answer."""
+"""The token panel of the form: get, refresh, clear and check a token; the OAuth callback."""
 
 from typing import Any
 
@@ -35,15 +35,15 @@ from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
 from webhooks.ui.webhook_form.oauth_fields import LABELS
 
-# The last answers of a provider that a session has used: their states, hashed, and credentials.
+# The last authorization responses used in a session: their hashed states and credential ids.
 _FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
-# Longer ones no provider gives.
+# No provider issues longer tokens.
 _MAX_TOKEN = 8192
 
 
 @page("webhooks.view_webhook")
 def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Redirect to the page of whose credential it is: where its buttons are."""
+    """Redirect to the page of the credential's webhook or connection, which has its buttons."""
     credential = get_object_or_404(Credential.objects.present().select_related("webhook"), pk=pk)
     if credential.webhook is not None:
         return redirect("webhooks:detail", credential.webhook.pk)
@@ -52,7 +52,7 @@ def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @button("webhooks.authorize_webhook")
 def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Save the form that was posted, if one was, and send the browser to the provider."""
+    """Save the posted form, if there is one, and redirect the browser to the provider."""
     credential = get_object_or_404(Credential.objects.present(), pk=pk)
     form_context.begin_series(request, credential)
     if "draft" in request.POST:
@@ -69,7 +69,7 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @page("webhooks.authorize_webhook", has_form=True)
 def device(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Show the code to enter at the provider; a POST asks whether that was done."""
+    """Show the code to enter at the provider; a POST checks whether it was approved."""
     credential = _credential(pk)
     state, who = form_context.device_state(request, credential), form_context.who(request)
     try:
@@ -93,7 +93,7 @@ def _to_panel(request: HtmxRequest, credential: Credential, **said: str) -> Http
 
 @button("webhooks.authorize_webhook")
 def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Store a refresh token that was got elsewhere, and refresh with it."""
+    """Store a refresh token that was obtained elsewhere, and refresh with it."""
     credential = _credential(pk)
     typed = request.POST.get("refresh_token", "").strip()
     if credential.is_machine or not typed or len(typed) > _MAX_TOKEN or not typed.isprintable():
@@ -110,7 +110,7 @@ def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
 @require_GET
 @login_not_required
 def public_key(request: HttpRequest, uid: str, form: str) -> HttpResponse:
-    """Show the public half of a credential's key to its provider, which has no login here."""
+    """Show a credential's public key to its provider, which has no login on this site."""
     present = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
     credential = get_object_or_404(present, uid=uid.replace("\0", ""))
     if not credential.client_key or form not in ("json", "pem"):
@@ -150,9 +150,9 @@ def clear_token(request: HtmxRequest, pk: int) -> HttpResponse:
 @never_cache
 @login_not_required
 def oauth_callback(request: HtmxRequest) -> HttpResponse:
-    """Take the provider's answer and go on, at once, to a page without it in its address.
+    """Handle the authorization response, and redirect at once to a URL without its parameters.
 
-    An answer by POST (OAuth 2.0 Form Post Response Mode) is not read: it comes without cookies.
+    A response by POST (OAuth 2.0 Form Post Response Mode) is rejected: it has no cookies.
     """
     if request.method == "POST":
         refused = "webhooks/webhook_form/callback_form_post.html"
@@ -160,7 +160,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
             HttpResponse(render_to_string(refused), status=405, headers={"Allow": "GET"})
         )
     if not request.user.is_authenticated:
-        # Required here: the middleware would carry the code along in the login page's address.
+        # Checked here, because the middleware would put the code into the login page's URL.
         sentence = _(
             "Your session ended while you were at the provider. No access token was "
             "stored. Press Get new access token again."
@@ -176,7 +176,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
         return _see_other(redirect("webhooks:list"))
     state = oauth.hashed(request.GET.get("state", ""))
     if stored := _finished(request, state):
-        # Back leads here once more.
+        # The browser's Back button requests this URL again.
         sentence = _("The access token is stored already.")
         return _see_other(form_context.to_panel(request, stored, success=sentence))
     try:
@@ -196,7 +196,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
 
 
 def _finished(request: HtmxRequest, state: str) -> Credential | None:
-    """Return the credential that an answer with this state has given a token in this session."""
+    """Return the credential for which this session already stored a token with this state."""
     finished = dict(request.session.get(_FINISHED_KEY, []))
     if state not in finished:
         return None
@@ -206,7 +206,7 @@ def _finished(request: HtmxRequest, state: str) -> Credential | None:
 
 
 def _see_other(response: HttpResponseRedirect) -> HttpResponse:
-    """Answer 303, with headers that keep the address with the code to this browser."""
+    """Redirect with 303, and with headers that keep the URL with the code in this browser."""
     response.status_code = 303
     return _private(response)
 
@@ -218,7 +218,7 @@ def _private(response: HttpResponse) -> HttpResponse:
 
 
 def _answer(request: HtmxRequest, credential: Credential, **said: str) -> HttpResponse:
-    """Show the panel alone to htmx, and the whole page to everything else."""
+    """Render the panel alone for htmx; redirect to the whole page otherwise."""
     if not request.htmx:
         return form_context.to_panel(request, credential, **said)
     form_context.leave(request, credential, **said)
@@ -231,7 +231,7 @@ def _answer(request: HtmxRequest, credential: Credential, **said: str) -> HttpRe
 
 @button()
 def find_endpoints(request: HtmxRequest) -> HttpResponse:
-    """Show what the posted issuer tells about itself; the form does the same without a script."""
+    """Show the endpoints that the posted issuer publishes; without a script the form does it."""
     form_context.check_editor(
         request, "add_webhook", "change_webhook", "add_connection", "change_connection"
     )
@@ -241,7 +241,7 @@ def find_endpoints(request: HtmxRequest) -> HttpResponse:
 
 @button("webhooks.authorize_webhook")
 def check(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Ask the provider's endpoints as they are saved, and explain the last failure."""
+    """Probe the provider's endpoints as saved, and explain the last failure."""
     credential = _credential(pk)
     diagnosis = oauth.diagnose(credential)
     context = {
@@ -255,14 +255,14 @@ def check(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @button("webhooks.authorize_webhook")
 def try_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Send the client's credentials in both ways, and offer the one that works."""
+    """Try both ways to send the client's credentials, and offer the one that works."""
     credential = _credential(pk)
     return _show_check(request, credential, {"tried": oauth.try_authentication(credential)})
 
 
 @button("webhooks.authorize_webhook")
 def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Save the way that works; a token that was misconfigured is tried again."""
+    """Save the client authentication that works; a misconfigured token is tried again."""
     credential = _credential(pk)
     form_context.check_may_change(request, credential)
     way = request.POST.get("client_authentication", "")
@@ -283,7 +283,7 @@ def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @button("webhooks.authorize_webhook")
 def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Save the client secret again that the stored token was obtained with."""
+    """Restore the client secret that the stored token was obtained with."""
     credential = _credential(pk)
     form_context.check_may_change(request, credential)
     subject = credential.subject
@@ -305,7 +305,7 @@ def _credential(pk: int) -> Credential:
 def _show_check(
     request: HtmxRequest, credential: Credential, context: dict[str, Any]
 ) -> HttpResponse:
-    """Show the result alone to htmx, and on a page of its own to everything else."""
+    """Render the result alone for htmx, and on a separate page otherwise."""
     context = {
         "credential": credential,
         "name": credential.subject.name,
