@@ -36,7 +36,7 @@ class CopyInput(forms.TextInput):
 
 
 class SecretInput(forms.PasswordInput):
-    """A password input that never renders its value: it shows whether one is set, and Clear."""
+    """A password input that never renders its value; shows whether it is set, and can clear it."""
 
     template_name = "webhooks/ui/_field_secret.html"
     input_template = "django/forms/widgets/input.html"
@@ -90,7 +90,7 @@ PLAIN_HTTP_HELP = _("Anyone on the network can read them. Only for networks you 
 
 
 def plain_http_refusal(origin: str) -> str:
-    """Return why a URL cannot be saved while that checkbox is not ticked."""
+    """Return why a plain http URL cannot be saved without that checkbox."""
     return gettext(
         "%(origin)s is not encrypted, and secrets would be sent to it. Use an https:// "
         "address, or tick this box."

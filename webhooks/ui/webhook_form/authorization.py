@@ -20,7 +20,7 @@ from webhooks.ui.fields import refusal
 from webhooks.ui.webhook_form.headers import check_name
 
 BASIC_FIELDS = ("basic_login", "basic_password")
-# In the order of the page, which is also that of the provider's steps.
+# In the order of the page, which follows the steps of the grant.
 ADVANCED_FIELDS = (
     "uses_pkce",
     "requires_issuer",
@@ -42,7 +42,7 @@ ADVANCED_FIELDS = (
     "expired_status_codes",
     "reauthorization_words",
 )
-# Secrets of several lines, which the page shows among them.
+# Secrets of several lines, which the page shows among the advanced fields.
 ADVANCED_SECRETS = ("client_key", "token_headers")
 OAUTH_FIELDS = (
     "grant_type",
@@ -59,20 +59,20 @@ OAUTH_FIELDS = (
     *ADVANCED_FIELDS,
     *ADVANCED_SECRETS,
 )
-# Only a redirect of the browser needs these.
+# Only a grant that redirects the browser uses these.
 _REDIRECT_FIELDS = frozenset(
     {"callback_url", "uses_pkce", "requires_issuer", "authorization_parameters"}
 )
-# And these a person's approval; what no person approves is not refreshed.
+# Only a grant that a user approves uses these; tokens of other grants are not refreshed.
 _PERSON_FIELDS = frozenset({"auth_url", "refresh_parameters", "refresh_url"})
-# Whatever the type, it is shown to who asks for one.
+# Used with every authorization type: any provider or receiver may require mutual TLS.
 CERTIFICATE = "client_certificate"
 FIELDS_OF = {
     AuthorizationType.NONE: (),
     AuthorizationType.BASIC: BASIC_FIELDS,
     AuthorizationType.OAUTH2: OAUTH_FIELDS,
 }
-# What is said of an empty field.
+# Error messages of empty fields.
 REQUIRED = {
     "basic_login": _("Enter the login."),
     "basic_password": _("Enter the password."),
@@ -82,42 +82,42 @@ REQUIRED = {
     "token_url": _("Enter the provider's access token URL."),
     "client_id": _("Enter the client ID of this app at the provider."),
 }
-# RFC 7617 section 2.
+# Not allowed by RFC 7617 section 2.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # RFC 6749 appendix A: VSCHAR, and scope-tokens with spaces between.
 _CLIENT_ID = re.compile(r"[\x20-\x7e]+")
 _SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
-# What a header's value may begin with; a space within is some providers' way.
+# The prefix of a header value; some providers use one with spaces in it.
 _PREFIX = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
-# RFC 3986 section 2.3: names that no receiver reads in another way.
+# Unreserved characters (RFC 3986 section 2.3), which all receivers read the same way.
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]+")
 _PATH = re.compile(r"[^.\s]+(\.[^.\s]+)*")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")
 # Names of query parameters whose values are secrets: access_token, X-Api-Key, sig, userPassword.
 _SECRET_NAME = re.compile(
-    # What is a secret behind any other word, also without a sign between.
+    # Words that mean a secret, also directly after another word.
     r".{0,40}(?:tokens?|secrets?|password|passwd|passphrase|"
     r"(?:access|auth|api|app|client|private|secret|account|subscription|functions|license|"
     r"developer|master|storage|encryption)[._-]?keys?)"
-    # And what is one alone, or behind a sign.
+    # Words that mean a secret only alone or after a separator.
     r"|keys?|(?:.{0,40}[._-])?(?:pwd?|pass|passcode|bearer|otp|jwt|sid|sig|signature|"
     r"hmac(?:[._-]?\w{1,10})?|(?:basic|http)?[._-]?auth|authorization|credentials?|"
     r"(?:php|j)?sess(?:ion)?[._-]?id|(?:user|write|integration|dev|ws)[._-]?key)",
     re.I,
 )
-# Words that end like those and are none.
+# Names that end with such a word and are no secrets.
 _NO_SECRET_NAME = re.compile(
     r"(?:page|next|sync|continuation|csrf)[._-]?(?:page)?[._-]?tokens?", re.I
 )
-# Azure Functions call their key a code; one of people is shorter.
+# Azure Functions names its key “code”; a code with another meaning is shorter.
 _SHORTEST_CODE = 40
 
 
 def secret_in_url(url: str, *, was: str = "") -> str:
     """Return the name of a query parameter that looks like a secret; empty when none does.
 
-    Names that are in the earlier address `was` are left as they are.
+    Names that the previous URL `was` already had are accepted.
     """
     known = {name for name, _value in _query_of(was)}
     return next(
@@ -151,14 +151,14 @@ def unchosen_fields(chosen: str, grant: str) -> set[str]:
 
 
 def unused_fields(grant: str) -> frozenset[str]:
-    """Return the fields that a grant type has no use for."""
+    """Return the fields that a grant type does not use."""
     if grant == GrantType.AUTHORIZATION_CODE:
         return frozenset()
     return _REDIRECT_FIELDS if grant == GrantType.DEVICE_CODE else _REDIRECT_FIELDS | _PERSON_FIELDS
 
 
 def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, Any]:
-    """Return a sentence for each wrong field of Basic authentication."""
+    """Return an error message for each invalid field of Basic authentication."""
     login = values.get("basic_login", "")
     errors: dict[str, Any] = {}
     if not login:
@@ -178,9 +178,9 @@ def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, 
 def oauth_errors(
     values: Mapping[str, Any], *, trusted: Mapping[str, Any], secrets: Collection[str]
 ) -> dict[str, Any]:
-    """Return a sentence for each wrong field of OAuth 2.0; `secrets` are those that are set.
+    """Return an error message for each invalid field of OAuth 2.0; `secrets` names those set.
 
-    A client secret may be absent, but not with client credentials: they are nothing without it.
+    A client secret is optional, except for client credentials and for a JWT signed with it.
     """
     grant, way = values["grant_type"], values["client_authentication"]
     unused = unused_fields(grant)
@@ -201,7 +201,7 @@ def oauth_errors(
     needed = ""
     if way == ClientAuthentication.CERTIFICATE:
         needed = "client_certificate"
-    # A private key is made when it is missing.
+    # A missing private key is created on save.
     elif way != ClientAuthentication.KEY_JWT and (
         grant == GrantType.CLIENT_CREDENTIALS or way == ClientAuthentication.SECRET_JWT
     ):
@@ -226,7 +226,7 @@ def _client_errors(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _advanced_errors(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a sentence for each wrong field that has a standard value; empty ones are right."""
+    """Return an error message for each invalid advanced field, and for the issuer."""
     text = {name: str(values.get(name) or "") for name in (*ADVANCED_FIELDS, "issuer", "url")}
     errors: dict[str, Any] = {"issuer": _issuer_error(text["issuer"])}
     try:
@@ -269,7 +269,7 @@ def _header_error(name: str) -> Any:
 
 
 def _query_error(name: str, url: str) -> Any:
-    """Return why a token cannot be sent as this parameter of the receiver's address, or None."""
+    """Return why a token cannot be sent as this query parameter of the URL, or None."""
     if not _PARAMETER.fullmatch(name):
         return _("Enter the parameter's name: letters, digits, - . _ or ~, for example “auth”.")
     if name in {one for one, _value in _query_of(url)}:
@@ -287,20 +287,20 @@ def _issuer_error(issuer: str) -> Any:
         network.parse_url(issuer)
     except network.UnsafeURLError as error:
         return error.reason
-    # Empty ones too: what asks for tokens refuses them.
+    # Includes empty ones; the token request rejects those later.
     if "?" in issuer or "#" in issuer:
         return _("An issuer is an address without ? and # (RFC 8414).")
     return _plain_http(issuer)
 
 
 def _endpoint_error(url: str, *, was: str) -> Any:
-    """Return why a provider's address cannot be used, or None."""
+    """Return why a URL of a provider cannot be used, or None."""
     try:
         network.check_url(url)
     except network.UnsafeURLError as error:
         return refusal(error)
     except network.NameNotResolvedError as error:
-        # A name server that is down for a moment does not stop other changes.
+        # A temporary DNS failure does not block changes of other fields.
         if url != was:
             return error.reason
     if "#" in url:
@@ -310,6 +310,6 @@ def _endpoint_error(url: str, *, was: str) -> Any:
 
 def _plain_http(url: str) -> Any:
     if is_plain_http(url):
-        # RFC 6749 section 3.2: credentials and codes travel over TLS.
+        # RFC 6749 section 3.2 requires TLS for credentials and codes.
         return _("The address must start with https://: secrets are sent to it.")
     return None

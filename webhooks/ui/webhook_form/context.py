@@ -1,7 +1,7 @@
-"""The page of the form: what every view that shows it puts around it.
+"""The page of the form: what all views that show it share.
 
 Owns the binding of the form to a request, the token panel, the signing secret that is shown once,
-and the sentence a failed authorization leaves behind.
+and the messages that an authorization leaves for the next page.
 """
 
 from typing import Any
@@ -56,13 +56,13 @@ _RESHAPING_PARTS = ("filter:", "parameter:")
 _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
-# The credential that is authorized as one of several, after which the list of them comes.
+# The credential that is authorized from the list of grants; the browser then returns to the list.
 _SERIES_KEY = "webhook_grants_series"
-# The states of device codes that people were shown.
+# The states of the device codes that were shown in a session, by credential.
 _DEVICE_KEY = "webhook_device_states"
-# They change together, and the trail has actions of their own for it.
+# These change together, and the audit trail has actions of its own for that.
 _PAUSE_FIELDS = {"is_active", "pause_reason", "paused_at"}
-# How the events of the filter preview are listed; the first is how the page begins.
+# Which events the filter preview lists; the first is the default.
 _FILTER_SHOWN = {
     "": gettext_lazy("Count only"),
     "all": gettext_lazy("All"),
@@ -72,13 +72,13 @@ _FILTER_SHOWN = {
 
 
 def is_reshaping(request: HttpRequest) -> bool:
-    """Return whether the person asked for another field set or header row, not to save."""
+    """Return whether the pressed button only changes or tries the form, without saving it."""
     action = request.POST.get("action", "")
     return action in _RESHAPING or action.startswith(_RESHAPING_PARTS) or "fill" in request.POST
 
 
 def bind_form(request: HttpRequest, subject: Webhook | Credential, *, seen: str = "") -> EditForm:
-    """Return the form of a webhook or a connection, with what was posted, else what is stored.
+    """Return the form of a webhook or a connection, with the posted or the stored values.
 
     `seen` is `trail.newest_entry` from before the row was read.
     """
@@ -103,21 +103,21 @@ def _draft(request: HttpRequest, owner: str) -> Draft:
 
 
 def check_editor(request: HttpRequest, *any_of: str) -> None:
-    """Raise PermissionDenied for who has none of some permissions: to make or change a webhook."""
+    """Raise PermissionDenied without one of the permissions; default: add or change webhooks."""
     names = any_of or ("add_webhook", "change_webhook")
     if not any(request.user.has_perm(f"webhooks.{name}") for name in names):
         raise PermissionDenied
 
 
 def check_may_change(request: HttpRequest, credential: Credential) -> None:
-    """Raise PermissionDenied for who may not edit the form on which a credential is."""
+    """Raise PermissionDenied unless the user may edit the form of a credential."""
     model = "connection" if credential.is_shared else "webhook"
     if not request.user.has_perm(f"webhooks.change_{model}"):
         raise PermissionDenied
 
 
 def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
-    """Save a form that was sent to be saved; False when it has to be shown, with what is wrong."""
+    """Save a valid form that was posted to be saved; return False if it has to be shown."""
     if request.method != "POST" or is_reshaping(request) or not form.is_valid():
         return False
     try:
@@ -127,7 +127,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
             messages.warning(request, sentence)
         return is_saved
     except lifecycle.ConnectionInUseError as error:
-        # Deleted since the form was judged.
+        # The connection was deleted after the form was validated.
         form.add_error("connection", str(error))
     except SecretUnreadableError:
         messages.error(request, wrong_key())
@@ -135,7 +135,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
 
 
 def wrong_key() -> str:
-    """Return why nothing that has secrets can be stored."""
+    """Return the error message that secrets cannot be stored under the wrong encryption key."""
     return _(
         "Nothing was saved: the encryption key of this site is not the one that its stored secrets "
         "were encrypted with. Ask its operator to put the right FIELD_ENCRYPTION_KEY back, then "
@@ -144,20 +144,20 @@ def wrong_key() -> str:
 
 
 def _save(request: HttpRequest, form: CredentialForm) -> bool:
-    """Save a valid form; the audit trail names what it changed. False: others changed it since."""
+    """Save a valid form and record its changes in the audit trail; False on an edit conflict."""
     subject = form.instance
     with transaction.atomic():
         if subject.pk is None:
             form.save()
             audit.record(Action.CREATED, subject, user=request.user)
             return True
-        # Who stores a token holds its credential: it sees either none or all of these changes.
+        # Storing a token locks its credential, too: it sees either none or all of these changes.
         locked = type(subject).objects.select_for_update(of=("self",)).get(pk=subject.pk)
         list(Credential.objects.select_for_update().filter(pk=form.credential.pk).values_list("pk"))
         before = audit.snapshot(locked)
         form.conflicts = trail.edit_conflicts(subject, form.seen)
         if form.conflicts:
-            # The next save knows of them.
+            # The next save may overwrite the conflicts that are now shown.
             form.seen = trail.newest_entry(type(subject), subject.pk)
             return False
         form.save()
@@ -169,9 +169,9 @@ def _save(request: HttpRequest, form: CredentialForm) -> bool:
 def record_changes(
     request: HttpRequest, subject: Webhook | Credential, before: dict[str, Any], *, note: str = ""
 ) -> None:
-    """Name what differs between an earlier snapshot of a row and what is stored now.
+    """Record what differs between an earlier snapshot of a row and the stored row.
 
-    `note` says what became of what was held, when the webhook became active.
+    `note` says what happened to deliveries on hold when the webhook became active.
     """
     after = type(subject).objects.get(pk=subject.pk)
     changed = set(audit.changed_fields(before, after))
@@ -183,7 +183,7 @@ def record_changes(
 
 
 def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse:
-    """Show the form with the panels beside it; those of a connection send no request."""
+    """Render the form with the panels beside it; a connection has none that send requests."""
     subject = form.instance
     context: dict[str, Any] = {
         "form": form,
@@ -192,7 +192,7 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         **token_panel(request, form.credential, is_oauth=form.chosen_type == "oauth2"),
     }
     form.mark(_fields_of_failure(context))
-    # The address is not the request's own: that may be that of Get new access token.
+    # `form_url` is not the URL of the request, which may be that of Get new access token.
     if isinstance(form, ConnectionForm):
         context |= {
             "connection": subject,
@@ -208,12 +208,12 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
         if subject.pk
         else reverse("webhooks:create"),
         "test_types": [(group.label, group.types) for group in catalogue.groups()],
-        # A failure leads: what is shown once waits for a page without one.
+        # A failure comes first: the signing secret, shown once, waits for a page without one.
         **({} if context["token_failure"] else signing_panel(request, subject)),
         **_filter_preview(request, form),
         **_preview(request, form),
         **_success_preview(request, form),
-        # A command that was refused stays, to be corrected.
+        # A rejected command stays in its field, to be corrected.
         "pasted": form.pasted,
         "curl": form.data.get("curl", ""),
         **more,
@@ -230,7 +230,7 @@ def _fields_of_failure(panel: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
-    """Try the filter when one of its buttons was pressed; with JavaScript the page asks."""
+    """Try the filter if one of its buttons was pressed; with JavaScript the page requests it."""
     if not request.POST.get("action", "").startswith("filter:"):
         return {}
     form.conditions.show_mistakes()
@@ -238,7 +238,7 @@ def _filter_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 
 
 def _success_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
-    """Apply the success rule to the last answer when that was asked for."""
+    """Apply the success rule to the last response if one of its buttons was pressed."""
     if request.POST.get("action") not in (success.USE_PRESET, success.TRY):
         return {}
     may_see = request.user.has_perm("webhooks.view_payload")
@@ -246,7 +246,7 @@ def _success_preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 
 
 def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
-    """Show the request of what is stored, or of what was posted, without a script."""
+    """Return the context of the request preview, of the stored or the posted form."""
     if not form.is_bound:
         return preview_context(request, form)
     posted = UnsavedForm(form.data, webhook=form.instance, session=request.session)
@@ -256,9 +256,9 @@ def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 
 
 def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict[str, Any]:
-    """Try a filter that is right; values only for those who may see payloads."""
+    """Try a valid filter; show values of real events only to users who may see payloads."""
     if section.is_wrong:
-        # A number would be that of another filter.
+        # The counts would be those of another filter.
         return {}
     found = filter_preview.preview(compile_filter(section.usable_tree), section.types)
     may_see = found["is_of_samples"] or request.user.has_perm("webhooks.view_payload")
@@ -280,7 +280,7 @@ def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict
 def token_panel(
     request: HttpRequest, credential: Credential, *, is_oauth: bool = True
 ) -> dict[str, Any]:
-    """Return the panel's context; what the callback left to say is taken and shown once."""
+    """Return the panel's context; the messages that the callback left are shown only once."""
     is_saved = credential.pk is not None
     tokens = OAuthToken.objects.select_related("granted_by")
     token = tokens.filter(credential=credential).first() if is_saved else None
@@ -297,7 +297,7 @@ def token_panel(
         "token_state": token.state if token else TokenState.NONE,
         "token_failure": _take(request, _FAILURE_KEY, credential),
         "token_success": success,
-        # With a new token the test is what comes next; a connection sends nothing itself.
+        # The next step after a new token is a test; a connection cannot send one.
         "offers_test": bool(success) and is_usable and not credential.is_shared,
         "held_count": held.count() if is_saved else 0,
         "is_oauth": is_oauth,
@@ -309,7 +309,7 @@ def token_panel(
 
 
 def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
-    """Return the signing secret right after it was made, and never again."""
+    """Return the signing secret, once after it was made or revealed, and the old one's expiry."""
     until = webhook.previous_signing_secret_until
     return {
         "shown_secret": webhook.signing_secret if _take(request, _REVEAL_KEY, webhook) else "",
@@ -318,17 +318,17 @@ def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
 
 
 def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
-    """Let the next page of this session show the secret; the session never holds it."""
+    """Let the next page of this session show the secret; the session does not store it."""
     _leave(request, _REVEAL_KEY, webhook, "yes")
 
 
 def begin_series(request: HttpRequest, credential: Credential) -> None:
-    """Remember whether a token is asked for on the page of several grants."""
+    """Remember whether a token was requested from the list of grants."""
     request.session[_SERIES_KEY] = credential.pk if "series" in request.POST else None
 
 
 def after_grant(request: HttpRequest, credential: Credential) -> str:
-    """Return where to go with a new token: on to the other grants, or to its panel."""
+    """Return the URL to go to with a new token: the list of grants, or the token panel."""
     if request.session.pop(_SERIES_KEY, None) == credential.pk:
         sentence = _("“%s” is authorized.") % credential.subject.name
         messages.success(request, sentence)
@@ -337,14 +337,14 @@ def after_grant(request: HttpRequest, credential: Credential) -> str:
 
 
 def device_state(request: HttpRequest, credential: Credential) -> str:
-    """Return the state of the device code that was shown in this session last, or ""."""
+    """Return the state of the credential's device code last shown in this session, or ""."""
     return str(request.session.get(_DEVICE_KEY, {}).get(str(credential.pk), ""))
 
 
 def leave(
     request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
 ) -> None:
-    """Let the next token panel of this session say what was done, or why there is no token."""
+    """Leave a message for the next token panel of this session: what was done, or what failed."""
     for key, sentence in ((_SUCCESS_KEY, success), (_FAILURE_KEY, failure)):
         if sentence:
             _leave(request, key, credential, sentence)
@@ -358,13 +358,13 @@ def to_panel(
 
 
 def form_url(credential: Credential) -> str:
-    """Return the address of the form on which a credential is edited."""
+    """Return the URL of the form on which a credential is edited."""
     name = "webhooks:connection_edit" if credential.is_shared else "webhooks:edit"
     return reverse(name, args=[credential.subject.pk])
 
 
 def panel_url(request: HttpRequest, credential: Credential) -> str:
-    """Return the address of the token panel, or of the page's top when a secret is shown there."""
+    """Return the URL of the token panel, or of the page's top when a secret is shown there."""
     url = form_url(credential)
     webhook = credential.webhook
     is_revealing = webhook and str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
@@ -373,9 +373,9 @@ def panel_url(request: HttpRequest, credential: Credential) -> str:
 
 
 def begin_authorization(request: HttpRequest, credential: Credential) -> HttpResponse:
-    """Send the browser to the provider, or back to the panel with what to change.
+    """Redirect to the provider, or back to the panel with a message that says what to change.
 
-    Client credentials need no browser: their token is fetched at once.
+    Grants that no user approves need no redirect: their token is fetched at once.
     """
     if credential.is_machine:
         return _fetch_token(request, credential)
@@ -392,12 +392,12 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
 
 
 def who(request: HttpRequest) -> dict[str, Any]:
-    """Return what an authorization is bound to."""
+    """Return the user and the session that an authorization is bound to."""
     return {"user": request.user, "session_key": request.session.session_key or ""}
 
 
 def authorized(request: HttpRequest, credential: Credential) -> str:
-    """Record who got a token, release what waited for it, and return a sentence about both."""
+    """Record who got a token, release deliveries held for it, and return a message about both."""
     audit.record(Action.AUTHORIZED, credential, user=request.user)
     sentence = _("The access token was stored.")
     if not (released := events.release_held(credential)):
@@ -419,7 +419,7 @@ def _fetch_token(request: HttpRequest, credential: Credential) -> HttpResponse:
 
 
 def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
-    """Return what was posted with what its button fills in, and what a paste came to."""
+    """Return the posted data with what its button fills in, and the result of a paste."""
     data = request.POST.copy()
     pasted = None
     rows = data.get("headers-TOTAL_FORMS", "")

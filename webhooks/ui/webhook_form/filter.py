@@ -1,4 +1,4 @@
-"""The Filter section of the webhook form: rows or JSON, what they mean, and what is wrong."""
+"""The Filter section of the webhook form: rows or JSON, their meaning and their errors."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ from webhooks.ui.webhook_form.filter_rows import (
     to_tree,
 )
 
-# What filters of calls are mostly about, in this order, above the long list.
+# The variables that most filters use, listed first and in this order.
 _COMMON = (
     *("disposition", "duration_seconds", "talk_seconds", "wait_seconds", "department"),
     *("employee_name", "call_type", "is_repeated", "is_proper", "number_alias", "utm_source"),
@@ -41,7 +41,7 @@ _LONGEST_JSON = 200_000
 
 
 class FilterSection:
-    """What is posted or stored, as rows or as JSON, and judged only when asked."""
+    """The posted or stored filter, as rows or as JSON; validated only if `is_checked`."""
 
     kind = "filter"
     moves = MOVES
@@ -63,7 +63,7 @@ class FilterSection:
         # Whether one of its buttons was pressed.
         self.is_edited = False
         self._stored = dict(stored)
-        # A filter that does not compile can only have been written by hand; it is shown as such.
+        # A stored filter that does not compile was written by hand, and is shown as JSON.
         is_readable = _problem(stored) == ""
         self.mode = "rows" if is_readable else "json"
         self.root = from_tree(stored) if is_readable else ConditionGroup(id=0)
@@ -86,7 +86,7 @@ class FilterSection:
 
     @property
     def tree(self) -> dict[str, Any]:
-        """Return the tree to store: the stored one itself when it means the same."""
+        """Return the tree to store: the stored one, unchanged, if it means the same."""
         if self.mode == "json":
             try:
                 tree = _parsed(self.json_text)
@@ -99,32 +99,32 @@ class FilterSection:
 
     @property
     def left_out(self) -> int:
-        """Count the conditions that are not complete or not right yet."""
+        """Count the conditions that are blank, incomplete or invalid."""
         if self.mode == "json":
             return 0
         return sum(row.is_blank or bool(problem_of(row)) for row in self.root.rows())
 
     @property
     def mistake(self) -> str:
-        """Return what is wrong with the JSON, or the conditions together; empty when right."""
+        """Return the error of the JSON, or of the conditions as a whole; empty if valid."""
         is_json = self.mode == "json"
         return _json_problem(self.json_text) if is_json else _problem(to_tree(self.root))
 
     @property
     def is_wrong(self) -> bool:
-        """Return whether a save would be refused; a condition that was only added means nothing."""
+        """Return whether a save would be rejected; blank conditions are ignored."""
         is_rows = self.mode == "rows"
         return bool(self.mistake) or (is_rows and any(map(problem_of, self.root.rows())))
 
     @property
     def usable_tree(self) -> dict[str, Any]:
-        """Return the tree of what is right so far; nothing when it is none."""
+        """Return the tree of the valid conditions, or {} if it does not compile."""
         tree = self.tree
         return {} if _problem(tree) else tree
 
     @property
     def sentence(self) -> str:
-        """Return what passes so far; nothing while no condition is right."""
+        """Return which events pass, as text; empty while none of the conditions is valid."""
         tree = self.usable_tree
         if not tree and (self.left_out or self.mistake):
             return ""
@@ -132,13 +132,13 @@ class FilterSection:
 
     @property
     def note(self) -> str:
-        """Return how phone numbers are compared, which rows say themselves."""
+        """Return how phone numbers are compared, for JSON; rows have hints of their own."""
         rows = from_tree(self.usable_tree).rows() if self.mode == "json" else ()
         return phone_hint() if any(row.compares_digits for row in rows) else ""
 
     @property
     def is_open(self) -> bool:
-        """Return whether something is set or wrong, or somebody is at it."""
+        """Return whether a condition is set, or the section is being edited."""
         return self.is_edited or self.mode == "json" or bool(self.root.children)
 
     @property
@@ -147,7 +147,7 @@ class FilterSection:
         return self.sentence or _("Incomplete")
 
     def show_mistakes(self) -> None:
-        """Put sentences at what is wrong, but not at what is only not typed yet."""
+        """Set the errors of invalid conditions, but not of incomplete ones."""
         for row in self.root.rows():
             row.errors = {} if row.is_incomplete else problem_of(row)
 
@@ -203,7 +203,7 @@ class FilterSection:
             self.focus = edit_rows(self.root, verb)
 
     def _start_over(self, part_id: str) -> None:
-        """Begin a condition whose variable was just chosen with the usual operator for it."""
+        """Set the default operator of a condition whose variable was just chosen."""
         for row in self.root.rows():
             if str(row.id) == part_id and row.variable and not any(row.values):
                 row.operator = FITTING[row.kind][0].value
@@ -236,9 +236,9 @@ def _label(name: str) -> str | Promise:
 
 
 def _parsed(text: str) -> object:
-    """Return the JSON value of a text, {} for an empty one; raise ValueError with a sentence.
+    """Return the JSON value of a text, {} for an empty one; raise ValueError with a message.
 
-    Infinity, NUL and half a surrogate pair are in no JSON that PostgreSQL stores.
+    Infinity, NUL and lone surrogates are rejected: PostgreSQL cannot store them in JSON.
     """
     if not text.strip("\ufeff \t\r\n"):
         return {}

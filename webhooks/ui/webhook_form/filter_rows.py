@@ -43,7 +43,7 @@ _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
 # "1 500" or "48 500,50", with any kind of space.
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:\s[0-9]{3})+(?:[.,][0-9]+)?")
-# "1,500" may mean 1500 or 1.5, depending on the country.
+# "1,500" means 1500 or 1.5, depending on the locale.
 _TWO_MEANINGS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 # Far more parts than a filter may have, so that a filter with too many can be shown and corrected.
 _MAX_TOKENS = 1000

@@ -1,4 +1,4 @@
-"""The webhook form: what people edit, checked and written in one step."""
+"""The webhook form: its fields, their validation, and saving them in one transaction."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -46,7 +46,7 @@ from webhooks.ui.webhook_form.sections import (
 )
 from webhooks.ui.webhook_form.success import SuccessFields
 
-# Sentences where somebody would err, and those for an empty field.
+# Help for fields that are easily misunderstood, and the error messages of empty fields.
 HELP = {
     "body_format": _("GET sends everything in the query string."),
     "uses_older_names": _("For receivers that expect “billsec” instead of “talk_seconds”."),
@@ -57,15 +57,15 @@ REQUIRED = {
         "Enter the URL that receives the events, for example “https://example.com/hooks/calls”."
     ),
 }
-# What the form shows in place of an authorization type while a connection is chosen.
+# Used instead of an authorization type while a connection is chosen.
 CONNECTION = "connection"
-# Of a connection for many hosts the first few are named.
+# The label of a connection names this many of its hosts.
 _HOSTS_SHOWN = 2
 _FORMAT_DEFAULTS = {"date_format": "iso8601", "time_zone": "UTC", "uses_older_names": False}
 
 
 class ConnectionSelect(forms.Select):
-    """A select whose connections for other receivers cannot be chosen; the chosen one can."""
+    """A select that disables the connections for other receivers, except the selected one."""
 
     origin = ""
 
@@ -104,7 +104,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         *(*ALERT_FIELDS, *ALERT_THRESHOLDS),
     )
 
-    # Compared with what was shown, so that a save does not resume what was paused since.
+    # Compared with the value shown, so that a save does not resume a webhook paused since then.
     is_active = forms.BooleanField(
         label=_("Active"),
         required=False,
@@ -112,7 +112,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         show_hidden_initial=True,
         help_text=_("Events are kept and sent when it is resumed."),
     )
-    # Asked for when a paused webhook holds deliveries, and is made active here.
+    # Required when a paused webhook with deliveries on hold is made active here.
     held = forms.ChoiceField(
         label=_("Deliveries on hold, when it becomes active"),
         required=False,
@@ -216,7 +216,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             del self.fields["held"]
         self._used_id = instance.credential_id
 
-    # Whether DNS does not know the host of the URL, which a paused webhook may have.
+    # Whether DNS does not know the host of the URL; such a webhook can be saved as paused.
     is_name_unknown = False
 
     def offer_connections(self, found: QuerySet[Credential]) -> None:
@@ -229,13 +229,13 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         }
 
     def keep_connection(self) -> None:
-        """Offer only what is used already, to somebody who may not see the others."""
+        """Offer only the connection in use, for a user who may not see the others."""
         current: Any = self.initial.get("connection")
         self.offer_connections(lifecycle.connections().filter(pk=current))
 
     @property
     def has_connections(self) -> bool:
-        """Return whether there is anything to choose; most sites never need a connection."""
+        """Return whether there is a connection to choose; most sites have none."""
         field: Any = self.fields["connection"]
         return len(field.choices) > 1
 
@@ -268,7 +268,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     @property
     def has_content_open(self) -> bool:
-        """Return whether something is set or wrong, or somebody is at it."""
+        """Return whether a field is set, has an error or is being edited."""
         is_set = self.mapping.mode != EVERYTHING or self.mapping.is_edited
         return is_set or self.has_format_open or bool(self["body_format"].errors)
 
@@ -287,7 +287,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     @property
     def has_format_open(self) -> bool:
-        """Return whether the folded Format section holds something worth seeing."""
+        """Return whether a field of the Format section has an error or is not its default."""
         return any(
             self[field].errors or self[field].value() not in (default, None)
             for field, default in _FORMAT_DEFAULTS.items()
@@ -306,7 +306,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         ]
 
     def is_valid(self) -> bool:
-        # Both, so that every error is shown at once.
+        # All parts are validated, so that every error is shown at once.
         are_headers_valid = not self.headers.is_bound or self.headers.is_valid()
         is_mapping_valid = not self.check_mapping()
         self.mapping.is_refused = not is_mapping_valid
@@ -318,7 +318,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         )
 
     def check_mapping(self) -> list[Violation]:
-        """Judge the parameters by the method and the format that are chosen."""
+        """Validate the parameters for the chosen method and body format."""
         if not self.mapping.is_posted:
             return []
         return self.mapping.check(
@@ -343,7 +343,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
                     sentence, code=error.code, params={"reason": error.reason}
                 ) from error
         if name := authorization.secret_in_url(url, was=self._known_url):
-            # Other fields are judged by the address all the same.
+            # Added instead of raised, because the validation of other fields needs the URL.
             problem = ValidationError(
                 _(
                     "The parameter “%(name)s” looks like a secret, and everyone who sees "
@@ -384,7 +384,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         return values
 
     def _check_authorization(self, values: dict[str, Any]) -> None:
-        """Judge the webhook's own credential, or forgive it while a connection is chosen."""
+        """Validate the webhook's own credential, or only the connection if one is chosen."""
         if not values.get("connection"):
             super()._check_authorization(values)
             return
@@ -399,7 +399,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         self.instance.credential = self.cleaned_data.get("connection") or self.credential
 
     def save(self, commit: bool = True) -> Webhook:
-        """Write everything at once, drop tokens of another client, and pause or resume."""
+        """Save all in one transaction, drop tokens of another client, and pause or resume."""
         webhook: Webhook = self.instance
         is_new = webhook.pk is None
         fields = {*(self._meta.fields or ()), "credential", *self._write_headers()}
@@ -437,7 +437,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             events.pause(self.instance)
 
     def _write_headers(self) -> set[str]:
-        """Set the custom headers on the webhook; return the names of its columns."""
+        """Set the custom headers on the webhook; return the names of the columns that changed."""
         headers = headers_as_json(self.headers.headers()) if self.headers.is_bound else ""
         is_same = headers == self.instance.headers_json and may_be_sent_to(
             self.instance, self.instance.url, "headers_json"
@@ -453,7 +453,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
 
     def _full_types(self, patterns: list[str]) -> list[str]:
-        """Return the newly chosen types that have as many webhooks as are allowed."""
+        """Return the newly chosen types that already have the maximum number of webhooks."""
         wanted = self.gained_types(patterns)
         counts = dict.fromkeys(wanted, 0)
         others = Webhook.objects.present().exclude(pk=self.instance.pk)
@@ -472,7 +472,7 @@ def _time_zones(current: str) -> list[tuple[str, str]]:
 
 
 def _holds_deliveries(webhook: Webhook) -> bool:
-    """Return whether a resume would release anything, which a person decides about."""
+    """Return whether a resume would release deliveries, so that the user has to choose."""
     if webhook.pk is None or webhook.is_active:
         return False
     held = Delivery.objects.filter(webhook=webhook, status=Status.HELD)

@@ -219,7 +219,7 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
 
     @property
     def literal(self) -> list[str]:
-        """Return a warning for each value with a placeholder, which is not filled in headers."""
+        """Return a warning for each value with a placeholder: headers are sent as typed."""
         typed = [(row["name"].value() or "", row["value"].value() or "") for row in self.forms]
         found = [name for name, value in typed if name and payloads.has_placeholder(value)]
         return [NO_VARIABLES % name[:60] for name in found]

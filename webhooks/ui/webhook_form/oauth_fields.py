@@ -438,13 +438,13 @@ def fill_in(data: QueryDict) -> None:
 
 
 def _grant(chosen: str) -> dict[str, str]:
-    """Reset a grant type that another preset may have filled in; keep any other."""
+    """Reset a grant type that a preset may have filled in; keep any other."""
     of_presets = {one.fields.get("grant_type") for one in oauth.PRESETS.values()}
     return {"grant_type": GrantType.AUTHORIZATION_CODE.value} if chosen in of_presets else {}
 
 
 def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
-    """Return the scope: a typed one is kept, one that another preset filled in is replaced."""
+    """Return the scope: a typed one is kept, one that a preset filled in is replaced."""
     of_providers = {str(one.fields.get("scope", "")) for one in oauth.PRESETS.values()}
     return {"scope": preset.get("scope", "") if typed in of_providers | {""} else typed}
 

@@ -1,7 +1,7 @@
-"""A pasted cURL command put into the form's fields: nothing else that was typed changes.
+"""Fill the form's fields from a pasted cURL command; other typed values stay.
 
-Values whose names are those of variables become variables; the rest are texts and numbers of
-their own. Secrets go where secrets are typed.
+Values with the name of a variable become that variable; others become fixed values. Secrets go
+into secret fields.
 """
 
 import json
@@ -33,7 +33,7 @@ _HALF_CHARACTERS = re.compile("[\ud800-\udfff]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pasted:
-    """What came of it: `problem` when nothing was filled in, else what was and what was not."""
+    """The result of a paste: `problem` if nothing was filled in, else fields filled and notes."""
 
     problem: str = ""
     filled: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Pasted:
 
 
 def fill_in(data: QueryDict) -> Pasted:
-    """Write what the command says into the posted fields; the command itself goes when it was."""
+    """Fill the posted fields from the command; the command is removed if that succeeded."""
     try:
         request = parser.read(data.get("curl", ""))
     except CurlError as error:
@@ -137,7 +137,7 @@ class _Filling:
 
     def _fill_pairs(self, label: str) -> None:
         rows = []
-        # Sent with an equals sign, which is another text.
+        # Names without “=”: the webhook would send them with one, which is not the same.
         bare = {
             unquote_plus(part, errors="surrogateescape")
             for part in self._request.body.split("&")
@@ -155,7 +155,7 @@ class _Filling:
         self._fill_rows(rows, label)
 
     def _fill_rows(self, rows: list[tuple[str, Any]], label: str) -> None:
-        """Give each name a row: its own when there is one, else a new one at the end."""
+        """Fill one row per name: the existing row of that name, else a new one at the end."""
         data = self._data
         variables = _variables(data.getlist("event_types"))
         keys = [str(row.key) for row in from_post(data) if not row.is_blank]
@@ -168,7 +168,7 @@ class _Filling:
                 key = str(last := last + 1)
                 keys.append(key)
             else:
-                # The next row of the same name is another one.
+                # The next value of the same name goes into another row.
                 del named[name]
             data[f"{KEY}-{key}-name"] = name
             if placeholder := _known_placeholder(value):
@@ -258,10 +258,10 @@ class _Filling:
             self._filled.append(_("headers (%d)") % len(merged))
 
     def _put_header(self, name: str, value: str) -> None:
-        """Use the row of the same name, or a blank one, or a new one."""
+        """Fill the row of the same name, or a blank row, or a new one."""
         data = self._data
         typed = data.get("headers-TOTAL_FORMS", "")
-        # As many rows as the form takes at the most, whatever the page says.
+        # At most as many rows as the form accepts, whatever was posted.
         total = min(int(typed), MAX_ROWS) if typed.isdecimal() and len(typed) < 6 else 0
         names = [data.get(f"headers-{row}-name", "").strip().lower() for row in range(total)]
         if name.lower() in names:
@@ -276,7 +276,7 @@ class _Filling:
 
 
 def _pairs(body: str) -> list[tuple[str, str]]:
-    """Return the pairs of a form; a byte that is not UTF-8 becomes half a character."""
+    """Return the pairs of a form; a byte that is not UTF-8 becomes a lone surrogate."""
     return list(parse_qsl(body, keep_blank_values=True, errors="surrogateescape"))
 
 
@@ -290,7 +290,7 @@ def _json(text: str) -> Any:
 
 
 def _is_exact(text: str, value: Any) -> bool:
-    """Return whether a JSON text can be written again: its numbers, and whole characters."""
+    """Return whether JSON can be written again without loss: exact numbers, no lone surrogates."""
     floats: list[str] = []
     json.loads(text.removeprefix("\ufeff"), parse_float=floats.append)
     try:
@@ -301,21 +301,21 @@ def _is_exact(text: str, value: Any) -> bool:
 
 
 def _is_meant_as_json(body: str) -> bool:
-    """Return whether a body is JSON, or would be with other quotes, or some around placeholders."""
+    """Return whether a body is JSON, apart from curly quotes or unquoted placeholders."""
     is_like_json = payloads.has_placeholder(body) or _CURLY_KEY.match(body)
     begins = body.lstrip("\ufeff \t\r\n")[:1]
     return _json(body) is not None or (begins in ("{", "[") and bool(is_like_json))
 
 
 def _known_placeholder(value: Any) -> str:
-    """Return the variable of a value that is only a placeholder, else ""."""
+    """Return the variable of a value that is a single placeholder, else ""."""
     variable = payloads.only_variable(value) if isinstance(value, str) else ""
     is_known = variable and not payloads.variable_problem(variable, payloads.known_names())
     return variable if is_known else ""
 
 
 def _needs_template(document: dict[str, Any]) -> bool:
-    """Return whether placeholders stand where no row has one: within text, or further down."""
+    """Return whether placeholders are where rows cannot have any: within a text, or nested."""
     return any(
         payloads.has_placeholder(text) and not (text is value and _known_placeholder(text))
         for value in document.values()
@@ -332,7 +332,7 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    """Yield the path and the value of each leaf; an empty object or list is one."""
+    """Yield the path and the value of each leaf; an empty object or list is a leaf."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(
@@ -359,7 +359,7 @@ def _is_path(name: str) -> bool:
 
 
 def _variables(patterns: list[str]) -> dict[str, str]:
-    """Return the variables of the chosen events by every name they have."""
+    """Return the variables of the chosen events by their current and older names."""
     found: dict[str, str] = {}
     for key in catalogue.types_for(patterns):
         for variable in catalogue.variables_for(key):

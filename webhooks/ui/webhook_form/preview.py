@@ -341,7 +341,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 def _source(
     webhook: Webhook, types: list[str], wanted: str, *, may_see: bool
 ) -> tuple[Source, str]:
-    """Return the requested event, or a sample; the note says why it is one instead of an event."""
+    """Return the requested event or sample, and a note if a sample replaces a missing event."""
     if wanted == _REAL and may_see:
         if found := newest(types):
             return found, ""

@@ -206,7 +206,7 @@ def _finished(request: HtmxRequest, state: str) -> Credential | None:
 
 
 def _see_other(response: HttpResponseRedirect) -> HttpResponse:
-    """Redirect with 303, and with headers that keep the URL with the code in this browser."""
+    """Redirect with 303; the headers keep the URL, which contains the code, in this browser."""
     response.status_code = 303
     return _private(response)
 
@@ -231,7 +231,7 @@ def _answer(request: HtmxRequest, credential: Credential, **said: str) -> HttpRe
 
 @button()
 def find_endpoints(request: HtmxRequest) -> HttpResponse:
-    """Show the endpoints that the posted issuer publishes; without a script the form does it."""
+    """Show the endpoints that the posted issuer publishes; without JavaScript the form does."""
     form_context.check_editor(
         request, "add_webhook", "change_webhook", "add_connection", "change_connection"
     )

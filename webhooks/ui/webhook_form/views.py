@@ -42,14 +42,14 @@ from webhooks.ui.webhook_form.mapping import MappingSection
 from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
 from webhooks.ui.webhook_form.sections import RecipientsField
 
-# A page asks for the result that long, then leaves it to the person.
+# How long a page polls for the result; after that it offers Check again.
 _PATIENCE = timedelta(seconds=15)
 _OPEN = {Status.PENDING, Status.SENDING}
 
 
 @page("webhooks.add_webhook", has_form=True, guard=keeps_typed)
 def create(request: HtmxRequest) -> HttpResponse:
-    """Show the empty form; save it, and go on to the provider when a token was asked for."""
+    """Show the empty form, or save it and go on to the provider if a token was requested."""
     wants_token = request.POST.get("action") == "authorize"
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
         raise PermissionDenied
@@ -62,7 +62,7 @@ def create(request: HtmxRequest) -> HttpResponse:
     messages.success(request, _what_next(request, webhook, is_done=wants_token or wants_test))
     same = Webhook.objects.present().filter(name=webhook.name, url=webhook.url)
     if same.exclude(pk=webhook.pk).exists():
-        # The browser's Back shows the form as it was saved; saving that makes another webhook.
+        # The browser's Back button shows the same form; saving it creates another webhook.
         messages.warning(
             request,
             _("Another webhook has the same name and URL. If you saved twice, delete one of them."),
@@ -73,7 +73,7 @@ def create(request: HtmxRequest) -> HttpResponse:
 
 
 def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
-    """Return that the webhook was created, and what leads to its first event."""
+    """Return a message that the webhook was created, with the next step to its first event."""
     if needs_token(webhook.credential) and not is_done:
         sentence = _("“%(name)s” was created. Next, get an access token.")
     elif request.user.has_perm("webhooks.test_webhook") and not is_done:
@@ -100,7 +100,7 @@ def edit(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _deleted(request: HttpRequest, pk: int) -> HttpResponse:
-    """Say that the webhook is in the trash; what was typed is back once it is restored."""
+    """Show that the webhook is in the trash; a posted form is kept until it is restored."""
     trashed = Webhook.objects.trashed().defer(*WEBHOOK_SECRETS)
     webhook = get_object_or_404(trashed, pk=pk)
     context = {"webhook": webhook, "is_kept": keep(request, is_deleted=True)}
@@ -108,7 +108,7 @@ def _deleted(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
-    """Return the test that was just sent from the form, which shows what comes of it."""
+    """Return the context of the test that was just sent from the form, to show its result."""
     sent = Delivery.objects.select_related("event", "webhook").filter(
         pk=request.GET.get("test", "").replace("\0", ""), webhook_id=pk, trigger=Trigger.TEST
     )
@@ -139,7 +139,7 @@ def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 class PasswordConfirmation(forms.Form):
-    """Ask for the password of who is logged in. A wrong one counts as a failed login."""
+    """Ask for the password of the current user. A wrong one counts as a failed login."""
 
     password = forms.CharField(
         label=gettext_lazy("Your password"),
@@ -162,7 +162,7 @@ class PasswordConfirmation(forms.Form):
 
 @page("webhooks.change_webhook", has_form=True)
 def reveal_secret(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show the signing secret again, after the password; the trail says who saw it."""
+    """Show the signing secret again, after the password; the audit trail records it."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     form = PasswordConfirmation(request)
     if not form.is_valid():
@@ -176,7 +176,7 @@ def reveal_secret(request: HttpRequest, pk: int) -> HttpResponse:
 
 @button("webhooks.change_webhook")
 def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Mail the recipients as they are typed, saved or not, and say what came of it."""
+    """Send a test mail to the typed recipients, saved or not, and show the result."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     result = _mail_result(webhook, request.POST.get("alert_recipients", ""))
     if result["is_sent"]:
@@ -189,7 +189,7 @@ def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
-    """Send the test mail; return a sentence and the kind that colours it."""
+    """Send the test mail; return a message and the kind that sets its colour."""
     try:
         webhook.alert_recipients = RecipientsField().clean(typed)
     except ValidationError as error:
@@ -211,12 +211,12 @@ def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
     return {"is_sent": True, "kind": "success", "sentence": sentence}
 
 
-# ---- While somebody types: nothing is stored --------------------------------------------------
+# ---- Live updates of the form: nothing is stored ----------------------------------------------
 
 
 @button()
 def try_filter(request: HttpRequest) -> HttpResponse:
-    """Answer htmx: after a button the whole section, while somebody types only what it matches."""
+    """Render the whole section after one of its buttons, or only its matches while a user types."""
     form_context.check_editor(request)
     section = FilterSection({}, request.POST, patterns=request.POST.getlist("event_types"))
     section.show_mistakes()
@@ -232,7 +232,7 @@ def try_filter(request: HttpRequest) -> HttpResponse:
 
 @button()
 def preview(request: HttpRequest) -> HttpResponse:
-    """Answer htmx with the request the posted form would send; store nothing."""
+    """Render the request that the posted form would send, for htmx; store nothing."""
     webhook = _webhook(request)
     form = UnsavedForm(request.POST, webhook=webhook, session=request.session)
     if not request.user.has_perm("webhooks.view_connection"):
@@ -243,7 +243,7 @@ def preview(request: HttpRequest) -> HttpResponse:
 
 @button()
 def edit_parameters(request: HttpRequest) -> HttpResponse:
-    """Answer htmx with the rows of the parameters after one of their buttons."""
+    """Render the rows of the parameters after one of their buttons, for htmx."""
     form_context.check_editor(request)
     data = request.POST
     section = MappingSection(_stored(request), data)
@@ -254,7 +254,7 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
 
 
 def _webhook(request: HttpRequest) -> Webhook:
-    """Return the webhook that is edited, or a new one."""
+    """Return the edited webhook, or a new one; check that the user may change or add it."""
     is_stored = bool(request.POST.get("webhook"))
     form_context.check_editor(request, "change_webhook" if is_stored else "add_webhook")
     return _stored(request)
@@ -277,7 +277,7 @@ def send_test(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _send_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
-    """Send a test of what is saved, and show what comes of it where it was asked for."""
+    """Send a test with the saved settings, and show the result where it was requested."""
     if not request.user.has_perm("webhooks.test_webhook"):
         raise PermissionDenied
     event_type = request.POST.get("test_event_type") or catalogue.first_type(webhook.event_types)
@@ -297,7 +297,7 @@ def _send_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
 
 @page("webhooks.test_webhook")
 def test_result(request: HtmxRequest, pk: int, delivery_id: str) -> HttpResponse:
-    """Show the result alone to htmx, and a page that reloads itself to everything else."""
+    """Render the result alone for htmx, and a page that reloads itself otherwise."""
     delivery = get_object_or_404(
         Delivery.objects.select_related("event", "webhook"),
         pk=delivery_id.replace("\0", ""),
@@ -324,7 +324,7 @@ def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
 def _show_test(request: HttpRequest, delivery: Delivery) -> HttpResponse:
     context = _test_context(request, delivery)
     if request.method == "GET" and context["is_asking"]:
-        # Nothing new: htmx changes nothing and asks again.
+        # No result yet: htmx changes nothing and polls again.
         return HttpResponse(status=204)
     return render(request, "webhooks/webhook_form/_test_result.html", context)
 
@@ -347,6 +347,6 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
         "may_see_payload": may_see,
         "is_open": is_open,
         "is_asking": is_open and queue.now() - delivery.created_at < _PATIENCE,
-        # The page of the sandbox's receiver, where it is sent to.
+        # Link to the page of the sandbox's receiver, if the webhook sends to it.
         "receiver_url": sandbox if sandbox and url.startswith(f"{sandbox}/") else "",
     }
