@@ -1,4 +1,4 @@
-"""The one way out of this machine: address policy, URL parser, look-ups, guarded libcurl.
+"""All outgoing requests: address policy, URL parser, DNS lookups, guarded libcurl.
 
 Deliveries use `configure_curl`, `SocketOpener` and `HostResolver`; OAuth uses `GuardedSession`.
 Start reading at `guard`.

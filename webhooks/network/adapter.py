@@ -1,7 +1,7 @@
-"""Sessions of requests over the same guarded libcurl as deliveries, for authorization servers.
+"""Sessions of requests over the guarded libcurl of deliveries, for authorization servers.
 
-Start at `GuardedAdapter.send`: one request on a connection of its own, never sent twice, within
-one deadline that includes the look-up, and read up to a limit.
+Start at `GuardedAdapter.send`: one request on its own connection, never sent twice, with a size
+limit and one deadline that includes the DNS lookup.
 """
 
 import copy
@@ -46,20 +46,20 @@ from webhooks.network.headers import header_line, merge_headers
 from webhooks.network.resolver import checked_addresses, curl_resolve_entries
 from webhooks.network.urls import Target, parse_url
 
-# libcurl and pycurl add these by themselves; only what requests prepared is sent. After `Expect`
-# libcurl would wait.
+# libcurl and pycurl add these headers; only those that requests prepared are sent. `Expect` would
+# also make libcurl wait.
 _UNWANTED_HEADERS = ("Accept", "Content-Type", "Expect", "User-Agent")
-# libcurl counts the body itself.
+# libcurl sets these from the body.
 _COUNTED_HEADERS = frozenset({"content-length", "transfer-encoding"})
 _CLOSED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR})
-# Called before a request of this context waits for somebody: for its name or for its answer.
+# Called before a request of this context waits for the network: DNS lookup, then response.
 before_waiting: ContextVar[Callable[[], None]] = ContextVar("before_waiting", default=lambda: None)
 
 
 class GuardedAdapter(BaseAdapter):
-    """Send to addresses that the policy allows, within one deadline and size.
+    """Send to addresses that the policy allows, with one deadline and one size limit.
 
-    The response comes back read and undecoded. Errors: UnsafeURLError and the SendErrors.
+    The response is completely read and not decoded. Errors: UnsafeURLError and the SendErrors.
     Concurrency: keeps no state between requests.
     """
 
@@ -120,9 +120,9 @@ class GuardedAdapter(BaseAdapter):
         """Do nothing: no connection outlives its request."""
 
     def _look_up(self, target: Target, policy: Policy, ends_at: float) -> list[str]:
-        """Return what libcurl is to use in place of its own look-up.
+        """Return the RESOLVE entries that replace libcurl's own lookup.
 
-        Behind a proxy, which looks names up, what is refused here does not get to it.
+        An egress proxy resolves names itself, but hosts that are refused here never reach it.
         """
         try:
             addresses = checked_addresses(
@@ -148,7 +148,7 @@ class GuardedAdapter(BaseAdapter):
         request: requests.PreparedRequest,
         target: Target,
     ) -> SendError | UnsafeURLError:
-        """Return a libcurl error in the caller's terms."""
+        """Return the exception for a libcurl error."""
         number, message = error.args if len(error.args) == 2 else (0, str(error))
         if number == pycurl.E_COULDNT_CONNECT and (problem := opener.problem_for(handle)):
             return UnsafeURLError(problem)
@@ -172,13 +172,13 @@ class GuardedAdapter(BaseAdapter):
         return TransferError(
             failure,
             is_refused=handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED,
-            # Not by a proxy that refused.
+            # A proxy that refused the tunnel does not count.
             is_closed=number in _CLOSED and handle.getinfo(pycurl.HTTP_CONNECTCODE) < 300,
         )
 
 
 def _load(handle: Any, request: requests.PreparedRequest) -> None:
-    """Set a prepared request on a handle that has its URL."""
+    """Set the method, body and headers of a prepared request; the handle has its URL."""
     handle.setopt(pycurl.FORBID_REUSE, 1)
     body = request.body or b""
     if not isinstance(body, bytes | str):
@@ -189,7 +189,7 @@ def _load(handle: Any, request: requests.PreparedRequest) -> None:
         handle.setopt(pycurl.POSTFIELDS, body.encode() if isinstance(body, str) else body)
     handle.setopt(pycurl.CUSTOMREQUEST, request.method)
     headers = CaseInsensitiveDict(request.headers)
-    # Nothing small becomes large.
+    # Against decompression bombs.
     headers["Accept-Encoding"] = "identity"
     lines = [
         _line(name, value)
@@ -201,7 +201,7 @@ def _load(handle: Any, request: requests.PreparedRequest) -> None:
 
 
 def _line(name: str, value: str | bytes) -> bytes:
-    """Return a header as libcurl takes it. Errors: UnicodeError."""
+    """Return a header in libcurl's format. Errors: UnicodeError."""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     return header_line(name, text).encode("latin-1")
 
@@ -219,24 +219,24 @@ def _response(
     for line in lines:
         name, colon, value = line.decode("latin-1").partition(":")
         if not colon:
-            # The end of the head; what follows are trailers.
+            # The headers end here; trailers follow.
             break
         headers.append((name, value.strip()))
     response.headers.update(merge_headers(headers))
     response.encoding = get_encoding_from_headers(response.headers)
-    # What requests itself sets when it reads a body.
+    # requests sets these when it reads a body.
     response._content = b"".join(buffer.body)
     response._content_consumed = True  # type: ignore[attr-defined]
     return response
 
 
 class GuardedSessionMixin(requests.Session):
-    """Make any session of requests send guarded; call `guard` after its own `__init__`."""
+    """Send all requests of a session through the guard; call `guard` after its `__init__`."""
 
     _policy: Policy | None = None
 
     def guard(self, *, policy: Policy | None = None, **limits: Any) -> None:
-        """Send under a policy; `limits` are the adapter's."""
+        """Mount the guarded adapter; `limits` are its keyword arguments."""
         self._policy = policy
         # No proxies, CA bundles or netrc from the environment.
         self.trust_env = False
@@ -248,24 +248,24 @@ class GuardedSessionMixin(requests.Session):
         self.mount("http://", adapter)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Check the URL as it was written: requests repairs what the parser refuses.
+        """Check the URL as written, because requests repairs URLs that the parser refuses.
 
-        Errors: UnsafeURLError, before anything is looked up.
+        Errors: UnsafeURLError, before any lookup.
         """
         checked = copy.copy(request)
         checked.url = parse_url(str(request.url or ""), policy=self._policy).url
         prepared = super().prepare_request(checked)
         if not (request.params or self.params):
-            # As it was written: requests resolves dots and decodes what is percent-encoded.
+            # As written: requests resolves dots and decodes percent-encoding.
             prepared.url = checked.url
         return prepared
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow no redirect: the answer is the 3xx itself."""
+        """Follow no redirect: the 3xx itself is the response."""
 
 
 class GuardedSession(GuardedSessionMixin):
-    """A session whose every request is guarded; its responses are already read."""
+    """A session that sends every request through the guard; its responses are already read."""
 
     def __init__(self, *, policy: Policy | None = None, **limits: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The address policy: which addresses and ports are refused, and what an installation opens."""
+"""The address policy: which addresses and ports are refused, and what an operator allows."""
 
 import ipaddress
 import re
@@ -25,8 +25,8 @@ def _networks(words: dict[str, str]) -> tuple[tuple[Network, str], ...]:
     )
 
 
-# IANA special-purpose registry (RFC 6890 and what came after), multicast, class E, and the
-# addresses inside public space that a cloud gives to its own control plane.
+# IANA special-purpose registry (RFC 6890 and later entries), multicast, class E, and public
+# addresses that clouds use for their control plane.
 DENIED_IPV4 = _networks(
     {
         gettext_noop("means this machine"): "0.0.0.0/8",
@@ -34,7 +34,7 @@ DENIED_IPV4 = _networks(
         gettext_noop("is a private address"): "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16",
         gettext_noop("is a shared carrier or cloud address"): "100.64.0.0/10",
         gettext_noop("is a link-local or cloud metadata address"): "169.254.0.0/16",
-        # Azure's WireServer; Equinix Metal. Oracle's 192.0.0.192 is in the next line.
+        # Azure's WireServer; Equinix Metal. The next line covers Oracle's 192.0.0.192.
         gettext_noop("is a cloud metadata address"): "168.63.129.16/32 192.80.8.124/32",
         gettext_noop("is reserved for protocols"): "192.0.0.0/24 192.88.99.0/24 192.52.193.0/24",
         gettext_noop("belongs to the AS112 service"): "192.31.196.0/24 192.175.48.0/24",
@@ -56,17 +56,18 @@ DENIED_IPV6 = _networks(
         gettext_noop("belongs to the AS112 service"): "2620:4f:8000::/48",
     }
 )
-# What an operator may have a reason to open; no reason is good enough for metadata and the rest.
+# Networks that an operator may have a reason to open; cloud metadata and the rest are never
+# suggested.
 _OPENABLE = tuple(
     map(
         ipaddress.ip_network,
         "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 ::1 fc00::/7".split(),  # noqa: SIM905 - read as prose.
     )
 )
-# Where clouds and their containers answer with the machine's own credentials: AWS (also its
+# Addresses at which clouds and their containers serve the machine's own credentials: AWS (also its
 # containers and EKS), Google, Azure, DigitalOcean and others; Alibaba; Volcengine; UCloud; Oracle;
 # Azure's WireServer; Equinix; and the IPv6 addresses of AWS, Google, Oracle, Scaleway, Akamai and
-# OpenStack. An entry of WEBHOOKS_ALLOWED_NETWORKS opens one of them only when it names that address
+# OpenStack. An entry of WEBHOOKS_ALLOWED_NETWORKS opens one of them only if it names that address
 # and nothing else.
 METADATA = tuple(
     map(
@@ -79,9 +80,9 @@ METADATA = tuple(
         ),
     )
 )
-# Where a translator of this machine's network may put an IPv4 address into the middle (RFC 8215).
+# Prefix of local IPv4/IPv6 translators, which may put the IPv4 address in the middle (RFC 8215).
 _LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
-# ISATAP (RFC 5214) hides an IPv4 address behind this interface id, in any prefix.
+# ISATAP (RFC 5214) embeds an IPv4 address after this interface identifier, in any prefix.
 ISATAP, ISATAP_MASK = 0x0000_5EFE, 0xFDFF_FFFF
 
 _ALLOWED_NETWORK = re.compile(
@@ -93,7 +94,7 @@ _ALLOWED_NETWORK = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is open beside the public internet. No port set means every port."""
+    """What may be reached besides the public internet. A network without ports opens every port."""
 
     allowed_networks: tuple[AllowedNetwork, ...] = ()
     egress_proxy: str = ""
@@ -113,7 +114,7 @@ class Policy:
         return cls(allowed_networks=allowed, egress_proxy=egress_proxy)
 
     def opens(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
-        """Return whether an entry opens an address; cloud metadata only one that names it alone."""
+        """Return whether an entry opens an address; cloud metadata needs one that names only it."""
         must_be_alone = is_metadata(address)
         return any(
             (ports is None or port in ports)
@@ -154,7 +155,7 @@ def parse_allowed_network(text: str) -> AllowedNetwork:
 def address_problem(address: str, port: int, policy: Policy) -> Failure | None:
     """Return why nothing may be sent to this address and port, or None if it may.
 
-    `address` is what a resolver or a socket names; every other spelling is refused.
+    `address` is spelled as by a resolver or a socket; any other spelling is refused.
     """
     problem = _policy_problem(address, port, policy)
     if problem is not None:
@@ -166,7 +167,7 @@ def address_problem(address: str, port: int, policy: Policy) -> Failure | None:
 
 
 def opened_by(address: str, port: int) -> str:
-    """Return the narrowest entry of WEBHOOKS_ALLOWED_NETWORKS for a refused address, if any."""
+    """Return the narrowest entry of WEBHOOKS_ALLOWED_NETWORKS for a refused address, or ""."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -178,22 +179,22 @@ def opened_by(address: str, port: int) -> str:
 
 
 def is_metadata(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether clouds answer there with credentials; also where it is written inside IPv6."""
+    """Return whether clouds serve credentials at an address, or at one it embeds (IPv6)."""
     if isinstance(ip, ipaddress.IPv6Address) and any(map(is_metadata, _carried(ip))):
         return True
     return any(ip in network for network in METADATA)
 
 
 def _carried(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
-    """Give each IPv4 address that an IPv6 address may stand for.
+    """Yield each IPv4 address that an IPv6 address may embed.
 
-    Outside of the global range any prefix may be that of a translator (RFC 6052), besides mapped,
-    compatible and translated addresses. Source: RFC 4291, RFC 3056, RFC 4380, RFC 5214.
+    Outside the global range any prefix may be a translator's (RFC 6052); mapped and compatible
+    addresses are among these. Source: RFC 4291, RFC 3056, RFC 4380, RFC 5214.
     """
     if ip not in GLOBAL_IPV6 or (int(ip) >> 32) & ISATAP_MASK == ISATAP:
         yield ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
     if ip in _LOCAL_TRANSLATION:
-        # RFC 6052 section 2.2: around the ninth byte, which is none of it.
+        # RFC 6052 section 2.2: the ninth byte is not part of the address.
         data = ip.packed[:8] + ip.packed[9:]
         yield from (ipaddress.IPv4Address(data[start : start + 4]) for start in (6, 7, 8))
     if ip.sixtofour:

@@ -1,4 +1,4 @@
-"""The body of an answer: without its coding, and as text in whatever charset it is."""
+"""Response bodies: remove the content coding and decode them to text."""
 
 import codecs
 import json
@@ -6,26 +6,26 @@ import re
 import zlib
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.IGNORECASE)
-# Other codecs of Python are no charsets of the web ("zip", "unicode_escape"), or cost time
+# Python's other codecs are no charsets of the web ("zip", "unicode_escape"), or are slow
 # ("punycode", "idna").
 _CHARSETS = re.compile(
     r"utf-?(?:8|16|32)(?:[-_]?[lb]e)?|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|windows-?125\d"
     r"|cp125\d|cp866|koi8-[ru]|shift_?jis|euc-(?:jp|kr)|gb2312|gbk|gb18030|big5"
 )
 
-# No text begins so (RFC 1952 section 2.3.1).
+# The gzip magic number (RFC 1952 section 2.3.1); no text begins with it.
 _GZIP = b"\x1f\x8b"
 
 
 def declared_charset(content_type: str) -> str:
-    """Return the charset that a Content-Type names; "" for none and for what is no charset."""
+    """Return the charset that a Content-Type names, or "" if it names none or an unknown one."""
     found = _CHARSET.search(content_type)
     name = found[1].lower() if found else ""
     return name if _CHARSETS.fullmatch(name) else ""
 
 
 def decode(body: bytes, content_type: str = "") -> str:
-    """Return the body as text without a byte order mark; it never fails."""
+    """Return the body as text without a byte order mark. Never raises."""
     if body.startswith(codecs.BOM_UTF8):
         return body.decode("utf-8-sig", errors="replace")
     for charset in ("utf-8" if b"\0" not in body else "", declared_charset(content_type)):
@@ -39,10 +39,10 @@ def decode(body: bytes, content_type: str = "") -> str:
 
 
 def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
-    """Return a body without its Content-Encoding, and at most one byte more than `max_bytes`.
+    """Return the body decompressed, at most one byte more than `max_bytes`.
 
-    Some servers pack what was asked for as it is, and some do not even say so. What is packed in
-    another way, or is broken, stays.
+    Some servers compress although the request asked for identity, and some send no Content-Encoding
+    then. A broken body, or one with another coding, is returned unchanged.
     """
     codings = {one.strip().lower() for one in coding.split(",")} - {"", "identity"}
     is_packed = bool(codings) or body.startswith(_GZIP)
@@ -52,16 +52,17 @@ def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
         # Both the gzip and the zlib format (RFC 9110 section 8.4.1).
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
         text = unpacker.decompress(body, max_bytes + 1)
-        # Of what is packed something comes out; a byte or two of plain text only wait for more.
+        # One or two bytes of plain text give no output: zlib waits for the rest of its header.
         return text if text or unpacker.eof else body
     except zlib.error:
         return _inflate(body, max_bytes) if "deflate" in codings else body
 
 
 def _inflate(body: bytes, max_bytes: int) -> bytes:
-    """Return a body without the deflate of servers that leave the zlib format out.
+    """Return a body that is raw deflate, without the zlib format, decompressed.
 
-    Plain text may begin like it, so it has to end like it too. Source: RFC 9110 section 8.4.1.2.
+    Some servers send it as "deflate". Plain text may begin like raw deflate, so the stream must
+    also end properly. Source: RFC 9110 section 8.4.1.2.
     """
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

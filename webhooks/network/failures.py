@@ -1,7 +1,7 @@
-"""Why a request was not sent or got no answer: a kind, a code with parameters, and its sentence.
+"""Why a request was not sent or got no response: a kind, a code with parameters, a sentence.
 
-What is stored is the code and the parameters; SENTENCES makes the sentence when it is shown. Each
-error says in `permanent` whether another try can help.
+The code and the parameters are stored; SENTENCES makes the sentence when it is shown. `permanent`
+on each error tells whether a retry can help.
 """
 
 import re
@@ -15,9 +15,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-# The code of what this machine lacks: no fault of any receiver.
+# Code of a missing local resource, which is not the receiver's fault.
 NO_RESOURCES = "no_resources"
-# The values of `models.Outcome`, which this package does not import.
+# Values of `models.Outcome`, which this package does not import.
 BLOCKED, TIMEOUT, NETWORK, TLS, PROTOCOL = "blocked", "timeout", "network", "tls", "protocol"
 
 Params = dict[str, str | int]
@@ -113,12 +113,12 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     "headers_too_large": _("The receiver sent more than 64 KiB of headers."),
     "interim_answers": _("The receiver sent more than %(limit)d interim answers."),
     "switched_protocol": _("The receiver switched to another protocol (101)."),
-    # Of OAuth, which has one deadline and limit for each exchange.
+    # OAuth exchanges, each with one deadline and one size limit.
     "deadline": _("The exchange took longer than %(seconds)s s."),
     "body_too_large": _("The answer is longer than %(limit)d bytes."),
 }
 
-# CURLE_SSL_CLIENTCERT has no name in pycurl: the server wants a certificate.
+# CURLE_SSL_CLIENTCERT, the server requires a certificate, has no name in pycurl.
 _CLIENT_CERTIFICATE = 98
 # libcurl-errors(3): the number decides, the message is only quoted.
 _TLS_ERRORS = frozenset(
@@ -135,7 +135,7 @@ _TLS_ERRORS = frozenset(
 )
 # CURLE_TOO_LARGE has no name in pycurl.
 _TOO_LARGE = 100
-# What libcurl quotes after these words is the setting, with the proxy's login in it.
+# After these words libcurl quotes the proxy setting, which may contain a login.
 _QUOTED_PROXY = re.compile(r"(Unsupported proxy \w+).*", re.DOTALL)
 _PROTOCOL_ERRORS = frozenset(
     {
@@ -148,7 +148,7 @@ _PROTOCOL_ERRORS = frozenset(
     }
 )
 
-# As OpenSSL writes it. Java's servers call a certificate that is missing a bad one.
+# OpenSSL's text of the alert. Java servers report a missing certificate as a bad one.
 _CERTIFICATE_ALERT = re.compile(r"alert (?:certificate required|bad certificate)")
 
 
@@ -163,20 +163,20 @@ def classify(
 ) -> Failure:
     """Return why a transfer failed; `number` and `message` are libcurl's.
 
-    `is_read` says that an answer began and that no socket failed: what cannot be received then
-    makes no sense.
+    `is_read`: a response began and no socket failed, so a receive error means that the response is
+    invalid.
     """
     if number == pycurl.E_OPERATION_TIMEDOUT:
         if is_connected:
             return Failure(TIMEOUT, "answer_timeout", {"seconds": timeout_seconds})
         return Failure(TIMEOUT, "connect_timeout", {"host": host})
     if number == _TOO_LARGE and not message:
-        # The only error that libcurl does not describe.
+        # The only error without a message from libcurl.
         return Failure(PROTOCOL, "header_too_long", {})
     if number in _PROTOCOL_ERRORS or (is_read and number == pycurl.E_RECV_ERROR):
         return Failure(PROTOCOL, "broken_answer", {"reason": message})
     params: Params = {"host": host, "reason": _QUOTED_PROXY.sub(r"\1", message)}
-    # With TLS 1.3 the alert for a missing certificate comes when the handshake is over.
+    # With TLS 1.3 the alert for a missing certificate arrives after the handshake.
     if number in _TLS_ERRORS or _CERTIFICATE_ALERT.search(message):
         return Failure(TLS, "tls", params)
     if number == pycurl.E_COULDNT_CONNECT:
@@ -185,7 +185,7 @@ def classify(
 
 
 class NetworkError(Exception):
-    """Base of every error here; `reason` is one sentence for people, `code` is its code."""
+    """Base of this package's errors; `reason` is a sentence for people, `code` the failure's."""
 
     permanent: ClassVar[bool] = False
 
@@ -200,10 +200,10 @@ class NetworkError(Exception):
 
 
 class UnsafeURLError(NetworkError, ValueError):
-    """Nothing may be sent to a URL or an address.
+    """A URL or address that the guard refuses.
 
-    `opened_by` is the entry of WEBHOOKS_ALLOWED_NETWORKS that would open it, or empty where
-    nothing would or should.
+    `opened_by` is the entry of WEBHOOKS_ALLOWED_NETWORKS that would allow it, or empty if none
+    would or should.
     """
 
     permanent: ClassVar[bool] = True
@@ -214,22 +214,22 @@ class UnsafeURLError(NetworkError, ValueError):
 
 
 class SendError(NetworkError, requests.RequestException):
-    """An exchange failed; callers of requests catch it as one of theirs."""
+    """A failed exchange; code written for requests catches it as a RequestException."""
 
-    # Whether the request had left this machine, so that the other side may have acted on it.
+    # Whether the request had left this machine, so that the server may have acted on it.
     is_sent = False
 
 
 class NameNotResolvedError(SendError):
-    """A name has no address now; it may have one later."""
+    """A name has no address at the moment."""
 
 
 class DeadlineExceededError(SendError):
-    """An exchange took longer in total than it may."""
+    """An exchange exceeded its total deadline."""
 
 
 class ResponseTooLargeError(SendError):
-    """A response has more bytes than the caller reads; `head` is that response as far as read."""
+    """A response is larger than the limit; `head` is the response as far as it was read."""
 
     def __init__(self, failure: Failure, *, head: requests.Response) -> None:
         super().__init__(failure)
@@ -238,10 +238,10 @@ class ResponseTooLargeError(SendError):
 
 
 class TransferError(SendError, requests.ConnectionError):
-    """The connection failed, or its answer is no HTTP.
+    """The connection failed, or the response is not valid HTTP.
 
-    `is_refused` and `is_closed` say what the other side did, where that is known. It
-    `wants_certificate` when its alert is about the client's (RFC 8446 section 6.2).
+    `is_refused` and `is_closed` tell what the server did, if known. `wants_certificate`: its TLS
+    alert is about the client certificate (RFC 8446 section 6.2).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""What every libcurl handle may open and how much it may read.
+"""What a libcurl handle may connect to, and how much it may read.
 
-`SocketOpener` asks the address policy about each connection when it is made, `configure_curl` sets
-what is the same for every request, `ResponseBuffer` limits the answer. Deliveries drive their
+`SocketOpener` checks each new connection against the address policy, `configure_curl` sets the
+options that all requests share, `ResponseBuffer` limits the response. Deliveries drive their
 handles in a CurlMulti; `adapter` sends one request at a time for requests.
 """
 
@@ -29,29 +29,30 @@ from webhooks.network.failures import (
 )
 from webhooks.network.resolver import proxy_addresses
 
-# Where distributions keep the CA bundle that their administrators edit. The pycurl wheel knows
-# only Red Hat's.
+# CA bundles that the administrators of each distribution edit. The pycurl wheel knows only Red
+# Hat's.
 _CA_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 )
-# An old connection keeps the address that was checked when it was opened, not longer than this.
+# Maximum age of a reused connection; its address was checked only when it was opened.
 _CONNECTION_SECONDS = 300
-# libcurl asks for these together with the socket type.
+# libcurl passes these flags together with the socket type.
 _SOCKET_FLAGS = getattr(socket, "SOCK_CLOEXEC", 0) | getattr(socket, "SOCK_NONBLOCK", 0)
-# Servers and proxies cut their own headers at 8 to 32 KiB.
+# Servers and proxies limit their own headers to 8 to 32 KiB.
 _MAX_HEADER_BYTES = 65_536
-# Chunks of a few bytes: for each Python waits for its lock, while others are sent to.
+# For bodies sent in tiny chunks: Python takes its lock for each, which delays other requests.
 _MAX_PIECES = 4096
 # 100 Continue and 103 Early Hints come once or twice.
 _MAX_INTERIM_ANSWERS = 16
-# RFC 9112 section 4. libcurl takes other versions too, more digits, and http/1.1 500 for a 200.
+# RFC 9112 section 4. libcurl also accepts other versions and more digits, and takes "http/1.1 500"
+# for a 200.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01][ \t]+([1-9][0-9]{2})[ \t\r\n]")
-# Said in the words of libcurl, which takes an answer that ends within its head for whole.
+# Worded like libcurl's errors. libcurl accepts a response that ends within its headers.
 NO_STATUS_LINE = Failure(PROTOCOL, "broken_answer", {"reason": "Invalid status line"})
 CUT_HEAD = Failure(PROTOCOL, "broken_answer", {"reason": "transfer closed within the headers"})
-# Everybody may read it at /readyz, so it does not name the proxy.
+# Shown at /readyz, which is public, so neither names the proxy.
 PROXY_NOT_FOUND = "the name of the egress proxy is not found"
 PROXY_SILENT = "the egress proxy does not answer"
 # CURLOPT_SUPPRESS_CONNECT_HEADERS has no name in pycurl.
@@ -65,28 +66,28 @@ def ca_bundle() -> str:
 
 
 class _Socket(socket.socket):
-    """Close without a warning: libcurl works on its own duplicate of the descriptor."""
+    """A socket that closes without a ResourceWarning: libcurl uses its own duplicate."""
 
     def __del__(self) -> None:
         self.close()
 
 
 class SocketOpener:
-    """Open libcurl's sockets, each only after its address passed the policy.
+    """Open sockets for libcurl, only to addresses that the policy allows.
 
-    `configure_curl` sets it; it is called for new connections only, and sees every address, also
-    of IP literals in any spelling. Concurrency: one opener per thread.
+    `configure_curl` installs it. libcurl calls it for each new connection, with the numeric address
+    even where the URL spells an IP literal in another way. Concurrency: one opener per thread.
     """
 
     __slots__ = ("_families", "_opened_for", "_problems", "opened", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        # How many sockets were opened.
+        # Number of sockets opened.
         self.opened = 0
-        # By handle, why its last connection was refused.
+        # By handle: why its last connection was refused.
         self._problems: dict[int, Failure] = {}
-        # By handle, the address family of its last socket, and how many it had.
+        # By handle: the address family of its last socket, and the number of its sockets.
         self._families: dict[int, int] = {}
         self._opened_for: dict[int, int] = {}
 
@@ -100,14 +101,14 @@ class SocketOpener:
         return self._opened_for.get(id(handle), 0)
 
     def problem_for(self, handle: Any) -> Failure | None:
-        """Return, once, why the last connection of this handle was refused, or None."""
+        """Return and clear why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
     def lacks_resources(self, handle: Any) -> Failure | None:
-        """Return what this machine lacked when the last connection of this handle failed, or None.
+        """Return the failure if a local resource was missing for the last connection, else None.
 
-        Without IPv6 every address of it is not available, which is no lack. The operator's proxy is
-        a part of the machine.
+        Without IPv6 every IPv6 address fails with EADDRNOTAVAIL, which is no missing resource.
+        Failures of the operator's egress proxy count as local.
         """
         problem = self._problems.get(id(handle))
         if problem is not None:
@@ -140,7 +141,8 @@ class SocketOpener:
     def open(self, family: int, kind: int, protocol: int, where: Any) -> socket.socket | int:
         """Open a socket for an address that passed the policy. Errors: OSError."""
         opened = _Socket(family, kind, protocol)
-        # pycurl says only that the connection failed when no descriptor is left for its duplicate.
+        # Fail here when no descriptor is left for pycurl's duplicate; pycurl would only report a
+        # failed connection.
         os.close(os.dup(opened.fileno()))
         return opened
 
@@ -160,9 +162,9 @@ class SocketOpener:
         return None if is_proxy else blocked("no_proxy", address=address)
 
 
-# No descriptors, of the process or of the machine, no buffers, no memory.
+# No descriptors (process or machine), buffers or memory left.
 _LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# Descriptors beside those of requests: databases, broker, logs, name servers, tokens.
+# Descriptors reserved for other uses: databases, broker, logs, name servers, tokens.
 _OTHER_FILES = 64
 
 
@@ -171,14 +173,14 @@ def _no_resources(number: int) -> Failure:
 
 
 def affordable_connections(wanted: int) -> int:
-    """Raise the limit of descriptors as far as it goes; return how many connections they allow."""
+    """Raise the descriptor limit as needed and possible; return how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = _OTHER_FILES
     try:
         used = len(os.listdir("/proc/self/fd"))
     except OSError as error:
         if error.errno in _LACKS and soft != resource.RLIM_INFINITY:
-            # To look takes a file too: as many are open as may be.
+            # Listing the directory needs a descriptor too: the limit is reached.
             used = soft
     needed = wanted + used + _OTHER_FILES
     if resource.RLIM_INFINITY != soft < needed:
@@ -190,7 +192,7 @@ def affordable_connections(wanted: int) -> int:
 
 
 def end_connection(descriptor: int) -> None:
-    """End a connection of libcurl, which then fails to send on it and closes it."""
+    """Shut down a connection of libcurl, which then fails to send on it and closes it."""
     connection = socket.socket(fileno=descriptor)
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
@@ -205,7 +207,7 @@ def _address_and_port(where: Any) -> tuple[str, int]:
 
 
 def configure_curl(handle: Any, opener: SocketOpener) -> None:
-    """Set what is the same for every request; the caller limits the time."""
+    """Set the options that all requests share; the caller sets the timeouts."""
     web = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
     for option, value in (
         (pycurl.OPENSOCKETFUNCTION, opener.for_handle(handle)),
@@ -214,13 +216,13 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.MAXREDIRS, 0),
         (pycurl.UNRESTRICTED_AUTH, 0),
-        # Set, even to nothing, these keep libcurl from reading the environment.
+        # Set even when empty, or libcurl reads them from the environment.
         (pycurl.PROXY, opener.policy.egress_proxy),
         (pycurl.NOPROXY, "" if opener.policy.egress_proxy else "*"),
         (pycurl.NETRC, pycurl.NETRC_IGNORED),
         (pycurl.HTTP09_ALLOWED, 0),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
-        # Bodies stay as they were sent: nothing small becomes large.
+        # No decompression in libcurl, against decompression bombs.
         (pycurl.HTTP_CONTENT_DECODING, 0),
         (pycurl.NOSIGNAL, 1),
         (pycurl.SSL_VERIFYPEER, 1),
@@ -232,9 +234,9 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
         (pycurl.PROXY_SSL_VERIFYPEER, 1),
         (pycurl.PROXY_SSL_VERIFYHOST, 2),
         (pycurl.PROXY_SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-        # A header of the request is for the receiver, not for the proxy in between.
+        # Request headers are for the receiver, not for the proxy.
         (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
-        # Nor is the proxy's answer the receiver's.
+        # The proxy's CONNECT response is not the receiver's.
         (_SUPPRESS_CONNECT_HEADERS, 1),
         (pycurl.MAXLIFETIME_CONN, _CONNECTION_SECONDS),
     ):
@@ -242,21 +244,21 @@ def configure_curl(handle: Any, opener: SocketOpener) -> None:
 
 
 def set_url(handle: Any, url: str, policy: Policy) -> None:
-    """Send to `Target.url`, or one with a longer query, as it is written and as the log shows it.
+    """Set `Target.url`, or one with a longer query, to be sent exactly as the log shows it.
 
-    Without REQUEST_TARGET libcurl writes the percent-encoding of a path in capitals.
+    Without REQUEST_TARGET libcurl writes the percent-encoding of a path in upper case.
     """
     handle.setopt(pycurl.URL, url)
-    # RFC 9112 section 3.2.2: a proxy without a tunnel gets the whole address.
+    # RFC 9112 section 3.2.2: a proxy without a tunnel gets the absolute URL.
     is_whole = policy.egress_proxy and url.startswith("http:")
     handle.setopt(pycurl.REQUEST_TARGET, url if is_whole else url[url.index("/", 8) :])
 
 
 def set_certificate(handle: Any, pem: str) -> None:
-    """Show a client certificate, whose key stands in the same text, to servers that ask for one.
+    """Use the client certificate and key in `pem` for servers that ask for one; "" uses none.
 
-    "" shows none. libcurl reuses a connection only for the same certificate; a TLS session, which
-    carries it along, is not resumed.
+    libcurl reuses a connection only for the same certificate. A TLS session carries the certificate
+    along, so sessions are not resumed.
     """
     handle.setopt(pycurl.SSL_SESSIONID_CACHE, 0 if pem else 1)
     for option in (pycurl.SSLCERT_BLOB, pycurl.SSLKEY_BLOB):
@@ -267,10 +269,10 @@ def set_certificate(handle: Any, pem: str) -> None:
 
 
 class ResponseBuffer:
-    """Collect the answer to one request, and end the transfer where it is out of bounds.
+    """Collect the response to one request, and abort the transfer at the first limit.
 
-    A transfer that is ended so fails with E_WRITE_ERROR: `problem` says why, or is None when only
-    the body is longer than `max_bytes`, or comes in too many pieces.
+    An aborted transfer fails with E_WRITE_ERROR. `problem` is the reason, or None when only the
+    body is longer than `max_bytes` or comes in too many chunks.
     """
 
     __slots__ = (
@@ -287,12 +289,12 @@ class ResponseBuffer:
     def clear(self) -> None:
         self.header_lines: list[bytes] = []
         self.header_size = 0
-        # How many heads began. The next one does with the next line, at first and after an interim
-        # answer; what follows the last one are trailers.
+        # Number of header sections begun. While `awaits_status` is true the next line begins one:
+        # at the start and after an interim response. Lines after the final section are trailers.
         self.heads = 0
         self.awaits_status = True
         self.is_interim = False
-        # Whether the answer's own head came to its end.
+        # Whether the headers of the final response are complete.
         self.has_head = False
         self.body: list[bytes] = []
         self.body_size = 0
@@ -319,7 +321,7 @@ class ResponseBuffer:
         if found is None:
             self.problem = NO_STATUS_LINE
         elif found[1] == b"101":
-            # libcurl would wait for what never comes: no other protocol was asked for.
+            # No other protocol was requested, so libcurl would wait without end.
             self.problem = Failure(PROTOCOL, "switched_protocol", {})
         elif self.heads > _MAX_INTERIM_ANSWERS:
             self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
@@ -327,13 +329,13 @@ class ResponseBuffer:
             self.is_interim = found[1].startswith(b"1")
 
     def is_read(self, handle: Any) -> bool:
-        """Return whether an answer began and no socket of the handle failed."""
+        """Return whether a response began and no socket of the handle failed."""
         return self.header_size > 0 and not handle.getinfo(pycurl.OS_ERRNO)
 
     def take_body(self, chunk: bytes) -> int | None:
         self.body_size += len(chunk)
         if len(self.body) >= _MAX_PIECES:
             return -1
-        # What was read is kept; the status decides.
+        # Kept although over the limit: the status of the response still counts.
         self.body.append(chunk)
         return -1 if self.body_size > self.max_bytes else None

@@ -1,4 +1,4 @@
-"""Headers of a message: what a name is, several of one name, and a line as libcurl takes it."""
+"""HTTP headers: valid names, merging of repeated names, lines in libcurl's format."""
 
 import re
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def header_line(name: str, value: str) -> str:
-    """Write a header for curl, which takes one without a value for a request to leave it out."""
+    """Return a header line for libcurl, which would remove a header written as `Name:`."""
     return f"{name}: {value}" if value else f"{name};"
 
 
 def merge_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each name once, whatever its case; its values are one list (RFC 9110 section 5.3)."""
+    """Return each name once, ignoring case, its values joined by commas (RFC 9110 section 5.3)."""
     found: dict[str, tuple[str, list[str]]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), (name, []))[1].append(value)

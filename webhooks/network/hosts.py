@@ -1,7 +1,7 @@
-"""Host names and IP addresses in their one spelling, and which of them are this machine's own.
+"""Canonical host names and IP addresses, and which of them are this machine's own.
 
-A host is ASCII, lower case and without a trailing dot. A request to a host that people reach this
-site by, or to an address of an interface here, would come from inside, past the firewall in front.
+A canonical host is ASCII, lower case and without a trailing dot. Requests to this site's public
+host names or to local interfaces are refused because they would come from behind the firewall.
 """
 
 import ipaddress
@@ -20,22 +20,22 @@ from webhooks.network.failures import Failure, UnsafeURLError, blocked
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# The addresses up to this one, such as ::1, stand for none of IPv4.
+# IPv6 addresses up to this one, such as ::1, embed no IPv4 address.
 _NO_IPV4 = 0xFFFF
-# Linux tells its addresses here; in a container they are the container's own.
+# Linux lists its addresses here; in a container, those of the container.
 IPV4_ROUTES, IPV6_ADDRESSES = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
 _LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\s+/32 host LOCAL")
 _LOCAL_IPV6 = re.compile(r"^([0-9a-f]{32}) ", re.MULTILINE)
-# ALLOWED_HOSTS may hold these: every name, or every name below one.
+# Wildcards in ALLOWED_HOSTS: every name, or every name below a domain.
 _WILDCARDS = ("*", ".")
-# Always in ALLOWED_HOSTS. The address policy refuses them, and says better what they are.
+# Always in ALLOWED_HOSTS. Left to the address policy, whose message is more precise.
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-# Addresses come and go seldom: a failover address, a renewed lease.
+# Interface addresses rarely change: a failover address, a renewed lease.
 _KNOWN_SECONDS = 60
 
 
 def ascii_host(text: str) -> tuple[str, bool]:
-    """Return the host in its one spelling, and whether it is an address. Errors: UnsafeURLError."""
+    """Return the canonical host, and whether it is an IP address. Errors: UnsafeURLError."""
     labels = [_ascii_label(label) for label in text.removesuffix(".").split(".")]
     if text.startswith("[") or _NUMBER.fullmatch(labels[-1]) or _is_foreign_number(labels[-1]):
         return _canonical_literal(text), True
@@ -46,12 +46,12 @@ def ascii_host(text: str) -> tuple[str, bool]:
 
 
 def _is_foreign_number(label: str) -> bool:
-    """Return whether a label is a number in the digits of another script, which no name ends in."""
+    """Return whether a label is a number in non-ASCII digits; no host name ends in one."""
     return label.startswith("xn--") and idna.ulabel(label).isdecimal()
 
 
 def bare_address(text: str) -> Failure | None:
-    """Return how to write what is an address but for its brackets or a dot at its end."""
+    """Return the failure for an IP address without brackets or with a trailing dot, else None."""
     try:
         ip = ipaddress.ip_address(text.removesuffix("."))
     except ValueError:
@@ -62,7 +62,7 @@ def bare_address(text: str) -> Failure | None:
 
 
 def _in_url(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """Return how an address stands in a URL: a public one of IPv4 is never sent to as IPv6."""
+    """Return an address as written in a URL; public IPv4 inside IPv6 is written as IPv4."""
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
     four = _ipv4_in(ip)
@@ -81,7 +81,8 @@ def _canonical_literal(text: str) -> str:
     except ValueError:
         raise UnsafeURLError(bare_address(text) or blocked("literal", address=text)) from None
     canonical = _in_url(ip)
-    # One such as [::127.0.0.1] is refused in each spelling, unless somebody opened it.
+    # Private IPv4 inside IPv6, such as [::127.0.0.1], is left to the address policy, which refuses
+    # every spelling unless an allowed network opens it.
     is_private = isinstance(ip, ipaddress.IPv6Address) and _ipv4_in(ip) and canonical[0] == "["
     if text.lower() != canonical and not is_private:
         raise UnsafeURLError(blocked("literal_spelling", address=canonical))
@@ -102,10 +103,11 @@ def _ascii_label(label: str) -> str:
 
 
 def _lower(letter: str) -> str:
-    """Return the lower case of a letter that is nothing but its capital, else the letter.
+    """Return the lower case of a letter if both map only to each other, else the letter itself.
 
-    The others stay, and are refused then: K and ſ fold into ASCII, İ into two letters, and ẞ is
-    ß to some and ss to others. Cherokee stays and is right, its capitals are the basic form.
+    Other letters are refused later: the Kelvin sign and ſ fold to ASCII, İ to two letters, and ẞ to
+    ß or to ss depending on the standard. Cherokee stays too and is valid: its capitals are the
+    basic form.
     """
     lower = letter.lower()
     return lower if letter.casefold() == lower and lower.upper() == letter else letter
@@ -120,9 +122,9 @@ def is_ip_address(host: str) -> bool:
 
 
 def is_own_host(host: str) -> bool:
-    """Return whether a host is one that people reach this site by, on any port.
+    """Return whether a host is one of this site's public host names, on any port.
 
-    `host` is spelled as the guard spells it; the settings may spell theirs in any way.
+    `host` must be canonical; the settings may use any spelling.
     """
     urls = (settings.PUBLIC_URL, *getattr(settings, "WEBHOOKS_PUBLIC_URLS", ()))
     return host in _own_hosts(urls, tuple(settings.ALLOWED_HOSTS))
@@ -136,8 +138,8 @@ def _own_hosts(urls: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
 
 
 def _spelled(host: str) -> str:
-    """Return a host of the settings in the guard's spelling; empty for what no URL can name."""
-    # More lenient than the parser is to a URL: browsers find this site by these spellings too.
+    """Return a host from the settings in canonical form, or "" if no URL can name it."""
+    # More lenient than the URL parser, because browsers accept these spellings too.
     bare = unicodedata.normalize("NFKC", host).lower().strip("[]").removesuffix(".")
     try:
         return str(ipaddress.ip_address(bare))
@@ -150,7 +152,7 @@ def _spelled(host: str) -> str:
 
 
 def own_addresses() -> frozenset[str]:
-    """Return the addresses of this machine's interfaces, read again after a minute."""
+    """Return the addresses of this machine's interfaces, cached for a minute."""
     return _own_addresses_at(int(time.monotonic() // _KNOWN_SECONDS))
 
 
@@ -167,7 +169,7 @@ def read_own_addresses() -> frozenset[str]:
 
 
 def parse_interfaces(fib_trie: str, if_inet6: str) -> frozenset[str]:
-    """Read the addresses out of the two tables of Linux, spelled as the guard spells them."""
+    """Return the canonical addresses listed in Linux's two tables."""
     four = _LOCAL_IPV4.findall(fib_trie)
     six = [ipaddress.IPv6Address(int(digits, 16)) for digits in _LOCAL_IPV6.findall(if_inet6)]
     return frozenset([*four, *map(str, six)])
@@ -182,7 +184,7 @@ def _read(path: Path) -> str:
 
 
 def _by_host_name() -> frozenset[str]:
-    """Return what other systems say of themselves; it may be less than all."""
+    """Return the addresses of the host name, for systems other than Linux; may be incomplete."""
     try:
         answers = socket.getaddrinfo(socket.gethostname(), None)
     except OSError:

@@ -1,4 +1,4 @@
-"""From a name to addresses that may be connected to: checked look-ups, one or many at once."""
+"""Checked DNS lookups: from host names to addresses that the policy allows."""
 
 import ipaddress
 import itertools
@@ -30,48 +30,48 @@ from webhooks.network.urls import Target, check_name, is_private_name, needs_ope
 
 logger = logging.getLogger(__name__)
 
-# A look-up for a person at a form; glibc itself may wait for half a minute.
+# Limit for lookups while a person waits; glibc itself may take half a minute.
 LOOKUP_SECONDS = 5.0
-# c-ares waits for a name server as long as it usually takes, at least 0.25 s and at first this, and
-# twice as long with each of this many tries.
+# c-ares adapts its timeout to each name server (at first this, at least 0.25 s) and doubles it with
+# each of these tries.
 _DNS_SECONDS, _DNS_TRIES = 1.0, 5
-# A name without an answer by then has failed.
+# A lookup without an answer after this time has failed.
 _DEADLINE_SECONDS = 10.0
-# Without the search domains of /etc/resolv.conf: below them a name that is not there, or is typed
-# wrong, may be somebody else's. EDNS is what c-ares takes by default.
+# Ignore the search domains of /etc/resolv.conf: a missing or mistyped name could exist below them
+# and belong to someone else. EDNS is the default of c-ares, which other flags replace.
 _NO_SEARCH = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_EDNS
-# More options of c-ares; a seam for other name servers.
+# Further options of c-ares; tests set their name servers here.
 DNS_OPTIONS: dict[str, Any] = {}
 _DNS_CODES = {
     pycares.errno.ARES_ENOTFOUND: "name_not_found",
     pycares.errno.ARES_ENODATA: "name_without_address",
     pycares.errno.ARES_ETIMEOUT: "lookup_slow",
-    # No server could be asked, or not with the descriptors and memory there are.
+    # No name server was reachable, or descriptors or memory ran out.
     pycares.errno.ARES_ECONNREFUSED: NO_RESOURCES,
     pycares.errno.ARES_ENOMEM: NO_RESOURCES,
     pycares.errno.ARES_EFILE: NO_RESOURCES,
 }
-# How many names at a time are asked for alone after an answer that could not be read, each once.
+# Names looked up alone at the same time, with one try each, after an unparsable answer.
 _ALONE_AT_ONCE = 8
-# How long a thread that did so waits for more: its channel takes files, and long to end.
+# Idle time before such a thread ends: its channel holds descriptors and is slow to close.
 _ALONE_IDLE_SECONDS = 10.0
-# A name server answers thousands a second; a dead one keeps each of these waiting.
+# A name server answers thousands a second; a dead one keeps each of these threads waiting.
 _THREADS_AT_ONCE = 32
-# Names whose last answer is kept. Each takes about 1 KB.
+# Maximum number of cached names, about 1 KB each.
 _MAX_KNOWN_NAMES = 20_000
 
 
 _Answer = list[str] | OSError | UnicodeError
-# What `looked_up` found, for the code inside it; None where the time was over.
+# Answers of the enclosing `looked_up`; None for a name without an answer in time.
 _found: ContextVar[Mapping[str, _Answer | None]] = ContextVar("looked_up", default={})  # noqa: B039 - never changed.
 
 
 @contextmanager
 def looked_up(urls: Iterable[str], *, seconds: float) -> Iterator[None]:
-    """Look the names of many URLs up side by side, with one deadline for all.
+    """Look up the hosts of many URLs in parallel, with one deadline for all.
 
-    Inside, `check_url` uses these answers and asks nothing more about these names. A URL that
-    cannot be parsed is left to it.
+    In this context `check_url` uses these answers and does no further lookup for these hosts. URLs
+    that cannot be parsed are left to `check_url`.
     """
     targets = {}
     for url in urls:
@@ -116,7 +116,7 @@ def _look_up_all(ports: Mapping[str, int], seconds: float) -> dict[str, _Answer 
 def resolve(host: str, port: int, *, seconds: float | None = None) -> tuple[str, ...]:
     """Return every address of a name, unchecked, in the order the system prefers.
 
-    Errors: NameNotResolvedError, also when `seconds` are over.
+    Errors: NameNotResolvedError, also after `seconds`.
     """
     known = _found.get()
     if host in known:
@@ -139,7 +139,7 @@ def _not_resolved(code: str, host: str) -> Failure:
 
 def _look_up(host: str, port: int) -> _Answer:
     try:
-        # Found as an attribute at each call, so that one seam serves tests and checkers.
+        # Read from the module at each call, so that tests and checkers can replace it there.
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         return error
@@ -153,7 +153,7 @@ def _spelled(address: tuple[object, ...]) -> str:
 
 def _look_up_within(host: str, port: int, seconds: float) -> _Answer:
     answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
-    # getaddrinfo cannot be interrupted; a daemon thread does not hold up the exit either.
+    # getaddrinfo cannot be interrupted; a daemon thread does not delay the exit of the process.
     threading.Thread(target=lambda: answers.put(_look_up(host, port)), daemon=True).start()
     try:
         return answers.get(timeout=seconds)
@@ -164,7 +164,7 @@ def _look_up_within(host: str, port: int, seconds: float) -> _Answer:
 def checked_addresses(
     host: str, port: int, policy: Policy, *, seconds: float | None = None
 ) -> tuple[str, ...]:
-    """Return the addresses of a host, all of which may be connected to.
+    """Return the addresses of a host after checking that all of them are allowed.
 
     Errors: UnsafeURLError when the name or any one address is refused, NameNotResolvedError.
     """
@@ -175,7 +175,7 @@ def checked_addresses(
 
 
 def _judged(host: str, port: int, addresses: tuple[str, ...], policy: Policy) -> tuple[str, ...]:
-    """Return the addresses that a host has, all of which may be connected to, or raise."""
+    """Return the addresses if all are allowed for this host. Errors: UnsafeURLError."""
     is_opened_only = not is_ip_address(host) and needs_opening(host)
     for address in addresses:
         problem = address_problem(address, port, policy)
@@ -200,7 +200,8 @@ def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> Fai
 def check_url(url: str, *, policy: Policy | None = None) -> Target:
     """Return the target of a URL that may be sent to now.
 
-    A courtesy for forms: the socket checks again. Errors: UnsafeURLError, NameNotResolvedError.
+    Early feedback for forms; the socket is checked again when it is opened. Errors: UnsafeURLError,
+    NameNotResolvedError.
     """
     policy = policy or Policy.from_settings()
     target = parse_url(url, policy=policy)
@@ -209,9 +210,9 @@ def check_url(url: str, *, policy: Policy | None = None) -> Target:
 
 
 def proxy_addresses(policy: Policy) -> tuple[tuple[str, int], ...]:
-    """Return where the operator's proxy is. It is trusted by its setting, so not checked.
+    """Return the addresses of the egress proxy, which are trusted and not checked.
 
-    Where it was a minute ago while its name cannot be looked up. Errors: NameNotResolvedError.
+    Cached for a minute, and longer while a new lookup fails. Errors: NameNotResolvedError.
     """
     proxy, minute = policy.egress_proxy, int(time.monotonic() // 60)
     known = _proxies.get(proxy)
@@ -229,14 +230,14 @@ def proxy_addresses(policy: Policy) -> tuple[tuple[str, int], ...]:
     return addresses
 
 
-# By its setting, in which minute the proxy was looked for, and where it is.
+# By proxy setting: the minute of the last lookup, and the addresses.
 _proxies: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
 
 
 def curl_resolve_entries(
     host: str, port: int, addresses: tuple[str, ...], policy: Policy
 ) -> list[str]:
-    """Return what pycurl's RESOLVE takes for checked addresses, and for the egress proxy."""
+    """Return pycurl's RESOLVE entries for checked addresses and for the egress proxy."""
     entries = [_curl_entry(host, port, addresses)]
     if policy.egress_proxy:
         proxies = tuple(address for address, _port in proxy_addresses(policy))
@@ -255,9 +256,9 @@ def _proxy_host(proxy: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """What a look-up gave: addresses, or a failure (BLOCKED by the guard, or NETWORK: no answer).
+    """The result of a lookup: addresses, or a failure (BLOCKED by the guard, or NETWORK).
 
-    `generation` differs from that of the answer before when the addresses differ.
+    `generation` differs from that of the previous result when the addresses differ.
     """
 
     addresses: tuple[str, ...] = ()
@@ -268,31 +269,32 @@ class Resolution:
 
 @dataclass(slots=True)
 class _Known:
-    # None while this machine lacks what a look-up needs.
+    # None while a local resource for lookups is missing.
     resolution: Resolution | None
     fresh_until: float
     stale_until: float
 
 
-# Called once with the addresses of a name, unchecked, or with why there are none.
+# Called once with the unchecked addresses of a name, or with the failure.
 _Done = Callable[[tuple[str, ...] | Failure], None]
 
 
 class DnsChannel:
-    """Asks name servers about any number of names at once, without a thread for each.
+    """Look up any number of names at the same time, without a thread for each.
 
-    c-ares reads /etc/resolv.conf and /etc/hosts; other modules of nsswitch.conf are not asked. An
-    answer that it cannot read ends the socket, and with it what else was asked through it: these
-    names are asked for again, one after another through a few more channels.
+    c-ares reads /etc/resolv.conf and /etc/hosts, but no other source of nsswitch.conf. An answer
+    that it cannot parse closes the socket and fails the other queries on it; all of these names are
+    looked up again, one at a time, through a few more channels.
     """
 
     def __init__(self, **options: Any) -> None:
         self._options = {"timeout": _DNS_SECONDS, "tries": _DNS_TRIES, **DNS_OPTIONS, **options}
         self._channel = pycares.Channel(**self._options)
-        # In the order of: known as unreadable, when it came. None of two is equal in that.
+        # Ordered by: known as unreadable, then arrival. The number is unique, so callbacks are
+        # never compared.
         self._unread: queue.PriorityQueue[tuple[bool, int, str, int, _Done]] = queue.PriorityQueue()
         self._numbers = itertools.count()
-        # Names without an answer that could be read when they were asked for alone.
+        # Names that got no readable answer when they were looked up alone.
         self._unreadable: set[str] = set()
         self._readers = threading.Semaphore(_ALONE_AT_ONCE)
         self._is_closed = False
@@ -324,7 +326,7 @@ class DnsChannel:
                     done(_lacking(str(error)))
 
     def _read(self) -> None:
-        """Ask for the names whose answers could not be read, until none came for a while."""
+        """Look up the queued names one at a time, until none arrives for `_ALONE_IDLE_SECONDS`."""
         channel = None
         with suppress(queue.Empty):
             while True:
@@ -341,7 +343,7 @@ class DnsChannel:
             channel.close()
         self._readers.release()
         if not self._is_closed and not self._unread.empty():
-            # One that came when this one had looked for the last time.
+            # A name arrived between the last wait and the release.
             self._start_reader()
 
     def _found_alone(
@@ -366,14 +368,14 @@ class DnsChannel:
         self._is_closed = True
         self._channel.close()
         for _reader in range(_ALONE_AT_ONCE):
-            # Ends its wait.
+            # Wakes a waiting thread.
             self._unread.put((False, next(self._numbers), "", 0, lambda _nothing: None))
 
 
 def _found_by(
     result: pycares.AddrInfoResult | None, error: int | None, host: str
 ) -> tuple[str, ...] | Failure:
-    """Return the addresses of an answer of c-ares, or why there are none."""
+    """Return the addresses in an answer of c-ares, or the failure."""
     if error is not None or result is None:
         code = _DNS_CODES.get(error or 0, "lookup_failed")
         if code == NO_RESOURCES:
@@ -384,7 +386,7 @@ def _found_by(
 
 
 def _lacking(reason: str) -> Failure:
-    """Return that this machine lacks what a look-up needs."""
+    """Return the failure for a missing local resource."""
     return Failure(NETWORK, NO_RESOURCES, {"reason": reason})
 
 
@@ -395,10 +397,10 @@ def _text(address: bytes | str) -> str:
 class HostResolver:
     """Look up and check names in the background, so that the sending loop never waits.
 
-    Each name has a deadline of its own, and no number of names whose servers do not answer keeps
-    another one waiting. A good answer is used for `ttl_seconds`, then for three times as long while
-    a new one is looked up or cannot be had; a refusal or failure for `negative_ttl_seconds`. `wake`
-    is called from another thread with the name and port of an answer that `lookup` did not have.
+    Each name has its own deadline, and names whose servers do not answer never delay other names. A
+    good answer is used for `ttl_seconds`, then for three times as long while it is being refreshed
+    or the refresh fails; a refusal or failure for `negative_ttl_seconds`. `wake` is called from
+    another thread with the name and port once an answer arrives that `lookup` did not have.
     Concurrency: safe from every thread.
     """
 
@@ -422,10 +424,10 @@ class HostResolver:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, int], _Known] = {}
         self._pending: dict[tuple[str, int], float] = {}
-        # The names that somebody waits for.
+        # Names for which `lookup` had no usable answer.
         self._waited: set[tuple[str, int]] = set()
         self._generation = 0
-        # What this machine lacked for a look-up, and when, on the monotonic clock.
+        # When a lookup last lacked a local resource (monotonic clock), and which.
         self.lack: tuple[float, str] | None = None
 
     def lookup(self, host: str, port: int) -> Resolution | None:
@@ -451,13 +453,13 @@ class HostResolver:
         return None
 
     def curl_resolve_entries(self, host: str, port: int) -> list[str]:
-        """Return what pycurl's RESOLVE takes, so that libcurl uses just the checked addresses.
+        """Return pycurl's RESOLVE entries, which restrict libcurl to the checked addresses.
 
-        Set on any one handle, the entry holds for the whole CurlMulti, without a time limit and
-        until the next entry for the same name and port replaces it. Without a usable answer the
-        entry removes the name again. Open connections are not touched.
+        Set on any handle, an entry holds for the whole CurlMulti, without a time limit, until the
+        next entry for the same name and port. Without a usable answer the entry removes the name.
+        Open connections are not affected.
 
-        Errors: NameNotResolvedError, of the egress proxy.
+        Errors: NameNotResolvedError, for the egress proxy.
         """
         with self._lock:
             known = self._known.get((host, port))
@@ -468,7 +470,7 @@ class HostResolver:
         return curl_resolve_entries(host, port, addresses, self._policy)
 
     def close(self) -> None:
-        """End what is looked up; nothing may be asked after this."""
+        """Cancel pending lookups; `lookup` may not be called afterwards."""
         if self._channel is not None:
             self._channel.close()
 
@@ -476,7 +478,8 @@ class HostResolver:
         try:
             check_name(*key, policy=self._policy)
             if self._ask_servers is None:
-                # Only a name of an opened network may be a short one, as in Kubernetes.
+                # Short names, which need search domains, exist only in allowed networks, as in
+                # Kubernetes.
                 flags = {} if self._policy.allowed_networks else {"flags": _NO_SEARCH}
                 self._channel = DnsChannel(**flags)
                 self._ask_servers = self._channel.ask
@@ -484,7 +487,7 @@ class HostResolver:
         except UnsafeURLError as error:
             self._answered(key, error.failure)
         except Exception:
-            # A name that stays pending is pending for good.
+            # A name left pending would never be looked up again.
             logger.exception("lookup_failed host=%s", key[0])
             self._answered(key, _not_resolved("lookup_failed", key[0]))
 
@@ -526,10 +529,10 @@ class HostResolver:
             known.fresh_until = now + self._negative_ttl_seconds
             return old
         if known is None and len(self._known) >= _MAX_KNOWN_NAMES:
-            # The one that was first asked for.
+            # Evict the oldest entry.
             del self._known[next(iter(self._known))]
         if new.failure is not None and new.failure.code == NO_RESOURCES:
-            # Neither an answer nor a failure of the name: it is asked again in a moment.
+            # Neither an answer nor a failure of the name: look it up again soon.
             self._known[key] = _Known(None, now + self._negative_ttl_seconds, now)
             return None
         if old is None or old.addresses != new.addresses:

@@ -1,6 +1,6 @@
-"""The one URL parser, and the names that never lead to the public internet.
+"""The URL parser, and host names that never lead to the public internet.
 
-Works on text alone; `resolver` looks names up.
+Works on text only; `resolver` does the lookups.
 """
 
 import re
@@ -14,9 +14,9 @@ from webhooks.network.hosts import ascii_host, bare_address, is_own_host
 
 # Longer URLs are cut or refused by some proxies and servers.
 MAX_URL_LENGTH = 2048
-# Names of the machine, its network, cluster or laboratory. They never lead to the public
-# internet, so only an allowed network opens them, and only for addresses inside of it.
-# RFC 6761, RFC 6762 appendix G, RFC 8375, ICANN (.internal), Docker, Kubernetes, Consul.
+# Names of the machine, its network, cluster or lab. They never lead to the public internet, so only
+# an allowed network opens them, and only for addresses inside it. RFC 6761, RFC 6762 appendix G,
+# RFC 8375, ICANN (.internal), Docker, Kubernetes, Consul.
 PRIVATE_SUFFIXES = frozenset(
     """
     localhost local localdomain internal intranet private corp home lan mail domain workgroup
@@ -24,8 +24,9 @@ PRIVATE_SUFFIXES = frozenset(
     test example home.arpa
     """.split()  # noqa: SIM905 - read as prose, sorted by kind.
 )
-# Names that are no DNS names, or that only cloud metadata services answer to. Of two endings of a
-# name the longer one decides: metadata.google.internal is here, home.arpa is above.
+# Names outside DNS, and names of cloud metadata services. The longest matching suffix decides:
+# metadata.google.internal is here although internal is above, and home.arpa is above although arpa
+# is here.
 REFUSED_SUFFIXES = frozenset(
     """
     arpa onion i2p exit alt invalid bit gnu zkey metadata.goog metadata.google.internal
@@ -56,10 +57,10 @@ class Target:
 
 
 def parse_url(url: str, *, policy: Policy | None = None) -> Target:
-    """Return the parts of a URL that every parser reads the same way, without any look-up.
+    """Return the parts of a URL that every parser reads the same way, without a lookup.
 
-    Errors: UnsafeURLError. Parsing `Target.url` again gives the same target.
-    Source: RFC 3986, RFC 5891, WHATWG URL; what these disagree on is refused.
+    Errors: UnsafeURLError. Parsing `Target.url` again gives the same target. Source: RFC 3986, RFC
+    5891, WHATWG URL; URLs on which these disagree are refused.
     """
     _check_characters(url)
     match = _URL.fullmatch(url)
@@ -76,7 +77,7 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     typed = (match[3] or "/") + (match[4] or "")
     if re.search(r"%(?![0-9A-Fa-f]{2})", typed):
         raise UnsafeURLError(blocked("percent"))
-    # What RFC 3986 has no place for is encoded, what is encoded already stays as it is.
+    # Encode characters that RFC 3986 does not allow; keep existing percent-encoding.
     rest = quote(typed, safe="%/?:@!$&'()*+,;=~")
     if len(origin) + len(rest) > MAX_URL_LENGTH:
         raise UnsafeURLError(blocked("url_too_long", limit=MAX_URL_LENGTH))
@@ -91,7 +92,7 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
 
 
 def with_query(url: str, query: str) -> str:
-    """Return a URL with a further part of its query; a fragment stays at the end."""
+    """Append `query` to the query string of a URL, before its fragment."""
     base, mark, fragment = url.partition("#")
     sign = "&" if "?" in base else "?"
     joint = "" if not query or base.endswith(("?", "&")) else sign
@@ -128,7 +129,7 @@ def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
 def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> None:
     """Refuse names that never lead to the public internet, unless an allowed network opens them.
 
-    Errors: UnsafeURLError. Whatever passes is still resolved and its addresses are checked.
+    Errors: UnsafeURLError. Names that pass are still resolved, and their addresses checked.
     """
     if _known_suffix(host) in REFUSED_SUFFIXES:
         raise UnsafeURLError(blocked("no_public_name", host=host))
@@ -140,7 +141,7 @@ def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> N
 
 
 def needs_opening(host: str) -> bool:
-    """Return whether a name may lead only to addresses that the operator opened."""
+    """Return whether a name may resolve only to addresses in allowed networks."""
     return is_private_name(host) or is_own_host(host)
 
 
