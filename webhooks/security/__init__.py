@@ -1,4 +1,4 @@
-"""Secrets and what must not show them: encryption, masking, signatures, log and error redaction.
+"""Secrets, and everything that must not reveal them: encryption, masking, signatures, redaction.
 
 Start reading at `encryption` (the model field) and `masker`.
 """

@@ -1,6 +1,6 @@
-"""The sessions of browsers, kept in the database under a digest of their keys.
+"""Browser sessions, stored in the database under a digest of their keys.
 
-A copy of the database opens no session: it does not hold the key of a browser's cookie.
+A copy of the database opens no session, because it does not contain the key in a browser's cookie.
 Django's own store writes the key itself.
 """
 
@@ -12,7 +12,7 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-# The column holds 40 characters: 160 bits, about as many as the key has.
+# The column has 40 characters: 160 bits, about as many as the key.
 _DIGITS = 40
 
 
@@ -21,13 +21,13 @@ def stored_key(session_key: str) -> str:
 
 
 class SessionStore(DatabaseStore):
-    """Django's database store, which knows the key, over rows that know its digest."""
+    """Django's database store: the session has the key, its row only the digest."""
 
     def _get_session_from_db(self) -> Session | None:
         rows = Session.objects.filter(expire_date__gt=timezone.now())
         found = rows.filter(session_key=stored_key(self.session_key or "")).first()
         if found is None:
-            # So that a key a browser made up never becomes a session's key.
+            # A key made up by a browser must never become a session's key.
             self._session_key = None
         return found
 

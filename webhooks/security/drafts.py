@@ -1,7 +1,7 @@
 """Secrets that were typed but not saved yet, kept between two requests of one form.
 
-A password never goes back into a page, so a form that is shown again would lose it. It waits in
-the session instead, sealed for this draft, webhook and field.
+A password is never put back into a page, so a form that is shown again would lose it. It is kept in
+the session instead, encrypted for this draft, webhook and field.
 """
 
 import secrets
@@ -11,9 +11,9 @@ from typing import Any
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 
 _SESSION_KEY = "webhook_drafts"
-# Forms one session may have open with typed secrets; the oldest makes room.
+# Open forms with typed secrets per session; the oldest is dropped.
 _MAX_DRAFTS = 8
-# Longer than any field takes. The session is read with every page.
+# Longer than any field accepts. The session is read with every page.
 _MAX_CHARACTERS = 25_000
 
 
@@ -28,18 +28,18 @@ class Draft:
         self.id = draft_id if draft_id in self._all() else secrets.token_urlsafe(12)
 
     def get(self, field: str) -> str:
-        """Return what was typed, or an empty string."""
+        """Return the typed secret, or ""."""
         ciphertext = self._all().get(self.id, {}).get(field, "")
         try:
             return Sealed(ciphertext).open(self._place(field))
         except SecretUnreadableError:
-            # Sealed for another webhook's form or under a key that is gone: not typed here.
+            # Sealed for another webhook's form, or with a key that was removed: not typed here.
             return ""
 
     def keep(self, field: str, value: str) -> None:
-        """Remember what was typed; an empty value is forgotten, and so is one that is no secret.
+        """Keep a typed secret; an empty or too long value removes it.
 
-        Under a wrong key nothing is remembered: it would be unreadable under the right one.
+        With a wrong encryption key nothing is kept, because the right one could not read it.
         """
         if len(value) > _MAX_CHARACTERS:
             value = ""
@@ -51,7 +51,7 @@ class Draft:
         self._store({name: kept for name, kept in fields.items() if kept})
 
     def discard(self) -> None:
-        """Forget everything, because it was saved."""
+        """Remove the draft, after it was saved."""
         if self.id in self._all():
             self._store({})
 
@@ -70,9 +70,9 @@ class Draft:
 
 
 def renew(session: MutableMapping[str, Any]) -> tuple[int, int, list[str]]:
-    """Encrypt a session's drafts again under the first key, in place.
+    """Encrypt a session's drafts again with the first key, in place.
 
-    Return how many were, how many were so already, and the fields that no key reads.
+    Return the number renewed, the number already current, and the fields that no key reads.
     """
     renewed, current, unreadable = 0, 0, []
     drafts: dict[str, dict[str, str]] = session.get(_SESSION_KEY, {})

@@ -1,8 +1,9 @@
 """The encrypted model field: a safe subclass over django-encrypted-model-fields.
 
-It closes the library's gaps: only what came from the database is decrypted, and only when it is
-read from its own row and column; a value that cannot be decrypted raises; expressions, `update()`
-of plain text and `bulk_update` are refused; `dumpdata` shows a mask, which no secret may become.
+It closes the library's gaps: only values from the database are decrypted, and only for the row and
+column they were encrypted for; a value that cannot be decrypted raises; expressions, `update()`
+with plain text and `bulk_update` are refused; `dumpdata` shows a mask, which is never accepted as a
+secret.
 """
 
 import hmac
@@ -20,8 +21,8 @@ from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encry
 
 from webhooks.security.masker import MASK
 
-# Called before anything is encrypted; each raises SecretUnreadableError when the key is not the
-# right one. Without them a wrong key would mix secrets that no key list reads together.
+# Called before anything is encrypted; each raises SecretUnreadableError if the key is wrong.
+# Otherwise a wrong key would leave secrets that no list of keys can read together.
 before_sealing: list[Callable[[], None]] = []
 
 
@@ -32,13 +33,13 @@ class SecretUnreadableError(Exception):
 
 
 class Bound(Protocol):
-    """A row that owns secrets names itself by something known before it is inserted."""
+    """A row with secrets, identified by a value that is known before it is inserted."""
 
     def secret_binding(self) -> str: ...
 
 
 class Sealed:
-    """Ciphertext on its way from or to the database; never shows what it holds."""
+    """Ciphertext on its way from or to the database; never shows its content."""
 
     __slots__ = ("_ciphertext",)
 
@@ -64,7 +65,10 @@ class Sealed:
         return hash(self._ciphertext)
 
     def open(self, place: str) -> str:
-        """Return the plain text sealed for `place`; raise SecretUnreadableError for another."""
+        """Return the plain text sealed for `place`.
+
+        Raises SecretUnreadableError if it cannot be decrypted or was sealed for another place.
+        """
         if not self._ciphertext:
             return ""
         try:
@@ -76,7 +80,7 @@ class Sealed:
             ) from error
         sealed_for, _, value = plain.partition("\0")
         if not hmac.compare_digest(sealed_for.encode(), place.encode()):
-            # An error report shows the variables of this frame.
+            # Error reports show the variables of this frame.
             del plain, value
             raise SecretUnreadableError(
                 f"The secret in {place.partition(':')[0]} was encrypted for another row or column."
@@ -84,7 +88,7 @@ class Sealed:
         return value
 
     def renewed(self) -> "Sealed":
-        """Return the same, for the same place, under the first key; itself if it is so already.
+        """Return the secret encrypted with the first key, or itself if it already is.
 
         Raises SecretUnreadableError.
         """
@@ -106,7 +110,7 @@ class Sealed:
 
 
 def seal(value: str, place: str) -> Sealed:
-    """Encrypt `value` so that it can be opened only at `place`; an empty value stays empty."""
+    """Encrypt `value` for `place`, the only one it can be opened at; an empty value stays empty."""
     if not value:
         return Sealed("")
     for check in before_sealing:
@@ -115,7 +119,7 @@ def seal(value: str, place: str) -> Sealed:
 
 
 class SecretAttribute(DeferredAttribute):
-    """Decrypt at the moment of reading, with the row at hand, and keep only ciphertext around."""
+    """Decrypt a secret only when it is read from its row; the instance keeps ciphertext."""
 
     def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
         value = super().__get__(instance, cls)
@@ -124,7 +128,7 @@ class SecretAttribute(DeferredAttribute):
         return value
 
     def __set__(self, instance: models.Model, value: Any) -> None:
-        # With a setter Python asks __get__ even when the instance holds a value of that name.
+        # The setter makes this a data descriptor, so __get__ also runs for values in __dict__.
         instance.__dict__[self.field.attname] = value
 
 
@@ -135,7 +139,7 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
     empty_strings_allowed = True
 
     if TYPE_CHECKING:
-        # What SecretAttribute does, for the type checker; a model's attribute is text.
+        # For the type checker: the attribute of a model is text, as SecretAttribute returns it.
         @overload
         def __get__(self, instance: None, owner: object) -> "SecretField": ...
         @overload
@@ -161,7 +165,8 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return bool(rows.values_list(self.attname, flat=True).get())
 
     def to_python(self, value: Any) -> Any:
-        # The library decrypts form input here, so that pasted ciphertext becomes plain text.
+        # Overridden because the library decrypts form input here: pasted ciphertext would become
+        # plain text.
         return value if isinstance(value, Sealed) else models.TextField().to_python(value)
 
     def from_db_value(self, value: str | None, *_: Any) -> Sealed | None:
@@ -169,13 +174,13 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         if self.attname not in model_instance.__dict__:
-            # Deferred, yet named in update_fields: saved as it is, not erased.
+            # Deferred but named in update_fields: keep the stored value.
             model_instance.refresh_from_db(fields=[self.attname])
         value = model_instance.__dict__[self.attname]
         if hasattr(value, "resolve_expression"):
             return value
         if isinstance(value, Sealed):
-            # Opened once so that a wrong key or a moved value stops the save.
+            # Opened to check it: a wrong key or a moved value stops the save.
             value.open(self.place(cast(Bound, model_instance)))
             return value
         if value == MASK:
@@ -203,13 +208,13 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return self.get_db_prep_value(value, connection)
 
     def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
-        # Django asks for this before it compiles an expression into UPDATE or INSERT.
+        # Django calls this before it compiles an expression into UPDATE or INSERT.
         if hasattr(value, "resolve_expression"):
             raise FieldError(f"{self.name} is a secret: expressions and bulk_update are refused.")
         return "%s"
 
     def get_lookup(self, lookup_name: str) -> Any:
-        # Equality on ciphertext never matches; only presence can be asked for.
+        # Equality on ciphertext never matches; only isnull is supported.
         return IsNull if lookup_name == "isnull" else None
 
     def get_transform(self, lookup_name: str) -> Any:
@@ -219,5 +224,5 @@ class SecretField(EncryptedTextField):  # type: ignore[misc]
         return MASK if self.is_set(obj) else ""
 
     def formfield(self, **kwargs: Any) -> None:
-        """Make no form field: forms say explicitly how a secret is written."""
+        """Return no form field: each form declares explicitly how a secret is written."""
         return

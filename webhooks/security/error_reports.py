@@ -1,7 +1,7 @@
-"""What an error page with DEBUG on, or a mail about an error, shows: where it broke, no values.
+"""Django's error pages (DEBUG) and error mails, reduced to where it broke, without values.
 
-Django's own shows the variables of every frame, the query, the form and all settings. In this
-product those hold passwords, codes and tokens, and a page of DEBUG is easily seen on a server.
+Django shows the variables of every frame, the query string, the form and all settings. Here they
+contain passwords, codes and tokens, and DEBUG is easily left on by mistake.
 """
 
 import re
@@ -17,11 +17,11 @@ from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from webhooks.security.log_redaction import masker_of, posted, without_secrets
 
-# Django's own, and whatever may carry a password inside an address.
+# Django's own pattern, and settings that may contain a URL with a password.
 _HIDDEN = re.compile(
     "API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|COOKIE|URL|LOCATION|PROXY|DSN|ENV", re.IGNORECASE
 )
-# Everything else in META is the process's environment, a cookie, or the address again.
+# The rest of META is the process's environment, cookies, or the URL again.
 _SHOWN_META = re.compile(
     r"REQUEST_METHOD|PATH_INFO|SERVER_(NAME|PORT|PROTOCOL)|REMOTE_ADDR|CONTENT_(TYPE|LENGTH)"
     r"|HTTP_(HOST|USER_AGENT|ACCEPT\w*|HX_\w*REQUEST|ORIGIN)|wsgi\.(url_scheme|multi\w+)"
@@ -29,13 +29,13 @@ _SHOWN_META = re.compile(
 
 
 class ReportFilter(SafeExceptionReporterFilter):
-    """Names of variables and fields with their kinds, whatever DEBUG says."""
+    """Show names of variables and fields, and types instead of values, whatever DEBUG says."""
 
     hidden_settings = _HIDDEN
 
     def cleanse_setting(self, key: int | str, value: Any) -> Any:
         cleansed = super().cleanse_setting(key, value)
-        # An address may be in a setting of any name.
+        # A setting of any name may contain a URL.
         return without_secrets(str(cleansed)) if isinstance(cleansed, str) else cleansed
 
     def is_active(self, request: HttpRequest | None) -> bool:
@@ -58,7 +58,7 @@ class ReportFilter(SafeExceptionReporterFilter):
 
 
 class _TypeOnly:
-    """Stands for a value; shows only what kind of value it is."""
+    """Replaces a value; shows only its type."""
 
     def __init__(self, value: object) -> None:
         self._name = type(value).__name__
@@ -68,11 +68,11 @@ class _TypeOnly:
 
 
 class Reporter(ExceptionReporter):
-    """Django's report, without what came with the request."""
+    """Django's report without the values of the request."""
 
     def get_traceback_data(self) -> dict[str, Any]:
         data = super().get_traceback_data()
-        # Part of the text that could not be decoded.
+        # Quotes the part of the text that could not be decoded.
         data["unicode_hint"] = ""
         if self.request is not None:
             names = dict.fromkeys(self.request.GET, self.filter.cleansed_substitute)
@@ -87,19 +87,19 @@ class Reporter(ExceptionReporter):
         return self._masked(super().get_traceback_text())
 
     def _masked(self, report: SafeString) -> SafeString:
-        """Take out the request's values, which an error's text may quote."""
+        """Mask the request's values, which the text of an error may quote."""
         if self.request is None:
             return report
-        # Escaped before, and a mask needs no escaping.
+        # Already escaped, and a mask needs no escaping.
         return mark_safe(masker_of(self.request).mask(report))  # noqa: S308
 
 
 def masked_not_found(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Take what came with a request out of Django's page for an unknown address, of DEBUG alone.
+    """Mask the request's values in Django's DEBUG page for an unknown URL.
 
-    A callback that is registered with a mistake ends there, with the code in its address.
+    A callback URL that was registered with a mistake ends there, with the code in its query string.
     """
 
     def answer(request: HttpRequest) -> HttpResponseBase:

@@ -1,6 +1,6 @@
-"""The canary: one known secret whose decryption proves that the key is the right one.
+"""The canary: one known secret whose decryption proves that the encryption key is right.
 
-Planted after `migrate`, read by the system check, by `/readyz`, by `manage.py run`, before a drain
+Written after `migrate`; read by the system check, `/readyz` and `manage.py run`, before a drain
 sends its first request, and before a process first encrypts. A wrong key is found before anything
 is sent or overwritten.
 """
@@ -13,26 +13,26 @@ from encrypted_model_fields import fields as library
 
 from webhooks.security.encryption import SecretUnreadableError
 
-# The keys that have read the canary in this process: it is asked once, not at every secret.
+# The keys that read the canary in this process, so that it is not read for every secret.
 _proven: object = None
 
 
 def plant(*, apps: Any = None, using: str = DEFAULT_DB_ALIAS, **_: object) -> None:
-    """Receive `post_migrate`: write the canary unless there is one.
+    """Receive `post_migrate`: write the canary if there is none.
 
-    `apps` is missing when a flush sends the signal.
+    `apps` is missing when `flush` sends the signal.
     """
     try:
         (apps or installed_apps).get_model("webhooks", "EncryptionCanary")
     except LookupError:
-        # Migrated back to before the table.
+        # Migrated back to a state before the table.
         return
     canaries = _canaries()
     canaries.objects.using(using).get_or_create(pk=1, defaults={"canary": canaries.TEXT})
 
 
 def problem(using: str = DEFAULT_DB_ALIAS) -> str:
-    """Return why the stored secrets cannot be read, or an empty text if they can."""
+    """Return why the stored secrets cannot be read, or "" if they can."""
     canary = _planted(using)
     if canary is None:
         return ""
@@ -44,12 +44,12 @@ def problem(using: str = DEFAULT_DB_ALIAS) -> str:
 
 
 def is_proven() -> bool:
-    """Return whether this process has read the canary with the present key."""
+    """Return whether this process has read the canary with the current key."""
     return _proven is library.CRYPTER
 
 
 def require() -> None:
-    """Raise SecretUnreadableError when the key is not the one of the stored secrets."""
+    """Raise SecretUnreadableError if the stored secrets were encrypted with another key."""
     global _proven
     if is_proven():
         return
@@ -68,5 +68,5 @@ def _planted(using: str) -> Any:
 
 
 def _canaries() -> Any:
-    """Return the model, which stands below this package."""
+    """Return the model class, which this package may not import."""
     return installed_apps.get_model("webhooks", "EncryptionCanary")

@@ -1,7 +1,7 @@
-"""The lines of the log: no query strings, no credentials, and one line for one message.
+"""Log lines without query strings or credentials, one line per message.
 
-Whatever a library writes at whatever level passes through here last. Text is cut before anything
-is searched in it, and every pattern is linear.
+All records of all libraries pass through here last. Text is cut before it is searched, and every
+pattern is linear.
 """
 
 import logging
@@ -12,49 +12,49 @@ from django.http import HttpRequest, QueryDict
 
 from webhooks.security.masker import Masker, NameMasker
 
-# The libraries that write codes, tokens, headers or statements below these levels.
+# Libraries that write codes, tokens, headers or SQL statements below these levels.
 _LIBRARY_LEVELS = {
     "requests_oauthlib": logging.WARNING,
     "oauthlib": logging.WARNING,
     "urllib3": logging.INFO,
     "requests": logging.INFO,
     "django.db.backends": logging.INFO,
-    # All that a page was given, for each missing name in a template.
+    # Writes the whole context for each missing name in a template.
     "django.template": logging.INFO,
 }
-# Who logs what the message says all of: a request with a wrong host or too many fields, which
-# anyone who finds the site can send, and what Celery meets at its broker, as often as it tries.
+# Loggers whose messages need no traceback: requests with a wrong host or too many fields, which
+# anyone can send, and Celery's broker errors, logged at each retry.
 _SAY_ALL = ("django.security", "celery.beat", "celery.worker.consumer")
-# Who logs that a task failed, and what lets all of them fail until the database is back.
+# The logger of failed tasks, and the errors that fail all tasks while the database is down.
 _OF_TASKS, _AWAY = "celery.app.trace", (OperationalError, InterfaceError)
-# A sentence of ours has a few hundred characters, a traceback some thousand.
+# Our own messages have a few hundred characters, tracebacks some thousand.
 _MAX_LINE, _MAX_RECORD = 4_096, 65_536
-# In an address, alone, and within another query.
+# Query strings: in a URL, alone, and encoded in another query string.
 _QUERY = re.compile(r"(?:(?<=[\w/.:%~\])-])\?|\?(?=[\w.-]+=)|%3[Ff](?=[\w.-]+%3[Dd]))[^\s\"'<>]+")
 _SIGNING_SECRET = re.compile(r"\bwhsec_[\w+/=-]{4,}", re.ASCII)
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----)[^-]*(?:-(?!----)[^-]*)*")
 _FRAGMENT = re.compile(r"(?<=[\w/.:%~-])#[^\s\"'<>]+")
 _USERINFO = re.compile(r"(?<=://)[^\s/@\"'<>]+@")
-# Shorter values of a request are ordinary words of a text.
+# Shorter values are often ordinary words in the text.
 _SHORTEST = 8
-# A line feed, an escape sequence or a mark that turns text around would forge other lines.
+# Line feeds, escape sequences and bidirectional marks could forge other lines.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class LineFormatter(logging.Formatter):
-    """Writes a record as one line, and its traceback below, both without secrets."""
+    """Format a record as one line, followed by its traceback, both without secrets."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return _CONTROL.sub(_escape, _cut(super().formatMessage(record), _MAX_LINE))
 
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info and _says_all(record):
-            # Celery's clock writes its own stack below its message.
+            # Celery beat writes its own stack below its message.
             said = {"msg": record.getMessage().partition("\n")[0], "args": None}
             said |= {"exc_info": None, "exc_text": None}
             record = logging.makeLogRecord(vars(record) | said)
         text = super().format(record)
-        # Django adds the request to what it logs about one; an error's text may quote its values.
+        # Django attaches the request to its records; the text of an error may quote its values.
         if (request := getattr(record, "request", None)) is not None and record.exc_info:
             text = masker_of(request).mask(text, limit=_MAX_RECORD)
         text = _cut(text, _MAX_RECORD)
@@ -62,7 +62,7 @@ class LineFormatter(logging.Formatter):
 
 
 class LibraryLevels(logging.Filter):
-    """Drops what some libraries write at DEBUG, also when their loggers are set to DEBUG."""
+    """Drop debug records of some libraries even if their loggers are set to DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         least = next((level for name, level in _LIBRARY_LEVELS.items() if _is_of(record, name)), 0)
@@ -70,14 +70,14 @@ class LibraryLevels(logging.Filter):
 
 
 def _says_all(record: logging.LogRecord) -> bool:
-    """Return whether the message of an error needs no traceback."""
+    """Return whether an error's message needs no traceback."""
     if _is_of(record, _OF_TASKS):
         return isinstance(record.exc_info and record.exc_info[1], _AWAY)
     return any(_is_of(record, name) for name in _SAY_ALL)
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without queries, credentials in addresses, and values of secret fields."""
+    """Return a text without query strings, credentials in URLs and values of secret fields."""
     text = _QUERY.sub("?…", text)
     text = _FRAGMENT.sub(_without_values, text)
     text = _USERINFO.sub("…@", text)
@@ -89,7 +89,7 @@ _NAMES = NameMasker(shown=lambda _: "…")
 
 
 def masker_of(request: HttpRequest) -> Masker:
-    """Return what takes the values that came with a request out of a text."""
+    """Return a masker for the values that came with a request."""
     sent = [*_values(request.GET), *_values(posted(request))]
     sent += [*request.COOKIES.values(), request.headers.get("Authorization", "")]
     words = [word for value in sent for word in (value, value.rpartition(" ")[2])]
@@ -97,7 +97,7 @@ def masker_of(request: HttpRequest) -> Masker:
 
 
 def posted(request: HttpRequest) -> QueryDict:
-    """Return the form's fields; none of a body that cannot be read, which may be the error."""
+    """Return the form's fields, none if the body cannot be read (which may be the logged error)."""
     try:
         return request.POST
     except Exception:

@@ -1,10 +1,10 @@
-"""The one masker: takes secrets out of text that others wrote, before it is stored or shown.
+"""The masker: removes secrets from text of others before it is stored or shown.
 
-`Masker` finds known secrets as they are, in Base64, in hex and cut off, each of them also escaped
-up to twice as in an address, JSON or HTML. It unescapes the text instead of spelling the secrets
-in every way, so its time grows with the length of the text and no pattern backtracks.
-`NameMasker` masks values by the names of their fields. Both are pure and raise nothing: whatever
-an answer holds, its attempt is stored.
+`Masker` finds known secrets as they are, in Base64, in hex and cut off, each also escaped up to
+twice as in URLs, JSON or HTML. It unescapes the text instead of generating every spelling of a
+secret, so its time is linear in the length of the text and no pattern backtracks. `NameMasker`
+masks values by the names of their fields. Both are pure and never raise, so that an attempt is
+stored whatever its response contains.
 """
 
 import base64
@@ -17,36 +17,37 @@ from itertools import accumulate
 from typing import AnyStr, NamedTuple
 from urllib.parse import quote_plus
 
-# What is shown in the place of a secret.
+# Shown in place of a secret.
 MASK = "********"
-# Shorter texts are in too many words; masking them would only hide the words.
+# Shorter secrets occur in too many words to be masked.
 SHORTEST = 4
-# How many characters of a longer secret are masked also when the rest is missing.
+# Length in characters at which the beginning of a longer secret is masked even without its end.
 _CUT = 12
-# How many bytes of a secret are searched before anything is compared.
+# Bytes of a secret that are searched for before the rest is compared.
 _SEED = 8
-# Base64 of a short text is as common as the text.
+# Shorter Base64 occurs in too many texts.
 _SHORTEST_BASE64 = 6
-# How many bytes are compared at once while a text agrees with a secret.
+# Bytes compared at once while a text matches a secret.
 _CHUNK = 32
-# How much of a text is read beyond a limit: a secret that begins before it is recognized.
+# Characters read beyond a limit, to recognize a secret that begins before it.
 _LOOKAHEAD = 64
-# Answers that are always the same are looked at once. Remembered for all maskers together: there
-# may be one for each of thousands of webhooks.
+# Identical responses are searched once. The cache is shared by all maskers, as there may be one for
+# each of thousands of webhooks.
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
-# From this many searches on a text is taken apart, which takes as long as some fifty of them.
+# From this many searches on, a text is split into its parts, which costs as much as about fifty
+# searches.
 _OFTEN = 50
-# Base64 for addresses (RFC 4648 section 5) and spaces of forms become the usual ones.
+# Fold URL-safe Base64 (RFC 4648 section 5) and form-encoded spaces to the usual forms.
 _FOLDED = bytes.maketrans(b" -_", b"++/")
 
 
 class _Needle(NamedTuple):
-    """One form of a secret, folded; it is there when its first `least` bytes are."""
+    """One form of a secret, folded; its first `least` bytes identify it."""
 
     whole: bytes
     least: int
     shown: bytes
-    # Its beginning.
+    # Its first bytes, at most `_SEED`.
     seed: bytes
 
 
@@ -57,19 +58,20 @@ class _Span(NamedTuple):
     shown: bytes
 
 
-# By needles, text and whether it is cut: what was left of it. While it is here, an id is in use.
+# By id of the needles, text and whether it is cut: the masked text. The needles are kept so that
+# their id is not reused.
 _seen: dict[tuple[int, bytes, bool], tuple[bytes, tuple[_Needle, ...]]] = {}
 
 
 class Masker:
-    """Some secrets in every form, worked out once for many texts."""
+    """Some secrets in all their forms, computed once for many texts."""
 
     __slots__ = ("_needles", "_seeds", "_short_seeds")
 
     def __init__(
         self, secrets: Iterable[str], *, shown: Callable[[str], str] = lambda _: MASK
     ) -> None:
-        """Take the secrets and what to show for one of them."""
+        """Take the secrets, and a function that returns the mask of one."""
         found: dict[bytes, _Needle] = {}
         for secret in secrets:
             mask = shown(secret).encode()
@@ -90,14 +92,14 @@ class Masker:
     def mask(self, text: str, *, limit: int | None = None, is_cut: bool = False) -> str:
         """Return the text's first `limit` characters without the secrets.
 
-        `is_cut` says that it ends where no one meant it to, so that a secret may begin there.
+        `is_cut`: the text was cut, so that a secret may begin at its end.
         """
         text, is_cut = _cut(text, limit, is_cut)
         data = self._masked(text.encode("utf-8", "surrogatepass"), is_cut)
         return data.decode("utf-8", "surrogatepass")[:limit]
 
     def mask_bytes(self, data: bytes, *, limit: int | None = None, is_cut: bool = False) -> bytes:
-        """Do the same to bytes; `limit` is in bytes."""
+        """Mask bytes; `limit` is in bytes."""
         data, is_cut = _cut(data, limit, is_cut)
         return self._masked(data, is_cut)[:limit]
 
@@ -116,9 +118,9 @@ class Masker:
         return seen[0]
 
     def _has_beginning(self, data: bytes) -> bool:
-        """Return whether a short text may hold a secret: nearly always it does not, seen at once.
+        """Return whether a short text may contain a secret, which is rarely so and quickly checked.
 
-        With thousands of maskers few texts are remembered.
+        With thousands of maskers only few texts are cached.
         """
         for layer, text in _remembered_layers(data):
             if layer.has_any(self._seeds, text) or _has_any(self._short_seeds, text):
@@ -141,7 +143,7 @@ def _has_any(seeds: Iterable[bytes], text: bytes) -> bool:
 
 
 def _cut(text: AnyStr, limit: int | None, is_cut: bool) -> tuple[AnyStr, bool]:
-    """Return what has to be read for the first `limit` characters, and whether that is cut."""
+    """Return the part of a text needed for its first `limit` characters, and whether it is cut."""
     if limit is None or len(text) <= limit + _LOOKAHEAD:
         return text, is_cut
     return text[: limit + _LOOKAHEAD], True
@@ -151,31 +153,31 @@ def _cut(text: AnyStr, limit: int | None, is_cut: bool) -> tuple[AnyStr, bool]:
 
 
 def _forms(secret: str) -> Iterator[tuple[bytes, int]]:
-    """Give each form of a secret and how much of it has to be there; none of a short secret."""
+    """Yield each form of a secret and the length that identifies it; none for a short secret."""
     if len(secret) < SHORTEST:
         return
     data = secret.encode("utf-8", "surrogatepass")
-    # Also as a server answers UTF-8 that takes header bytes for latin-1.
+    # Also as echoed by servers that decode UTF-8 in headers as latin-1.
     plain = dict.fromkeys((data, data.decode("latin-1").encode()))
     for one in plain:
         yield one.translate(_FOLDED), len(one)
     for digits in (data.hex(), data.hex().upper()):
         yield digits.encode(), len(digits)
-    # Credentials of a client are form-encoded before (RFC 6749 section 2.3.1).
+    # OAuth client credentials are form-encoded before Base64 (RFC 6749 section 2.3.1).
     for one in dict.fromkeys((*plain, quote_plus(data).encode())):
         yield from _in_base64(one)
 
 
 def _in_base64(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Give what bytes are in Base64, wherever in longer ones they begin (RFC 4648)."""
+    """Yield the Base64 of bytes at each of the three offsets in a longer text (RFC 4648)."""
     for before in range(3):
-        # The first characters also hold bits of what is before, the last of what follows.
+        # The first characters also encode bits of what precedes, the last bits of what follows.
         first, kept = (0, 2, 3)[before], (before + len(data)) * 8 // 6
         whole = base64.b64encode(bytes(before) + data)[first:].translate(_FOLDED)
         if kept - first >= _SHORTEST_BASE64:
             yield whole, kept - first
         elif not before:
-            # Too common when something follows.
+            # Too common as part of a longer text.
             yield whole, len(whole)
 
 
@@ -183,7 +185,7 @@ def _in_base64(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 class _Layer:
-    """A text, maybe after some unescaping, that knows where its bytes were in the original."""
+    """A text, original or unescaped, that maps positions back to the original."""
 
     __slots__ = ("_asked", "_offsets", "_parent", "_parts", "_pieces", "text")
 
@@ -192,18 +194,19 @@ class _Layer:
     ) -> None:
         self.text = text
         self._parent = parent
-        # Text and escapes in turn: as they are in the parent, and as they are here.
+        # Text and escapes alternating: as in the parent, and as here.
         self._pieces = pieces
         self._offsets: list[list[int]] = []
-        # How often secrets were looked for in it, and from some point on its parts.
+        # Number of searches in this text, and its parts from `_OFTEN` searches on.
         self._asked = 0
         self._parts: set[bytes] | None = None
 
     def has_any(self, seeds: Sequence[bytes], text: bytes) -> bool:
-        """Return whether one of the seeds, all of `_SEED` bytes, is in `text`: this one folded.
+        """Return whether one of the seeds, all of `_SEED` bytes, is in `text`, this layer folded.
 
-        What thousands of receivers answer is taken apart once, so that each seed is one look. Not
-        what was unescaped: a receiver could have many of that kept, each a hundred times its size.
+        A response that many receivers send is split into parts once; then each seed is one look-up
+        in a set. Unescaped layers are not split: a receiver could fill memory with them, at about a
+        hundred times the size of each.
         """
         if self._parts is None:
             self._asked += 1
@@ -214,7 +217,7 @@ class _Layer:
         return not self._parts.isdisjoint(seeds)
 
     def unescaped(self, escape: "_Escape") -> "_Layer | None":
-        """Return the text with one kind of escapes taken away; None when there are none."""
+        """Return the layer with one kind of escapes decoded, or None if it has none."""
         if escape.sign not in self.text:
             return None
         pieces = escape.pattern.split(self.text)
@@ -226,9 +229,9 @@ class _Layer:
         return _Layer(b"".join(made), self, (pieces, made))
 
     def spans(self, text: bytes, needle: _Needle, *, cut_at: int) -> Iterator[_Span]:
-        """Give where the secret is in the original, whole or cut; `text` is this one folded.
+        """Yield where the secret is in the original, whole or cut; `text` is this layer folded.
 
-        What reaches `cut_at` is the end of a text that was cut.
+        A match that reaches `cut_at` is at the end of a cut text.
         """
         end = 0
         for start, end, is_whole in _together(_places(text, needle), needle.least):
@@ -236,7 +239,7 @@ class _Layer:
             if is_whole or span.end - span.start >= _CUT or end >= cut_at:
                 yield span
         if end < cut_at <= len(text):
-            # A beginning that is shorter than a seed.
+            # The cut text ends with a beginning shorter than a seed.
             for end in (cut_at, len(text)):
                 for length in range(SHORTEST, len(needle.seed)):
                     if text.endswith(needle.whole[:length], 0, end):
@@ -248,12 +251,12 @@ class _Layer:
             start, end = layer._before(start, end)
             layer = layer._parent
         if not is_whole and (rest := _PARTIAL.match(layer.text, end)):
-            # What was cut in mid-escape or in mid-character.
+            # Cut within an escape or a character.
             end = rest.end()
         return _Span(start, end, is_whole, needle.shown)
 
     def _before(self, start: int, end: int) -> tuple[int, int]:
-        """Return where a span was in the parent: of an escape it has all or nothing."""
+        """Return the span in the parent; an escape is included completely or not at all."""
         if not self._offsets:
             self._offsets = [[0, *accumulate(map(len, pieces))] for pieces in self._pieces]
         there, here = self._offsets
@@ -265,7 +268,7 @@ class _Layer:
 
 
 class _Escape(NamedTuple):
-    """One kind of escapes: a sign that each has, all of them, and what one stands for."""
+    """One kind of escapes: a sign in each of them, their pattern, and a decoder for one."""
 
     sign: bytes
     pattern: re.Pattern[bytes]
@@ -310,7 +313,7 @@ _ESCAPES = (
         _from_reference,
     ),
 )
-# An escape that was cut, which none of those above are; twice escaped ones too.
+# A cut escape, not matched by any pattern above; also of twice escaped text.
 _PART = (
     rb"(?:%(?:25)?[0-9A-Fa-f]?(?![0-9A-Fa-f])"
     rb"|\\{1,3}(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?(?![0-9A-Fa-f\"'\\/bfnrtux])"
@@ -321,16 +324,16 @@ _PARTIAL_ESCAPE = re.compile(_PART + rb"\Z")
 
 
 def _cut_at(text: bytes) -> int:
-    """Return where a cut text ends, without the escape that was cut."""
-    # No escape is longer.
+    """Return where a cut text ends, without its cut escape."""
+    # No escape is longer than 12 bytes.
     found = _PARTIAL_ESCAPE.search(text, max(0, len(text) - 12))
     return found.start() if found else len(text)
 
 
 def _layers(data: bytes) -> list[tuple[_Layer, bytes]]:
-    """Return the text, and what is left of it when what is escaped once or twice is unescaped.
+    """Return the layers of a text: as it is, unescaped once, and unescaped twice.
 
-    Each comes with itself folded.
+    Each comes with its folded text.
     """
     original = _Layer(data)
     layers = {data: original}
@@ -339,12 +342,12 @@ def _layers(data: bytes) -> list[tuple[_Layer, bytes]]:
             layers.setdefault(once.text, once)
             for other in _ESCAPES:
                 if (twice := once.unescaped(other)) is not None:
-                    # Two kinds in a text give the same in either order.
+                    # Two kinds of escapes give the same text in either order.
                     layers.setdefault(twice.text, twice)
     return [(layer, text.translate(_FOLDED)) for text, layer in layers.items()]
 
 
-# Within a second thousands of receivers answer alike, and each has secrets of its own.
+# Thousands of receivers send the same response within a second, each with its own secrets.
 _remembered_layers = lru_cache(maxsize=64)(_layers)
 
 
@@ -352,9 +355,9 @@ _remembered_layers = lru_cache(maxsize=64)(_layers)
 
 
 def _places(text: bytes, needle: _Needle) -> Iterator[tuple[int, int]]:
-    """Give where a secret begins and how far the text agrees with it, without looking back.
+    """Yield where a secret begins and how far the text matches it, without backtracking.
 
-    Source: Knuth, Morris and Pratt, for secrets whose beginning occurs in them again.
+    Source: Knuth, Morris and Pratt, for secrets that contain their beginning again.
     """
     whole, seed = needle.whole, needle.seed
     borders = _borders(whole) if seed in whole[1:] else None
@@ -374,7 +377,7 @@ def _places(text: bytes, needle: _Needle) -> Iterator[tuple[int, int]]:
 
 
 def _together(places: Iterable[tuple[int, int]], least: int) -> Iterator[tuple[int, int, bool]]:
-    """Give places that overlap as one, and whether the whole secret is in it."""
+    """Merge overlapping places; yield each with whether it contains the whole secret."""
     first = last = 0
     is_whole = False
     for start, end in places:
@@ -388,7 +391,7 @@ def _together(places: Iterable[tuple[int, int]], least: int) -> Iterator[tuple[i
 
 
 def _agreement(text: bytes, start: int, whole: bytes, agreed: int) -> int:
-    """Return how many bytes from `start` agree with a secret; `agreed` of them are known to."""
+    """Return how many bytes from `start` match a secret, given that the first `agreed` match."""
     while (chunk := whole[agreed : agreed + _CHUNK]) and text.startswith(chunk, start + agreed):
         agreed += len(chunk)
     for expected, found in zip(chunk, text[start + agreed : start + agreed + _CHUNK], strict=False):
@@ -399,7 +402,7 @@ def _agreement(text: bytes, start: int, whole: bytes, agreed: int) -> int:
 
 
 def _borders(whole: bytes) -> list[int]:
-    """Return for each length how long the longest end is that is a beginning too."""
+    """Return for each prefix the length of its longest proper suffix that is also a prefix."""
     borders, length = [0, 0], 0
     for byte in whole[1:]:
         while length and whole[length] != byte:
@@ -410,7 +413,7 @@ def _borders(whole: bytes) -> list[int]:
 
 
 def _without(data: bytes, spans: Iterable[_Span]) -> bytes:
-    """Put one mask for spans that overlap: that of the first, the longest, the whole one."""
+    """Mask each group of overlapping spans once: the mask of the first, longest, whole one."""
     parts, done = list[bytes](), 0
     for span in sorted(spans, key=lambda span: (span.start, -span.end, not span.is_whole)):
         if span.start >= done:
@@ -421,16 +424,16 @@ def _without(data: bytes, spans: Iterable[_Span]) -> bytes:
 
 # ---- Names -------------------------------------------------------------------------------------
 
-# How the names of secrets end, one or several.
+# Endings of names of secrets, singular or plural.
 _ENDINGS = (
     r"(?:token|secret|password|passwd|pwd|assertion|(?:api|private|secret|client|access)[_-]?key)s?"
 )
 _NAMES = ("code[_-]verifier", "device[_-]code", "authorization", "bearer", "cookie", "sessionid")
-# Also behind a backslash or as a reference, where JSON stands in a text or a page.
+# Quotes, also escaped or as HTML references, where JSON is inside a text or a page.
 _QUOTE = r"""(?:\\{0,8}["']|&(?:quot|apos|\#[0-9]{1,7}|\#x[0-9a-f]{1,6});|%2[27])?"""
-# Between a name and its value, also escaped as in an address or in JSON.
+# Between a name and its value, also escaped for URLs or JSON.
 _SEPARATOR = r"(?:[:=]>?|->|%3[ad]|\\{1,8}u003[ad])"
-# What follows a scheme looks like a value: not a word of a sentence nor the next `key=value`.
+# The value after a scheme must not be a word of a sentence or the next `key=value`.
 _SCHEME = re.compile(
     r"\b(?P<name>(?:Basic|Bearer|Digest|Token)\s+)(?![a-z_]+=\"?\w)"
     r"(?P<value>(?=[\w+/=.~-]*(?:[0-9+/=._~-]|(?-i:[a-z][A-Z])))[^\s,;\"'&<>]{6,})",
@@ -439,12 +442,12 @@ _SCHEME = re.compile(
 
 
 class NameMasker:
-    """Masks the values of fields by their names, and credentials by their scheme."""
+    """Mask values by the names of their fields, and credentials by their scheme."""
 
     def __init__(self, *names: str, shown: Callable[[str], str] = lambda _: MASK) -> None:
-        """Take names beside the usual ones and what to show for a value."""
+        """Take names besides the usual ones, and a function that returns the mask of a value."""
         own = "|".join((*_NAMES, *names))
-        # More often HTML's own.
+        # An element <code> is usually HTML's own.
         elements = "|".join(name for name in (*_NAMES, *names) if name != "code")
         self._shown = shown
         self._is_secret = re.compile(
@@ -458,13 +461,13 @@ class NameMasker:
             |[^\s"'&<>,;{{}}()\[\]]{{{SHORTEST},}})""",
             re.IGNORECASE | re.VERBOSE,
         )
-        # ("X-Api-Key", "value"), as Python writes headers.
+        # ("X-Api-Key", "value"), as Python prints headers.
         self._pair = re.compile(
             rf"""(?P<name>(?<=\()["'](?:[a-z0-9_.-]*{_ENDINGS}|{own})["'],\s*b?["'])
             (?P<value>[^"'\\\s][^"']*+)(?=["']\s*\)|\Z)""",
             re.IGNORECASE | re.VERBOSE,
         )
-        # The text of an element, also of a page that shows one.
+        # The text of an XML element, also escaped within a page.
         self._element = re.compile(
             rf"""(?P<name>(?:<|&lt;)(?:[a-z0-9_.:-]*{_ENDINGS}|(?:[a-z0-9_.-]+:)?(?:{elements}))
             (?:\s[^<>&]*)?(?:>|&gt;)\s*(?:(?:<|&lt;)!\[CDATA\[\s*)?)
@@ -476,7 +479,7 @@ class NameMasker:
         return self._is_secret.fullmatch(name) is not None
 
     def mask(self, text: str) -> str:
-        # First what follows a scheme: to the other rules the scheme itself looks like the value.
+        # Schemes first: the other rules would take the scheme itself for the value.
         for pattern in (_SCHEME, self._pair, self._element, self._field):
             text = pattern.sub(self._masked, text)
         return text

@@ -1,4 +1,4 @@
-"""Private keys and certificates as people paste them: PEM, both in one text in any order."""
+"""Private keys and certificates in PEM, as people paste them: both in one text, in any order."""
 
 import json
 
@@ -14,7 +14,7 @@ _LEAST_RSA_BITS = 2048
 
 
 class PEMError(ValueError):
-    """A text holds no key or certificate that can be used; `code` says which."""
+    """The text has no usable key or certificate; `code` says which."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -22,9 +22,10 @@ class PEMError(ValueError):
 
 
 def private_key(text: str) -> PrivateKey:
-    """Return the private key of a PEM, or of Google's JSON of a service account.
+    """Return the private key in a PEM, or in the JSON of a Google service account.
 
-    Errors: PEMError, "no_key", or "encrypted_key" for one that a password protects.
+    Errors: PEMError, with the code "no_key", "short_key", or "encrypted_key" if a password protects
+    it.
     """
     try:
         key = serialization.load_pem_private_key(_pem_of(text).encode(), None)
@@ -57,7 +58,7 @@ def check_certificate(text: str) -> None:
 
 
 def _pem_of(text: str) -> str:
-    # A mark that some editors put before a text.
+    # Some editors put a byte order mark first.
     text = text.strip().removeprefix("\ufeff")
     if not text.lstrip().startswith("{"):
         return text

@@ -1,8 +1,8 @@
-"""Key rotation: every stored secret is encrypted again under the first key.
+"""Key rotation: encrypt every stored secret again with the first key.
 
-Restartable at any moment: what is under the first key already is left alone, each batch is one
-transaction, and a secret is replaced only while its old ciphertext is still there, so that nothing
-that changed during the run is overwritten. What no key reads is named and stays as it is.
+Can be interrupted and restarted at any time: secrets under the first key are skipped, each batch is
+one transaction, and a secret is replaced only if its old ciphertext is still there, so that
+concurrent changes are not overwritten. Secrets that no key reads are reported and kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,26 +18,26 @@ from django.utils import timezone
 from webhooks.security import drafts
 from webhooks.security.encryption import Bound, Sealed, SecretField, SecretUnreadableError
 
-# How often a row that changes under our hands is looked at again before it is left for later.
+# Tries for a row that changes concurrently, before it is left for the next run.
 _TRIES = 3
 DRAFTS = "django_session (typed, not yet saved)"
 
 
 @dataclass(slots=True)
 class Count:
-    """What was found in one column, in secrets."""
+    """Numbers of secrets in one column."""
 
     renewed: int = 0
     current: int = 0
-    # Replaced by somebody else each time it was looked at.
+    # Changed concurrently at every try.
     changed: int = 0
-    # Where they are; none of the keys reads them.
+    # Places of secrets that none of the keys reads.
     unreadable: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
-    """One run over a database; `counts` says by column what it found so far."""
+    """One run over a database; `counts` has the results so far, by column."""
 
     using: str
     batch_size: int
@@ -45,7 +45,7 @@ class Rotation:
     counts: dict[str, Count] = field(default_factory=dict)
 
     def run(self) -> Iterator[str]:
-        """Re-encrypt everything; give the place of each batch after it was committed."""
+        """Re-encrypt everything; yield the progress of each batch after its commit."""
         for model in secret_models():
             rows = model._base_manager.using(self.using).order_by("pk")
             yield from self._batches(rows, self._renew_row)
@@ -55,7 +55,7 @@ class Rotation:
 
     @property
     def unreadable(self) -> list[str]:
-        """Return the stored secrets that no key reads; drafts of that kind count as not typed."""
+        """Return the stored secrets that no key reads; unreadable drafts count as never typed."""
         stored = [count for column, count in self.counts.items() if column != DRAFTS]
         return [where for count in stored for where in count.unreadable]
 
@@ -87,7 +87,7 @@ class Rotation:
             if not old:
                 return
             try:
-                # Opened first: what belongs elsewhere is to be named, not renewed.
+                # Opened first: a secret of another place must be reported, not renewed.
                 old.open(place)
                 new = old.renewed()
             except SecretUnreadableError:
@@ -103,20 +103,21 @@ class Rotation:
         count.changed += 1
 
     def _replace(self, secret: SecretField, pk: Any, old: Sealed, new: Sealed) -> bool:
-        """Write one ciphertext over another; False when the other is no longer there."""
+        """Replace one ciphertext; return False if the old one is no longer there."""
         connection, meta = connections[self.using], secret.model._meta
         table, column, key = (
             connection.ops.quote_name(name)
             for name in (meta.db_table, secret.column, meta.pk.column)
         )
-        # The field itself allows no comparison of ciphertexts. Names are the models' own, quoted.
+        # Raw SQL, because the field allows no comparison of ciphertext. The names are the models'
+        # own, quoted.
         sql = f"UPDATE {table} SET {column} = %s WHERE {key} = %s AND {column} = %s"  # noqa: S608
         with connection.cursor() as cursor:
             cursor.execute(sql, [new.ciphertext, pk, old.ciphertext])
             return bool(cursor.rowcount)
 
     def _renew_drafts(self, row: Session) -> None:
-        """Re-encrypt what was typed into forms that are still open."""
+        """Re-encrypt the secrets typed into forms that are still open."""
         count, found = self._count(DRAFTS), row
         for _ in range(_TRIES):
             session = found.get_decoded()
@@ -142,7 +143,7 @@ class Rotation:
 
 
 def secret_models() -> Iterable[type[models.Model]]:
-    """Return every model of every app that has secrets and a table of its own."""
+    """Return every model of every app that has secrets and its own table."""
     return [
         model
         for model in apps.get_models(include_auto_created=True)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from django.utils.translation import gettext as _
 
 SECRET_PREFIX = "whsec_"  # noqa: S105
-# RFC 2104 section 2: what a block of SHA-256 holds, and what each byte of the key is mixed with.
+# RFC 2104 section 2: the block size of SHA-256, and the pads XORed with each byte of the key.
 _BLOCK_BYTES = 64
 _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 # The specification asks for 24 to 64 bytes.
@@ -39,8 +39,8 @@ def secret_key(secret: str) -> bytes:
 def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
     """Return the value of `webhook-signature`: one `v1,` entry per key, newest first.
 
-    `timestamp` is in Unix seconds; `keys` are raw HMAC keys (see `secret_key`). Two keys are
-    given while a rotated secret is still accepted.
+    `timestamp` is in Unix seconds; `keys` are raw HMAC keys (see `secret_key`), two of them while a
+    rotated secret is still accepted.
     """
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     signatures = []
@@ -55,9 +55,9 @@ def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: byte
 
 @lru_cache(maxsize=1024)
 def _keyed(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
-    """Return the two hashes of HMAC after the key, worked out once (RFC 2104 section 4).
+    """Return HMAC's inner and outer hash after the key, computed once (RFC 2104 section 4).
 
-    Copying them takes less than half the time of copying a MAC of Python's own.
+    Copying both takes less than half the time of copying a Python HMAC object.
     """
     block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(
         _BLOCK_BYTES, b"\0"
