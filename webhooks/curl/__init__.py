@@ -1,5 +1,5 @@
-"""A cURL command read (`parser`) and written (`writer`)."""
+"""cURL commands: `parser` reads them, `writer` writes them."""
 
 
 class CurlError(ValueError):
-    """A text that is no command of a webhook, or a request that no command line can hold."""
+    """A command that describes no webhook, or a request that no command line can express."""

@@ -1,7 +1,7 @@
-"""A pasted cURL command as the request it describes.
+"""Parse a pasted cURL command into the request it describes.
 
-What cannot become a webhook is refused with a sentence; what has no meaning here is named, so that
-nothing is dropped in silence. Opens no file and runs nothing.
+Options that a webhook cannot support raise an error; options without meaning here are listed, so
+that nothing is dropped silently. Opens no file and runs nothing.
 """
 
 import base64
@@ -30,8 +30,8 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The options of curl, by `curl --help all` and src/tool_getparam.c of curl 7.88.
-# Short option -> its long name.
+# curl's options, from `curl --help all` and src/tool_getparam.c of curl 7.88: short option to long
+# name.
 SHORT: dict[str, str] = dict(
     re.findall(
         r"(\S) (\S+)",
@@ -47,7 +47,7 @@ SHORT: dict[str, str] = dict(
     """,
     )
 )
-# By their whole names, as browsers and documents write them; later versions are in it too.
+# Full names, as browsers and documentation write them; includes options of later versions.
 TAKE_A_VALUE = _names(
     """
     abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers config
@@ -70,7 +70,7 @@ TAKE_A_VALUE = _names(
     user user-agent variable vlan-priority write-out
     """
 )
-# Options about curl's own work on one machine, which have no counterpart and change no request.
+# Options about curl's own work on one machine: no counterpart here, and no effect on the request.
 _MEANINGLESS = _names(
     """
     alpn alt-svc append buffer clobber compressed connect-timeout cookie-jar create-dirs
@@ -119,9 +119,9 @@ _FILE = gettext_lazy(
     "The command reads its body from a file (%(file)s). Paste what is in the file instead of its "
     "name."
 )
-# Prompts, and what runs another command.
+# Prompts, and commands that run another command.
 _BEFORE_CURL = frozenset({"$", "%", "sudo", "export", "env", "time"})
-# What comes first tells the shells apart: a quote or a line end of each.
+# The first match decides which shell it is: a quote or a line continuation of each.
 _SHELL = re.compile(
     r"""(?P<cmd>\s\^"|[ \t]\^[ \t]*\r?\n)
     |(?P<PowerShell>`[ \t]*\r?\n|\bInvoke-(?:WebRequest|RestMethod)\b|\bNew-Object\b)|'|\\\r?\n""",
@@ -131,25 +131,25 @@ _SHELL = re.compile(
 
 @dataclass(slots=True)
 class CurlRequest:
-    """What the command sends. `login` is None without Basic credentials."""
+    """The request that the command sends. `login` is None without Basic credentials."""
 
     method: str = ""
     url: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
-    # Headers of other options: -H has the last word, wherever it stands.
+    # Headers set by other options; -H wins wherever it stands.
     implied: dict[str, str] = field(default_factory=dict)
-    # Those of curl's own that “Accept:” takes away, in small letters.
+    # curl's own headers that “Accept:” removes, in lower case.
     removed: set[str] = field(default_factory=set)
-    # What is added to the query of the address.
+    # Parts appended to the query string of the URL.
     queries: list[str] = field(default_factory=list)
-    # The pieces of the body with what joins them. An empty one is sent as well.
+    # Pieces of the body, each with its separator; an empty piece is sent too.
     data: list[str] = field(default_factory=list)
     is_json: bool = False
     is_in_query: bool = False
     login: str | None = None
     password: str = ""
     timeout_seconds: float | None = None
-    # What a shell would have filled in: “$TOKEN”.
+    # Expansions that a shell would have replaced, such as “$TOKEN”.
     expansions: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ class CurlRequest:
 
 
 def read(text: str) -> CurlRequest:
-    """Return the request of a command; raise CurlError."""
+    """Parse a command. Errors: CurlError."""
     if len(text) > MAX_LENGTH:
         raise CurlError(_("The command has at most %d characters.") % MAX_LENGTH)
     if (shell := _SHELL.search(text)) and shell.lastgroup:
@@ -213,7 +213,7 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
 
 
 def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: list[str]) -> None:
-    """Take a cluster such as -sSXPOST: the first that needs a value has what follows it."""
+    """Handle a cluster such as -sSXPOST: the first option with a value takes the rest."""
     for position, letter in enumerate(letters):
         name = SHORT.get(letter, f"-{letter}")
         takes_value = name in TAKE_A_VALUE
@@ -227,10 +227,10 @@ def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: li
 def _take(
     request: CurlRequest, name: str, rest: list[str], unknown: list[str], *, shown: str
 ) -> None:
-    # “--expand-data” is --data whose {{variables}} curl fills in.
+    # “--expand-data” is --data with {{variables}} that curl replaces.
     name = name.removeprefix("expand-")
     if name.startswith("no-"):
-        # Turned off: what a webhook does anyway.
+        # Turned off, as a webhook does anyway.
         return
     if name in _REFUSED:
         raise CurlError(str(_REFUSED[name]))
@@ -267,7 +267,8 @@ def _take_header(request: CurlRequest, line: str) -> None:
     elif colon:
         request.removed.add(name.lower())
     elif not colon and line.find(";") == len(line) - 1:
-        # “X-Empty;” makes curl send a header without a value; without the semicolon there is none.
+        # “X-Empty;” makes curl send a header with an empty value; without the semicolon it sends
+        # none.
         request.headers.append((line[:-1].strip(), ""))
 
 
@@ -278,12 +279,12 @@ def _take_data(request: CurlRequest, text: str, separator: str = "&") -> None:
 
 
 def _append(request: CurlRequest, text: str, separator: str = "&") -> None:
-    """Add to the body: each option but --json puts an ampersand before what it adds."""
+    """Append to the body; every option except --json puts an ampersand between."""
     request.data.append(f"{separator}{text}" if request.data else text)
 
 
 def _take_query(request: CurlRequest, text: str) -> None:
-    """Take what goes to the end of the address, encoded unless it begins with a plus."""
+    """Append to the query string of the URL, encoded unless the text begins with a plus."""
     request.queries.append(text[1:] if text.startswith("+") else _encoded(text))
 
 
@@ -346,7 +347,7 @@ _ACTIONS: dict[str, _Action] = {
     "user": _take_user,
     "basic": lambda request, value: None,
     "oauth2-bearer": _imply("Authorization", "Bearer "),
-    # These send no login as it is: their headers are made for each request.
+    # These do not send the login itself: their headers are computed for each request.
     "aws-sigv4": _authorize("AWS4-HMAC-SHA256"),
     "negotiate": _authorize("Negotiate"),
     "ntlm": _authorize("NTLM"),
@@ -375,7 +376,7 @@ def _finish(request: CurlRequest) -> None:
 
 
 def _take_login_of_address(request: CurlRequest) -> None:
-    """Take “https://login:password@host” apart, as the password is a secret; -u comes first."""
+    """Move the login out of “https://login:password@host”: the password is a secret; -u wins."""
     found = _CREDENTIALS.match(request.url)
     if found is None:
         return
@@ -386,7 +387,7 @@ def _take_login_of_address(request: CurlRequest) -> None:
 
 
 def _read_basic(request: CurlRequest) -> None:
-    """Take Basic credentials out of an Authorization header, which counts before a login."""
+    """Move Basic credentials out of an Authorization header, which wins over a login."""
     scheme, _space, encoded = request.header("authorization").partition(" ")
     if scheme.lower() != "basic":
         if scheme:

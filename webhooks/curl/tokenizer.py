@@ -1,9 +1,9 @@
-"""A pasted command as the words of bash (its manual, section Quoting).
+"""Split a pasted command into the words of bash (its manual, section Quoting).
 
-Nothing is run or expanded; what a shell would expand stays as it is and is named. Unlike in bash,
-blanks may follow the backslash of a line's end and no-break spaces part words: copies from pages
-have both. `shlex` knows neither `$'...'`, which browsers write, nor long words: its time is
-quadratic in their length.
+Nothing is run or expanded; expansions stay as they are and are listed. Unlike in bash, blanks may
+follow the backslash at the end of a line, and no-break spaces separate words: text copied from web
+pages has both. `shlex` cannot read `$'...'`, which browsers write, and takes quadratic time for
+long words.
 """
 
 import re
@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from webhooks.curl import CurlError
 
-# Longer ones are no expansions, so that one that is never closed is not searched to the end.
+# The length is limited so that an unclosed expansion is not searched to the end of the text.
 _EXPANSION = r"\$(?:\{[^}]{0,500}\}|[A-Za-z_]\w*|\([^)]{0,500}\))|`[^`]{0,500}`"
-# What words are made of and what is between them.
+# Parts of words, and what separates words.
 _PIECE = re.compile(
     rf"""(?P<space>[ \t\u00a0\u202f]+)
     |(?P<line>\n\s*)
@@ -39,17 +39,17 @@ _IN_ANSI = re.compile(
     re.DOTALL,
 )
 _LETTERS = dict(zip(b"'\"\\?ntrabeEfv", b"'\"\\?\n\t\r\a\b\x1b\x1b\f\v", strict=True))
-# Before a command; the last is the mark that some editors put before a text.
+# Ignored before a command; the last is the byte order mark that some editors write.
 _SPACES = " \t\n\u00a0\u202f\ufeff"
-# What editors of texts make of quotes and hyphens.
+# Quotes and hyphens as changed by text editors.
 _TYPOGRAPHIC = frozenset("“”„‟‘’‚‛«»‐‑–—―−")
-# What may stand before a command: “TOKEN=abc”.
+# An assignment that may precede a command: “TOKEN=abc”.
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 
 
 @dataclass(slots=True)
 class Words:
-    """The words of the first command, what a shell would have replaced, and what follows it."""
+    """The words of the first command, the expansions in it, and the text after it."""
 
     words: list[str] = field(default_factory=list)
     expansions: list[str] = field(default_factory=list)
@@ -57,19 +57,19 @@ class Words:
 
 
 def split(text: str) -> Words:
-    """Return the words of a command; raise CurlError for a quote that is never closed."""
+    """Return the words of a command. Raise CurlError for an unclosed quote."""
     return _Bash(text.replace("\r\n", "\n").replace("\r", "\n").lstrip(_SPACES)).read()
 
 
 class _Bash:
-    """One pass over a command; a word is collected as bytes, as `$'\\xd0\\xb0'` gives bytes."""
+    """Reads a command in one pass, words as bytes, because `$'\\xd0\\xb0'` gives bytes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._word: bytearray | None = None
-        # Set by the first word that is neither an assignment nor `export`.
+        # Set at the first word that is neither an assignment nor `export`.
         self._has_begun = False
-        # The next word is the file of a redirection, which is no word of the command.
+        # The next word is the file of a redirection, not a word of the command.
         self._is_target = False
         self._found = Words()
 
@@ -92,7 +92,8 @@ class _Bash:
         """Return whether the command ends before a piece."""
         if piece["line"]:
             self._end_word()
-            # A line that begins with an option belongs to the command whose backslash was lost.
+            # A line that begins with an option belongs to this command; the backslash before it was
+            # lost.
             return self._has_begun and self._text[piece.end() : piece.end() + 1] not in ("-", "")
         if sign := piece["end"]:
             self._end_word()
@@ -104,7 +105,7 @@ class _Bash:
             raise CurlError(_("A closing %s is missing.") % quote[-1])
         if piece["redirection"]:
             if self._word is not None:
-                # Digits are the descriptor only where nothing is before them.
+                # Digits within a word are part of it, not a descriptor.
                 self._add(piece["number"])
             self._end_word()
             self._is_target = True
@@ -114,7 +115,7 @@ class _Bash:
             self._add(_IN_DOUBLE.sub(self._from_double, piece["double"]))
         elif piece["ansi"] is not None:
             content = _IN_ANSI.sub(_from_ansi, piece["ansi"].encode(errors="replace"))
-            # A zero byte ends the text of the quote, as in bash.
+            # A zero byte ends the quoted text, as in bash.
             self._add(content.partition(b"\0")[0])
         elif piece["escaped"] is not None:
             self._add(piece["escaped"] or "\\")
@@ -163,10 +164,10 @@ def _from_ansi(found: re.Match[bytes]) -> bytes:
         number = int(digits, 16)
         return (chr(number) if number < 0x110000 else "\ufffd").encode(errors="replace")
     if kind == b"c" and digits:
-        # A backslash may be doubled.
+        # The backslash may be doubled.
         rest = b"" if digits == b"\\\\" else digits[1:]
         return b"\x7f" if digits == b"?" else bytes([digits.upper()[0] & 0x1F]) + rest
     if kind in b"01234567":
         return bytes([int(escape, 8) & 0xFF])
-    # Bash keeps the backslash of what it does not know.
+    # Bash keeps the backslash of unknown escapes.
     return bytes([_LETTERS[escape[0]]]) if escape[0] in _LETTERS else b"\\" + escape

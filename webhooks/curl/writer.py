@@ -1,8 +1,8 @@
-"""An attempt as a cURL command that can be pasted into bash, whatever its address or body holds.
+"""Write an attempt as a cURL command that is safe to paste into bash, whatever it contains.
 
 Every word is printable ASCII in single quotes or in bash's `$'...'`, so a paste can neither run
-anything but curl nor steer a terminal. Secrets are shell variables; what cannot be said on a
-command line is refused.
+anything but curl nor control a terminal. Secrets become shell variables; a request that a command
+line cannot express raises an error.
 """
 
 import re
@@ -16,9 +16,9 @@ from webhooks.curl import CurlError
 from webhooks.network import HEADER_NAME, header_line
 from webhooks.security.masker import MASK
 
-# Linux takes 131,072 bytes in one argument; an escaped byte is four characters.
+# Linux allows 131,072 bytes per argument; an escaped byte takes four characters.
 MAX_BODY_BYTES = 30_000
-# curl writes these, or they belong to one connection.
+# Headers that curl writes itself, or that belong to one connection.
 _LEFT_OUT = frozenset({"content-length", "connection", "transfer-encoding", "expect"})
 _NEWLINE = " \\\n  "
 
@@ -26,19 +26,19 @@ _NEWLINE = " \\\n  "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurlCommand:
     text: str
-    # The shell variables to set before, in the order in which they occur.
+    # The shell variables to set first, in the order of their use.
     variables: tuple[str, ...]
-    # Carries a webhook-signature, which receivers accept for some minutes only.
+    # The request has a webhook-signature, which receivers accept only for some minutes.
     is_signed: bool
 
 
 def build(
     request_line: str, headers: Sequence[tuple[str, str]], body: bytes, *, login: str = ""
 ) -> CurlCommand:
-    """Write the command of a logged request; raise CurlError.
+    """Return the command for a logged request. Errors: CurlError.
 
-    `request_line` is "POST https://..."; masked values become variables. `login` is the part of
-    Basic credentials that the log masks although it is no secret.
+    `request_line` is "POST https://..."; masked values become variables. `login` is the login of
+    Basic credentials, which the log masks although it is no secret.
     """
     method, _space, url = request_line.partition(" ")
     if not re.fullmatch("[A-Z]{1,20}", method) or not url.startswith(("http://", "https://")):
@@ -54,10 +54,10 @@ def build(
         if word := _header(name, value, urlsplit(url).netloc, login, variables):
             words.append(word)
     names = {name.lower() for name, _value in headers}
-    # An empty body has a Content-Length too.
+    # curl must send the Content-Length of an empty body too.
     if body or method != "GET":
         if "content-type" not in names:
-            # curl would call it a form.
+            # Without this curl would declare a form.
             words.append("--header 'Content-Type:'")
         words.append(f"--data-raw {quote(body)}")
     return CurlCommand(
@@ -68,9 +68,9 @@ def build(
 
 
 def _header(name: str, value: str, host: str, login: str, variables: list[str]) -> str:
-    """Write one header, or "" for one that is left to curl or is none."""
+    """Return the option for one header, or "" if curl sets it or its name is invalid."""
     lower = name.lower()
-    # A name that is no token could be read as a file ("@name") or as another option.
+    # An invalid name could be read as a file ("@name") or as another option.
     if not HEADER_NAME.fullmatch(name) or lower in _LEFT_OUT or (lower == "host" and value == host):
         return ""
     if lower == "authorization" and value == f"Basic {MASK}":
@@ -81,12 +81,12 @@ def _header(name: str, value: str, host: str, login: str, variables: list[str]) 
 
 
 def _variable(name: str) -> str:
-    # With a prefix, so that a header called Path never sends the person's own PATH.
+    # The prefix keeps a header named Path from sending the user's own PATH.
     return "SECRET_" + re.sub("[^A-Z0-9]", "_", name.upper())
 
 
 def _word(text: str, variable: str, variables: list[str]) -> str:
-    """Quote one argument; what is masked in it becomes a variable."""
+    """Quote one argument; masked parts become a variable."""
     pieces = text.split(MASK)
     if len(pieces) > 1:
         variables.append(variable)
@@ -96,10 +96,10 @@ def _word(text: str, variable: str, variables: list[str]) -> str:
 
 
 def quote(data: bytes) -> str:
-    """Write bytes as one bash word of printable ASCII; raise CurlError for a zero byte.
+    """Return bytes as one bash word of printable ASCII. Raise CurlError for a zero byte.
 
-    In `$'...'` quotes and exclamation marks are escapes too: an interactive bash looks for its
-    history before it knows that kind of quotes.
+    In `$'...'` quotes and exclamation marks are escaped too, because an interactive bash expands
+    its history before it recognizes this kind of quote.
     """
     if b"\0" in data:
         raise CurlError(_("The request holds a zero byte, which no command line can carry."))
