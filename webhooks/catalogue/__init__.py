@@ -1,6 +1,6 @@
-"""The event catalogue: which types exist, what they carry, and which pattern means which type.
+"""The event catalogue: which event types exist, their variables, and their patterns.
 
-Owns the one dictionary of event types, built from `types`, `variables` and the host project's
+Owns the only dictionary of event types, built from `types`, `variables` and the host project's
 setting `WEBHOOKS_EVENT_TYPES`.
 """
 
@@ -31,7 +31,7 @@ from webhooks.catalogue.variables import (
     infer,
 )
 
-# With an offset: the text of another one may be anything.
+# Only with an offset: text without one may mean anything.
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?[+-]\d\d:?\d\d", re.ASCII)
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
@@ -39,14 +39,14 @@ _MAX_KEY_LENGTH = 100
 
 
 class PatternError(ValueError):
-    """A list of event types names something that cannot be subscribed to."""
+    """A list of event types has an entry that cannot be subscribed to."""
 
 
 def host_types(setting: str | Mapping[str, Any]) -> dict[str, EventType]:
     """Return the event types of `WEBHOOKS_EVENT_TYPES`, a dictionary or the dotted path of one.
 
     Each value is a label, or a dictionary of `label`, `description` and `sample` (a payload; its
-    keys become variables). Raises ImproperlyConfigured with the key that is wrong.
+    keys become variables). Raises ImproperlyConfigured that names the wrong key.
     """
     if isinstance(setting, str):
         try:
@@ -90,7 +90,7 @@ def _host_type(key: Any, value: Any) -> EventType:
 
 
 def _as_event(value: Any) -> Any:
-    """Return a sample value as events have it: a moment is in UTC, which shows that it is one."""
+    """Return a sample value as in events: times in UTC, which marks them as times."""
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         with suppress(ValueError, OverflowError):
             value = datetime.fromisoformat(value)
@@ -108,7 +108,7 @@ EVENT_TYPES: dict[str, EventType] = {
 
 
 def groups() -> list[EventGroup]:
-    """Return what can be subscribed to, group by group, in the order of the catalogue."""
+    """Return the groups of subscribable event types, in the order of the catalogue."""
     members: dict[str, list[EventType]] = {}
     for event_type in EVENT_TYPES.values():
         if event_type.is_subscribable:
@@ -124,19 +124,19 @@ def is_known(event_type: str) -> bool:
 
 
 def label_of(event_type: str) -> str | Promise:
-    """Return the label of a type; of one that is no longer known, its key."""
+    """Return the label of an event type, or its key if it is no longer known."""
     known = EVENT_TYPES.get(event_type)
     return known.label if known else event_type
 
 
 def patterns_for(event_type: str) -> tuple[str, ...]:
-    """Return every pattern that covers the type: itself, then its wildcards, nearest first."""
+    """Return all patterns that match an event type: itself, then wildcards, nearest first."""
     if not is_known(event_type) or not EVENT_TYPES[event_type].is_subscribable:
         return ()
     return _patterns_of(event_type)
 
 
-# Of known types alone: what is asked for may be any text of a request, of megabytes.
+# Only known types are cached: other keys may be megabytes of text from a request.
 @lru_cache(maxsize=1024)
 def _patterns_of(event_type: str) -> tuple[str, ...]:
     parts = event_type.split(".")
@@ -145,18 +145,18 @@ def _patterns_of(event_type: str) -> tuple[str, ...]:
 
 
 def types_for(patterns: Iterable[str]) -> list[str]:
-    """Return the event types that patterns cover, in the order of the catalogue."""
+    """Return the event types that match the patterns, in the order of the catalogue."""
     wanted = set(patterns)
     return [key for key in EVENT_TYPES if not wanted.isdisjoint(patterns_for(key))]
 
 
 def first_type(patterns: Iterable[str]) -> str:
-    """Return the first event type that the patterns cover; the test event when none."""
+    """Return the first event type that matches the patterns, or the test event if none does."""
     return next(iter(types_for(patterns)), TEST)
 
 
 def validate_patterns(patterns: Iterable[object]) -> list[str]:
-    """Return the patterns without repetitions; raise PatternError for one that means nothing."""
+    """Return the patterns without duplicates. Raise PatternError for an unknown one."""
     if isinstance(patterns, str) or not isinstance(patterns, Iterable):
         raise PatternError(_("Event types must be a list of keys."))
     valid = {pattern for event_type in EVENT_TYPES for pattern in patterns_for(event_type)}
@@ -171,7 +171,7 @@ def validate_patterns(patterns: Iterable[object]) -> list[str]:
 
 
 def variables_for(event_type: str) -> tuple[Variable, ...]:
-    """Return the variables of a known type: those of every event, then its own."""
+    """Return the variables of a known type: those of all events, then its own."""
     known = EVENT_TYPES[event_type]
     return tuple(
         VARIABLES.get(name) or infer(name, known.sample_values[name])
@@ -179,7 +179,7 @@ def variables_for(event_type: str) -> tuple[Variable, ...]:
     )
 
 
-# Of JSON Schema: how a variable of each type is written.
+# The JSON Schema of each type of variable.
 _SCHEMAS: dict[VariableType, dict[str, str]] = {
     VariableType.STRING: {"type": "string"},
     VariableType.INTEGER: {"type": "integer"},
@@ -193,11 +193,11 @@ _SCHEMAS: dict[VariableType, dict[str, str]] = {
 
 
 def schema(event_type: str) -> dict[str, Any]:
-    """Return the JSON Schema of the document of a known type; only what each has is required."""
+    """Return the JSON Schema of a known type's document; only the common variables are required."""
     properties = {}
     for variable in variables_for(event_type):
         if variable.name == "attempt":
-            # No part of the document.
+            # Not part of the document.
             continue
         found: dict[str, Any] = {**_SCHEMAS[variable.type], "description": str(variable.label)}
         if variable.choices:
@@ -214,7 +214,7 @@ def schema(event_type: str) -> dict[str, Any]:
 
 
 def sample_event(event_type: str) -> dict[str, object]:
-    """Return a whole event document of a known type, as a receiver gets it."""
-    # The number of the attempt is no part of the document: its bytes never change.
+    """Return a complete sample document of a known event type, as a receiver gets it."""
+    # The attempt number is not part of the document, whose bytes never change.
     always = {name: VARIABLES[name].sample for name in ALWAYS if name != "attempt"}
     return {**always, **EVENT_TYPES[event_type].sample(), "event": event_type}

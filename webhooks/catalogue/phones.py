@@ -1,8 +1,8 @@
-"""Phone numbers: the digits that are the same in every spelling, and the columns they are found by.
+"""Phone numbers: normalize them to digits, and find them by columns of digits.
 
-The columns of an event hold digits from the last to the first. People know a number with or without
-its country code, with the trunk prefix or without, or only its end. Backwards, what they know is
-the beginning, which an index finds.
+The columns of an event hold the digits in reverse. People search with or without country code or
+trunk prefix, or for the last digits only. In reverse the known digits are a prefix, which an index
+finds.
 """
 
 import re
@@ -10,50 +10,51 @@ import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# Longer texts are no numbers; E.164 has 15 digits.
+# Longer texts are not phone numbers; E.164 allows 15 digits.
 _MAX_LENGTH = 40
-# Address books put invisible marks around a number that is copied.
+# Invisible marks that address books put around copied numbers.
 _INVISIBLE = r"\u00ad\ufeff\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069"
 _NUMBER = re.compile(
     rf"(?:tel:)?[+\d\s().\-/\u2010-\u2015\u2212{_INVISIBLE}]{{3,40}}", re.ASCII | re.IGNORECASE
 )
-# Dialed within a country only: +44 (0)20 is +44 20. In Italy the zero is always dialed.
+# A trunk prefix, dialed only within the country: +44 (0)20 is +44 20. Italy always dials the zero.
 _TRUNK_PREFIX = re.compile(r"(?<![0-9])((?:\+|00)\s*(?!39)[0-9][0-9\s.\-]*)\(0\)", re.ASCII)
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 
 _MAX_DIGITS = 20
 # An extension has three digits.
 _MIN_DIGITS = 3
-# Fewer digits are the end of too many numbers.
+# With fewer digits too many numbers match.
 MIN_SEARCHED = 5
-# Who may not see numbers has to know one: by its end it could be guessed, digit after digit.
+# For users who may not see phone numbers: with fewer digits a number could be guessed digit by
+# digit.
 MIN_KNOWN = 8
-# How many digits of a national number stand for the whole of it.
+# Shortest national number that is searched for as a complete number.
 _MIN_NATIONAL = 7
 # The longest country code.
 _COUNTRY_DIGITS = 3
-# Eleven digits after this trunk prefix are a national number in a dozen countries.
+# In a dozen countries this trunk prefix begins eleven digits of a national number.
 _TRUNK, _TRUNK_LENGTH = "8", 11
-# The names of a payload that hold each number, the best first.
+# Payload fields with each number, best first.
 _CALLER = ("caller_e164", "E164", "caller_number", "caller")
 _CALLEE = ("dst",)
 _CLIENT = ("client_number", "phone", "contact_phone")
 _COMPANY = ("company_number", "outbound_number")
 _GROUPS = (_CALLER, _CALLEE, _CLIENT, _COMPANY)
-# The column of each, in the order of preference.
+# The column of each field, in order of preference.
 _COLUMNS = {name: column for column, names in enumerate(_GROUPS) for name in names}
 _ORDER = {name: order for order, name in enumerate(_COLUMNS)}.__getitem__
 
 
 def digits(text: str) -> str:
-    """Return the digits of a number as people write it; empty for any other text."""
+    """Return the digits of a phone number in any notation, or "" for any other text."""
     if len(text) > _MAX_LENGTH:
         return ""
     found = text.removeprefix("+")
     if found.isascii() and found.isdecimal():
         return found
     if not text.isascii():
-        # Other spaces, and digits of full width and of other scripts.
+        # Normalizes other spaces, full-width digits and digits of other scripts.
         text = "".join(map(_as_ascii, unicodedata.normalize("NFKC", text)))
     if "(0)" in text:
         text = _TRUNK_PREFIX.sub(r"\1", text)
@@ -65,7 +66,7 @@ def _as_ascii(sign: str) -> str:
 
 
 class PhoneNumbers(NamedTuple):
-    """The numbers of one event, in the order of their columns; each is there once."""
+    """The phone numbers of one event by column, without repetition."""
 
     caller_digits: str | None
     callee_digits: str | None
@@ -99,13 +100,13 @@ def _backwards(value: object) -> str | None:
 
 
 def written(backwards: str) -> str:
-    """Return a number as a column holds it for people."""
+    """Return a number for display, from the reversed digits of a column."""
     found = backwards[::-1]
     return f"+{found}" if len(found) >= _TRUNK_LENGTH and found[0] not in "08" else found
 
 
 class NumberRange(NamedTuple):
-    """What finds a number: columns in [begin, end), or one of `shorter`."""
+    """A search for a number: columns in [begin, end), or equal to one of `shorter`."""
 
     begin: str
     end: str
@@ -113,9 +114,9 @@ class NumberRange(NamedTuple):
 
 
 def search(words: str, *, least: int = MIN_SEARCHED) -> NumberRange | None:
-    """Return what finds the columns of this number in every spelling; None if it is no number.
+    """Return the search for a number in any notation, or None if it is no phone number.
 
-    `least` is how many digits it has to have, without a trunk prefix.
+    `least` is the minimum number of digits without a trunk prefix.
     """
     known = digits(words).lstrip("0")[:_MAX_DIGITS]
     if len(known) == _TRUNK_LENGTH and known.startswith(_TRUNK):
@@ -123,10 +124,10 @@ def search(words: str, *, least: int = MIN_SEARCHED) -> NumberRange | None:
     if len(known) < least:
         return None
     begin = known[::-1]
-    # The next text that does not begin so; letters come after digits.
+    # The first text after all those that begin with it; letters sort after digits.
     head = begin.rstrip("9")
     end = f"{head[:-1]}{int(head[-1]) + 1}" if head else "a"
-    # Stored without the country code, perhaps with a trunk prefix.
+    # Numbers stored without the country code, possibly with a trunk prefix.
     shorter = [
         begin[:length] + trunk
         for length in range(max(len(begin) - _COUNTRY_DIGITS, _MIN_NATIONAL), len(begin))

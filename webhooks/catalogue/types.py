@@ -1,6 +1,6 @@
-"""The event types the product knows, each with its moment, its variables and a sample.
+"""The built-in event types with labels, variables and samples.
 
-Data only; how patterns match and what a host project adds is `webhooks.catalogue`.
+Data only; `webhooks.catalogue` matches patterns and adds the types of the host project.
 """
 
 import copy
@@ -17,7 +17,7 @@ TEST = "webhook.test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventType:
-    """One kind of event. `variables` are the names its payload carries."""
+    """An event type. `variables` are the names in its payload."""
 
     key: str
     label: str | Promise
@@ -32,16 +32,16 @@ class EventType:
 
     @property
     def is_publishable(self) -> bool:
-        """Return whether anyone may publish it; events about webhooks are made by the product."""
+        """Return whether callers may publish it; the product makes the events about webhooks."""
         return self.group != "webhook"
 
     @property
     def is_subscribable(self) -> bool:
-        """Return whether a webhook can ask for it; the test event goes out by its button only."""
+        """Return whether webhooks can subscribe to it; only a button sends the test event."""
         return self.key != TEST
 
     def sample(self) -> dict[str, object]:
-        """Return a fresh realistic payload."""
+        """Return a new copy of a realistic payload."""
         own = {name: VARIABLES[name].sample for name in self.variables if name in VARIABLES}
         return copy.deepcopy({**own, **self.sample_values})
 

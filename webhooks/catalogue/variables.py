@@ -1,4 +1,4 @@
-"""The variables an event can carry: names, older names, types, words for people and samples.
+"""The variables of events: names, older names, types, labels and samples.
 
 Data only. Source: the platform's event catalogue.
 """
@@ -34,12 +34,11 @@ class Variable:
     older_name: str | None = None
     sample: object = ""
     choices: tuple[str, ...] = ()
-    # A filter compares its digits, in whatever spelling.
+    # Filters compare only the digits.
     is_phone: bool = False
 
 
-# How every instant is written into an event document: ISO 8601 in UTC. Senders in other fields
-# count up to nanoseconds.
+# The format of times in event documents: ISO 8601 in UTC. Other senders write up to nanoseconds.
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)
 
 _Row = tuple[str, VariableType, str | Promise, object]
@@ -71,7 +70,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "disposition": ("ANSWERED", "NO ANSWER", "BUSY", "FAILED", "VOICEMAIL", "PROPER"),
 }
 
-# An extension or a raw field of the call record is none.
+# Extensions and raw fields of the call record are not phone numbers.
 PHONES = frozenset(
     {
         *("caller", "caller_number", "caller_e164", "dst", "connected_with", "outbound_number"),
@@ -148,7 +147,7 @@ _OF_SOME: tuple[_Row, ...] = (
     ("step_forward", STRING, _("Forwarding step"), "2"),
     # Outgoing calls.
     ("outbound_number", STRING, _("Outgoing number"), "380443339900"),
-    # What a visit of the site led to: incoming calls, forms, dialogues.
+    # Events that a visit of the site led to: incoming calls, forms, dialogues.
     ("pool_name", STRING, _("Number pool"), "Google Ads"),
     ("utm_source", STRING, _("UTM source"), "google"),
     ("utm_medium", STRING, _("UTM medium"), "cpc"),
@@ -209,12 +208,12 @@ VARIABLES: dict[str, Variable] = {
     for name, kind, label, sample in (*_ALWAYS, *_OF_SOME)
 }
 ALWAYS = tuple(row[0] for row in _ALWAYS)
-# Older name -> name, to read a filter or a mapping that uses either.
+# Older name -> name, to read filters and mappings that use either.
 CURRENT_NAMES: Mapping[str, str] = {older: name for name, older in OLDER_NAMES.items()}
 
 
 def infer(name: str, sample: object) -> Variable:
-    """Describe a host project's variable by the value its sample shows."""
+    """Return the variable for a field of a host project, inferred from its sample value."""
     kinds: tuple[tuple[type, VariableType], ...] = (
         (bool, BOOLEAN),
         (int, INTEGER),
