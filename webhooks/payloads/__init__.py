@@ -1,7 +1,8 @@
-"""The event document and the request it becomes: frozen bytes in, URL and body out.
+"""The event document, and the request built from it: frozen bytes in, URL and body out.
 
-`build_document` freezes a payload, `compile_request` says how a webhook sends it: every variable,
-mapped rows or a JSON body with placeholders. The number of the attempt is no part of the document.
+`build_document` freezes a payload, `compile_request` builds a webhook's request: with all
+variables, mapped rows, or a JSON body with placeholders. The attempt number is not part of the
+document.
 """
 
 from webhooks.payloads.document import (

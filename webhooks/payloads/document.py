@@ -1,4 +1,4 @@
-"""The event document: what a payload may hold, and the bytes it is frozen into."""
+"""The event document: which payloads are valid, and the bytes they are frozen into."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from webhooks import catalogue
 from webhooks.catalogue import INSTANT, OLDER_NAMES, VARIABLES, EventType, VariableType
 from webhooks.payloads.errors import DocumentError
 
-# Receivers' parsers often stop at 100 levels or fewer; no event needs a third of that.
+# Receivers' parsers often stop at 100 levels or fewer; events need less than a third of that.
 MAX_DEPTH = 32
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _DATETIME_NAMES = frozenset(
@@ -25,22 +25,22 @@ _DATETIME_NAMES = frozenset(
     for current, variable in VARIABLES.items()
     if variable.type is VariableType.DATETIME
     for name in (current, OLDER_NAMES.get(current))
-    # Which `build_document` writes itself.
+    # `build_document` writes occurred_at itself.
     if name is not None and name != "occurred_at"
 )
-# The shortest text taken for a moment: "2026-05-14T09:26". A bare date has no time zone.
+# The shortest text read as a time: "2026-05-14T09:26". A bare date has no time zone.
 _MIN_DATETIME_LENGTH = 16
-# What Java adds to an offset (RFC 9557), and what Ruby and Go write for Z.
+# Java appends the zone to the offset (RFC 9557); Ruby and Go write a name instead of Z.
 _ZONE_NAME = re.compile(r"(?<=[\dZ])\[[^\[\]]{1,64}\]\Z", re.ASCII)
 _UTC_NAME = re.compile(r" (?:\+0000 )?UTC\Z")
-# A leap second, or one that was rounded up: the next one, as for everything that counts seconds.
+# A leap second, or one that was rounded up: read as the next second, as Unix time does.
 _SECOND_60 = re.compile(r"([T ]\d\d:\d\d):60", re.ASCII)
 
 Path = tuple[str | int, ...]
 
 
 def read_document(data: bytes | memoryview) -> dict[str, Any]:
-    """Return the values of a frozen document, as a filter reads them."""
+    """Return the fields of a frozen document, for filters."""
     loaded = json.loads(bytes(data))
     return loaded if isinstance(loaded, dict) else {}
 
@@ -54,8 +54,8 @@ def build_document(
 ) -> bytes:
     """Return the frozen document: compact UTF-8 JSON of one flat object.
 
-    The reserved names come first and win over the payload's own. Moments are written as ISO 8601
-    in UTC; one without an offset is in TIME_ZONE. Raises DocumentError.
+    Reserved names come first and override the payload's own. Times are written as ISO 8601 in UTC;
+    those without an offset are in TIME_ZONE. Raises DocumentError.
     """
     limit = settings.WEBHOOKS_MAX_PAYLOAD_BYTES
     _check_payload(payload, limit)
@@ -80,9 +80,9 @@ def build_document(
 
 
 def fingerprint(event_type: str, payload: Mapping[str, object]) -> str:
-    """Return the SHA-256 of what an event says, whatever the order of its keys.
+    """Return the SHA-256 of an event's type and payload, independent of the order of keys.
 
-    Raises DocumentError as `build_document` does, but for the size of the text.
+    Raises DocumentError like `build_document`, except for the size of the encoded text.
     """
     _check_payload(payload, settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
     try:
@@ -93,7 +93,7 @@ def fingerprint(event_type: str, payload: Mapping[str, object]) -> str:
 
 
 def instant(moment: datetime) -> str:
-    """Write a moment as ISO 8601 in UTC; one without an offset is in TIME_ZONE."""
+    """Return a time as ISO 8601 in UTC; one without an offset is in TIME_ZONE."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=get_default_timezone())
     if moment.tzinfo is not UTC:
@@ -101,20 +101,20 @@ def instant(moment: datetime) -> str:
     return _text_of(moment)
 
 
-# The events of a batch mostly happened at one moment: that of the batch.
+# Most events of a batch have the same time: that of the batch.
 @lru_cache(maxsize=1)
 def _text_of(moment: datetime) -> str:
     return moment.isoformat().removesuffix("+00:00") + "Z"
 
 
-# For each type what it was made of, and the names.
+# By event type key: the type that the names were computed for, and the names.
 _remembered: dict[str, tuple[EventType | None, frozenset[str]]] = {}
 
 
 def _datetime_names(event_type: str) -> frozenset[str]:
-    """Return the names of moments: the catalogue's own, and those that a host project's type has.
+    """Return the names of time fields: the catalogue's own, and those of a host project's type.
 
-    A sample shows which they are.
+    A host project's time fields are recognized by their samples.
     """
     known = catalogue.EVENT_TYPES.get(event_type)
     of_type, names = _remembered.get(event_type, (None, _DATETIME_NAMES))
@@ -129,7 +129,7 @@ def _datetime_names(event_type: str) -> frozenset[str]:
 
 
 def instant_of_text(text: str) -> str:
-    """Return a typed moment as `instant` writes it; any other text as it is."""
+    """Return a text as `instant` writes it if it is a time, else unchanged."""
     if len(text.strip()) < _MIN_DATETIME_LENGTH:
         return text
     try:
@@ -139,10 +139,10 @@ def instant_of_text(text: str) -> str:
 
 
 def read_moment(text: str) -> datetime:
-    """Read a moment in ISO 8601 or RFC 3339; raise ValueError or OverflowError.
+    """Parse a time in ISO 8601 or RFC 3339. Raise ValueError or OverflowError.
 
-    Python knows neither small letters (RFC 3339 section 5.6) nor leap seconds, nor spaces around,
-    nor names of zones: UTC, and any other behind an offset, which decides.
+    Python accepts neither lower case (RFC 3339 section 5.6) nor leap seconds, surrounding spaces,
+    or names of zones: UTC, and any other after an offset, which takes precedence.
     """
     try:
         return datetime.fromisoformat(text)
@@ -159,7 +159,7 @@ def read_moment(text: str) -> datetime:
 _make_encoder = partial(
     json.JSONEncoder,
     ensure_ascii=False,
-    # Cycles end at MAX_DEPTH before the encoder sees them.
+    # Cycles are refused at MAX_DEPTH, before the encoder runs.
     check_circular=False,
     allow_nan=False,
     separators=(",", ":"),
@@ -176,16 +176,16 @@ def _check_payload(payload: object, limit: int) -> None:
 
 
 def _is_mapping(value: object) -> bool:
-    # Nearly always a dictionary, which is seen at once.
+    # Fast path: nearly always a dict.
     return type(value) is dict or isinstance(value, Mapping)
 
 
 def _check_container(container: Any, path: Path, nodes_left: list[int]) -> None:
-    """Refuse what the encoder would let through: odd keys, odd types, endless nesting."""
+    """Refuse what the encoder would accept: keys or values of other types, and deep nesting."""
     if len(path) >= MAX_DEPTH:
         message = _("The payload is nested more than %d levels deep.") % MAX_DEPTH
         raise DocumentError(message, code="too_deep")
-    # Each value takes a byte or more, so this bounds shared references that multiply.
+    # Each value takes at least one byte, so this also limits shared references that multiply.
     nodes_left[0] -= len(container)
     if nodes_left[0] < 0:
         raise _too_large(settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
@@ -217,7 +217,7 @@ def _check_other(value: object, path: Path, nodes_left: list[int]) -> None:
 
 
 def _explain(payload: Mapping[str, object]) -> DocumentError:
-    """Return the error about the value that the encoder refused."""
+    """Return the error for the value that the encoder refused."""
     for path, value in _leaves(payload, ()):
         if isinstance(value, float) and not math.isfinite(value):
             message = _("The number %s is NaN or infinite, which is not JSON.") % _where(path)
@@ -242,7 +242,7 @@ def _leaves(value: object, path: Path) -> Iterator[tuple[Path, object]]:
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether a text is UTF-8: half of a surrogate pair is not."""
+    """Return whether a text can be encoded as UTF-8; a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -257,7 +257,7 @@ def _where(path: Path) -> str:
 
 
 def shown(text: str) -> str:
-    """Return at most 100 characters that can be stored and shown anywhere."""
+    """Return at most 100 characters of a text, safe to store and show."""
     return text[:100].encode(errors="backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a payload or a mapping: where, and a sentence that says what to do."""
+"""Errors in a payload or a mapping: the position, and a sentence that says what to do."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from django.utils.translation import gettext as _
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One mistake. `row` counts from 0, `line` and `column` from 1; None where there is none.
+    """One mistake. `row` counts from 0, `line` and `column` from 1; None if they do not apply.
 
-    `field` is the part of a row it is about: name, source, content, format, time_zone or default.
+    `field` is the part of the row: name, source, content, format, time_zone or default.
     """
 
     sentence: str
@@ -23,13 +23,13 @@ class Violation:
 
 
 class PayloadError(ValueError):
-    """The base of what this package raises: asking again with the same settings changes nothing."""
+    """Base of this package's errors: a retry with the same settings fails again."""
 
     permanent = True
 
 
 class MappingError(PayloadError):
-    """Parameters or a JSON body that make no request; `problems` names each mistake."""
+    """Parameters or a JSON body that give no valid request; `problems` lists each mistake."""
 
     def __init__(self, *problems: Violation) -> None:
         super().__init__(" ".join(problem.sentence for problem in problems))
@@ -37,7 +37,7 @@ class MappingError(PayloadError):
 
 
 class BodyTooLargeError(MappingError):
-    """An event makes a body of more bytes than are sent."""
+    """The body for an event is larger than the limit."""
 
     def __init__(self, limit_bytes: int) -> None:
         sentence = _(
@@ -53,7 +53,7 @@ def megabytes(size: int) -> str:
 
 
 class DocumentError(PayloadError):
-    """A payload that cannot be sent: a sentence for people and a `code` for programs."""
+    """A payload that cannot be sent; has a sentence for people and a `code` for programs."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""JSON from outside: `load_json` gives values, `parse` a tree with positions for a JSON body.
+"""Parse JSON from outside: `load_json` returns values, `parse` a tree with positions.
 
-Errors name the position and what to change; those of Python's parser are written for programmers.
-In the tree numbers stay as they were typed.
+Errors give the position and what to change, unlike those of Python's parser. The tree keeps numbers
+as they were typed.
 """
 
 import json
@@ -22,26 +22,27 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _MAX_DIGITS = 1000
 _WORD = re.compile(rf"[^\s,\]}}:]{{1,{_MAX_DIGITS}}}")
-# What editors of texts make of double quotes, and one that is within a text where its end belongs.
+# Double quotes as changed by text editors, and one within a text at the position where it should
+# end.
 CURLY_QUOTES = "“”„‟«»"
 _CURLY_END = re.compile(rf'[^\n"{CURLY_QUOTES}]*([{CURLY_QUOTES}])[ \t]*(?:[:,}}\]\n]|\Z)')
-# The mark that some editors put before a text.
+# The byte order mark that some editors write first.
 BYTE_ORDER_MARK = "\ufeff"
-# The search for the mistake is slower than the parser; a longer text was not typed by a person.
+# Explaining a mistake is slower than parsing; longer texts were not typed by a person.
 _MAX_EXPLAINED = 65_536
 
 
 def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) -> Any:
-    """Parse JSON strictly; raise DocumentError for repeated keys, NaN and everything else.
+    """Parse JSON strictly. Raise DocumentError, also for repeated keys and NaN.
 
-    Without `is_explained` an error has its place only: the search for more is far slower than the
-    parser. Lines are counted from `first_line` on, where the text is a part of a longer one.
+    Without `is_explained` an error has only its position, because explaining is far slower than
+    parsing. Lines are counted from `first_line`, for a text that is part of a longer one.
     """
     try:
         text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
     except DocumentError as error:
-        # Of a repeated key or NaN, which the parser gives without its place.
+        # A repeated key or NaN, for which Python's parser gives no position.
         sentence = (is_explained and _mistake_of(text, first_line)) or str(error)
         raise DocumentError(sentence, code=error.code) from error
     except UnicodeDecodeError as error:
@@ -52,7 +53,7 @@ def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) ->
         sentence = (is_explained and _explain(text, first_line)) or _place_of(error, first_line)
         raise DocumentError(sentence, code="not_json") from error
     except RecursionError as error:
-        # After how many levels the parser gives up is up to the version of Python.
+        # The depth at which Python's parser gives up depends on the version.
         sentence = (is_explained and _mistake_of(text, first_line)) or str(_too_deep())
         raise DocumentError(sentence, code="not_json") from error
     except ValueError as error:
@@ -60,7 +61,7 @@ def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) ->
 
 
 def load_typed(text: str) -> Any:
-    """Return the JSON value of what a person typed into a field; raise ValueError."""
+    """Return the JSON value of a text typed into a field. Raise ValueError."""
     try:
         value = json.loads(text.removeprefix(BYTE_ORDER_MARK))
     except RecursionError as error:
@@ -70,7 +71,7 @@ def load_typed(text: str) -> Any:
 
 
 def check_depth(value: Any, levels: int = MAX_DEPTH) -> None:
-    """Raise DocumentError for a value that is nested deeper than an event may be."""
+    """Raise DocumentError for a value nested deeper than an event may be."""
     if isinstance(value, dict | list):
         if levels == 0:
             raise _too_deep()
@@ -84,13 +85,13 @@ def _too_deep() -> DocumentError:
 
 
 def _explain(text: str, first_line: int) -> str:
-    """Say what to change, as the JSON body's editor does: the parser speaks to programmers."""
+    """Return a sentence that says what to change, in the words of the JSON editor."""
     mistake = _mistake_of(text, first_line)
     return _("The text is not JSON. %(problem)s") % {"problem": mistake} if mistake else ""
 
 
 def _mistake_of(text: str, first_line: int) -> str:
-    """Return the first mistake with its line and column; nothing for a text that is too long."""
+    """Return the first mistake with its line and column, or "" if the text is too long."""
     if len(text) <= _MAX_EXPLAINED:
         try:
             parse(text, has_placeholders=False, first_line=first_line)
@@ -120,7 +121,7 @@ def _refuse_constant(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A number, true, false or null as it was typed."""
+    """A number, true, false or null as typed."""
 
     text: str
 
@@ -146,7 +147,7 @@ Node = Plain | Text | Array | Object
 
 
 def problem_at(text: str, position: int, sentence: str, first_line: int = 1) -> Violation:
-    """Make a problem whose sentence begins with the line and the column."""
+    """Return a problem whose sentence begins with the line and column."""
     line = text.count("\n", 0, position) + first_line
     column = position - (text.rfind("\n", 0, position) + 1) + 1
     where = _("Line %(line)d, column %(column)d: %(what)s") % {
@@ -158,7 +159,7 @@ def problem_at(text: str, position: int, sentence: str, first_line: int = 1) -> 
 
 
 def parse(text: str, *, has_placeholders: bool = True, first_line: int = 1) -> Node:
-    """Return the document as a tree; raise MappingError with the position of the mistake."""
+    """Return the document as a tree. Raise MappingError with the position of the mistake."""
     reader = _Reader(text, has_placeholders=has_placeholders, first_line=first_line)
     position = reader.skip(len(BYTE_ORDER_MARK) if text.startswith(BYTE_ORDER_MARK) else 0)
     if position == len(text) and has_placeholders:
@@ -171,7 +172,7 @@ def parse(text: str, *, has_placeholders: bool = True, first_line: int = 1) -> N
 
 
 def _pasted_problem(sign: str) -> str:
-    """Return what to do about a sign that copies from pages and documents have; "" for others."""
+    """Return what to do about a pasted character such as a curly quote, or ""."""
     if sign and sign in CURLY_QUOTES:
         sentence = _('This quote (%s) is curly. Replace all curly quotes with straight ones (").')
         return sentence % sign
@@ -181,7 +182,7 @@ def _pasted_problem(sign: str) -> str:
 
 
 class _Reader:
-    """A recursive descent over one text; every method takes and returns a position."""
+    """A recursive descent parser; every method takes and returns a position."""
 
     def __init__(self, text: str, *, has_placeholders: bool, first_line: int) -> None:
         self._text = text
@@ -246,7 +247,7 @@ class _Reader:
         return Object(members), self._members(position, "}", take)
 
     def _members(self, start: int, closing: str, take: Callable[[int], int]) -> int:
-        """Read members with commas between up to the closing bracket."""
+        """Read comma-separated members up to the closing bracket."""
         position = self.skip(start + 1)
         if self._text.startswith(closing, position):
             return position + 1

@@ -1,8 +1,8 @@
-"""Names as paths, `client.phone`, `tags[]`, `items[0].id`, and the shape they make together.
+"""Names as paths, `client.phone`, `tags[]`, `items[0].id`, and the document they form together.
 
-A dot goes into an object, a number in brackets into a list, empty brackets add to a list. A
-backslash takes the meaning from a dot, a bracket or a backslash: `utm\\.source` is one key. Within
-a placeholder a brace or a bar needs one too.
+A dot enters an object, a number in brackets an element of a list; empty brackets append to a list.
+A backslash escapes a dot, a bracket or a backslash: `utm\\.source` is one key. Within a
+placeholder, braces and bars must be escaped too.
 """
 
 import re
@@ -15,13 +15,13 @@ from django.utils.translation import gettext as _
 from webhooks.payloads.document import shown
 
 MAX_NAME_LENGTH = 200
-# Deeper than any receiver's own documents, and far from what a JSON parser refuses.
+# Deeper than any receiver's own documents, and well below the limits of JSON parsers.
 MAX_STEPS = 10
 MAX_INDEX = 99
-# The step that `[]` is.
+# The step written as `[]`.
 APPEND = None
 
-# What a row leaves out, unlike a null that is sent.
+# Value of a row that is left out, unlike null, which is sent.
 OMITTED = object()
 
 Steps = tuple[str | int | None, ...]
@@ -34,7 +34,7 @@ _ESCAPE = re.compile(r"\\(.)")
 
 @lru_cache(maxsize=4096)
 def parse_path(text: str) -> Steps:
-    """Return the steps of a path; raise ValueError with a sentence for people."""
+    """Return the steps of a path. Raise ValueError with a sentence for people."""
     if len(text) > MAX_NAME_LENGTH:
         raise ValueError(_("A name has at most %d characters.") % MAX_NAME_LENGTH)
     steps: list[str | int | None] = []
@@ -58,12 +58,12 @@ def parse_path(text: str) -> Steps:
 
 
 def escape(key: str) -> str:
-    """Write a key so that it is one step of a path."""
+    """Escape a key so that it is one step of a path."""
     return re.sub(r"([.\[\]\\])", r"\\\1", key)
 
 
 def spell(steps: Steps) -> str:
-    """Write steps as the path they were read from."""
+    """Return the path for steps; the inverse of `parse_path`."""
     text = ""
     for step in steps:
         if isinstance(step, str):
@@ -96,7 +96,7 @@ def _unreadable(text: str, position: int) -> str:
 
 
 class _Container:
-    """An object by its keys or a list by its indexes, in the order they were added."""
+    """An object by key, or a list by index, in insertion order."""
 
     __slots__ = ("is_list", "members", "row")
 
@@ -115,18 +115,18 @@ class _Leaf:
 
 
 class Shape:
-    """A document without values; each leaf knows how to read its own."""
+    """A document without values; each leaf reads its own from an event."""
 
     def __init__(self) -> None:
         self._root = _Container(is_list=False, row=0)
         self._spread: Read | None = None
 
     def spread(self, read: Read) -> None:
-        """Put every field of what is read at the top, but for those that have rows."""
+        """Add all fields that `read` returns at the top level, except those that have rows."""
         self._spread = read
 
     def add(self, steps: Steps, row: int, read: Read | None = None) -> None:
-        """Add a leaf; raise ValueError with a sentence about the row that is in its way."""
+        """Add a leaf. Raise ValueError with a sentence about the conflicting row."""
         container = self._root
         for depth, step in enumerate(steps):
             key = self._key(container, step, steps[: depth + 1], row)
@@ -138,7 +138,7 @@ class Shape:
             container = self._enter(container, key, steps, depth, row)
 
     def build(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the document for an event's fields."""
+        """Return the document for the fields of an event."""
         built = _fill(self._root, fields)
         document: dict[str, Any] = {} if built is OMITTED else built
         if self._spread is None:
@@ -166,7 +166,7 @@ class Shape:
     def _enter(
         self, container: _Container, key: str | int, steps: Steps, depth: int, row: int
     ) -> _Container:
-        """Return the container at a step, made when it is not there yet."""
+        """Return the container at a step, created if missing."""
         path = steps[: depth + 1]
         is_list = not isinstance(steps[depth + 1], str)
         found = container.members.get(key)
@@ -196,7 +196,7 @@ def _taken(found: _Container | _Leaf, steps: Steps) -> str:
 
 
 def _fill(container: _Container, fields: Mapping[str, Any]) -> Any:
-    """Return what is in a container; OMITTED when all of it is left out."""
+    """Return the value of a container, or OMITTED if all its members are."""
     made: dict[str | int, Any] = {}
     for key, member in container.members.items():
         if isinstance(member, _Container):
@@ -207,5 +207,5 @@ def _fill(container: _Container, fields: Mapping[str, Any]) -> Any:
             made[key] = value
     if not made:
         return OMITTED
-    # Elements that were left out leave no gap.
+    # Omitted elements leave no gap in a list.
     return [made[index] for index in sorted(made)] if container.is_list else made

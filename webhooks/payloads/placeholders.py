@@ -1,10 +1,10 @@
-"""A JSON body with `{{ variable }}` placeholders, compiled into pieces of JSON and what is between.
+"""A JSON body with `{{ variable }}` placeholders, compiled into fixed text and variables.
 
-A text that is one placeholder takes the value and its type; within longer text they become text.
-After the name, filters with | between: `iso8601`, `sql`, `unix` (dates), `zone:'Europe/Kyiv'`,
-`text` (as text whatever the type) and `default:…` (what is sent when the event has no value).
-`{{ '{{' }}` writes two braces. Keys are never variable, so the shape of the document is known.
-Nothing is evaluated: a placeholder is looked up, and every value is encoded as JSON.
+A text that is a single placeholder takes the value and its type; within longer text, values become
+text. Filters follow the name after |: `iso8601`, `sql`, `unix` (dates), `zone:'Europe/Kyiv'`,
+`text` (text whatever the type) and `default:…` (sent if the event has no value). `{{ '{{' }}`
+writes two braces. Keys cannot be variable, so the structure of the document is fixed. Nothing is
+evaluated: placeholders are looked up, and every value is encoded as JSON.
 """
 
 import re
@@ -40,8 +40,8 @@ from webhooks.payloads.variables import (
 
 MAX_TEMPLATE_LENGTH = 65_536
 MAX_PLACEHOLDERS = 200
-# A backslash takes the meaning from a brace or a bar. A quote after a letter is within a name, as
-# forms have fields like “ім'я”.
+# A backslash escapes a brace or a bar. A quote after a letter belongs to the name, because forms
+# have fields such as “ім'я”.
 _ONE = r"\\(?!\{\{)[\\{}|]?+|(?<!\w)(?:'[^']*'|\"[^\"]*\")|(?<=\w)['\"]"
 _PLACEHOLDER = re.compile(r"\{\{((?:" + _ONE + r"|(?!\}\}|\{\{)[^\\'\"])*)\}\}", re.DOTALL)
 _PART = re.compile(r"(?:" + _ONE + r"|[^\\'\"|])*")
@@ -52,7 +52,7 @@ Render = Callable[[Fields], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placeholder:
-    """One `{{ … }}`; a `literal` stands for itself."""
+    """One `{{ … }}`: a variable, or a `literal` text."""
 
     variable: str = ""
     literal: str | None = None
@@ -60,10 +60,10 @@ class Placeholder:
 
 
 def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable[[Fields], str]:
-    """Return how to write the document for an event's fields; raise MappingError.
+    """Return a function that writes the body for an event's fields. Raise MappingError.
 
-    What is returned raises BodyTooLargeError before the text is put together. The names of
-    variables are not judged here: what an event does not have is null.
+    The returned function raises BodyTooLargeError before the text is joined. Names of variables are
+    not checked here: missing ones are null.
     """
     pieces = list(_pieces(parse(text), text, Style(format=date_format, time_zone=time_zone)))
     merged: list[str | Render] = []
@@ -89,7 +89,7 @@ def compile_template(text: str, *, date_format: str, time_zone: str) -> Callable
 
 
 def template_problems(text: str, known: Collection[str]) -> list[Violation]:
-    """Return everything that is wrong with a JSON body, in the order of the text."""
+    """Return all problems of a JSON body, in the order of the text."""
     if len(text) > MAX_TEMPLATE_LENGTH:
         sentence = _("The JSON body has at most %d characters.") % MAX_TEMPLATE_LENGTH
         return [Violation(sentence=sentence, field="body_template")]
@@ -113,7 +113,7 @@ def template_problems(text: str, known: Collection[str]) -> list[Violation]:
 
 
 def _uses(node: Node) -> Iterator[tuple[str, int]]:
-    """Yield each variable with the most bytes that one byte of its value becomes."""
+    """Yield each variable and the maximum number of bytes sent per byte of its value."""
     for string, _is_key in _texts(node):
         parts = list(_split(string.value))
         contents = [content for _text, content in parts if content is not None]
@@ -124,7 +124,7 @@ def _uses(node: Node) -> Iterator[tuple[str, int]]:
 
 
 def template_variables(text: str) -> set[str]:
-    """Return the names of the variables in a JSON body; raise ValueError for one that is wrong."""
+    """Return the names of the variables in a JSON body. Raise ValueError for an invalid body."""
     return {name for name, _weight in _uses(parse(text))}
 
 
@@ -133,7 +133,7 @@ def has_placeholder(text: str) -> bool:
 
 
 def only_variable(text: str) -> str:
-    """Return the variable when a text is one placeholder without filters, else ""."""
+    """Return the variable of a text that is a single placeholder without filters, else ""."""
     found = _PLACEHOLDER.fullmatch(text.strip())
     try:
         placeholder = parse_placeholder(found[1]) if found else Placeholder()
@@ -143,7 +143,7 @@ def only_variable(text: str) -> str:
 
 
 def parse_placeholder(content: str) -> Placeholder:
-    """Return what stands between the braces; raise ValueError with a sentence."""
+    """Parse the content of a placeholder. Raise ValueError with a sentence for people."""
     parts = [found.strip() for found in _parts(content)]
     source = parts[0]
     if source[:1] in ("'", '"'):
@@ -193,7 +193,7 @@ def _filter(part: str) -> dict[str, Any]:
 
 def _argument(text: str) -> Any:
     if len(text) >= 2 and text[0] in "'\"" and text[-1] == text[0]:
-        # As in JSON, for a text that has both kinds of quotes.
+        # Escaped as in JSON, for text with both kinds of quotes.
         return text[1:-1].replace(r"\u0022", '"')
     try:
         value = load_typed(text)
@@ -204,7 +204,7 @@ def _argument(text: str) -> Any:
 
 
 def _split(value: str) -> Iterator[tuple[str, str | None]]:
-    """Yield (text, None) and (placeholder, content), in their order."""
+    """Yield (text, None) and (placeholder, content), in order."""
     position = 0
     for found in _PLACEHOLDER.finditer(value):
         if found.start() > position:
@@ -216,7 +216,7 @@ def _split(value: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _texts(node: Node) -> Iterator[tuple[Text, bool]]:
-    """Yield every text of a document, and whether it is a key."""
+    """Yield every string of a document and whether it is a key."""
     if isinstance(node, Text):
         yield node, False
     elif isinstance(node, Array):
@@ -231,7 +231,7 @@ def _texts(node: Node) -> Iterator[tuple[Text, bool]]:
 def _judge(
     string: Text, source: str, known: Collection[str], *, is_key: bool
 ) -> Iterator[tuple[int, str, int]]:
-    """Yield the position, the mistake or "", and the number of placeholders, of each part."""
+    """Yield the position, problem ("" if none) and number of placeholders of each part."""
     position = string.start
     for text, content in _split(string.value):
         if content is None:
@@ -255,7 +255,7 @@ def _placeholder_problem(content: str, known: Collection[str], *, is_key: bool) 
 
 
 def _find(source: str, wanted: str, start: int, end: int) -> int:
-    # Written as an escape it is nowhere; then the text's own start has to do.
+    # Not found if it is escaped in the source; then use the start of the string.
     return max(source.find(wanted, start, end), start)
 
 

@@ -1,7 +1,7 @@
-"""The request a document becomes: URL, body and content type in the webhook's format.
+"""Build the request for a document: URL, body and content type in the webhook's format.
 
-`compile_request` does once what does not depend on the event; what it returns is called for each
-request of the engine, of a test, of a resend and of the form's preview.
+`compile_request` does the work that does not depend on the event once. The function it returns is
+called for each request: by the engine, tests, resends and the form's preview.
 """
 
 import json
@@ -34,17 +34,17 @@ from webhooks.payloads.variables import (
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
-# Eight times what common servers accept (about 8,000).
+# Eight times the limit of common servers (about 8,000).
 MAX_ADDRESS_LENGTH = 65_536
-# In JSON; backslashes before it stand for themselves by twos.
+# An escaped quote in JSON; pairs of backslashes before it are escaped backslashes.
 _ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
-# What has a meaning within a placeholder, unless it has a backslash already.
+# Characters with a meaning within a placeholder, unless already escaped.
 _SIGN = re.compile(r"(\\.)|([{}|])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """What goes on the wire. `content_type` is None when there is no body."""
+    """The URL and body to send. `content_type` is None without a body."""
 
     url: str
     body: bytes
@@ -68,12 +68,12 @@ class Format(Protocol):
 
 
 def sent_as(method: str, body_format: str) -> str:
-    """Return json, form or query; a GET has no body, whatever its format."""
+    """Return json, form or query; a GET has no body whatever its format."""
     return "query" if method == "GET" else body_format
 
 
 def _is_verbatim(webhook: Format) -> bool:
-    """Return whether the request's body is the document itself."""
+    """Return whether the request body is the document itself."""
     return (
         sent_as(webhook.method, webhook.body_format) == "json"
         and webhook.date_format == "iso8601"
@@ -85,11 +85,11 @@ def _is_verbatim(webhook: Format) -> bool:
 
 
 def compile_request(webhook: Format, url: str) -> Render | None:
-    """Return how to make the request for (document, number of the attempt).
+    """Return a function that builds the request for (document, attempt number).
 
-    None: the body is the document as it is. Raises MappingError for parameters that cannot be
-    read, and so does what is returned for an address or a body that is too long. A variable that
-    the event does not have is null, or empty in a form or a query.
+    None means that the body is the document unchanged. Raises MappingError for invalid parameters;
+    the returned function raises it for a URL or body that is too long. A variable that the event
+    does not have is null, or empty in a form or a query string.
     """
     if _is_verbatim(webhook):
         return None
@@ -118,7 +118,7 @@ def _rows_request(
         fields = read(document, attempt)
         limit = settings.WEBHOOKS_MAX_BODY_BYTES
         if weight * len(document) > limit:
-            # One value may stand in many rows: they are added up before all are put together.
+            # A value may be used in many rows, so their sizes are summed before the body is built.
             left = limit
             for reader in readers:
                 value = reader(fields)
@@ -131,7 +131,7 @@ def _rows_request(
 
 
 def rows_as_placeholders(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the JSON document of rows with a placeholder for each variable; raise MappingError."""
+    """Return the JSON document of rows, with placeholders for variables. Raise MappingError."""
     shape = Shape()
     for number, row in enumerate(read_rows(stored)):
         if row.is_spread:
@@ -139,14 +139,14 @@ def rows_as_placeholders(stored: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if row.variable:
             value = _placeholder(row)
         else:
-            # Braces stay braces; in JSON two of them occur in texts only.
+            # Literal braces stay braces; in JSON two in a row occur only within text.
             value = json.loads(ENCODER.encode(row.value).replace("{{", "{{ '{{' }}"))
         shape.add(parse_path(row.name), number, _constant(value))
     return shape.build({})
 
 
 def _placeholder(row: Row) -> str:
-    """Write a row's variable and what is done to it as a placeholder."""
+    """Return a placeholder for a row's variable and its formatting."""
     filters = [row.style.format] if row.style.format else []
     if row.style.time_zone:
         filters.append(f"zone:'{row.style.time_zone}'")
@@ -159,7 +159,7 @@ def _placeholder(row: Row) -> str:
 
 
 def _argument(default: Any) -> str:
-    """Write a default for a placeholder, where a text ends at the first quote of its kind."""
+    """Return a default as written in a placeholder, where text ends at its first matching quote."""
     if not isinstance(default, str):
         return _ESCAPED_QUOTE.sub(r"\1\\u0022", as_text(default))
     return '"' + default.replace('"', r"\u0022") + '"' if "'" in default else f"'{default}'"
@@ -170,7 +170,7 @@ def _fields_reader(*, uses_older_names: bool) -> Callable[[bytes, int], dict[str
         fields: dict[str, Any] = json.loads(document)
         if uses_older_names:
             fields = _with_older_names(fields)
-        # Beside the document, whose bytes are the same at every attempt.
+        # Added to the fields only: the document's bytes are the same at every attempt.
         fields[ATTEMPT] = attempt
         return fields
 
@@ -205,7 +205,7 @@ def _template_request(
         text = write(read(document, attempt))
         if kind == "json":
             return _with_body(url, text, JSON_TYPE)
-        # The form refuses this; a webhook that came another way sends the document's fields.
+        # The form refuses a JSON body here; a webhook saved another way sends its top-level fields.
         value = json.loads(text)
         return _flat(url, kind, _texts(value.items() if isinstance(value, dict) else []))
 
@@ -217,7 +217,7 @@ def _reader(row: Row, style: Style) -> Callable[[Fields], Any]:
         style = row.style.over(style)
         if not row.is_omitted_if_empty:
             return make_reader(row.variable, style)
-        # As a text an empty list is none.
+        # As text an empty list would not count as empty.
         find = make_reader(row.variable, style._replace(is_text=False))
 
         def read(fields: Fields) -> Any:
@@ -294,7 +294,7 @@ def _texts(items: Iterable[tuple[str, Any]]) -> Pairs:
 
 
 def _with_older_names(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename what has an older name; a field that already has that name gives way."""
+    """Rename variables to their older names, replacing fields that already have these names."""
     return {
         OLDER_NAMES.get(name, name): value
         for name, value in fields.items()

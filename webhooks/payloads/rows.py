@@ -1,8 +1,9 @@
-"""Parameters as rows: each has a name and a variable of the event or a value of its own.
+"""Parameters as rows: each has a name and either a variable of the event or its own value.
 
-A stored row is `{"name", "variable"}` or `{"name", "value"}`, with any of `format`, `time_zone`,
-`default` and `omit_if_empty` beside a variable, and `type` and `omit_if_empty` beside a value.
-In JSON a name is a path (`webhooks.payloads.paths`); in a form or a query it is sent as it is.
+A stored row is `{"name", "variable"}` or `{"name", "value"}`, optionally with `format`,
+`time_zone`, `default` and `omit_if_empty` for a variable, or `type` and `omit_if_empty` for a
+value. In JSON a name is a path (`webhooks.payloads.paths`); in a form or a query string it is sent
+unchanged.
 """
 
 import math
@@ -48,7 +49,7 @@ class ValueType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One parameter, read. `variable` is empty for a value of its own."""
+    """One parsed parameter. `variable` is empty if the row has its own value."""
 
     name: str
     variable: str = ""
@@ -58,12 +59,12 @@ class Row:
 
     @property
     def is_spread(self) -> bool:
-        """Return whether the row stands for every variable under its own name."""
+        """Return whether the row adds every variable under its own name."""
         return self.variable == WHOLE_EVENT and self.name in ("", WHOLE_EVENT)
 
 
 def typed_value(kind: str, text: str) -> Any:
-    """Return what a person typed as a value of this type; raise ValueError with a sentence."""
+    """Return the value for a typed text. Raise ValueError with a sentence for people."""
     if len(text) > MAX_VALUE_LENGTH:
         raise ValueError(_("A value has at most %d characters.") % MAX_VALUE_LENGTH)
     if kind == ValueType.TEXT:
@@ -88,7 +89,7 @@ def typed_value(kind: str, text: str) -> Any:
 
 
 def read_row(stored: Mapping[str, Any]) -> Row:
-    """Return a stored row; raise MappingError for one that cannot be read."""
+    """Parse a stored row. Raise MappingError if it is invalid."""
     problem = row_problem(stored)
     if problem is not None:
         raise MappingError(problem)
@@ -112,14 +113,14 @@ def read_row(stored: Mapping[str, Any]) -> Row:
     )
     row = Row(name=name, variable=variable, style=style, is_omitted_if_empty=is_omitted)
     if row.is_spread:
-        # Many values: none of them is text of its own, absent or empty.
+        # Text, default and omission apply to single values only.
         style = Style(format=style.format, time_zone=style.time_zone)
         return replace(row, style=style, is_omitted_if_empty=False)
     return row
 
 
 def row_problem(stored: Any, known: Collection[str] | None = None) -> Violation | None:
-    """Return what is wrong with one row alone; variables are judged when `known` is given."""
+    """Return what is wrong with one row; variables are checked if `known` is given."""
     if not isinstance(stored, Mapping) or stored.keys() - _KEYS:
         return Violation(sentence=_("A row must be an object with a name and a variable or value."))
     variable, kind = stored.get("variable"), stored.get("type") or ValueType.TEXT
@@ -140,7 +141,7 @@ def row_problem(stored: Any, known: Collection[str] | None = None) -> Violation 
 def rows_problems(
     stored: Sequence[Any], *, body_format: str, known: Collection[str]
 ) -> list[Violation]:
-    """Return everything that is wrong with the rows, alone and with each other, in their order."""
+    """Return all problems of the rows and of conflicts between them, in the order of the rows."""
     if len(stored) > MAX_ROWS:
         return [Violation(sentence=_("There can be at most %d rows.") % MAX_ROWS)]
     problems: list[Violation] = []
@@ -168,7 +169,7 @@ def read_rows(stored: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def uses(rows: Iterable[Row], body_format: str) -> Iterator[tuple[str, int]]:
-    """Yield each variable with the most bytes that one byte of its value becomes."""
+    """Yield each variable and the maximum number of bytes sent per byte of its value."""
     for row in rows:
         if row.variable and body_format == "json":
             yield row.variable, TEXT_WEIGHT if row.style.is_text else 1
@@ -177,7 +178,7 @@ def uses(rows: Iterable[Row], body_format: str) -> Iterator[tuple[str, int]]:
 
 
 def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Violation]:
-    """Return the rows whose names cannot be in one document with those before them."""
+    """Return a problem for each row whose name conflicts with an earlier row."""
     shape, problems = Shape(), []
     for number, row in rows:
         if row.is_spread:
@@ -250,7 +251,7 @@ def _style_problem(stored: Mapping[str, Any]) -> Violation | None:
 
 
 def _check_encodable(value: Any) -> None:
-    """Raise ValueError, with a sentence, for what no request or no database can hold."""
+    """Raise ValueError with a sentence if a request or the database cannot hold the value."""
     if isinstance(value, str) and "\0" in value:
         raise ValueError(str(ProhibitNullCharactersValidator.message))
     check_depth(value)
@@ -273,7 +274,7 @@ def _number(text: str) -> Any:
 
 
 def value_as_typed(kind: str | None, value: Any) -> tuple[str, str]:
-    """Return the type and the text that a person would type for a stored value."""
+    """Return the type and the text to show in the form for a stored value."""
     if isinstance(value, str):
         return kind or ValueType.TEXT, value
     if value is None:

@@ -1,4 +1,4 @@
-"""Variables of an event: found by current name, older name or path, and read in a style."""
+"""Variables of an event: found by name, older name or path, and formatted."""
 
 import difflib
 import math
@@ -19,10 +19,10 @@ from webhooks.payloads.errors import MappingError, Violation, megabytes
 from webhooks.payloads.json_reader import load_typed
 from webhooks.payloads.paths import APPEND, Steps, parse_path
 
-# The most bytes that one of a value becomes: in the JSON of a text a quote or a backslash gets a
+# Maximum bytes sent per byte of a value: in JSON text, quotes and backslashes are escaped by a
 # backslash; in a form nearly everything is percent-encoded.
 TEXT_WEIGHT, FORM_WEIGHT = 2, 3
-# Stands for the whole event, as it is sent when nothing is mapped.
+# The whole event, as it is sent without a mapping.
 WHOLE_EVENT = "*"
 ATTEMPT = "attempt"
 AS_TEXT = "text"
@@ -34,15 +34,15 @@ Write = Callable[[datetime], str | int]
 
 
 def known_names() -> set[str]:
-    """Return every variable of the catalogue by its current and its older name."""
+    """Return all variables of the catalogue, by current and by older name."""
     own = {name for kind in catalogue.EVENT_TYPES.values() for name in kind.variables}
     return {*VARIABLES, *CURRENT_NAMES, *own, WHOLE_EVENT}
 
 
 def finder(name: str) -> Find:
-    """Return how to read a variable from an event's fields; None is what is not there.
+    """Return a function that reads a variable from an event's fields, None if it is missing.
 
-    The name is tried as it is, then as the other name of the same value, then as a path.
+    The name is tried as it is, then the value's other name, then as a path.
     """
     if name == WHOLE_EVENT:
         return lambda fields: {key: value for key, value in fields.items() if key != ATTEMPT}
@@ -51,7 +51,7 @@ def finder(name: str) -> Find:
     try:
         path = parse_path(name)
     except ValueError:
-        # A filter may go deeper than a row is allowed to.
+        # A filter may go deeper than a row may.
         path = tuple(name.split("."))
     head, steps = str(path[0]), path[1:]
     other_head = CURRENT_NAMES.get(head) or OLDER_NAMES.get(head) or head
@@ -61,7 +61,7 @@ def finder(name: str) -> Find:
             if one in fields:
                 return fields[one]
         if not steps:
-            # A name whose dots and brackets are escaped.
+            # The name has escaped dots or brackets.
             return fields.get(head)
         return _follow(fields.get(head, fields.get(other_head)), steps)
 
@@ -80,7 +80,7 @@ def _follow(value: Any, steps: Steps) -> Any:
 
 
 def path_problem(name: str) -> str:
-    """Return why `finder` reads nothing by this name, whatever the event; "" when it may."""
+    """Return why `finder` can never read anything by this name, or ""."""
     try:
         steps = parse_path(name)
     except ValueError as error:
@@ -94,7 +94,7 @@ def _appends() -> str:
 
 
 def variable_problem(name: str, known: Collection[str]) -> str:
-    """Return what to do about a variable that no event has; "" when there may be one."""
+    """Return what to do about a variable that no event has, or "" if one may have it."""
     if not name:
         return _("Choose a variable, for example “client_number”.")
     if name in known:
@@ -124,14 +124,14 @@ def _unknown(name: str, known: Collection[str]) -> str:
 
 
 def size_problem(uses: Iterable[tuple[str, int]], *, fixed_bytes: int) -> str:
-    """Return why the largest event makes too large a body; "" when it cannot.
+    """Return why the body for the largest event would be too large, or "".
 
-    `uses` are variables, each with the most bytes that one byte of its value becomes. The largest
-    event may be nearly all one variable: the one that is used most decides.
+    `uses` are variables, each with the maximum bytes sent per byte of its value. The largest event
+    may consist almost entirely of one variable, so the most used variable decides.
     """
     weights: Counter[str] = Counter()
     for name, weight in uses:
-        # What the product itself writes into every event is short.
+        # The product's own variables are short.
         if (head := _head(name)) not in ALWAYS:
             weights[head] += weight
     whole = weights.pop(WHOLE_EVENT, 0)
@@ -150,7 +150,7 @@ def size_problem(uses: Iterable[tuple[str, int]], *, fixed_bytes: int) -> str:
 
 
 def _head(name: str) -> str:
-    """Return the variable of the event, by its current name, of which a name is all or a part."""
+    """Return the current name of the top-level variable that a name refers to."""
     try:
         head = str(parse_path(name)[0]) if name != WHOLE_EVENT else name
     except ValueError:
@@ -159,7 +159,7 @@ def _head(name: str) -> str:
 
 
 def zone_problem(name: str) -> str:
-    """Return what is wrong with the name of a time zone, or ""."""
+    """Return what is wrong with a time zone's name, or "" if it is valid."""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -168,7 +168,7 @@ def zone_problem(name: str) -> str:
 
 
 def typed_default(variable: str, text: str) -> Any:
-    """Return a typed default as the variable's own kind of value where it can be one."""
+    """Return a typed default in the variable's type if possible, else as text."""
     known = VARIABLES.get(CURRENT_NAMES.get(variable, variable))
     kinds: dict[VariableType, tuple[type, ...]] = {
         VariableType.INTEGER: (int,),
@@ -185,7 +185,7 @@ def typed_default(variable: str, text: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Write a value for a form, a query or the middle of a text: null is nothing."""
+    """Return a value as text for a form, a query string or within text; null is empty."""
     if isinstance(value, str):
         return value
     return "" if value is None else ENCODER.encode(value)
@@ -196,18 +196,18 @@ def is_empty(value: Any) -> bool:
 
 
 class Style(NamedTuple):
-    """What is done to a value; empty means as the webhook says."""
+    """How a value is formatted; empty fields mean the webhook's settings."""
 
     format: str = ""
     time_zone: str = ""
     is_text: bool = False
     has_default: bool = False
     default: Any = None
-    # Whether a format or a zone was chosen for this value, and not for all of the webhook.
+    # Whether the format or time zone was chosen for this value rather than for the webhook.
     is_own: bool = False
 
     def over(self, base: "Style") -> "Style":
-        """Return this style with what it leaves open taken from the webhook's."""
+        """Return this style with its empty fields taken from the webhook's."""
         return self._replace(
             format=self.format or base.format,
             time_zone=self.time_zone or base.time_zone,
@@ -219,9 +219,9 @@ AS_THE_WEBHOOK = Style()
 
 
 def make_reader(variable: str, style: Style) -> Find:
-    """Return how to read a variable in a style whose format and zone are set.
+    """Return a function that reads a variable in a style with format and time zone set.
 
-    The default stands for a value that is absent, null or empty text.
+    The default replaces a value that is absent, null or empty text.
     """
     find = finder(variable)
     is_as_frozen = (style.format, style.time_zone) == ("iso8601", "UTC")
@@ -233,7 +233,7 @@ def make_reader(variable: str, style: Style) -> Find:
             value = style.default
         else:
             if style.is_own and isinstance(value, str):
-                # Which is a moment, also with an offset: somebody asked for it.
+                # A format was requested explicitly, so times with an offset are converted too.
                 value = instant_of_text(value)
             if write is not None:
                 value = rewrite_dates(value, write)
@@ -244,7 +244,7 @@ def make_reader(variable: str, style: Style) -> Find:
 
 @lru_cache(maxsize=256)
 def date_writer(date_format: str, time_zone: str) -> Write:
-    """Return how to write an aware moment; raise MappingError for an unknown zone."""
+    """Return a function that writes an aware time. Raise MappingError for an unknown zone."""
     try:
         zone = ZoneInfo(time_zone)
     except (ValueError, OSError, KeyError) as error:
@@ -262,9 +262,9 @@ def date_writer(date_format: str, time_zone: str) -> Write:
 
 
 def _local(moment: datetime) -> datetime:
-    """Return a moment whose offset has no seconds, as ISO 8601 wants it.
+    """Return a time whose offset has whole minutes, as ISO 8601 requires.
 
-    The local mean times that zones had before the railways have them.
+    Local mean times, used before standard time zones, have offsets with seconds.
     """
     minutes = (moment.utcoffset() or timedelta()).total_seconds() / 60
     if minutes.is_integer():
@@ -273,7 +273,7 @@ def _local(moment: datetime) -> datetime:
 
 
 def rewrite_dates(value: Any, write: Write) -> Any:
-    """Write every instant in a value, at any depth, in another way."""
+    """Rewrite every time in a value, at any depth."""
     if isinstance(value, str):
         if not value.endswith("Z") or not INSTANT.fullmatch(value):
             return value
