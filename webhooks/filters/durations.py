@@ -1,4 +1,4 @@
-"""Durations as people type and read them: `90`, `1:30`, `1m 30s`; kept as seconds."""
+"""Durations as people type and read them: `90`, `1:30`, `1m 30s`; stored as seconds."""
 
 import math
 import re
@@ -16,7 +16,7 @@ UNITS = {
     **dict.fromkeys(("s", "sec", "second", "seconds", "с", "сек"), 1),
     **dict.fromkeys(("секунда", "секунди", "секунд", "секунду"), 1),
 }
-# More hours than `parse_duration` reads. A number of hundreds of digits is no float either.
+# More hours than `parse_duration` reads. Numbers of hundreds of digits do not fit a float either.
 _TOO_LONG = 3600 * 10**9
 _MAX_SHOWN = 100
 _PLAIN = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
@@ -43,7 +43,7 @@ def parse_duration(text: str) -> int | float | None:
 
 
 def duration_text(seconds: float) -> str:
-    """Write seconds as `parse_duration` reads them: "1 min 30 s"."""
+    """Return seconds as text that `parse_duration` reads: "1 min 30 s"."""
     if not 0 <= seconds < _TOO_LONG or seconds != int(seconds):
         return _("%s s") % _plain(seconds)
     minutes, rest = divmod(int(seconds), 60)
@@ -57,7 +57,7 @@ def duration_text(seconds: float) -> str:
 
 
 def _plain(number: float) -> str:
-    """Write a number without an exponent, however large or small."""
+    """Return a number without an exponent, however large or small."""
     if isinstance(number, float) and not math.isfinite(number):
         return str(number)
     text = f"{Decimal(repr(number)):f}" if isinstance(number, float) else str(number)

@@ -1,4 +1,4 @@
-"""What a variable can be compared with: its kind, the operators for it, and common filters."""
+"""Kinds of variables, the operators for each kind, and common filters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Kind(StrEnum):
     DURATION = "duration"
     BOOLEAN = "boolean"
     OBJECT = "object"
-    # A field the catalogue does not know: everything may fit.
+    # A field unknown to the catalogue; any operator may apply.
     ANY = "any"
 
 
@@ -38,7 +38,7 @@ _KINDS = {
     VariableType.DATETIME: Kind.DATETIME,
 }
 _TEXT = (Operator.CONTAINS, Operator.NOT_CONTAINS, Operator.STARTS_WITH)
-# The operators that make sense for a kind; a new condition begins with the first.
+# The operators that make sense for a kind; the first is the default of a new condition.
 FITTING: dict[Kind, tuple[Operator, ...]] = {
     Kind.TEXT: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
     Kind.PHONE: (*EQUALITY, *LISTS, *_TEXT, *PRESENCE),
@@ -66,12 +66,12 @@ def kind_of(name: str) -> Kind:
 
 
 def known(name: str) -> Variable | None:
-    """Return the variable of this name or older name; None for a path or a field of no event."""
+    """Return the variable with this name or older name, None for paths and unknown fields."""
     return _all().get(catalogue.CURRENT_NAMES.get(name, name))
 
 
 def label_of(name: str) -> str | Promise:
-    """Return a variable's label; that of a duration without its unit, which the value has."""
+    """Return a variable's label; that of a duration without its unit, shown with the value."""
     variable = known(name)
     if variable is None:
         return name
@@ -84,13 +84,13 @@ def label_of(name: str) -> str | Promise:
 def _all() -> dict[str, Variable]:
     types = catalogue.EVENT_TYPES
     carried = {v.name: v for key in types for v in catalogue.variables_for(key)}
-    # A payload cannot be asked for the number of the attempt: it does not count them.
+    # Filters read the payload, which has no attempt number.
     return {name: v for name, v in {**catalogue.VARIABLES, **carried}.items() if name != "attempt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A filter that is chosen by one click."""
+    """A ready-made filter, chosen by one click."""
 
     key: str
     label: str | Promise

@@ -1,7 +1,7 @@
-"""What a condition compares: operators, their words, and the test each makes of its value.
+"""Comparisons in conditions: operators, their labels, and the test for each value.
 
-Comparing is linear in the size of the event: each value is folded once for all conditions, and the
-values of a list are looked up in sets.
+The time is linear in the size of the event: each value is folded once for all conditions, and
+values of lists are looked up in sets.
 """
 
 import json
@@ -21,23 +21,24 @@ from webhooks.catalogue import INSTANT
 from webhooks.catalogue.phones import digits
 from webhooks.payloads import instant_of_text
 
-# Of a compared text and a variable's name.
+# Maximum length of a compared text and of a variable's name.
 MAX_LENGTH = 1000
-# Of a compared number: more than any that a person means, and fewer than make arithmetic fail.
+# Maximum digits of a compared number: more than people need, fewer than make arithmetic fail.
 _MAX_DIGITS = 40
-# What is dialed for the plus in much of the world, and how many digits a number has at least: with
-# it, and without. A shorter one is an extension.
+# Dialed in place of the plus in much of the world; minimum digits of a number with it, and without.
+# Shorter numbers are extensions.
 _ABROAD, _MIN_ABROAD, _MIN_NUMBER = "00", 9, 7
 
 # Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
-# before an ASCII character, which never joins with the one before it.
+# before an ASCII character, which never combines with the one before it.
 _PIECE = re.compile(r".{1,256}(?=[\x00-\x7f]|\Z)|.{1,256}", re.DOTALL)
-# Not seen, and copied along: soft hyphens, spaces of no width, directions, forms of an emoji.
+# Invisible characters that are copied along: soft hyphens, zero-width spaces, direction marks,
+# variation selectors of emoji.
 _INVISIBLE = re.compile(
     "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe00-\ufe0f\ufeff]+"
 )
-# Turkish has two letters i: İ keeps a dot of its own in small letters, I may be the capital of ı.
-# The apostrophe of a Ukrainian word comes from a keyboard or from an editor of texts.
+# Turkish has two letters i: İ keeps a combining dot in lower case, and I may be the capital of ı.
+# The apostrophe in Ukrainian words depends on the keyboard or text editor.
 _SAME = (("i\u0307", "i"), ("ı", "i"), ("\u2018", "'"), ("\u2019", "'"), ("\u02bc", "'"))
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -79,7 +80,7 @@ EQUALITY = (Operator.EQUALS, Operator.NOT_EQUALS)
 LISTS = (Operator.ONE_OF, Operator.NOT_ONE_OF)
 NUMERIC = (Operator.GREATER_THAN, Operator.AT_LEAST, Operator.LESS_THAN, Operator.AT_MOST)
 PRESENCE = (Operator.EXISTS, Operator.NOT_EXISTS)
-# The operators that a missing value passes.
+# Operators that a missing value passes.
 NEGATIVE = {
     Operator.NOT_EQUALS,
     Operator.NOT_ONE_OF,
@@ -90,7 +91,7 @@ ABSENT = object()
 
 
 class FilterError(ValueError):
-    """A filter that means nothing; `path` leads to the part that is wrong."""
+    """An invalid filter; `path` leads to the wrong part."""
 
     def __init__(self, message: str, path: Path = ()) -> None:
         super().__init__(message)
@@ -98,13 +99,13 @@ class FilterError(ValueError):
 
 
 def present_value(found: Any) -> Any:
-    # Null, blank texts and empty collections are what senders put where there is no value.
+    # Senders write null, blank text or an empty collection for a missing value.
     is_blank = found.isspace() if isinstance(found, str) else found is None
     return ABSENT if is_blank or found in ("", [], {}) else found
 
 
 class _Compared:
-    """A value of an event, or the elements of a list, as equality sees them."""
+    """A value of an event, or the elements of a list, prepared for equality tests."""
 
     def __init__(self, values: list[Any], event: "Folded") -> None:
         self._event = event
@@ -125,7 +126,7 @@ class _Compared:
 
     @cached_property
     def typed_numbers(self) -> set[int | float]:
-        """Return the numbers that are spelled as text."""
+        """Return the numbers that are written as text."""
         parsed = map(_number, self._others)
         return {number for number in parsed if number is not None}
 
@@ -135,7 +136,7 @@ class _Compared:
 
     @cached_property
     def moments(self) -> set[str]:
-        # An answer has them as its server writes them, and so has what no sample shows.
+        # Responses, and fields without a sample, have times in any notation.
         return set(map(_moment, self._others))
 
 
@@ -144,32 +145,32 @@ class Folded:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
-        # By the identity of a value, as a part of an event has many names.
+        # By id() of a value, because a part of an event has several names.
         self._texts: dict[int, str] = {}
         self._phones: dict[int, str] = {}
         self._compared: dict[tuple[int, bool], _Compared] = {}
 
     def text(self, value: Any) -> str:
-        """Return a value as it is compared: text without case, everything else as JSON."""
+        """Return a value for comparison: text without case, everything else as JSON."""
         if (known := self._texts.get(id(value))) is None:
             known = self._json(value) if isinstance(value, dict | list) else _fold(value)
             self._texts[id(value)] = known
         return known
 
     def phone(self, value: Any) -> str:
-        """Return a phone number by its digits, everything else as `text` does."""
+        """Return the digits of a phone number, or the text of any other value."""
         if (known := self._phones.get(id(value))) is None:
             known = self._phones[id(value)] = _phone(value) or self.text(value)
         return known
 
     def _json(self, value: Any) -> str:
-        """Return JSON that is put together from parts, which are compared alone too."""
+        """Return JSON, built from parts that are also compared alone."""
         if isinstance(value, dict):
             members = (f"{_COMPACT.encode(_fold(k))}:{self._part(v)}" for k, v in value.items())
             return f"{{{','.join(members)}}}"
         if isinstance(value, list):
             return f"[{','.join(map(self._part, value))}]"
-        # First folded: a quote of full width is no quote of the JSON.
+        # Folded first: a full-width quote becomes a plain one, which the encoder must escape.
         return _COMPACT.encode(_fold(value)) if isinstance(value, str) else _fold(value)
 
     def _part(self, value: Any) -> str:
@@ -195,7 +196,7 @@ def make_test(
     is_phone: bool = False,
     is_moment: bool = False,
 ) -> Test:
-    """Return the test of a value; a phone number or a moment passes in any spelling too."""
+    """Return the test for a condition; phone numbers and times match in any notation."""
     if operator in PRESENCE:
         return lambda actual, event: operator is Operator.EXISTS
     if operator in NUMERIC:
@@ -215,19 +216,19 @@ def make_test(
 def _membership(
     wanted: list[tuple[object, Path]], *, is_phone: bool, is_moment: bool = False
 ) -> Callable[[_Compared], bool]:
-    """Return whether something compared equals one of the wanted values."""
+    """Return a test for whether a compared value equals one of the wanted values."""
     texts: set[str] = set()
     numbers: set[int | float] = set()
     typed_numbers: set[int | float] = set()
     flags: set[str] = set()
     phones = {_phone(value) for value, _path in wanted if is_phone} - {""}
     typed = (_moment(value) for value, _path in wanted if is_moment)
-    # Any other text is compared as such.
+    # Any other text is compared as text.
     moments = {moment for moment in typed if INSTANT.fullmatch(moment)}
     for value, path in wanted:
         text = _wanted_text(value, path)
         if isinstance(value, bool):
-            # Older senders write their flags as 0 and 1.
+            # Older senders write booleans as 0 and 1.
             flags |= {text, str(int(value))}
             continue
         number = _number(value)
@@ -277,10 +278,10 @@ def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool)
 
 
 def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | None:
-    """Return whether a number has the digits of `value`, or begins with them; None without any.
+    """Return a test for the digits of `value` in a number, or at its start; None without digits.
 
-    With a plus they are how a number begins: +7 is a country. What is dialed for the plus may also
-    be a part of a number, unless it is the beginning or the whole of one.
+    With a plus the digits must begin the number: +7 is a country code. A leading 00 counts as a
+    plus only in a full number or at the start, as it may also be digits within a number.
     """
     typed = str(value) if isinstance(value, str) or type(value) is int else ""
     wanted = digits(typed)
@@ -329,7 +330,7 @@ def _wanted_text(value: object, path: Path) -> str:
     if _is_absurd(value):
         raise FilterError(_("Give a number to compare with."), path)
     text = _fold(value)
-    # Folded it may be longer, or shorter.
+    # Folding may make a text longer or shorter.
     if min(len(text), len(str(value))) > MAX_LENGTH:
         message = _("A value has at most %d characters.") % MAX_LENGTH
         raise FilterError(message, path)
@@ -337,7 +338,7 @@ def _wanted_text(value: object, path: Path) -> str:
 
 
 def _phone(value: object) -> str:
-    """Return the digits of a phone number, from its country code on if that is there; or ""."""
+    """Return the digits of a phone number, without 00 before a country code, or ""."""
     if type(value) is int:
         value = str(value)
     found = digits(value) if isinstance(value, str) else ""
@@ -346,7 +347,7 @@ def _phone(value: object) -> str:
 
 
 def _moment(value: object) -> str:
-    """Return a moment as every event has it, any other text as it is; "" for what is no text."""
+    """Return a time as events write it, other text unchanged, and "" for other types."""
     return instant_of_text(value.strip()) if isinstance(value, str) else ""
 
 
@@ -369,7 +370,7 @@ def _number(value: object) -> int | float | None:
 
 
 def _parsed(text: str) -> int | float | None:
-    # Parsing more is slow.
+    # Parsing longer numbers is slow.
     if len(text) > _MAX_DIGITS or "_" in text:
         return None
     try:
@@ -384,19 +385,19 @@ def _parsed(text: str) -> int | float | None:
 
 
 def _fold(value: Any) -> str:
-    """Return a text without case, of which what looks alike is the same (Unicode's NFKC).
+    """Return a text without case and with look-alikes made equal (Unicode NFKC).
 
-    A number, a flag or null is its JSON.
+    A number, a boolean or null becomes JSON.
     """
     text = value if isinstance(value, str) else _COMPACT.encode(value)
     if text.isascii():
         return text.casefold()
     pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
-    # What it makes of a sign may be capitals.
+    # NFKC may produce capitals.
     seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
     for one, same in _SAME:
         seen = seen.replace(one, same)
-    # What has nothing else is not contained in everything.
+    # A text of invisible characters only stays, because every text would contain an empty one.
     return seen or text
 
 

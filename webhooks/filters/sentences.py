@@ -11,7 +11,7 @@ from webhooks.filters.kinds import Kind, kind_of, label_of
 from webhooks.filters.operators import LISTS, PRESENCE, Operator, shown
 from webhooks.filters.tree import Judgement
 
-# A sentence that names more values than a person reads says how many more there are.
+# Values and refusals beyond these are only counted in a sentence.
 _MAX_VALUES = 6
 _MAX_REFUSALS = 3
 
@@ -33,20 +33,20 @@ _PHRASES = {
 
 
 def sentence(tree: Mapping[str, Any]) -> str:
-    """Say what a valid filter lets through."""
+    """Return a sentence about what a valid filter lets through."""
     if not tree:
         return _("Every chosen event is sent.")
     return _("Sent when %s.") % _words(tree, is_inner=False)
 
 
 def condition_words(variable: str, operator: Operator, value: object) -> str:
-    """Say one condition without a full stop."""
+    """Return one condition in words, without a full stop."""
     given = "" if operator in PRESENCE else value_words(variable, value, operator)
     return _PHRASES[operator] % {"name": _uncapitalized(str(label_of(variable))), "value": given}
 
 
 def value_words(variable: str, value: object, operator: Operator | None = None) -> str:
-    """Write a value as its variable is read: a duration with units, a text in quotes."""
+    """Return a value as its variable is shown: a duration with units, text in quotes."""
     if isinstance(value, list) and operator in LISTS:
         words = [value_words(variable, one) for one in value[:_MAX_VALUES]]
         if (more := len(value) - _MAX_VALUES) > 0:
@@ -63,7 +63,7 @@ def value_words(variable: str, value: object, operator: Operator | None = None) 
 
 
 def refusal_words(refusals: Sequence[Judgement]) -> str:
-    """Say why an event was refused."""
+    """Return the reasons why an event was refused, in words."""
     text = "; ".join(map(_refusal, refusals[:_MAX_REFUSALS]))
     if (more := len(refusals) - _MAX_REFUSALS) > 0:
         text = _("%(reasons)s; and %(count)d more") % {"reasons": text, "count": more}
@@ -99,5 +99,5 @@ def _joined(words: list[str], last: str) -> str:
 
 
 def _uncapitalized(label: str) -> str:
-    """Begin a label with a small letter, unless it begins with an abbreviation."""
+    """Lower-case the first letter of a label, unless it begins with an abbreviation."""
     return label if label[1:2].isupper() or label[1:2] == "-" else label[:1].lower() + label[1:]

@@ -1,4 +1,4 @@
-"""The condition tree: compiled once, matched often, and able to say what refused an event."""
+"""The condition tree: compiled once, matched often, and able to explain a refusal."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +23,10 @@ from webhooks.filters.operators import (
 )
 from webhooks.payloads import WHOLE_EVENT, finder, path_problem
 
-# A person's filter has a handful of conditions; the limits keep a hostile one cheap.
+# Real filters have a handful of conditions; the limits keep a hostile one cheap.
 MAX_DEPTH = 8
 MAX_CONDITIONS = 200
-# Of all lists of a filter together.
+# Values in all lists of a filter together.
 MAX_VALUES = 1000
 
 Tree = Mapping[str, Any]
@@ -35,7 +35,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What one condition or group made of an event; `group` is "all", "any" or "" for a condition.
+    """The result of a condition or group; `group` is "all", "any", or "" for a condition.
 
     `actual` is None when the event has no value.
     """
@@ -49,7 +49,7 @@ class Judgement:
     actual: object = None
 
     def refusals(self) -> Iterator["Judgement"]:
-        """Yield the conditions that did not hold, but for those of a group that did."""
+        """Yield the conditions that failed, except those in a group that passed."""
         if not self.passes and not self.group:
             yield self
         elif not self.passes:
@@ -109,7 +109,7 @@ class Filter:
         return self._root is None
 
     def matches(self, event: Document | Folded) -> bool:
-        """Return whether an event passes; many filters share the work of one Folded event."""
+        """Return whether an event passes; filters given the same Folded event share its work."""
         return self._root is None or self._root.matches(_folded(event))
 
     def explain(self, document: Document) -> list[Judgement]:
@@ -118,7 +118,7 @@ class Filter:
         return list(judged.refusals()) if judged else []
 
     def judge(self, event: Document | Folded) -> Judgement | None:
-        """Return what every condition made of the event; None when there are none."""
+        """Return the result of every condition, or None for an empty filter."""
         return None if self._root is None else self._root.judge(_folded(event))
 
 
@@ -127,12 +127,11 @@ def _folded(event: Document | Folded) -> Folded:
 
 
 def compile_filter(tree: object) -> Filter:
-    """Return the filter of a condition tree; raise FilterError with the path of the wrong part.
+    """Compile a condition tree. Raise FilterError with the path of the wrong part.
 
-    Text is compared without regard to case. A number is compared as a number, also when the
-    filter spells it as text. Variables may be given by either name, and a part of an object or a
-    list as `fields.city` or `items[0].id`. A variable without a value passes only the negative
-    operators.
+    Text is compared without regard to case. Numbers are compared as numbers, even if the filter
+    writes them as text. Variables may be given by either name, and a part of an object or a list as
+    `fields.city` or `items[0].id`. A variable without a value passes only negative operators.
     """
     if tree == {}:
         return Filter(None)
@@ -207,7 +206,7 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
 
 
 def _finder(variable: str) -> Callable[[Document], Any]:
-    """Return how to read a variable: where a mapping finds it, but never the event as a whole."""
+    """Return a function that reads a variable as mappings do, but never the whole event."""
     if variable == WHOLE_EVENT:
         return lambda document: present_value(document.get(variable))
     find = finder(variable)
