@@ -1,8 +1,9 @@
-"""Every row of the product. Constraints, choices and querysets; no I/O beyond the database.
+"""All models: constraints, choices and querysets; no I/O except the database.
 
-`webhook` and `credential`: what people edit. `oauth`: tokens, pending authorizations and their
-exchanges, which workers write. `log`: events, deliveries, attempts and their hourly counts.
-`resends`: past deliveries sent again. `access`: API keys and the key canary. `audit`: who did what.
+`webhook` and `credential`: edited by people. `oauth`: tokens, pending authorizations and exchanges,
+written by workers. `log`: events, deliveries, attempts and hourly counts. `resends`: past
+deliveries sent again. `alerts`: incidents and channels. `access`: API keys and the key canary.
+`audit`: who did what.
 """
 
 from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError

@@ -13,14 +13,14 @@ from webhooks.security.encryption import SecretField
 
 
 class ApiScope(models.TextChoices):
-    """What an API key may do; one that may do something else is refused (RFC 6750 section 3.1)."""
+    """What an API key may do; a key without the scope is refused (RFC 6750 section 3.1)."""
 
     EVENTS_WRITE = "events:write", _("Send events")
     HEALTH_READ = "health:read", _("Read figures of /readyz")
 
 
 class MissingScopeError(Exception):
-    """A key is good for something else."""
+    """The key is valid but lacks the required scope."""
 
     def __init__(self, scope: ApiScope) -> None:
         super().__init__(scope.value)
@@ -47,7 +47,7 @@ class ApiKeyManager(models.Manager["ApiKey"]):
         return key, plain
 
     def verify(self, plain: str, scope: ApiScope = ApiScope.EVENTS_WRITE) -> "ApiKey | None":
-        """Return the key; None for one unknown or revoked. Errors: MissingScopeError."""
+        """Return the key, or None if unknown or revoked. Errors: MissingScopeError."""
         return self.verify_hash(hash_key(plain), scope)
 
     def verify_hash(

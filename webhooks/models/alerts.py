@@ -1,4 +1,4 @@
-"""Incidents, the channels that are notified of them, and the messages that wait for a channel."""
+"""Incidents, the channels that are notified, and the messages waiting for a channel."""
 
 from django.conf import settings
 from django.db import models
@@ -21,16 +21,17 @@ class ChannelKind(models.TextChoices):
 
 
 class AlertChannel(models.Model):
-    """One place that alerts go to, of every webhook or of some."""
+    """One destination of alerts about every webhook or some of them."""
 
     uid = models.CharField(max_length=30, unique=True, default=ids.channel_uid, editable=False)
     kind = models.CharField(_("Kind"), max_length=8, choices=ChannelKind.choices)
     name = models.CharField(_("Name"), max_length=100)
     # An e-mail address or the id of a Telegram chat.
     recipient = models.CharField(_("Address"), max_length=254, blank=True, default="")
-    # A URL, or the token of a Telegram bot: who knows it can post there.
+    # A URL, or the token of a Telegram bot: anyone who knows it can post there.
     secret = SecretField(_("URL"))
-    # Without it the form saves no URL over plain http: everybody on the way could post there.
+    # Without it the form saves no plain http URL, which anyone on the network path could read and
+    # use.
     accepts_plain_http = models.BooleanField(_("Send secrets over plain http"), default=False)
     # Empty: every webhook.
     webhooks = models.ManyToManyField(
@@ -40,14 +41,14 @@ class AlertChannel(models.Model):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    # Of the last message: when it went out, and why it did not, as a code.
+    # The last message: when it was sent, and why it was not, as a code.
     sent_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.CharField(max_length=500, blank=True, default="", editable=False)
 
     class Meta:
         verbose_name = _("alert channel")
         ordering = ["name", "pk"]
-        # Who may change webhooks may change where their alerts go.
+        # The permission to change webhooks includes their alert channels.
         default_permissions = ()
 
     def __str__(self) -> str:
@@ -83,9 +84,9 @@ class IncidentKind(models.TextChoices):
 
 
 class Incident(models.Model):
-    """One spell of one problem. People get one message, a reminder a day, and an all-clear."""
+    """One occurrence of a problem. People get one message, a daily reminder, and an all-clear."""
 
-    # Exactly one of the two; what is wrong with a webhook's own credential is its webhook's.
+    # Exactly one is set; a problem of a webhook's own credential belongs to the webhook.
     webhook = models.ForeignKey(
         Webhook, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
     )
@@ -93,10 +94,10 @@ class Incident(models.Model):
         Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
     )
     kind = models.CharField(max_length=16, choices=IncidentKind.choices)
-    # A code of `alerts.problems.SENTENCES` with its parameters, or a token's error as it is.
+    # A code of `alerts.problems.SENTENCES` with its parameters, or a token's error unchanged.
     message = models.CharField(max_length=1000, blank=True, default="")
     opened_at = models.DateTimeField()
-    # When people were last notified; None until the first message is out.
+    # When people were last notified; None until the first message was sent.
     notified_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
 

@@ -1,7 +1,7 @@
 """The audit trail: who changed what and when. Rows are added and never changed.
 
-The database refuses it too, by triggers (migration 0003). SQLite rebuilds a table to alter a
-column, and loses them: a migration that does so makes them again.
+Database triggers enforce it (migration 0003). SQLite loses them when it rebuilds a table to alter a
+column, so a migration that does so must create them again.
 """
 
 from typing import Any, NoReturn
@@ -58,7 +58,7 @@ class AuditEntry(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(_("Time"), auto_now_add=True)
-    # Names stay when the account is deleted: no constraint, no cascade.
+    # Kept when the account is deleted: no constraint, no cascade.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         null=True,
@@ -67,14 +67,14 @@ class AuditEntry(models.Model):
         db_constraint=False,
         related_name="+",
     )
-    # Empty: the product itself, such as the engine that paused a webhook.
+    # Empty for the product itself, such as the engine that paused a webhook.
     username = models.CharField(_("Person"), max_length=150, blank=True, default="")
     action = models.CharField(_("Action"), max_length=24, choices=Action.choices)
     # A model's name in lower case: webhook, connection, apikey, delivery, resend.
     object_type = models.CharField(_("Kind"), max_length=24)
     object_id = models.CharField(max_length=40)
     object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
-    # The webhook on whose page the entry is shown, also of a delivery or resend.
+    # The webhook on whose page the entry is shown, also for a delivery or resend.
     webhook = models.ForeignKey(
         Webhook,
         null=True,
@@ -114,13 +114,13 @@ class AuditEntry(models.Model):
 
 
 class WebhookVersion(models.Model):
-    """What a webhook was like after one entry of its trail, to go back to; it holds no secret."""
+    """The settings of a webhook after one audit entry, to revert to; without secrets."""
 
     entry = models.OneToOneField(
         AuditEntry, primary_key=True, on_delete=models.PROTECT, related_name="version"
     )
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="versions")
-    # A JSON object by column. Encrypted, as addresses and values are often keys.
+    # A JSON object by column. Encrypted, because URLs and values are often keys.
     settings = SecretField()
 
     class Meta:

@@ -1,6 +1,6 @@
 """Credential: how requests are authorized, private to one webhook or shared under a name.
 
-docs/decisions/0005-credentials.md says why it is a row of its own.
+docs/decisions/0005-credentials.md says why it is a separate row.
 """
 
 from typing import Any
@@ -29,12 +29,12 @@ class GrantType(models.TextChoices):
     DEVICE_CODE = "device_code", _("Device code")
 
 
-# A person approves these; the others are fetched by this site alone.
+# A person approves these grants; tokens of the others are fetched without a person.
 BY_PERSON = (GrantType.AUTHORIZATION_CODE, GrantType.DEVICE_CODE)
 
 
 class ClientAuthentication(models.TextChoices):
-    """How the client says who it is in a token request.
+    """How the client authenticates in a token request.
 
     Source: RFC 6749 section 2.3.1, RFC 7523 section 2.2, RFC 8705 section 2.
     """
@@ -54,19 +54,19 @@ class TokenPlacement(models.TextChoices):
 
 class CredentialQuerySet(models.QuerySet["Credential"]):
     def present(self) -> "CredentialQuerySet":
-        """Leave out deleted ones."""
+        """Leave out deleted credentials."""
         return self.filter(deleted_at=None)
 
     def shared(self) -> "CredentialQuerySet":
-        """Keep those saved under a name, which people call connections."""
+        """Return credentials saved under a name, which are called connections in the UI."""
         return self.present().filter(webhook=None)
 
 
 class Credential(EditedRow):
-    """Everything an admin enters to authorize requests; its token is a row of its own."""
+    """Everything an admin enters to authorize requests; its token is a separate row."""
 
     uid = models.CharField(max_length=30, unique=True, default=ids.credential_uid, editable=False)
-    # The webhook whose own it is, by the id that is known before its row; None when it is shared.
+    # The webhook that owns it, by the uid that is known before its row is saved; None if shared.
     webhook = models.OneToOneField(
         "webhooks.Webhook",
         to_field="uid",
@@ -76,9 +76,9 @@ class Credential(EditedRow):
         on_delete=models.CASCADE,
         related_name="own_credential",
     )
-    # What webhooks choose a shared one by.
+    # The name by which webhooks choose a shared credential.
     name = models.CharField(_("Name"), max_length=100, blank=True, default="")
-    # Of a shared one: what it may be sent to, a host name for https on 443 and else an origin.
+    # Where a shared credential may be sent: a host name for https on port 443, else an origin.
     allowed_hosts = models.JSONField(_("Hosts"), default=list, blank=True)
 
     authorization_type = models.CharField(
@@ -113,7 +113,7 @@ class Credential(EditedRow):
     # Advanced OAuth settings; the defaults are the standard's.
     provider = models.CharField(_("Provider"), max_length=32, blank=True, default="")
     issuer = models.CharField(_("Issuer"), max_length=2048, blank=True, default="")
-    # Discovery said that answers carry `iss` (RFC 9207).
+    # Discovery stated that authorization responses have `iss` (RFC 9207).
     requires_issuer = models.BooleanField(_("Answers name the issuer"), default=False)
     uses_pkce = models.BooleanField(_("Use PKCE"), default=True)
     refresh_url = models.CharField(_("Refresh URL"), max_length=2048, blank=True, default="")
@@ -132,11 +132,11 @@ class Credential(EditedRow):
         blank=True,
         choices=[(" ", _("Space")), (",", _("Comma"))],
     )
-    # A private key in PEM, which signs JWTs; its public half is at `oauth/keys/`.
+    # A private key in PEM, which signs JWTs; its public key is at `oauth/keys/`.
     client_key = SecretField(_("Private key"))
     # Claims of those JWTs, and header parameters by their names (RFC 7519, RFC 7515).
     assertion_claims = models.JSONField(_("Claims of the JWT"), default=dict, blank=True)
-    # Lines of "Name: value" beside our own, for token requests.
+    # Additional headers of token requests, as lines of "Name: value".
     token_headers = SecretField(_("Headers of token requests"))
     # A certificate and its key in PEM, for the token endpoint and for receivers.
     client_certificate = SecretField(_("TLS client certificate"))
@@ -172,7 +172,7 @@ class Credential(EditedRow):
         verbose_name = _("connection")
         verbose_name_plural = _("connections")
         ordering = ["name", "pk"]
-        # Of shared ones; a webhook's own goes with its webhook.
+        # For shared credentials; a webhook's own follows the permissions of the webhook.
         default_permissions = ()
         permissions = [
             ("add_connection", "Can add connection"),
@@ -197,12 +197,12 @@ class Credential(EditedRow):
 
     @property
     def subject(self) -> Any:
-        """Return what people know it by: the webhook whose own it is, or the connection itself."""
+        """Return the object shown to people: the webhook that owns it, or the connection itself."""
         return self.webhook or self
 
     @property
     def receiver_url(self) -> str:
-        """Return where its webhook sends; empty when it is shared or its webhook not written."""
+        """Return the URL of its webhook, empty if it is shared or the webhook is not saved yet."""
         try:
             return self.webhook.url if self.webhook else ""
         except ObjectDoesNotExist:
@@ -210,14 +210,14 @@ class Credential(EditedRow):
 
     @property
     def receiver_origins(self) -> list[str]:
-        """Return where requests with it may go: its webhook's receiver, or what it is bound to."""
+        """Return the origins requests may go to: its webhook's receiver, or its allowed hosts."""
         if self.is_shared:
             return [host_origin(one) for one in self.allowed_hosts]
         return [origin_of(self.receiver_url)] if self.receiver_url else []
 
     @property
     def endpoints(self) -> list[str]:
-        """Return the addresses of the provider that its settings name."""
+        """Return the URLs of the provider in its settings."""
         urls = [self.token_url, self.revocation_url]
         if not self.is_machine:
             urls += [self.auth_url, self.refresh_url]
@@ -225,7 +225,7 @@ class Credential(EditedRow):
 
     @property
     def token_origins(self) -> list[str]:
-        """Return where a token that is granted now may go: to receivers, and back to be renewed."""
+        """Return the origins a token granted now may go to: receivers, and endpoints to refresh."""
         return sorted({*self.receiver_origins, *map(origin_of, self.endpoints)})
 
     @property
@@ -250,7 +250,7 @@ class Credential(EditedRow):
 
     @property
     def secrets_used(self) -> list[str]:
-        """Return the columns of the secrets that it sends, or signs with, as it is now."""
+        """Return the columns of the secrets that it currently sends or signs with."""
         if self.is_basic:
             return ["basic_password", "client_certificate"]
         if not self.is_oauth:
@@ -266,14 +266,14 @@ class Credential(EditedRow):
         ]
 
     def secret_destinations(self, field: str, receiver_url: str = "") -> set[str]:
-        """Return the origins that get a secret, or what is fetched with nothing else."""
+        """Return the origins that receive a secret, or a token fetched with that secret alone."""
         receivers = {origin_of(receiver_url)} if receiver_url else set(self.receiver_origins)
         if field == "basic_password":
             return receivers
         endpoints = {origin_of(url) for url in self.endpoints}
         if field == "client_certificate":
             return endpoints | receivers if self.is_oauth else receivers
-        # What no person approves reaches the receiver by these alone.
+        # Without a person's approval these secrets alone get a token that receivers accept.
         return endpoints | receivers if self.is_machine else endpoints
 
     def secret_binding(self) -> str:
@@ -281,11 +281,11 @@ class Credential(EditedRow):
 
 
 def may_be_sent_to(row: EditedRow, url: str, secret: str = "") -> bool:
-    """Return whether requests to an address may carry a credential, or one secret of a row.
+    """Return whether requests to a URL may carry a credential, or one secret of a row.
 
-    Only the origin of the address counts: scheme, host and port. A secret goes to the origins it
-    was entered for and to no other, whatever the row says since; a shared credential besides only
-    to those it is bound to.
+    Only the origin of the URL counts: scheme, host and port. A secret is sent only to the origins
+    it was entered for, however the row changed since; a shared credential also only to its allowed
+    hosts.
     """
     origin = origin_of(url)
     if secret:
@@ -294,7 +294,7 @@ def may_be_sent_to(row: EditedRow, url: str, secret: str = "") -> bool:
     if row.is_shared and origin not in row.receiver_origins:
         return False
     if row.is_basic and not row.is_entered("basic_password"):
-        # Without a password nothing is sent either: an import may have left it out.
+        # Without a password nothing is sent either; an import may have left it out.
         return False
     return all(
         row.is_bound_to(field, origin)
@@ -303,14 +303,14 @@ def may_be_sent_to(row: EditedRow, url: str, secret: str = "") -> bool:
     )
 
 
-# What is entered about an authorization, by column.
+# The columns of the authorization settings, by name.
 AUTHORIZATION_FIELDS: dict[str, "models.Field[Any, Any]"] = {
     field.name: field
     for field in Credential._meta.concrete_fields
     if field.name not in {"id", "uid", "webhook", "name", "allowed_hosts"}
     and field.name not in {inherited.name for inherited in EditedRow._meta.fields}
 }
-# The columns that hold sealed secrets, which no list opens.
+# The encrypted columns, which lists do not load.
 CREDENTIAL_SECRETS = tuple(
     field.name for field in Credential._meta.fields if isinstance(field, SecretField)
 )

@@ -1,4 +1,4 @@
-"""What webhooks and credentials have in common as rows that people edit."""
+"""The base of the rows that people edit: webhooks and credentials."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -14,20 +14,21 @@ from webhooks.security.encryption import Sealed, SecretField
 
 
 class EditedRow(models.Model):
-    """Mixin: a version, the dates of its secrets, recipients of alerts, and its history."""
+    """Base with a version, the dates of secrets, recipients of alerts, and the history."""
 
     # E-mail addresses notified of failures; muting keeps them.
     alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
     alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
-    # When muted: until then; None until a person unmutes.
+    # When muted: the end of the muting; None until a person unmutes.
     alerts_muted_until = models.DateTimeField(_("Muted until"), null=True, blank=True)
     # {field name: ISO time} of the last change of each secret, for "set, changed on ...".
     secrets_changed_at = models.JSONField(default=dict, blank=True, editable=False)
-    # {field name: origins} each secret was entered for: it is sent to no other (`may_be_sent_to`).
+    # {field name: origins} that each secret was entered for, the only ones it may be sent to
+    # (`may_be_sent_to`).
     secret_origins = models.JSONField(default=dict, blank=True, editable=False)
-    # Not needed for https; without it no form saves what sends secrets over plain http.
+    # Without it no form saves a setting that sends secrets over plain http.
     accepts_plain_http = models.BooleanField(_("Send secrets over plain http"), default=False)
-    # Counts up with each change; workers cache decrypted settings by it.
+    # Incremented with each change; workers cache decrypted settings by it.
     version = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(
@@ -41,7 +42,7 @@ class EditedRow(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            # Counted by the database: two saves at once never give the same number.
+            # Incremented by the database, so that concurrent saves never give the same number.
             self.version = F("version") + 1
         self.bind_secrets()
         if (fields := kwargs.get("update_fields")) is not None:
@@ -53,39 +54,39 @@ class EditedRow(models.Model):
         self.refresh_from_db(fields=["version"])
 
     def mutes_alerts(self, now: datetime) -> bool:
-        """Return whether the row's own recipients are not to be notified."""
+        """Return whether alerts to the row's own recipients are muted."""
         until = self.alerts_muted_until
         return self.alerts_are_muted and (until is None or until > now)
 
     def secret_destinations(self, field: str, receiver_url: str = "") -> Collection[str]:
-        """Return the origins a secret would be sent to as the row is now; none for one that stays.
+        """Return the origins that the row now sends a secret to; empty if it is not sent.
 
-        `receiver_url` is that of a webhook whose row is not written yet.
+        `receiver_url` is the URL of a webhook that is not saved yet.
         """
         raise NotImplementedError
 
     def bind_secrets(self, receiver_url: str = "") -> None:
-        """Bind each secret that was set since the last save to where it would be sent now."""
+        """Bind each secret set since the last save to the origins it would be sent to now."""
         for field in self._secrets():
             if self._is_new(field.name) and field.name not in self.secret_origins:
                 found = sorted(set(self.secret_destinations(field.name, receiver_url)))
                 self.secret_origins = {**self.secret_origins, field.name: found}
 
     def is_bound_to(self, field: str, origin: str) -> bool:
-        """Return whether a secret was entered for an origin; one that was not saved yet is.
+        """Return whether a secret may be sent to an origin; one that is not saved yet may.
 
-        What is set without saying for which is not, where the row was read with its secrets.
+        A stored secret without recorded origins may not, if the row was loaded with it.
         """
         if (origins := self.secret_origins.get(field)) is not None:
             return origin in origins
         return self._is_new(field) or not self.__dict__.get(field)
 
     def is_entered(self, field: str) -> bool:
-        """Return whether there is a secret, without asking the database for it."""
+        """Return whether a secret is set, without a query."""
         return field in self.secret_origins or self._is_new(field)
 
     def _is_new(self, field: str) -> bool:
-        """Return whether a secret is plain text that this process set, not what was stored."""
+        """Return whether a secret is plain text set by this process, not a stored value."""
         value = self.__dict__.get(field)
         return bool(value) and not isinstance(value, Sealed)
 
@@ -93,9 +94,9 @@ class EditedRow(models.Model):
         return [field for field in self._meta.concrete_fields if isinstance(field, SecretField)]
 
     def set_secret(self, field: str, value: str) -> None:
-        """Set or, with an empty value, clear a secret and remember when.
+        """Set a secret, or clear it with an empty value, and record when.
 
-        The next save binds it to where it is sent then.
+        The next save binds it to the origins it is sent to then.
         """
         setattr(self, field, value)
         self.secret_origins = {
@@ -112,7 +113,7 @@ class EditedRow(models.Model):
         return secret.is_set(self)
 
     def copy_columns(self, source: "EditedRow", names: Collection[str]) -> None:
-        """Take columns of another row; secrets are opened there, to be sealed for this one.
+        """Copy columns of another row; its secrets are decrypted, to be encrypted for this one.
 
         They stay bound to the origins that they were entered for.
         """

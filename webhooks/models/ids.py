@@ -1,7 +1,7 @@
-"""Prefixed, time-sortable ids as people and receivers see them.
+"""Prefixed, time-sortable ids, shown to people and receivers.
 
-Owns the format `prefix_` + 26 characters of Crockford base 32: 48 bits of Unix milliseconds and
-80 random bits, so ids sort by creation and can be made by any process.
+Owns the format `prefix_` + 26 characters of Crockford base 32: 48 bits of Unix milliseconds and 80
+random bits, so ids sort by creation and any process can make them.
 """
 
 import datetime as dt
@@ -15,18 +15,18 @@ from itertools import accumulate
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _RANDOM_BITS = 80
-# An id made in the same millisecond is a random step further.
+# Ids made in the same millisecond are apart by a random step of this size.
 _STEP_BITS = 40
-# A clock that was further ahead than this was wrong: ids do not stay there until it is that late.
+# If the last id is further ahead than this, its clock was wrong: new ids use the current time.
 _MOST_AHEAD_MS = 60_000
 _lock = threading.Lock()
 _last = 0
 
 
 def _next_numbers(count: int) -> list[int]:
-    """Return 128-bit numbers greater than every one this process returned before, in order.
+    """Return ascending 128-bit numbers, greater than all that this process returned before.
 
-    But for those made by a clock that was a minute or more ahead.
+    Except for those made while the clock was more than a minute ahead.
     """
     global _last
     size = _STEP_BITS // 8
@@ -50,7 +50,7 @@ def new_id(prefix: str) -> str:
 
 
 def new_ids(prefix: str, count: int) -> list[str]:
-    """Return new ids in their order; each costs a fraction of one alone."""
+    """Return new ids in ascending order; each costs a fraction of a single one."""
     return [
         f"{_head(prefix, number >> 50)}{_PAIRS[number >> 40 & 1023]}{_PAIRS[number >> 30 & 1023]}"
         f"{_PAIRS[number >> 20 & 1023]}{_PAIRS[number >> 10 & 1023]}{_PAIRS[number & 1023]}"
@@ -60,7 +60,7 @@ def new_ids(prefix: str, count: int) -> list[str]:
 
 @lru_cache(maxsize=16)
 def _head(prefix: str, number: int) -> str:
-    """Return what ids of one millisecond begin with, nearly always."""
+    """Return the first part of ids, nearly always the same within a millisecond."""
     return _text(prefix, number << 50)[:-10]
 
 
@@ -70,7 +70,7 @@ def _text(prefix: str, number: int) -> str:
 
 
 def floor(prefix: str, unix_seconds: float) -> str:
-    """Return the smallest id that could be made at a moment; older ids sort before it."""
+    """Return the smallest id that could be made at a time; older ids sort before it."""
     return _text(prefix, int(max(unix_seconds, 0) * 1000) << _RANDOM_BITS)
 
 

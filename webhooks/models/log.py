@@ -27,18 +27,18 @@ class Event(models.Model):
     type = models.CharField(_("Type"), max_length=100)
     payload = models.BinaryField(_("Payload"))
     occurred_at = models.DateTimeField(_("Occurred at"))
-    # How many webhooks wanted the type but refused the event by their filter.
+    # Number of webhooks subscribed to the type whose filter refused the event.
     filtered_count = models.PositiveIntegerField(default=0)
-    # As the publisher gave it; `IdempotencyKey` sees that it is used once.
+    # As given by the publisher; `IdempotencyKey` ensures that it is used once.
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
-    # sha256 of type and payload, to tell a repeated call from a reused key.
+    # SHA-256 of type and payload, to tell a repeated call from a reused key.
     fingerprint = models.CharField(max_length=64, blank=True, default="")
     source = models.CharField(_("Source"), max_length=100, blank=True, default="")
     # The event this one is an edited copy of.
     copy_of = models.CharField(max_length=30, blank=True, default="", db_default="")
-    # Copied from the payload so that the log can be searched; None is in no index.
+    # Copied from the payload so that the log can be searched; the index leaves out None.
     call_id = models.CharField(_("Call id"), max_length=128, null=True, blank=True)  # noqa: DJ001
-    # Digits from the last to the first (`catalogue.phones`); a number that is there twice, once.
+    # Reversed digits (`catalogue.phones`); a number that occurs twice is stored once.
     caller_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
     callee_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
     client_digits = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001
@@ -50,7 +50,8 @@ class Event(models.Model):
         verbose_name_plural = _("events")
         indexes = [
             models.Index(fields=["type", "-id"], name="event_by_type"),
-            # A comparison implies `IS NOT NULL`, for SQLite too. The newest events are read.
+            # Partial, as a comparison implies `IS NOT NULL`, also for SQLite. The newest events are
+            # read.
             *(
                 models.Index(
                     fields=[column, "-id"],
@@ -66,13 +67,13 @@ class Event(models.Model):
 
     @property
     def numbers(self) -> list[str]:
-        """Return the phone numbers for people, the caller's first."""
+        """Return the phone numbers for display, the caller's first."""
         stored = (getattr(self, column) for column in PhoneNumbers._fields)
         return [written(number) for number in stored if number]
 
 
 class IdempotencyKey(models.Model):
-    """Which event a key is of. A table of its own: no index is unique over partitions of events."""
+    """The event of an idempotency key. A separate table: no unique index spans partitions."""
 
     key = models.CharField(primary_key=True, max_length=255)
     event = models.ForeignKey(
@@ -96,7 +97,7 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
 
 
-# Nothing more comes of these unless a person resends them; the others keep their rows.
+# Final unless a person resends the delivery; retention keeps rows in the other statuses.
 FINAL_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 OPEN_STATUSES = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 
@@ -111,14 +112,14 @@ class HoldReason(models.TextChoices):
 class Trigger(models.TextChoices):
     EVENT = "event", _("Event")
     TEST = "test", _("Test")
-    # One or a few by hand, and many at a rate.
+    # RESENT: one or a few by hand; BULK: many, at a chosen rate.
     RESENT = "resent", _("Resent")
     BULK = "bulk", _("Resent in bulk")
     EDITED = "edited", _("Edited and resent")
 
 
 class Outcome(models.TextChoices):
-    """What an attempt came to; `delivery.requests.next_step` says what each one leads to."""
+    """The result of an attempt; `delivery.requests.next_step` decides what follows."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
     SERVER_ERROR = "server_error", _("Server error")
@@ -136,24 +137,24 @@ class Outcome(models.TextChoices):
     UNKNOWN = "unknown", _("Unknown: the process died")
 
 
-# Before any delivery: names the index `delivery_due_by_time`.
+# Earlier than any delivery; a query that names it can use the index `delivery_due_by_time`.
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def by_index(self, name: str) -> "DeliveryQuerySet":
-        """Say that these rows are all in a partial index, so that SQLite uses it.
+        """Repeat the condition of a partial index that has all these rows, so that SQLite uses it.
 
-        Its planner compares texts: a parameter proves nothing to it.
+        SQLite's planner needs the literal SQL; a bound parameter proves nothing to it.
         """
         if connections[self.db].vendor != "sqlite":
             return self
-        # The text of our own index.
+        # The SQL comes from our own model.
         own = RawSQL(_condition_of(name), [], models.BooleanField())  # noqa: S611
         return self.filter(own)
 
     def in_status(self, status: str, *, webhook: int | None = None) -> "DeliveryQuerySet":
-        """Return the rows of a status, also of one webhook, by the partial indexes that have it."""
+        """Return the rows in a status, or only one webhook's, through the partial indexes."""
         rows = self
         for name in _INDEXES_OF.get(status, ()):
             rows = rows.by_index(name)
@@ -165,30 +166,30 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         return rows.filter(webhook=webhook)
 
     def cancel(self) -> int:
-        """Give up those that wait; one that is being sent is not stopped. Return how many."""
+        """Cancel waiting deliveries, but not those being sent. Return how many."""
         waiting = self.filter(status__in=(Status.PENDING, Status.HELD, Status.PARKED))
         return waiting.update(
             status=Status.CANCELLED, next_attempt_at=None, hold_reason="", finished_at=Now()
         )
 
     def count_to(self, limit: int) -> int:
-        """Count up to one more than a limit: a webhook may hold millions."""
-        # In the order of ids SQLite would read everything of the webhook.
+        """Count rows, at most `limit + 1`, because a webhook may have millions."""
+        # Ordered by id, SQLite would read all rows of the webhook.
         return self.order_by()[: limit + 1].count()
 
     def of_events(self, events: Collection[str], *, webhook: int) -> "DeliveryQuerySet":
-        """Return a webhook's rows of some events, newest first, by the index of the events."""
+        """Return a webhook's rows for some events, newest first, through the index of events."""
         return self.filter(event__in=events).of_webhook(webhook).order_by("-id")
 
     def of_webhook(self, webhook: int) -> "DeliveryQuerySet":
-        """Filter what another index finds; SQLite would read everything of the webhook."""
+        """Filter by webhook without its index, with which SQLite would read all of its rows."""
         if connections[self.db].vendor != "sqlite":
             return self.filter(webhook=webhook)
-        # A sum has no index.
+        # An expression has no index.
         return self.alias(of=F("webhook_id") + 0).filter(of=webhook)
 
 
-# Their index does not name the webhook, but they are rare.
+# Statuses whose index has no webhook; their rows are rare.
 _BY_STATUS_ALONE = (Status.FAILED, Status.PARKED, Status.CANCELLED)
 _INDEXES_OF: dict[str, tuple[str, ...]] = {
     Status.PENDING: ("delivery_due",),
@@ -202,7 +203,7 @@ _INDEXES_OF: dict[str, tuple[str, ...]] = {
 
 @cache
 def _condition_of(name: str) -> str:
-    """Return the condition of an index as it stands in the database, values and all."""
+    """Return the condition of an index as SQL, with its values inline."""
     index = next(one for one in Delivery._meta.indexes if one.name == name)
     editor = connections["default"].schema_editor()
     return index._get_condition_sql(Delivery, editor)  # type: ignore[no-any-return]
@@ -235,11 +236,11 @@ class Delivery(models.Model):
     # Pending: when it may be sent. Sending: when the lease ends. None in every other status.
     next_attempt_at = models.DateTimeField(_("Next attempt"), null=True, blank=True)
     attempt_count = models.PositiveSmallIntegerField(_("Attempts"), default=0)
-    # Failures that count against the retry schedule; a dead process or token does not.
+    # Failures that count against the retry schedule; those of a dead process or token do not.
     failure_count = models.PositiveSmallIntegerField(default=0)
-    # How often a process died with it; after three it is parked.
+    # Times that a process died while sending it; after three it is parked.
     unknown_count = models.PositiveSmallIntegerField(default=0)
-    # Names the claim that owns the row while it is sending.
+    # The claim that owns the row while it is being sent.
     lease = models.CharField(max_length=32, blank=True, default="")
     outcome = models.CharField(max_length=16, choices=Outcome.choices, blank=True, default="")
     status_code = models.PositiveSmallIntegerField(_("Response code"), null=True, blank=True)
@@ -258,13 +259,13 @@ class Delivery(models.Model):
                 name="delivery_due",
                 condition=Q(status="pending"),
             ),
-            # The head of an ordered webhook, however many wait behind it.
+            # The head of an ordered webhook, whatever its backlog.
             models.Index(
                 fields=["webhook", "id"], name="delivery_in_order", condition=Q(status="pending")
             ),
-            # What became due of late, whatever the webhook. Only a query that names this time may
+            # Rows that became due recently, of any webhook. Only a query that names LONG_AGO may
             # use it: while nothing is due, statistics make it look as good to a planner as
-            # `delivery_due`, and each look at one webhook would read the rows of all.
+            # `delivery_due`, and each query for one webhook would read the rows of all.
             models.Index(
                 fields=["next_attempt_at"],
                 name="delivery_due_by_time",
@@ -275,7 +276,7 @@ class Delivery(models.Model):
                 name="delivery_leased",
                 condition=Q(status="sending"),
             ),
-            # The head of an ordered webhook may be held, and held rows are looked for and released.
+            # The head of an ordered webhook may be held; also used to find and release held rows.
             models.Index(
                 fields=["webhook", "id"], name="delivery_held", condition=Q(status="held")
             ),
@@ -295,7 +296,7 @@ class Delivery(models.Model):
                 condition=Q(status__in=["failed", "held", "parked", "cancelled"]),
             ),
             models.Index(fields=["webhook", "-id"], name="delivery_by_webhook"),
-            # The rare ones, for the log's filters; a plain success is in neither.
+            # Rare values, for the log's filters; an ordinary success is in neither index.
             models.Index(
                 fields=["status_code", "-id"],
                 name="delivery_by_bad_code",
@@ -320,12 +321,12 @@ class Delivery(models.Model):
         return self.id
 
 
-# The address of a GET may have 65,536 characters.
+# The URL of a GET may have 65,536 characters.
 MAX_REQUEST_LINE = 4096
 
 
 class Attempt(models.Model):
-    """One HTTP request of a delivery, as it was sent (secrets redacted) and answered."""
+    """One HTTP request of a delivery (secrets redacted) and its response."""
 
     id = models.BigAutoField(primary_key=True)
     delivery = models.ForeignKey(
@@ -339,7 +340,7 @@ class Attempt(models.Model):
     first_byte_ms = models.FloatField(null=True, blank=True)
     total_ms = models.FloatField(null=True, blank=True)
     remote_address = models.CharField(max_length=64, blank=True, default="")
-    # The method and the address; a longer one ends in "…" where it is cut.
+    # The method and the URL; ends in "…" if it was cut.
     request_line = models.CharField(max_length=MAX_REQUEST_LINE)
     # Header lines joined by "\n"; the values of secrets are masked.
     request_headers = models.TextField(blank=True, default="")
@@ -365,19 +366,19 @@ class Attempt(models.Model):
         return len(self.request_line) >= MAX_REQUEST_LINE
 
     def body_sent(self, payload: bytes | memoryview) -> bytes:
-        """Return the body of the request; `payload` is the event's, which may be all of it."""
+        """Return the request body: the event's `payload` unless the attempt has its own body."""
         return bytes(payload if self.request_body is None else self.request_body)
 
 
 class SavedView(models.Model):
-    """Filters of the log that a person keeps under a name."""
+    """Filters of the log that a user saved under a name."""
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views"
     )
     name = models.CharField(_("Name"), max_length=40)
-    # The query of the log's address.
+    # The query string of the log page.
     query = models.CharField(max_length=1000)
 
     class Meta:
@@ -396,13 +397,13 @@ class SavedView(models.Model):
 
 
 class HourlyCount(models.Model):
-    """Attempts of one webhook in one hour with one outcome and about one duration.
+    """Number of attempts of one webhook in one hour, by outcome and step of duration.
 
-    The engine adds to it; charts and the bars of the list read only it, never the log.
+    The engine writes it; charts and the bars in the list read only this table, never the log.
     """
 
     id = models.BigAutoField(primary_key=True)
-    # No constraint: written by the engine beside the hot rows.
+    # No foreign key constraint: the engine writes it together with the hot rows.
     webhook = models.ForeignKey(
         Webhook,
         on_delete=models.CASCADE,
@@ -413,7 +414,7 @@ class HourlyCount(models.Model):
     # The beginning of the hour, UTC.
     hour = models.DateTimeField()
     outcome = models.CharField(max_length=16, choices=Outcome.choices)
-    # Which step of `webhooks.delivery.histogram` the total time falls into.
+    # The step of `webhooks.delivery.histogram` that the total time falls into.
     duration_step = models.PositiveSmallIntegerField()
     count = models.PositiveBigIntegerField(default=0)
 
@@ -433,11 +434,11 @@ class HourlyCount(models.Model):
 
 
 class Drain(models.Model):
-    """A running drain, while there are shards to divide: see `webhooks.delivery.shards`."""
+    """A running drain, while there are shards to share: see `webhooks.delivery.shards`."""
 
-    # Drawn by the drain.
+    # A random number chosen by the drain.
     member = models.PositiveBigIntegerField(primary_key=True)
-    # With how many shards it works.
+    # The number of shards it works with.
     shards = models.PositiveSmallIntegerField()
     seen_at = models.DateTimeField()
 

@@ -1,8 +1,8 @@
-"""Messages that rows keep: a code with parameters, made into a sentence when it is shown.
+"""Stored messages: a code with parameters, made into a sentence when it is shown.
 
-A row holds compact JSON such as `{"code":"timeout","seconds":15}`, one message a line. A parameter
-may be a stored message itself. Each package that stores messages has one table from its codes to
-sentences; `render` chooses the reader's language.
+A column holds compact JSON such as `{"code":"timeout","seconds":15}`, one message per line. A
+parameter may itself be a stored message. Each package that stores messages has one table from its
+codes to sentences; `render` uses the active language.
 """
 
 import json
@@ -11,25 +11,25 @@ from typing import NamedTuple
 
 from django.utils.functional import Promise
 
-# A template with %(name)s for each parameter, also of ngettext_lazy, or a function of them.
+# A string with %(name)s for each parameter (also from ngettext_lazy), or a function of them.
 Sentence = str | Promise | Callable[..., str]
 _START = '{"code":"'
 
 
 class Message(NamedTuple):
-    """A stored message: its code, and parameters as JSON knows them."""
+    """A stored message: its code, and its parameters as JSON values."""
 
     code: str
     params: dict[str, str | int]
 
 
 def dump(code: str, /, **params: str | int) -> str:
-    """Return the text that a row keeps. `code` is no name of a parameter."""
+    """Return a message as stored text. No parameter may be named `code`."""
     return json.dumps({"code": code, **params}, ensure_ascii=False, separators=(",", ":"))
 
 
 def load(text: str) -> Message | None:
-    """Return the message that a row keeps; None for a text that was never a code."""
+    """Return the message in a stored text, or None if the text is no message."""
     if not text.startswith(_START):
         return None
     try:
@@ -41,9 +41,9 @@ def load(text: str) -> Message | None:
 
 
 def cut(text: str, max_length: int) -> str:
-    """Return a stored text that fits: of messages the first, its longest parameters cut.
+    """Return a stored text cut to fit: the first message, with its longest parameters cut.
 
-    A parameter that is a message itself is cut in the same way. Empty when nothing can be cut.
+    A parameter that is itself a message is cut in the same way. Empty if cutting is not enough.
     """
     if len(text) <= max_length:
         return text
@@ -56,7 +56,7 @@ def cut(text: str, max_length: int) -> str:
         longest = max(lengths, key=lengths.__getitem__, default="")
         if not lengths.get(longest):
             return ""
-        # A character may take two in JSON, so half of what is too much is cut each time.
+        # A character may take two in JSON, so half of the excess is cut each time.
         less = max(1, (len(kept) - max_length) // 2)
         params[longest] = cut(str(params[longest]), max(0, lengths[longest] - less))
     return kept
@@ -65,7 +65,7 @@ def cut(text: str, max_length: int) -> str:
 def render(text: str, sentences: Mapping[str, Sentence]) -> str:
     """Return the sentences of a stored text in the active language.
 
-    A text without a code is returned as it is, and a code that the table does not know as itself.
+    A text without a code is returned unchanged, and an unknown code as itself.
     """
     if not text.startswith(_START):
         return text
@@ -82,5 +82,5 @@ def _render(line: str, sentences: Mapping[str, Sentence]) -> str:
             return sentence(**message.params)
         return str(sentence % message.params)
     except (KeyError, TypeError, ValueError):
-        # Stored by a version that named its parameters otherwise.
+        # Stored by a version with other parameter names.
         return message.code

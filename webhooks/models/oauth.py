@@ -1,4 +1,4 @@
-"""OAuth 2.0 rows: the token a worker uses, the pending authorization, the flight recorder."""
+"""OAuth 2.0 rows: access tokens, pending authorizations, and recorded exchanges."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class TokenState(models.TextChoices):
     MISCONFIGURED = "misconfigured", _("Misconfigured")
 
 
-# A person has to act before a token is used or refreshed again.
+# States in which a person must act before a token is used or refreshed again.
 BLOCKED_STATES = (TokenState.NEEDS_REAUTHORIZATION, TokenState.MISCONFIGURED)
 
 
@@ -32,48 +32,48 @@ class OAuthToken(models.Model):
     state = models.CharField(max_length=24, choices=TokenState.choices, default=TokenState.NONE)
     access_token = SecretField()
     refresh_token = SecretField()
-    # The client secret that the token was obtained with, since another one was saved.
+    # The client secret that the token was obtained with, kept after another one was saved.
     replaced_secret = SecretField()
-    # What that one was entered for: restored, it goes nowhere else.
+    # The origins it was entered for; if it is restored, it is sent to no others.
     replaced_secret_origins = models.JSONField(default=list, blank=True)
-    # What extra parameters took of the provider's answer in the browser: JSON of names and values.
+    # Values that extra parameters take from the provider's response in the browser: a JSON object.
     answered = SecretField()
     token_type = models.CharField(max_length=32, blank=True, default="")
-    # None until a refresh has shown whether a refresh token works once.
+    # None until a refresh has shown whether a refresh token works only once.
     is_single_use = models.BooleanField(null=True, blank=True)
-    # Space-separated, as granted; may differ from what was asked for.
+    # Space-separated, as granted; may differ from the requested scope.
     granted_scope = models.CharField(max_length=4096, blank=True, default="")
     obtained_at = models.DateTimeField(null=True, blank=True)
-    # None while the provider does not tell: then only a 401 leads to a refresh.
+    # None if the provider does not state it: then only a 401 leads to a refresh.
     expires_at = models.DateTimeField(null=True, blank=True)
     refresh_token_expires_at = models.DateTimeField(null=True, blank=True)
-    # Each refresh moves that end: it is the time the provider allows without one.
+    # Each refresh extends refresh_token_expires_at, which is the time allowed without a refresh.
     refresh_end_moves = models.BooleanField(default=False)
     refreshed_at = models.DateTimeField(null=True, blank=True)
     granted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    # Whose account it is, as the provider names it in an identity token.
+    # The account, as the provider names it in an ID token.
     account = models.CharField(max_length=255, blank=True, default="")
-    # Counts up with each token stored or dropped; one refresh per version.
+    # Incremented with each token stored or dropped; one refresh per version.
     version = models.PositiveIntegerField(default=0)
     refresh_lease = models.CharField(max_length=32, blank=True, default="")
     refresh_lease_until = models.DateTimeField(null=True, blank=True)
-    # A transient failure waits until then before the next try.
+    # After a transient failure, no refresh before this time.
     retry_refresh_at = models.DateTimeField(null=True, blank=True)
     refresh_failures = models.PositiveIntegerField(default=0)
-    # A refresh whose answer never came: the provider may count the refresh token as used.
+    # When a refresh got no response: the provider may count the refresh token as used.
     answer_lost_at = models.DateTimeField(null=True, blank=True)
-    # The version that receivers refused last, and their webhooks. The version is 0 again once it
-    # was shown to be good, by one that got through or by its provider: one that is still listed
-    # has trouble of its own.
+    # The version that receivers refused last, and their webhooks. The version is reset to 0 once
+    # the token proved valid, by an accepted request or by the provider; a webhook that is still
+    # listed then has a problem of its own.
     refused_version = models.PositiveIntegerField(default=0)
     refused_by = models.JSONField(default=list, blank=True)
-    # Plain words for the panel: what went wrong and what to change.
+    # Stored messages for the panel: what went wrong and what to change.
     last_error = models.CharField(max_length=1000, blank=True, default="")
     warning = models.CharField(max_length=1000, blank=True, default="")
-    # Where it and its refresh token may be sent: the receivers and endpoints that its credential
-    # had when it was granted. Whatever is changed since, by whatever way, it goes to no other.
+    # The origins that the access and refresh token may be sent to: the receivers and endpoints of
+    # the credential when it was granted, whatever changed since.
     bound_origins = models.JSONField(default=list, blank=True)
 
     class Meta:
@@ -105,11 +105,11 @@ class OAuthToken(models.Model):
 
 
 def token_of(credential: Credential) -> OAuthToken | None:
-    """Return the row of a credential's token, if there is one; it is best selected along."""
+    """Return a credential's token row, if there is one. Use with select_related."""
     return getattr(credential, "token", None)
 
 
-# The columns that hold sealed secrets, which no list reads.
+# The encrypted columns, which lists do not load.
 TOKEN_SECRETS = tuple(
     field.name for field in OAuthToken._meta.fields if isinstance(field, SecretField)
 )
@@ -123,16 +123,16 @@ class AuthorizationRequest(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     session_hash = models.CharField(max_length=64)
     code_verifier = SecretField()
-    # With a device code, which the verifier's column then holds, the page to enter `user_code` at.
+    # With a device code (stored in `code_verifier`): the page at which to enter `user_code`.
     redirect_uri = models.CharField(max_length=2048)
     user_code = models.CharField(max_length=64, blank=True, default="")
-    # How often the provider may be asked for its token, and when next.
+    # For a device code: the interval of token requests, and the time of the next one.
     poll_seconds = models.PositiveSmallIntegerField(default=5)
     poll_at = models.DateTimeField(null=True, blank=True)
     issuer = models.CharField(max_length=2048, blank=True, default="")
-    # The server promised to name itself in its answer (RFC 9207): one without `iss` is refused.
+    # The server announced that its response has `iss` (RFC 9207); one without it is refused.
     requires_issuer = models.BooleanField(default=False)
-    # The client and endpoints as they were at the redirect: a mix-up is refused.
+    # The client and endpoints at the time of the redirect, to refuse a mix-up.
     client_fingerprint = models.CharField(max_length=64)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(db_index=True)
@@ -156,7 +156,7 @@ class ExchangeKind(models.TextChoices):
 
 
 class OAuthExchange(models.Model):
-    """Flight recorder: one redacted exchange with an authorization server."""
+    """One recorded and redacted exchange with an authorization server."""
 
     credential = models.ForeignKey(
         Credential, on_delete=models.CASCADE, related_name="oauth_exchanges"
@@ -168,7 +168,7 @@ class OAuthExchange(models.Model):
     status_code = models.PositiveSmallIntegerField(null=True, blank=True)
     # ok, ok_with_warning, transient, needs_reauthorization, misconfigured.
     result = models.CharField(max_length=24)
-    # Both redacted: codes, secrets and tokens by their last four characters.
+    # Both redacted: only the last four characters of codes, secrets and tokens are shown.
     request = models.TextField(blank=True, default="")
     response = models.TextField(blank=True, default="")
     message = models.CharField(max_length=1000, blank=True, default="")

@@ -1,4 +1,4 @@
-"""Origins: scheme, host and port of an address, to compare them. Text alone; nothing is judged."""
+"""Origins of URLs (scheme, host and port), for comparison. Works on text only; checks nothing."""
 
 import ipaddress
 import re
@@ -13,9 +13,9 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def origin_of(url: str) -> str:
-    """Return the origin of an address, or of one already; what is neither stays as it is.
+    """Return the origin of a URL or origin; any other text is returned unchanged.
 
-    Two addresses that are sent to different places never have the same (RFC 6454 section 4).
+    URLs of different servers never have the same origin (RFC 6454 section 4).
     """
     found = _ADDRESS.match(url)
     if found is None:
@@ -26,21 +26,21 @@ def origin_of(url: str) -> str:
 
 
 def host_origin(entry: str) -> str:
-    """Return the origin that an entry of `Credential.allowed_hosts` means: a bare host is https."""
+    """Return the origin for an entry of `Credential.allowed_hosts`; a bare host means https."""
     if "://" in entry:
         return entry
     return f"https://[{entry}]" if ":" in entry else f"https://{entry}"
 
 
 def host_entry(origin: str) -> str:
-    """Return how an origin is written in `Credential.allowed_hosts`, as short as it can be."""
+    """Return the shortest entry of `Credential.allowed_hosts` for an origin."""
     host = origin.removeprefix("https://")
     bare = host.strip("[]")
     return bare if host != origin and host_origin(bare) == origin else origin
 
 
 def is_plain_http(url: str) -> bool:
-    """Return whether what is sent to an address can be read on its way to another machine."""
+    """Return whether requests to a URL can be read on their way to another machine."""
     origin = origin_of(url)
     return origin.startswith("http://") and not _LOOPBACK.fullmatch(origin)
 
@@ -51,8 +51,8 @@ def _ascii(host: str) -> str:
             return f"[{ipaddress.IPv6Address(host[1:-1])}]"
         except ValueError:
             return host.lower()
-    # Letter by letter, as the sender reads a host: in a word a capital sigma has two small forms.
-    # Of Cherokee the capitals are the basic form, which it keeps.
+    # Letter by letter, as the URL parser reads a host: in a word a capital sigma has two lower-case
+    # forms. Cherokee letters keep their capitals, which are the basic form.
     lower = "".join(one.lower() if one.lower() == one.casefold() else one for one in host)
     if lower.isascii():
         return lower

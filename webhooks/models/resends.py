@@ -22,7 +22,7 @@ class ResendStatus(models.TextChoices):
 
 
 class Resend(models.Model):
-    """One resend and how far it came; workers advance it, people stop it."""
+    """One resend and its progress; workers advance it, people stop it."""
 
     id = models.BigAutoField(primary_key=True)
     # None: deliveries of every webhook (a selection in the log).
@@ -33,9 +33,9 @@ class Resend(models.Model):
     # Deliveries created in [since_at, until_at); empty for a selection.
     since_at = models.DateTimeField(_("Since"), null=True, blank=True)
     until_at = models.DateTimeField(_("Until"), null=True, blank=True)
-    # Ids of deliveries, of a selection only.
+    # Ids of deliveries, for a selection only.
     delivery_ids = models.JSONField(default=list, blank=True)
-    # Deliveries a second that are put into the queue.
+    # Deliveries queued per second.
     rate = models.PositiveIntegerField(
         _("Deliveries per second"),
         default=10,
@@ -44,10 +44,10 @@ class Resend(models.Model):
     status = models.CharField(
         max_length=10, choices=ResendStatus.choices, default=ResendStatus.RUNNING
     )
-    # Counted when it began, and at least `done`; what is added later is not resent.
+    # Counted at the start, but at least `done`; deliveries added later are not resent.
     total = models.PositiveIntegerField(default=0)
     done = models.PositiveIntegerField(default=0)
-    # The last delivery that was put into the queue again; ids sort by time.
+    # The last delivery that was queued again; ids sort by time.
     cursor = models.CharField(max_length=30, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(

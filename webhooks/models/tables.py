@@ -1,11 +1,11 @@
-"""Recognizes tables in a database that these migrations did not make."""
+"""Detect tables that the current migrations did not make."""
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 
 def older_tables(using: str = DEFAULT_DB_ALIAS) -> str:
-    """Return a sentence when a version from before the first release made the tables."""
+    """Return a sentence if a version before the first release made the tables, else ""."""
     connection = connections[using]
     tables = set(connection.introspection.table_names())
     is_ours = "webhooks_webhook" in tables or any(

@@ -48,7 +48,7 @@ class PauseReason(models.TextChoices):
 
 
 class AnswerRule(models.TextChoices):
-    """What a condition on the answer of the receiver means; empty: the status alone counts."""
+    """What the condition on the response decides; empty: the status code alone counts."""
 
     SUCCEEDS = "succeeds", _("succeeds when")
     FAILS = "fails", _("fails when")
@@ -63,7 +63,7 @@ class Header(NamedTuple):
 
 
 def headers_as_json(headers: Iterable[Header]) -> str:
-    """Return what `Webhook.headers_json` holds; nothing when there are no headers."""
+    """Return the value of `Webhook.headers_json`, empty without headers."""
     rows = [{"name": row.name, "value": row.value, "secret": row.is_secret} for row in headers]
     return json.dumps(rows) if rows else ""
 
@@ -74,7 +74,7 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
         return self.filter(deleted_at=None)
 
     def trashed(self) -> "WebhookQuerySet":
-        """Keep deleted webhooks that can be restored: their secrets are still there."""
+        """Return deleted webhooks that can be restored: their secrets are still there."""
         return self.filter(deleted_at__isnull=False, purged_at=None)
 
     def active(self) -> "WebhookQuerySet":
@@ -86,10 +86,11 @@ class Webhook(EditedRow):
 
     uid = models.CharField(max_length=30, unique=True, default=ids.webhook_uid, editable=False)
     name = models.CharField(_("Name"), max_length=100)
-    # The one that is sent: the webhook's own or a shared one. Its own is kept beside a shared one.
+    # The credential in use: the webhook's own or a shared one. Its own is kept beside a shared one.
     credential = models.ForeignKey(
         Credential,
-        # Not PROTECT: a webhook and its own credential point at each other and go together.
+        # Not PROTECT: a webhook and its own credential reference each other and are deleted
+        # together.
         on_delete=models.RESTRICT,
         related_name="users",
         verbose_name=_("Connection"),
@@ -99,7 +100,7 @@ class Webhook(EditedRow):
         max_length=16, choices=PauseReason.choices, blank=True, default=""
     )
     paused_at = models.DateTimeField(null=True, blank=True)
-    # A resume dropped what was made before; until the sweep is through, nothing is sent.
+    # A resume dropped the deliveries made before this; nothing is sent until the sweep has ended.
     drops_before = models.DateTimeField(null=True, blank=True)
     url = models.CharField(_("URL"), max_length=2048)
     method = models.CharField(
@@ -127,12 +128,13 @@ class Webhook(EditedRow):
     event_types = models.JSONField(_("Event types"), default=list)
     # A condition tree for webhooks.filters; {} lets every event through.
     filter = models.JSONField(_("Filter"), default=dict, blank=True)
-    # What the body or query is built from, in order: {"name", "variable" | "value", "format"}.
-    # The name is a path with dots and [] for nested JSON; [] sends every variable by its name.
+    # What the body or query string is built from, in order: {"name", "variable" | "value",
+    # "format"}. The name is a path with dots and [] for nested JSON; an empty list sends every
+    # variable by its name.
     parameters = models.JSONField(_("Parameters"), default=list, blank=True)
-    # A JSON document with {{ variable }} places; used instead of the parameters when not empty.
+    # A JSON document with {{ variable }} placeholders; used instead of the parameters if not empty.
     body_template = models.TextField(_("JSON body"), blank=True, default="")
-    # As `headers_as_json` writes them; encrypted because values are often keys.
+    # Written by `headers_as_json`; encrypted because values are often keys.
     headers_json = SecretField(_("Custom headers"))
     timeout_seconds = models.PositiveSmallIntegerField(
         _("Timeout (seconds)"),
@@ -145,7 +147,7 @@ class Webhook(EditedRow):
     is_ordered = models.BooleanField(_("Ordered delivery"), default=False)
     # Delays in seconds before each retry; [] means the default schedule.
     retry_schedule_seconds = models.JSONField(_("Retry schedule"), default=list, blank=True)
-    # The success rule: `delivery.success`. [] means every 2xx.
+    # The success rule, see `delivery.success`. [] means every 2xx.
     success_codes = models.JSONField(_("Successful status codes"), default=list, blank=True)
     answer_rule = models.CharField(
         _("Response condition"),
@@ -154,18 +156,18 @@ class Webhook(EditedRow):
         blank=True,
         default="",
     )
-    # A condition of `webhooks.filters` on the JSON of the answer.
+    # A condition of `webhooks.filters` on the JSON of the response.
     answer_variable = models.CharField(_("Response field"), max_length=200, blank=True, default="")
     answer_operator = models.CharField(_("Compare"), max_length=16, blank=True, default="exists")
     answer_value = models.CharField(_("Value"), max_length=500, blank=True, default="")
-    # Where the answer names its reason, and the reasons that mean an expired access token.
+    # Path of the error in the response, and the errors that mean an expired access token.
     answer_reason = models.CharField(_("Error field"), max_length=200, blank=True, default="")
     answer_expired = models.JSONField(_("Expired-token errors"), default=list, blank=True)
     retries_rejected = models.BooleanField(_("Retry rejected responses"), default=True)
     signing_secret = SecretField(_("Signing secret"))
     previous_signing_secret = SecretField()
     previous_signing_secret_until = models.DateTimeField(null=True, blank=True)
-    # When the secrets of a deleted webhook were erased: from then on it is a name in the log.
+    # When the secrets of a deleted webhook were erased; since then it is only a name in the log.
     purged_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = WebhookQuerySet.as_manager()
@@ -198,34 +200,35 @@ class Webhook(EditedRow):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Rows that are read come as positions; a new webhook begins with a credential of its own.
+        # Django passes the columns of stored rows by position; a new webhook gets its own
+        # credential.
         if not args and self.credential_id is None and "credential" not in kwargs:
             self.credential = Credential(webhook_id=self.uid)
 
     @property
     def private_credential(self) -> Credential:
-        """Return the webhook's own credential, also while it uses a shared one."""
+        """Return the webhook's own credential, even while it uses a shared one."""
         if not self.credential.is_shared:
             return self.credential
         return Credential(webhook_id=self.uid) if self._state.adding else self.own_credential
 
     @property
     def version_sent(self) -> int:
-        """Return what changes whenever a request would: this row's version and its credential's."""
+        """Return a number that changes with every change to this row or its credential."""
         return sent_version(self.version, self.credential.version, self.credential.pk)
 
     @property
     def known_state(self) -> "WebhookState | None":
-        """Return what the engine knows, None before a first request; it is best selected along."""
+        """Return the engine's state, None before the first request. Use with select_related."""
         return getattr(self, "state", None)
 
     @property
     def has_success_rule(self) -> bool:
-        """Return whether more than the usual 2xx decides what counts as delivered."""
+        """Return whether a custom rule instead of the usual 2xx decides about success."""
         return bool(self.success_codes or self.answer_rule or self.answer_expired)
 
     def read_headers(self) -> list[Header]:
-        """Open the custom headers. Errors: SecretUnreadableError."""
+        """Decrypt and return the custom headers. Errors: SecretUnreadableError."""
         rows = json.loads(self.headers_json or "[]")
         return [Header(row["name"], row["value"], bool(row.get("secret", True))) for row in rows]
 
@@ -241,7 +244,7 @@ class Webhook(EditedRow):
             return
         if not self.signing_secret:
             self.set_secret("signing_secret", signatures.new_secret())
-        # Each points at the other; the database looks at both when the transaction ends.
+        # The rows reference each other; the database checks both foreign keys at commit.
         with transaction.atomic():
             if self.credential.is_shared:
                 Credential.objects.get_or_create(webhook_id=self.uid)
@@ -261,7 +264,7 @@ class Webhook(EditedRow):
         self.paused_at = None
 
 
-# The columns of a webhook that hold sealed secrets, which no list opens.
+# The encrypted columns of a webhook, which lists do not load.
 WEBHOOK_SECRETS = tuple(one.name for one in Webhook._meta.fields if isinstance(one, SecretField))
 
 
@@ -276,9 +279,9 @@ class WebhookState(models.Model):
     last_attempt_at = models.DateTimeField(null=True, blank=True)
     last_success_at = models.DateTimeField(null=True, blank=True)
     last_status_code = models.PositiveSmallIntegerField(null=True, blank=True)
-    # Since when every attempt failed; empty while the webhook works.
+    # Start of the current series of failed attempts; empty while the webhook works.
     failing_since_at = models.DateTimeField(null=True, blank=True)
-    # Failed attempts since the last success, as far as they were written down.
+    # Failed attempts since the last success, as far as they were recorded.
     failures_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
     last_error = models.CharField(max_length=500, blank=True, default="")
 
@@ -290,10 +293,10 @@ class WebhookState(models.Model):
 
 
 def sent_version(version: int, credential_version: int, credential_id: int | None) -> int:
-    """Return `Webhook.version_sent`; the credential's key sets it apart from every other one."""
+    """Return `Webhook.version_sent`; the credential's primary key tells credentials apart."""
     return version + credential_version + (credential_id or 0) * 2**32
 
 
 def bump_version() -> dict[str, Any]:
-    """Return the columns every queryset `update()` of webhooks writes besides its own."""
+    """Return the columns that every queryset `update()` of webhooks must also write."""
     return {"version": F("version") + 1, "updated_at": Now()}
