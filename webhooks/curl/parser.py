@@ -279,7 +279,7 @@ def _take_data(request: CurlRequest, text: str, separator: str = "&") -> None:
 
 
 def _append(request: CurlRequest, text: str, separator: str = "&") -> None:
-    """Append to the body; every option except --json puts an ampersand between."""
+    """Append to the body; every option except --json puts an ampersand before its data."""
     request.data.append(f"{separator}{text}" if request.data else text)
 
 

@@ -62,7 +62,7 @@ def split(text: str) -> Words:
 
 
 class _Bash:
-    """Reads a command in one pass, words as bytes, because `$'\\xd0\\xb0'` gives bytes."""
+    """One-pass reader; collects words as bytes, because `$'\\xd0\\xb0'` gives bytes."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -397,7 +397,7 @@ def _fold(value: Any) -> str:
     seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
     for one, same in _SAME:
         seen = seen.replace(one, same)
-    # A text of invisible characters only stays, because every text would contain an empty one.
+    # A text of invisible characters only is kept: every text contains an empty one.
     return seen or text
 
 

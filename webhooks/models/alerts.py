@@ -59,10 +59,10 @@ class AlertChannel(models.Model):
 
 
 class AlertMessage(models.Model):
-    """A message that a channel has not accepted yet. E-mail waits on its incident instead."""
+    """A message that a channel has not accepted yet. Unsent e-mail is tracked on its incident."""
 
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
-    # As `alerts.notifications` makes it: texts for people, facts for programs.
+    # Made by `alerts.notifications`: texts for people, facts for programs.
     content = models.JSONField()
     attempt_count = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)

@@ -73,7 +73,7 @@ class EditedRow(models.Model):
                 self.secret_origins = {**self.secret_origins, field.name: found}
 
     def is_bound_to(self, field: str, origin: str) -> bool:
-        """Return whether a secret may be sent to an origin; one that is not saved yet may.
+        """Return whether a secret may be sent to an origin; an unsaved secret may.
 
         A stored secret without recorded origins may not, if the row was loaded with it.
         """

@@ -50,8 +50,8 @@ class Event(models.Model):
         verbose_name_plural = _("events")
         indexes = [
             models.Index(fields=["type", "-id"], name="event_by_type"),
-            # Partial, as a comparison implies `IS NOT NULL`, also for SQLite. The newest events are
-            # read.
+            # Partial: a comparison implies `IS NOT NULL`, also for SQLite. Descending: the newest
+            # events are read first.
             *(
                 models.Index(
                     fields=[column, "-id"],
@@ -97,7 +97,7 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
 
 
-# Final unless a person resends the delivery; retention keeps rows in the other statuses.
+# Final unless a person resends the delivery. Retention keeps rows in the other statuses.
 FINAL_STATUSES = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 OPEN_STATUSES = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 

@@ -166,7 +166,7 @@ class OAuthExchange(models.Model):
     duration_ms = models.FloatField(null=True, blank=True)
     url = models.CharField(max_length=2048)
     status_code = models.PositiveSmallIntegerField(null=True, blank=True)
-    # ok, ok_with_warning, transient, needs_reauthorization, misconfigured.
+    # One of ok, ok_with_warning, transient, needs_reauthorization, misconfigured.
     result = models.CharField(max_length=24)
     # Both redacted: only the last four characters of codes, secrets and tokens are shown.
     request = models.TextField(blank=True, default="")

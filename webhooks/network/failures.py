@@ -118,7 +118,7 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     "body_too_large": _("The answer is longer than %(limit)d bytes."),
 }
 
-# CURLE_SSL_CLIENTCERT, the server requires a certificate, has no name in pycurl.
+# CURLE_SSL_CLIENTCERT has no name in pycurl: the server requires a client certificate.
 _CLIENT_CERTIFICATE = 98
 # libcurl-errors(3): the number decides, the message is only quoted.
 _TLS_ERRORS = frozenset(

@@ -42,7 +42,7 @@ _CONNECTION_SECONDS = 300
 _SOCKET_FLAGS = getattr(socket, "SOCK_CLOEXEC", 0) | getattr(socket, "SOCK_NONBLOCK", 0)
 # Servers and proxies limit their own headers to 8 to 32 KiB.
 _MAX_HEADER_BYTES = 65_536
-# For bodies sent in tiny chunks: Python takes its lock for each, which delays other requests.
+# Limit for tiny chunks: the callback for each takes Python's lock, which delays other requests.
 _MAX_PIECES = 4096
 # 100 Continue and 103 Early Hints come once or twice.
 _MAX_INTERIM_ANSWERS = 16

@@ -200,8 +200,8 @@ def _unopened_problem(host: str, address: str, port: int, policy: Policy) -> Fai
 def check_url(url: str, *, policy: Policy | None = None) -> Target:
     """Return the target of a URL that may be sent to now.
 
-    Early feedback for forms; the socket is checked again when it is opened. Errors: UnsafeURLError,
-    NameNotResolvedError.
+    Early feedback for forms; each address is checked again when its socket is opened. Errors:
+    UnsafeURLError, NameNotResolvedError.
     """
     policy = policy or Policy.from_settings()
     target = parse_url(url, policy=policy)

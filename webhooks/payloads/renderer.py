@@ -1,7 +1,7 @@
 """Build the request for a document: URL, body and content type in the webhook's format.
 
-`compile_request` does the work that does not depend on the event once. The function it returns is
-called for each request: by the engine, tests, resends and the form's preview.
+`compile_request` does all work that does not depend on the event. The function it returns is called
+for each request: by the engine, tests, resends and the form's preview.
 """
 
 import json

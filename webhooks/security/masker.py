@@ -118,7 +118,7 @@ class Masker:
         return seen[0]
 
     def _has_beginning(self, data: bytes) -> bool:
-        """Return whether a short text may contain a secret, which is rarely so and quickly checked.
+        """Return whether a short text may contain a secret: rarely true, and quick to check.
 
         With thousands of maskers only few texts are cached.
         """
@@ -204,7 +204,7 @@ class _Layer:
     def has_any(self, seeds: Sequence[bytes], text: bytes) -> bool:
         """Return whether one of the seeds, all of `_SEED` bytes, is in `text`, this layer folded.
 
-        A response that many receivers send is split into parts once; then each seed is one look-up
+        A response that many receivers send is split into parts once; then each seed is one lookup
         in a set. Unescaped layers are not split: a receiver could fill memory with them, at about a
         hundred times the size of each.
         """
