@@ -1,7 +1,7 @@
 """The rows that an engine holds: which to claim next, how many, and the thread that claims.
 
-On PostgreSQL a claim takes about as long as sending what it brings: one after the other they leave
-the network idle a third of the time. So `Claimer` claims on a connection of its own while the last
+On PostgreSQL a claim takes about as long as sending its rows: one after the other, they leave the
+network idle a third of the time. So `Claimer` claims on a connection of its own while the previous
 rows are prepared. SQLite has one writer at a time, so there the engine thread claims.
 """
 
@@ -22,22 +22,22 @@ from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
-# Rows held in memory in all, and bytes of their events. One that comes waits behind about as many
-# rows as webhooks have some here, so it is less with very many webhooks.
+# The most rows held in memory: usually, and with very many webhooks, since a new row waits behind
+# about as many rows as webhooks have rows here. No claim is made once this share is full.
 ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
-# Of these bytes the first part is for all, then some for webhooks that have no row here, and the
-# rest for those of them that answer quickly: large events to receivers that hang fill no more.
+# The first share of these bytes is for all webhooks, then up to the second for webhooks without a
+# row here, the rest for quick ones of these: large events to receivers that hang cannot fill it.
 _FOR_ALL, _FOR_NEW = 0.75, 0.875
-# Of the places for requests in flight, the part that only receivers get which answer quickly, and
-# the part that only these get and those to which no request has ended yet.
+# The share of places for requests in flight that is reserved for receivers that answer quickly, and
+# the share reserved for these and for receivers to which no request has ended yet.
 _QUICK_PLACES, _NEW_PLACES = 0.25, 0.125
-# Of bodies that are made from events. One claim may make this many bytes, events and bodies, as all
-# others wait meanwhile; this many bytes of bodies are held, the first part of them for everybody;
-# and webhooks whose mean is below LIGHT_BYTES are not looked at for that.
+# Bytes of bodies made from events. One claim may make this many, events included, as all other
+# webhooks wait for it. This many are held, only the given share of them for slow receivers.
+# Webhooks whose mean is below LIGHT_BYTES are exempt.
 MADE_BYTES, _BODY_BYTES, _BODIES_FOR_ALL = 4 * 1024 * 1024, 32 * 1024 * 1024, 0.25
 LIGHT_BYTES = 16 * 1024
-# What a row adds to these bytes before any was seen, and over how many rows its mean is taken.
+# The mean bytes per row before any row was seen, and over how many rows the mean is taken.
 _FIRST_MEAN_BYTES = 256 * 1024
 _MEAN_OF = 200
 # Tests claimed at once.
@@ -55,10 +55,9 @@ class _HeldEvent:
 
 
 class Claims:
-    """Rows that are ours: waiting in memory, in flight, or not yet recorded.
+    """Rows leased to this engine: waiting in memory, in flight, or not yet recorded.
 
-    `claim` is called by the claimer, which may be a thread of its own; the rest by the engine
-    thread.
+    The claimer, which may be a thread of its own, calls `claim`; the engine thread calls the rest.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Claims:
         limiters: Limiters,
         places: Callable[[], int] = lambda: settings.WEBHOOKS_MAX_IN_FLIGHT,
     ) -> None:
-        """Take how many requests may be in flight by now."""
+        """Take `places`, which returns how many requests may be in flight now."""
         self._queue = queue
         self._limiters = limiters
         self._places = places
@@ -78,40 +77,40 @@ class Claims:
         }
         # How many rows may be held.
         self.most_rows = ROWS
-        # Whether only receivers that answer quickly get something, as the drain is about to end.
+        # Whether only receivers that answer quickly get rows, because the drain is about to end.
         self.is_ending = False
         # Whether nothing is claimed any more.
         self.is_closed = False
-        # Webhooks of which nothing is claimed, as their answers take long to judge.
+        # Webhooks that get no rows, because their responses take long to judge.
         self.behind: Collection[int] = ()
-        # The webhooks of which rows are ours.
+        # The webhooks with rows here.
         self._webhooks: set[int] = set()
-        # By delivery: the id of its event, the size of its own body, the number of its attempt.
+        # By delivery: event id, size of the row's own body, attempt number.
         self._rows: dict[str, tuple[str, int, int]] = {}
         # Attempts, as (delivery id, number), that were recorded while a claim was under way.
         self.recorded: set[tuple[str, int]] = set()
         # An event is held once for all its rows.
         self._events: dict[str, _HeldEvent] = {}
         self._bytes = self._body_bytes = 0
-        # Up to how many the present claim may go.
+        # The total of event bytes that the present claim may reach.
         self._most_bytes = _CLAIMED_BYTES
         self._mean_bytes = float(_FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
-        # Whether the last claim took everything that was due; webhooks without a limit of which
-        # it did, those that got a share and those that got none.
+        # The last claim: whether it took everything that was due; webhooks without a limit whose
+        # due rows it all took; webhooks that got a share; webhooks that got none.
         self.is_all = False
         self.exhausted: list[int] = []
         self.served: set[int] = set()
         self.left_out: list[int] = []
-        # The one row in flight that was also in flight at crashes.
+        # The id of the row in flight that was also in flight at several crashes, or "".
         self._quarantined = ""
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def has_attempt(self, claim: Claimed) -> bool:
-        """Return whether this attempt of a delivery is ours already, or was until a moment ago."""
+        """Return whether this attempt of a delivery is held, or was recorded a moment ago."""
         held = self._rows.get(claim.id)
         if held is not None and held[2] == claim.number:
             return True
@@ -122,7 +121,7 @@ class Claims:
         return webhook_id in self._paced
 
     def held(self) -> list[str]:
-        """Return the ids of the rows that are ours."""
+        """Return the ids of the held rows."""
         return list(self._rows)
 
     @property
@@ -136,9 +135,9 @@ class Claims:
         return len(self) < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
-        """Claim tests, then a fair share of every webhook, those with limits last, then a suspect.
+        """Claim tests, then a fair share for every webhook, those with limits last, then a suspect.
 
-        Each is a transaction: what was claimed before one fails is in `claims` and ours.
+        Each step is one transaction: if one fails, the rows of the earlier ones are in `claims`.
         """
         self.is_all = False
         self.exhausted, self.served, self.left_out = [], set(), []
@@ -162,7 +161,7 @@ class Claims:
             self._leave_room(claims)
             claims += self._queue.claim(free, **self._terms)
             taken = Counter(claim.webhook_id for claim in claims)
-            # What it has may be suspects, which take turns.
+            # A webhook that got none may have only suspects left, which take turns.
             least = 1 if active[0].has_suspects else 0
             self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
@@ -179,14 +178,14 @@ class Claims:
         return self._limiters.get(candidate.webhook_id).is_quick
 
     def _leave_room(self, claims: list[Claimed]) -> None:
-        """Let the next claim take what this one has left of the bytes."""
+        """Give the next claim the bytes that this one left."""
         if claims:
             events = {claim.event_id: len(claim.payload) for claim in claims}
             left = self._most_bytes - self._bytes - sum(events.values())
             self._terms["max_bytes"] = max(1, left)
 
     def _claim_suspect(self, active: list[Candidate]) -> list[Claimed]:
-        """Claim the one row that was in flight at several crashes, if none of them is here yet."""
+        """Claim the one row that was in flight at several crashes, unless one is already held."""
         if self._quarantined:
             return []
         free = [one.webhook_id for one in active if not one.is_paced]
@@ -198,11 +197,11 @@ class Claims:
         return claimed
 
     def _shares(self, candidates: list[Candidate]) -> list[ClaimQuota]:
-        """Return what each webhook gets: never more than there is room left for the others.
+        """Return the share of each webhook: none may hold more rows than are left for the others.
 
-        Receivers that are slow, or did not answer yet, get no more rows than may wait for them:
-        in memory and in flight the rest is for those that answer. New ones come before those that
-        failed, so that hundreds that hang do not keep a new one from showing that it is quick.
+        Slow receivers and those that have not answered yet are limited by `_slow_rooms`: the rest
+        of the memory and of the places is for quick ones. New receivers come before those that
+        failed, so that hundreds that hang do not keep a new one from proving that it is quick.
         """
         now = time.monotonic()
         left = self.room
@@ -222,10 +221,10 @@ class Claims:
                 if limiter.made_bytes > LIGHT_BYTES:
                     large.append((kind, candidate.webhook_id))
         self._bound_bodies(large)
-        # As many as fit if they are as large as those of late.
+        # As many rows as fit at the mean size of recent ones.
         fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
         rows = max(1, min(CLAIM_ROWS, left, fitting))
-        # By chance half of one: while little fits each claim is of a single row.
+        # Half, rounded at random: while little fits, each claim has a single row.
         for_slow = (rows + random.getrandbits(1)) // 2 if quick else rows
         room, known_room = self._slow_rooms()
         room = min(room, for_slow)
@@ -236,16 +235,16 @@ class Claims:
         return divided + shares(quick, rows)
 
     def _may_have(self, limiter: Limiter) -> bool:
-        """Return whether the bytes that are left are for this webhook, too."""
+        """Return whether this webhook may use the bytes that are left."""
         if self._most_bytes <= _FOR_ALL * _CLAIMED_BYTES:
             return True
         is_left = limiter.is_quick or self._most_bytes <= _FOR_NEW * _CLAIMED_BYTES
         return is_left and not limiter.claimed
 
     def _bound_bodies(self, large: Sequence[tuple[dict[int, int], int]]) -> None:
-        """Lower the quotas of webhooks with large bodies; by chance whose, so that they take turns.
+        """Lower the quotas of webhooks with large bodies, in random order, so that they take turns.
 
-        The bodies that are being sent have a bound, too, the lower one for slow receivers.
+        The bytes of all held bodies are limited as well, with a lower limit for slow receivers.
         """
         left = float(MADE_BYTES)
         for number, (quotas, webhook_id) in enumerate(random.sample(large, len(large))):
@@ -264,9 +263,9 @@ class Claims:
 
         A receiver is known once a request to it has ended.
         """
-        # Nor may they fill the memory, where more may be in flight than rows are held.
+        # Slow rows may not fill the memory either, if there are more places than rows held.
         places = min(self._places(), int(self.most_rows * _FULL_PART))
-        # Up: also of two places one is for the others.
+        # Rounded up: even of two places, one is reserved.
         for_slow = max(1, places - math.ceil(places * _QUICK_PLACES))
         for_known = max(1, for_slow - math.ceil(places * _NEW_PLACES))
         held = held_by_known = 0
@@ -277,24 +276,24 @@ class Claims:
         return for_slow - held, for_known - held_by_known
 
     def waiting_webhooks(self) -> list[int]:
-        """Return the webhooks of which a request waits for its turn: among those with rows here."""
+        """Return the webhooks with rows here that have a request waiting for its turn."""
         return [pk for pk in self._webhooks if self._limiters.get(pk).waiting]
 
     def slow_webhooks(self) -> list[int]:
-        """Return the webhooks of slow receivers of which rows are ours."""
+        """Return the webhooks with rows here whose receivers are slow."""
         return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]
 
     def add(self, claim: Claimed) -> Claimed:
-        """Count a row and return it with the one copy of its event."""
+        """Count a row and return it with the shared copy of its event."""
         delivery_id, webhook_id, event_id, number, failures, trigger, payload = claim
         if (before := self._rows.get(delivery_id)) is not None:
-            # Its lease ended while this process stood still, or it was handed back: claimed again.
+            # Claimed again: its lease ended while this process stood still, or it was handed back.
             self.release([(delivery_id, webhook_id, before[2])])
         size = 0
         if (held := self._events.get(event_id)) is not None:
             held.rows += 1
             if held.payload is not payload:
-                # A third of the time that `_replace` takes.
+                # Takes a third of the time of `_replace`.
                 first = held.payload
                 claim = Claimed(delivery_id, webhook_id, event_id, number, failures, trigger, first)
         else:
@@ -310,16 +309,16 @@ class Claims:
         return claim
 
     def add_body(self, claim: Claimed, size: int) -> None:
-        """Count the body of a row that was made from its event: it may be many times as large."""
+        """Count the body made for a row, which may be many times as large as its event."""
         event_id, _, number = self._rows[claim.id]
         self._rows[claim.id] = event_id, size, number
         self._body_bytes += size
 
     def release(self, rows: Iterable[tuple[str, int, int]]) -> bool:
-        """Let go of attempts, given as (delivery id, webhook id, number).
+        """Release attempts, given as (delivery id, webhook id, number).
 
-        Of a delivery that was claimed again since, the later attempt stays. Return whether one of
-        them ends the wait of a webhook with a limit or an order.
+        The later attempt of a delivery that was claimed again stays. Return whether this may end
+        the wait of a webhook with a limit or an order.
         """
         ends_wait = False
         for delivery_id, webhook_id, number in rows:
@@ -327,7 +326,7 @@ class Claims:
             if held is not None and held[2] != number:
                 continue
             if delivery_id == self._quarantined:
-                # Also one that is not held, as its event could not be read.
+                # Even if the row is not held, because its event could not be read.
                 self._quarantined = ""
             if held is None:
                 continue
@@ -353,16 +352,16 @@ class ClaimBatch(NamedTuple):
     """The rows of one claim; none when no row was free or the database had a fault."""
 
     claims: list[Claimed]
-    # By webhook id, as they were when the claim was requested.
+    # By webhook id, as of the claim request.
     plans: Mapping[int, RequestPlan]
     # Monotonic seconds before the claim: the leases run from then on or later.
     asked_at: float
-    # Whether nothing else was due; and see `Claims`.
+    # Whether nothing else was due; the others are described in `Claims`.
     is_all: bool = False
     exhausted: Sequence[int] = ()
     served: Collection[int] = ()
     left_out: Sequence[int] = ()
-    # Those of which nothing may have been claimed, as the database had a fault.
+    # Webhooks whose claim failed with a database fault: it may or may not have been committed.
     failed: Sequence[int] = ()
 
     @property
@@ -377,9 +376,9 @@ class _ClaimRequest(NamedTuple):
 
 
 class Claimer(SessionThread):
-    """The thread that claims. One claim at a time: `request`, then `batch` until it is there.
+    """The thread that claims, one claim at a time: `request`, then `batch` until it has arrived.
 
-    All methods are called by the engine thread; `on_claimed` by this one.
+    The engine thread calls all methods; this thread calls `on_claimed`.
     """
 
     def __init__(
@@ -401,7 +400,7 @@ class Claimer(SessionThread):
         return bool(self._batches)
 
     def request(self, ready: list[Candidate], plans: Mapping[int, RequestPlan]) -> None:
-        """Claim rows of these webhooks; not while `is_busy`."""
+        """Claim rows of these webhooks; must not be called while `is_busy`."""
         self.is_busy = True
         self._requested.append(_ClaimRequest(ready, plans, time.monotonic()))
         if self._in_parallel:
@@ -410,17 +409,17 @@ class Claimer(SessionThread):
             self._claim()
 
     def batch(self) -> ClaimBatch | None:
-        """Return the claimed rows, once; None while it is not there."""
+        """Return the claimed rows once; None until they have arrived."""
         if not self._batches:
             return None
         self.is_busy = False
         return self._batches.popleft()
 
     def finish(self, ends: float) -> ClaimBatch | None:
-        """End the thread and return what it still claimed.
+        """End the thread and return the rows that it still claimed.
 
-        A database that does not answer is waited for until `ends` on the monotonic clock; what it
-        claims later is due again when its lease ends.
+        Wait until `ends` on the monotonic clock for a database that does not respond; rows that it
+        claims later are due again when their leases end.
         """
         if self._in_parallel:
             self._end(ends)
@@ -432,7 +431,7 @@ class Claimer(SessionThread):
         done = self._session.run(lambda: self._claims.claim(request.ready, claims))
         batch = ClaimBatch(claims, request.plans, request.asked_at)
         if done:
-            # A claim that failed says nothing of what is left.
+            # Only a successful claim tells what is left.
             batch = batch._replace(
                 is_all=self._claims.is_all,
                 exhausted=self._claims.exhausted,
@@ -444,7 +443,7 @@ class Claimer(SessionThread):
         self._batches.append(batch)
         self._on_claimed()
 
-    # The thread.
+    # Called by the thread.
 
     def _has_work(self) -> bool:
         return bool(self._requested)

@@ -1,11 +1,11 @@
-"""Which webhooks have due rows: asked for while they are few, remembered once they are many.
+"""The webhooks with due rows: listed by one query while they are few, tracked once they are many.
 
-One question lists the webhooks of a page. When all webhooks with waiting rows fit on it, that is
-the answer. When they do not, nothing asks for all of them any more: `DueWebhooks` asks who became
-due since the last time, walks on by a page now and then for what was missed, and looks closely only
-at the few hundred whose turn it is. Those that became due just now come before the others; those
-that have to wait are left out until they may go. So work grows with what is sent, and not with how
-many webhooks have due rows or wait. Used by the engine thread alone.
+While all webhooks with waiting rows fit on one page, a single query lists them. Once they do not,
+nothing queries all of them any more: `DueWebhooks` asks for the webhooks that became due since the
+last query, walks through the rest page by page to find missed ones, and reads the details of only
+the few hundred whose turn it is. Webhooks that just became due come first; webhooks that have to
+wait are left out until their wait is over. So the work grows with what is sent, not with how many
+webhooks have due rows or wait. Used by the engine thread only.
 """
 
 import heapq
@@ -19,19 +19,19 @@ from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.queue.rows import Candidate, Page
 from webhooks.delivery.shards import Shards
 
-# Webhooks that are looked at closely at a time, at most and at least.
+# How many webhooks are read in detail at a time: at most and at least.
 WINDOW, LEAST = 500, 100
-# Webhooks on a page, and how much of the time walking on may take; the first time, and while it
-# finds many with due rows that were not known, others wait for it.
+# Webhooks on a page, and the share of time for the walk: usually, and while webhooks wait for it to
+# find them (on the first walk, and while it finds many unknown webhooks with due rows).
 PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
-# Rows that a webhook gets at a time while it has more: to look at it costs as much as a row.
+# The most rows expected per webhook and turn: to read a webhook costs as much as a row.
 _DEPTH = 4
-# A transaction that takes longer to commit than the first is found by asking again, in the third as
-# a part of the time; one that takes longer than the second by walking on.
+# How far each query for newly due rows looks back, for transactions that commit late, and how far a
+# second query looks back that takes at most this share of the time. The walk finds later commits.
 _OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.02
 _ASK_AGAIN_SECONDS = 0.2
-# How long one that has to wait for something else is left out, at first and at most; one that says
-# for how long, up to this, is also looked at then.
+# How long a webhook is left out that waits for an unknown time, at first and at most. A known wait,
+# if not longer than the second constant, also ends on time.
 _WAIT_SECONDS = (0.1, 10.0)
 _LONGEST_TIMED_SECONDS = 60.0
 
@@ -44,52 +44,52 @@ class DueWebhooks:
         self._begin()
 
     def _begin(self) -> None:
-        # Whether they did not fit on a page, and how long it was then until one on it is due.
+        # Whether the webhooks exceed one page, and the seconds until its next row is due.
         self.are_many = False
         self.next_due_seconds: float | None = None
         self._after = self._walked = 0
         self._walk_at = 0.0
-        # Whether the first walk by all of them is still to end, and for which shards it is.
+        # Whether the first full walk has not ended yet, and the shards that it covers.
         self._is_first_walk = True
         self._own = self._shards.own
-        # The database's Unix time up to which it was asked who became due.
+        # Unix time, by the database's clock, of the last query for newly due rows.
         self._since = 0.0
         self._ask_again_at = 0.0
-        # Rows that a webhook gets at a time, and how many webhooks are looked at.
+        # Rows expected per webhook and turn, and how many webhooks are read at a time.
         self._depth = 1.0
         self._window = WINDOW
-        # In turn: those that became due of late, those of which rows were claimed and that have
-        # more, and the others, which may have to wait.
+        # In the order of turns: newly due webhooks, webhooks with rows left after a claim, and the
+        # others, which may have to wait.
         self._new: dict[int, None] = {}
         self._served: dict[int, None] = {}
         self._known: dict[int, None] = {}
-        # Those that got no place; and of those that have to wait the ones with new rows: a test
-        # among them does not wait, nor does a head that was set free.
+        # Webhooks that got no place in a claim, and waiting webhooks with new rows: these may be a
+        # test, which does not wait, or a released head.
         self._doubtful: dict[int, None] = {}
-        # When those that have to wait are looked at again: those that said when, and the others.
+        # When waiting webhooks are read again: those with a known wait, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
-        # Of the others those whose plan is made again without them, at the latest then.
+        # Webhooks without a usable plan, and when their plans are made again.
         self._planless: list[tuple[float, int]] = []
-        # For how long each waits, until when, and when it is looked at before that.
+        # By webhook: the length of its wait, when the wait ends, and when to read it before that.
         self._waits: dict[int, tuple[float, float, float]] = {}
-        # How many of the others are looked at, those that were, and how many need not wait.
+        # Webhooks with an unknown wait: how many to retry, the last ones, and how many could go.
         self._retries = LEAST
         self._retried: set[int] = set()
         self._went = 0
 
     @property
     def has_others(self) -> bool:
-        """Return whether some may have due rows of which nothing is known yet."""
+        """Return whether some webhooks may have due rows but were not read yet."""
         return bool(self._known) or (self.are_many and self._is_first_walk)
 
     @property
     def has_more(self) -> bool:
-        """Return whether some have due rows that were not looked at, or not all claimed."""
+        """Return whether some webhooks have due rows and were not read, or have rows left."""
         return self.has_others or bool(self._new or self._served)
 
     def look(self, room: int = WINDOW) -> list[Candidate] | None:
-        """Return webhooks with due rows, those whose turn it is; None on a database fault.
+        """Return the webhooks with due rows whose turn it is; None on a database fault.
 
         `room` is how many rows can be claimed.
         """
@@ -106,7 +106,7 @@ class DueWebhooks:
             self._walked = 1
             self._since = self._session.wall()
         if self._own != self._shards.own:
-            # What the others of them have was due before.
+            # The webhooks of added shards became due before.
             self._own, self._is_first_walk = self._shards.own, True
             self._after, self._walked, self._walk_at = 0, 0, 0.0
         now = time.monotonic()
@@ -116,10 +116,10 @@ class DueWebhooks:
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
         if found is None:
-            # Not behind thousands of which nothing is known.
+            # First in line again, not behind thousands of unknown webhooks.
             self._new |= dict.fromkeys(reversed(chosen))
             return None
-        # Behind the others; `note_claimed` says which have nothing left.
+        # To the end of the line; `note_claimed` removes webhooks that have nothing left.
         due = dict.fromkeys(one.webhook_id for one in found)
         self._known |= due
         for webhook_id in chosen:
@@ -135,7 +135,7 @@ class DueWebhooks:
         changed: dict[int, float] | None = self._session.run(ask)
         if changed is None:
             return False
-        # What was there before waits for its turn, or for something else.
+        # A listed webhook with older rows already has a turn or a reason to wait.
         since, is_listed = self._since, self._is_listed
         unknown = [pk for pk, at in changed.items() if at > since or not is_listed(pk)]
         for webhook_id in reversed(unknown):
@@ -147,13 +147,13 @@ class DueWebhooks:
         self._since = asked_at
         if is_again:
             ended = time.monotonic()
-            # So soon that each moment is asked for twice.
+            # Soon enough that each moment is covered by two queries.
             pause = min(_LONG_OVERLAP_SECONDS / 2, (ended - now) / _OVERLAP_PART)
             self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, pause)
         return True
 
     def _is_listed(self, webhook_id: int) -> bool:
-        """Return whether a webhook has or waits for its turn."""
+        """Return whether a webhook has a turn or waits for one."""
         return (
             webhook_id in self._known
             or webhook_id in self._new
@@ -163,7 +163,7 @@ class DueWebhooks:
         )
 
     def _walk(self, now: float) -> bool:
-        """Look at the next page, and begin again after the last one."""
+        """Read the next page of the walk, and start over after the last one."""
         ask = partial(self._queue.walk, after=self._after, limit=PAGE, **self._shards.own)
         found: tuple[list[int], int | None] | None = self._session.run(ask)
         if found is None:
@@ -185,13 +185,13 @@ class DueWebhooks:
         return True
 
     def _choose(self, now: float, window: int) -> list[int]:
-        # A part for each, so that none of them takes the turns of the others, however many there
-        # are. First the newest: thousands that became due at once keep no single one waiting.
+        # Each group gets a share of the window, so that a large one takes no turns of the others.
+        # The newest come first: thousands that became due at once must not delay a single one.
         chosen = list(islice(reversed(self._new), window // 4))
         chosen += self._waited(self._timed, now, window // 4)
         chosen += self._waited(self._planless, now, window // 8)
         if self._retried:
-            # As many as need not wait any more, so that those that never may take no others' turn.
+            # Retry more while most of them can go, else fewer: blocked ones must not take turns.
             is_worth = 2 * self._went > len(self._retried)
             changed = 2 * self._retries if is_worth else self._retries // 2
             self._retries = max(LEAST // 2, min(WINDOW // 2, changed))
@@ -200,7 +200,7 @@ class DueWebhooks:
         chosen += retried
         new, served = iter(self._new), iter(self._served)
         known, doubtful = iter(self._known), iter(self._doubtful)
-        # Those that can be sent to do not go behind thousands that may have to wait.
+        # Webhooks that can be sent to must not wait behind thousands that may have to wait.
         parts = ((new, 2), (reversed(self._doubtful), 8), (doubtful, 8), (served, 2), (known, 1))
         for turn, part in (*parts, (served, 1), (new, 1), (doubtful, 1)):
             chosen += islice(turn, max(0, window - len(chosen)) // part)
@@ -211,17 +211,17 @@ class DueWebhooks:
         return list(dict.fromkeys(chosen))
 
     def _waited(self, queue: list[tuple[float, int]], now: float, most: int) -> list[int]:
-        """Take out those whose wait is over, the longest first."""
+        """Remove and return the webhooks whose wait is over, the longest overdue first."""
         found: list[int] = []
         while queue and queue[0][0] <= now and len(found) < most:
             ends, webhook_id = heapq.heappop(queue)
-            # Not one that was looked at since: it waits for another time, or not at all.
+            # Skip a webhook that was read since: it has another wait, or none.
             if ends in self._waits.get(webhook_id, ())[1:]:
                 found.append(webhook_id)
         return found
 
     def wait(self, webhook_id: int, seconds: float | None) -> None:
-        """Leave a webhook out for `seconds`; None for as long as it takes, more each time."""
+        """Leave a webhook out for `seconds`; None for an unknown time, which doubles each call."""
         if not self.are_many:
             return
         shortest, longest = _WAIT_SECONDS
@@ -239,7 +239,7 @@ class DueWebhooks:
             heapq.heappush(self._untimed, (now + before, webhook_id))
 
     def look_by(self, webhook_id: int, at: float) -> None:
-        """Look at one that waits at this time on the monotonic clock, if nothing does it before."""
+        """Read a waiting webhook at this monotonic time at the latest."""
         if webhook_id not in self._waits or at > time.monotonic() + _LONGEST_TIMED_SECONDS:
             return
         before, _, look_at = self._waits[webhook_id]
@@ -247,7 +247,7 @@ class DueWebhooks:
         heapq.heappush(self._planless, (at, webhook_id))
 
     def go(self, webhook_id: int) -> None:
-        """Note that a webhook need not wait."""
+        """Note that a webhook does not have to wait."""
         self._waits.pop(webhook_id, None)
         self._went += webhook_id in self._retried
 
@@ -258,7 +258,7 @@ class DueWebhooks:
         left_out: Iterable[int],
         count: int,
     ) -> None:
-        """Note who got rows, of whom all due ones were claimed, and who got no turn after all."""
+        """Note which webhooks got rows, which have no due rows left, and which got no place."""
         if not self.are_many:
             return
         for webhook_id in exhausted:
@@ -271,24 +271,24 @@ class DueWebhooks:
         for webhook_id in kept:
             del self._known[webhook_id]
             self._doubtful[webhook_id] = None
-        # Receivers that did not answer yet get few places: those without one are looked at again.
+        # Receivers that have not answered yet get few places: do not read many that get none.
         is_too_many = len(kept) > len(served)
         self._window = max(LEAST, 2 * len(served)) if is_too_many else WINDOW
         if served:
-            # While most have more, fewer get more each.
+            # While most webhooks have rows left, read fewer, which get more rows each.
             have_more = 2 * len(exhausted) < len(served)
             depth = 2 * self._depth if have_more else count / len(served)
             self._depth = max(1.0, min(_DEPTH, depth))
 
     def note_fault(self, webhook_ids: Iterable[int]) -> None:
-        """Let those come first whose claim failed, not behind thousands that may have to wait."""
+        """Put webhooks whose claim failed first in line, not behind thousands that may wait."""
         known = [webhook_id for webhook_id in webhook_ids if webhook_id in self._known]
         for webhook_id in reversed(known):
             del self._known[webhook_id]
             self._new[webhook_id] = None
 
     def came_back(self, webhook_ids: Iterable[int]) -> None:
-        """Look at webhooks again: what they waited for may be over."""
+        """Read waiting webhooks again: what they waited for may be over."""
         for webhook_id in self._waits.keys() & set(webhook_ids) if self._waits else ():
             del self._waits[webhook_id]
             self._new[webhook_id] = None

@@ -3,8 +3,8 @@
 The engine thread decides what to claim; `Claimer` claims it, `Sender` owns the network and
 `Writer` writes results, each in a thread of its own, so that claims and writes overlap with
 hundreds of requests in flight. One more thread listens for wakeups. Retries are decided in
-`requests`, rates in `limiter`. Every row that this process holds is leased, so nothing is lost
-when it dies.
+`requests`, requests in flight in `limiter`. Every row that this process holds is leased, so nothing
+is lost when it dies.
 """
 
 import logging
@@ -61,37 +61,37 @@ from webhooks.payloads import MappingError
 
 logger = logging.getLogger(__name__)
 
-# How often is asked who has due rows while claims come back full; sooner after a wakeup.
+# How often to look for webhooks with due rows while claims come back full, and after a wakeup.
 _LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
-# And after this many times what asking took; a machine that stood still in it is no reason.
+# And at least this multiple of a look's time, capped as the machine may have stood still in it.
 _LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
-# Plans and names that come within this time are one reason to look.
+# Plans and names that arrive within this time cause one look.
 _READY_SECONDS = 0.01
-# After work was found the queue is looked at again soon, then less and less often.
+# After work was found, the next scan is this soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
-# So rarely while what is due may not be sent: a limit, an order or a breaker is in the way.
+# The longest pause while a limit, an order or a circuit breaker blocks the due rows.
 _BLOCKED_SCAN_SECONDS = 0.1
-# A plain text: a member of a TextChoices takes longer to compare.
+# A plain string: a member of a TextChoices takes longer to compare.
 _TEST = Trigger.TEST.value
-# So few rows in hand are looked at twice as often as more.
+# With fewer rows in hand than this, responses are collected twice as often.
 _FEW_ROWS = 100
-# The statuses whose Retry-After is kept to.
+# The statuses whose Retry-After is honoured.
 _MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
-# Answers that are longer are judged by success rules for so long at a time; those that take more
-# than so many times that are too many.
+# Success rules judge longer responses for this long per turn. More of them than this many turns
+# would handle are too many.
 _LONG_ANSWER_BYTES, _JUDGE_SECONDS, _TURNS_BEHIND = 8192, 0.02, 10
-# How long a drain that is to end goes on with receivers that answer quickly.
+# How long an ending drain continues with receivers that answer quickly.
 _ENDING_SECONDS = 60.0
-# What no drain used for this long, or twice as long, is forgotten.
+# Limiters and plans that no drain used for this long, or up to twice as long, are forgotten.
 _FORGET_SECONDS = 120.0
-# How long the end of a drain waits for a database that does not answer.
+# How long the end of a drain waits for a database that does not respond.
 _FINISH_SECONDS = 10.0
 
 
 class Learned:
-    """What the drains of a process hand on to each other: limiters, plans and looked-up names."""
+    """What the drains of a process hand on to each other: limiters, plans and resolved names."""
 
-    # Of the process: drains that run at once share it.
+    # Belongs to the process: drains that run at the same time share it.
     affinity = Affinity()
 
     def __init__(self) -> None:
@@ -101,15 +101,15 @@ class Learned:
         self._forgot_at = time.monotonic()
 
     def hand_over(self) -> None:
-        """End a drain. What was not used since a while ago is forgotten, not after each short one.
+        """End a drain, and forget what was not used for a while.
 
-        Publishers ask for drains of a second, which use next to nothing of what is known.
+        Not after each drain: publishers start drains of one second, which use little of it.
         """
         now = time.monotonic()
         forgets = now - self._forgot_at > _FORGET_SECONDS
         if forgets:
             self._forgot_at = now
-        # A new one: a sender that takes long to end goes on with its own.
+        # A new object: a sender that takes long to end keeps using the old one.
         self.limiters = self.limiters.successor(forgets=forgets)
         self.plans.hand_over(forgets=forgets)
         self.resolver.wake = None
@@ -120,7 +120,7 @@ class Learned:
 
 
 class Engine:
-    """Runs until asked to stop; one per drain task, which gives it what earlier ones learned."""
+    """Runs until asked to stop; one per drain task, which passes what earlier drains learned."""
 
     def __init__(
         self, wakeup: Wakeup, should_stop: Callable[[], bool], learned: Learned | None = None
@@ -129,7 +129,7 @@ class Engine:
         self._should_stop = should_stop
         self._queue = queue.backend()
         self._session = DatabaseSession(self._queue)
-        # Names this run's claims together with the attempt number.
+        # Identifies this run's claims, together with the attempt number.
         self._lease = ids.new_id("l")[2:]
         self._event = threading.Event()
         self._is_resting = False
@@ -139,10 +139,10 @@ class Engine:
         self._learned = learned or Learned()
         self._is_own_learned = learned is None
         self._plans, self._resolver = self._learned.plans, self._learned.resolver
-        # Webhooks whose plans came, or could not be made.
+        # Webhooks whose plans were made or could not be made.
         self._planned: deque[int] = deque()
         self._plans.on_ready = self._note_planned
-        # Webhooks that wait for a name, by it; and the names that came.
+        # Webhooks that wait for a name, by host and port; and the names that were resolved.
         self._unnamed: dict[tuple[str, int], set[int]] = {}
         self._named: deque[tuple[str, int]] = deque()
         self._resolver.wake = self._note_named
@@ -172,23 +172,23 @@ class Engine:
             self._resolver,
             on_due=self._notify,
         )
-        # Requests that ended, however they ended.
+        # Requests that ended, with any outcome.
         self.sent = 0
         self._is_hand_back_open = False
         # Rows of the last claim that are neither with the sender nor have a result.
         self._claimed: deque[Claimed] = deque()
-        # Bytes of events and of the bodies made from them, since the last claim came.
+        # Bytes of events and of the bodies made from them, since the last claim arrived.
         self._made_bytes = 0
-        # Whether a claim failed that may have happened.
+        # Whether a claim failed that may have been committed.
         self._is_claim_open = False
-        # Long answers that a success rule has to look at.
+        # Long responses that a success rule has to judge.
         self._unjudged: deque[tuple[Request, Response]] = deque()
         self._ready: dict[int, RequestPlan] = {}
         self._candidates: list[Candidate] = []
-        # Whether any webhook has due rows, sent to or not.
+        # Whether any webhook has due rows, even if none can be sent to.
         self._has_due = False
-        # Webhooks found at a look whose rows wait for a person, by why; and, as what and why, those
-        # whose tests cannot be sent.
+        # Found by a look: webhooks whose rows wait for a person, by reason; and webhooks whose
+        # tests cannot be sent, with the problem, by outcome.
         self._blocked: dict[HoldReason, list[int]] = {}
         self._untestable: dict[Outcome, dict[int, str]] = {}
         self._pending_pauses = PendingPauses()
@@ -211,7 +211,7 @@ class Engine:
         self._note_ready()
 
     def _note_ready(self) -> None:
-        """Look again for a plan or a name that came: once for all that come in a few ms."""
+        """Look again for a plan or a name that arrived: once for all within a few milliseconds."""
         if not self._is_more_ready:
             self._is_more_ready = True
             self._event.set()
@@ -225,7 +225,7 @@ class Engine:
             if not self._wakeup.wait(1.0):
                 continue
             if self._is_closing:
-                # Of another drain, as this one claims no more.
+                # Passed on to another drain, as this one claims no more.
                 self._wakeup.notify()
             else:
                 self._notify()
@@ -237,7 +237,7 @@ class Engine:
         ends = time.monotonic() + seconds
         listener = threading.Thread(target=self._listen, name="wakeup", daemon=True)
         try:
-            # A machine may have no thread left for one of them.
+            # Inside of `try`: the machine may have no thread left for one of them.
             listener.start()
             self._sender.start()
             self._claimer.start()
@@ -254,10 +254,10 @@ class Engine:
             self._finish()
 
     def _note_end(self, overdue_seconds: float) -> None:
-        """Go on only with receivers that answer quickly, so that ending takes no time.
+        """Near the end, continue only with receivers that answer quickly, so that ending is fast.
 
-        A busy drain never gets quiet, and the slowest receiver must not keep the others waiting.
-        After a minute of that with none: one that is quick and slow in turn keeps no drain alive.
+        A busy drain never gets idle, and the slowest receiver must not keep the others waiting.
+        After a minute, claim nothing: a receiver that alternates must not keep the drain alive.
         """
         is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
         if is_ending:
@@ -268,14 +268,14 @@ class Engine:
         self._claims.is_closed = is_ending and overdue_seconds > _ENDING_SECONDS
 
     def _may_end(self) -> bool:
-        """Return whether nothing slow is in hand and a broker can bring the next drain."""
+        """Return whether no slow request is in hand and a broker can start the next drain."""
         if self._claims.is_ending and not self._claims.is_closed:
             is_busy = bool(self._claims.slow_webhooks())
         else:
             is_busy = bool(len(self._claims) or self._claimer.is_busy)
         if is_busy:
             return False
-        # Asked now: a broker that broke a moment ago was not noticed yet.
+        # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()
         return not self._wakeup.is_broken
 
@@ -291,7 +291,7 @@ class Engine:
                 self._submit(batch)
         self._hand_back_lost()
         if batch is not None and self._sender.unsent:
-            # Before the next claim, during which it may have to wait.
+            # Before the next claim, during which a hand-back may have to wait.
             self._hand_back()
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
@@ -309,7 +309,7 @@ class Engine:
                 self._is_notified = False
                 self._scan(now)
         if batch is not None and batch.is_full:
-            # There is more: these are prepared while the next ones are claimed.
+            # More rows are due: prepare these while the next ones are claimed.
             self._submit(batch)
         self._rest()
 
@@ -318,7 +318,7 @@ class Engine:
         if self._unjudged:
             return
         now = time.monotonic()
-        # While rows are claimed, their arrival is waited for.
+        # While a claim is under way, wait for its rows.
         scan_at = self._scan_at if self._may_claim else self._maintenance.look_at
         wait = max(self._session.resume_at, min(scan_at, self._maintenance.look_at)) - now
         is_away = self._session.resume_at > now
@@ -338,23 +338,23 @@ class Engine:
 
     @property
     def _is_calm(self) -> bool:
-        """Return whether few rows are in hand, so that none of them is sent behind others."""
+        """Return whether few rows are in hand, so that none of them waits behind others."""
         return len(self._claims) < _FEW_ROWS
 
     def _has_news(self, is_away: bool) -> bool:
-        """Return whether rows came, or a wakeup while the database can be asked."""
+        """Return whether claimed rows arrived, or a wakeup while the database may be queried."""
         can_ask = not is_away and self._may_claim
         return self._claimer.has_batch or (self._is_notified and can_ask)
 
     @property
     def _may_claim(self) -> bool:
-        """Return whether no claim is under way, and this machine lacks nothing to send with."""
+        """Return whether no claim is under way and this machine can send."""
         return not self._claimer.is_busy and not self._sender.is_lacking
 
     # Claiming.
 
     def _note_plan(self, webhook_id: int) -> None:
-        """Look at a webhook whose plan is there, or when it is made again."""
+        """Look at a webhook now if its plan is ready, or else when the plan is made again."""
         again_at = self._plans.made_again_at(webhook_id)
         if again_at is None:
             self._due.came_back([webhook_id])
@@ -363,7 +363,7 @@ class Engine:
 
     def _scan(self, now: float) -> None:
         if not self._claims.has_room:
-            # Nothing could be claimed.
+            # There is no room to claim anything.
             self._scan_at = now + _FIRST_SCAN_SECONDS
             return
         ready = self._look(now)
@@ -379,14 +379,14 @@ class Engine:
             self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
 
     def _scan_when_due(self) -> None:
-        """Wait for a wakeup, and for what becomes due by time; a lost wakeup is found soon."""
+        """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
         self._look_at = 0.0
         self._scan_at = time.monotonic() + self._until_due(self._due.next_due_seconds)
 
     def _scan_later(self, longest: float) -> None:
-        """Look again soon, and later each time nothing was found."""
+        """Scan again soon, with longer pauses up to `longest` while nothing is found."""
         if self._due.are_many:
-            # The next page, unless others are known that may be sent to: each is looked at once.
+            # Continue with the next page, or even sooner with webhooks that were not read yet.
             longest = min(longest, _BLOCKED_SCAN_SECONDS)
             longest = min(longest, self._look_cost) if self._due.has_others else longest
         if self._claims.has_room:
@@ -397,11 +397,11 @@ class Engine:
         self._scan_at = time.monotonic() + self._scan_seconds
 
     def _look_soon(self) -> None:
-        """Ask who has due rows at the next scan, unless asking takes long."""
+        """Look for due webhooks at the next scan, unless a look takes long."""
         self._look_at = min(self._look_at, self._looked_at + self._look_cost)
 
     def _note_claimed(self, batch: ClaimBatch) -> None:
-        """Count what was claimed, and say when to look for more."""
+        """Count the claimed rows and schedule the next scan."""
         batch.claims[:] = self._new_among(batch.claims)
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self._sender.unsent.extend(unread)
@@ -425,14 +425,14 @@ class Engine:
             self._scan_at = time.monotonic() + wait
 
     def _new_among(self, claims: list[Claimed]) -> list[Claimed]:
-        """Return those whose request is neither under way nor done.
+        """Return the claims whose request is neither under way nor done.
 
-        The others were claimed a second time, after a crash of the database lost the first claim.
+        The others were claimed a second time, after a database crash lost the first claim.
         """
         claimed = {claim.id for claim in claims}
         unsent = [claim for claim in list(self._sender.unsent) if claim.id in claimed]
         for claim in unsent:
-            # Handed back by a commit whose answer was lost, or by that crash.
+            # Handed back by a commit whose confirmation was lost, or by that crash.
             self._sender.unsent.remove(claim)
         again = {claim.id for claim in unsent}
         new = [c for c in claims if c.id in again or not self._claims.has_attempt(c)]
@@ -462,19 +462,19 @@ class Engine:
         return self._candidates
 
     def _only_waits(self, candidate: Candidate) -> bool:
-        """Return whether a webhook needs no plan yet: thousands that wait would fill the memory."""
+        """Return whether a webhook needs no plan yet: plans of thousands would fill the memory."""
         may_go = candidate.wait_seconds == 0 or candidate.has_tests
         return self._due.are_many and candidate.is_active and not may_go
 
     def _leave_out(self, found: list[Candidate], now: float) -> None:
-        """Say of which webhooks nothing can be claimed now, and for how long."""
+        """Note which webhooks cannot be claimed from now, and for how long."""
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
             if wait == 0 and webhook_id in self._ready:
                 limiter = self._limiters.get(webhook_id)
                 wait = limiter.wait_seconds(now, is_paced=candidate.is_paced)
             elif wait == 0:
-                # For its plan, its name, a person.
+                # It waits for its plan, its host name or a person.
                 wait = None
             if wait == 0:
                 self._due.go(webhook_id)
@@ -488,17 +488,17 @@ class Engine:
         return self._looked_at + max(_READY_SECONDS, self._look_cost)
 
     def _look_again_at(self, *, is_woken: bool) -> float:
-        """Return when to ask again: with many webhooks that takes a part of the time, not all."""
+        """Return when to look again; with many webhooks, looks take only a part of the time."""
         if self._due.are_many and is_woken:
             return self._looked_at + max(_FIRST_SCAN_SECONDS, self._look_cost)
         least = _WOKEN_LOOK_SECONDS if is_woken else _LOOK_SECONDS
         return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
 
     def _until_due(self, seconds: float | None) -> float:
-        """Return how long to wait when the next row is due in `seconds`: at most until a poll."""
+        """Return how long to wait if the next row is due in `seconds`: at most a poll interval."""
         poll: float = settings.WEBHOOKS_POLL_SECONDS
         if self._due.are_many:
-            # Who waited, and the next page.
+            # Waiting webhooks and the next page have to be looked at soon.
             return min(poll, _BLOCKED_SCAN_SECONDS)
         return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
@@ -528,7 +528,7 @@ class Engine:
         return True
 
     def _hold_blocked(self) -> None:
-        """Hold what waits for a person, with one statement for hundreds of webhooks."""
+        """Hold rows that wait for a person, with one statement for hundreds of webhooks."""
         for reason, webhook_ids in self._blocked.items():
             held = self._session.run(partial(self._queue.hold, webhook_ids, reason.value))
             if held:
@@ -547,16 +547,16 @@ class Engine:
         self._made_bytes = 0
         try:
             while self._claimed:
-                # Out of it first: a row that an error comes from is left to its lease, so that it
-                # is parked in the end.
+                # Removed first: a row that causes an error is left to its lease, so that it ends up
+                # parked.
                 claim = self._claimed.popleft()
                 plan = batch.plans.get(claim.webhook_id)
                 if plan is None:
-                    # Its token was refused since.
+                    # Its token was refused since the claim.
                     self._sender.unsent.append(claim)
                     continue
                 if self._made_bytes >= MADE_BYTES and self._makes_much(claim, plan):
-                    # Not known when it was claimed; all the others do not wait for it.
+                    # Its size was not known when it was claimed; the others must not wait for it.
                     self._sender.unsent.append(claim)
                     continue
                 request = self._request(claim, plan, wall, checked)
@@ -568,12 +568,12 @@ class Engine:
                 self._sender.submit(requests, lease_ends=lease_ends)
 
     def _makes_much(self, claim: Claimed, plan: RequestPlan) -> bool:
-        """Return whether a large body is made for a row, or of a large event."""
+        """Return whether the body made for a row is large, or its event is."""
         made_bytes = self._limiters.get(claim.webhook_id).made_bytes
         return plan.render is not None and max(made_bytes, len(claim.payload)) > LIGHT_BYTES
 
     def _note_made(self, claim: Claimed, request: Request | None) -> None:
-        """Count what was made of an event; without a request as much as may be was made in vain."""
+        """Count the bytes made from an event; if that failed, assume the largest body."""
         size = settings.WEBHOOKS_MAX_BODY_BYTES if request is None else len(request.body)
         if request is not None:
             self._claims.add_body(claim, size)
@@ -588,7 +588,7 @@ class Engine:
         wall: float,
         checked: dict[tuple[str, int], network.Resolution | None],
     ) -> Request | None:
-        """Return what can be sent; otherwise the row has a result by now, or goes back."""
+        """Return the request to send; otherwise the row already has a result, or goes back."""
         request = self._prepare(claim, plan, wall)
         if plan.render is not None:
             self._note_made(claim, request)
@@ -599,8 +599,8 @@ class Engine:
             checked[key] = self._check(plan.target)
         found = checked[key]
         if found is None:
-            # Forgotten a moment ago; only a name that was just checked may be connected to. Or
-            # the egress proxy is not found.
+            # The name just expired, and only a name that was just checked may be connected to. Or
+            # the egress proxy was not found.
             self._sender.unsent.append(claim)
         elif failure := found.failure:
             outcome = Outcome(failure.kind)
@@ -610,13 +610,13 @@ class Engine:
         return None
 
     def _prepare(self, claim: Claimed, plan: RequestPlan, wall: float) -> Request | None:
-        """Make the request; one that cannot be made fails alone."""
+        """Make the request; if that fails, only this delivery fails."""
         try:
             return prepare(claim, plan, wall)
         except Exception as error:
             empty = Request(claim, plan, plan.target.url, [], b"", utc(wall), "")
             if isinstance(error, MappingError):
-                # The attempt says it; a line of the log for each would be thousands a second.
+                # The attempt records it; a log line for each could mean thousands a second.
                 message = outcomes.of_error(error)
             else:
                 logger.exception("request_not_made delivery=%s", claim.id)
@@ -625,9 +625,9 @@ class Engine:
             return None
 
     def _check(self, target: network.Target) -> network.Resolution | None:
-        """Look an address up, literals too: behind an egress proxy the socket sees only that.
+        """Look up an address, even a literal: behind an egress proxy, the socket sees only that.
 
-        libcurl is given the addresses that were checked, when they changed, and that of the proxy.
+        The checked addresses, and the proxy's, are passed to libcurl when they change.
         """
         key = (target.host, target.port)
         found = self._resolver.lookup(*key)
@@ -636,12 +636,12 @@ class Engine:
             return found
         if self._pinned.get(key) != found.generation:
             if self._has_proxy and self._sender.is_lacking:
-                # Its name may take seconds each time.
+                # Looking up the proxy's name may take seconds each time.
                 return None
             try:
                 self._sender.pin(self._resolver.curl_resolve_entries(*key))
             except network.NameNotResolvedError:
-                # No receiver's fault.
+                # Not the receiver's fault.
                 self._sender.note_lack(network.PROXY_NOT_FOUND)
                 return None
             self._pinned[key] = found.generation
@@ -663,10 +663,10 @@ class Engine:
             self._hand_back()
 
     def _judge_long(self, ends: float) -> None:
-        """Handle long answers that a success rule looks at, until `ends` on the monotonic clock.
+        """Handle long responses with a success rule, until `ends` on the monotonic clock.
 
-        One takes as long as hundreds of others. While there are too many, their webhooks get
-        nothing new.
+        One takes as long as hundreds of others. While there are too many, their webhooks get no
+        new rows.
         """
         count = 0
         while self._unjudged and (not count or time.monotonic() < ends):
@@ -722,7 +722,7 @@ class Engine:
         if not self._plans.token_refused(plan):
             return None
         if is_first:
-            # What waits to be sent with it, or is being claimed for it, waits for the fresh one.
+            # Requests that wait with the refused token, or are being claimed, need the fresh one.
             self._sender.recall(plan.webhook_id, -1)
             self._ready.pop(plan.webhook_id, None)
             self._look_at = 0.0
@@ -749,15 +749,15 @@ class Engine:
             rows = list(rows)
             self._due.came_back(row[1] for row in rows)
         if self._claims.release(rows):
-            # Whose turn is next is known only by asking.
+            # Only a look tells which webhook is next.
             self._look_soon()
             self._is_notified = True
 
     def _hand_back(self) -> None:
-        """Return claimed rows that were not sent; while the database is away they wait here.
+        """Return claimed rows that were not sent; while the database is away they stay here.
 
-        A hand-back that failed may have happened, and a crash of the database gives rows back:
-        until what is being claimed came, the same rows could be among it.
+        A failed hand-back may have been committed, and a database crash releases rows as well:
+        the claim under way could then return the same rows, so wait until it has arrived.
         """
         unsent, now = self._sender.unsent, time.monotonic()
         is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
@@ -775,9 +775,9 @@ class Engine:
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
 
     def _hand_back_lost(self) -> None:
-        """Return what a claim that failed has brought all the same: its answer may be lost.
+        """Return rows that a failed claim took after all, because its confirmation was lost.
 
-        Everything else of this lease is in hand while nothing is being claimed.
+        While no claim is under way, all other rows of this lease are in hand.
         """
         if not self._is_claim_open or self._claimer.is_busy:
             return
@@ -790,13 +790,13 @@ class Engine:
             self._is_notified = True
 
     def _has_to_give(self) -> bool:
-        """Return whether rows wait to be handed back, or to be written with a pause."""
+        """Return whether rows have to be handed back, or wait for their webhook to be paused."""
         return bool(self._pending_pauses or self._sender.unsent or self._is_claim_open)
 
     def _finish(self) -> None:
-        """Finish what is in flight, hand the rest back, and write everything down."""
+        """Finish requests in flight, hand back the rest, and write all results."""
         self._is_closing = True
-        # First: what follows may take long, or fail.
+        # First, since the rest may take long, or fail.
         self._learned.affinity.release()
         grace_ends = time.monotonic() + settings.WEBHOOKS_GRACE_SECONDS
         self._sender.stop()
