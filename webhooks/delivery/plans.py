@@ -1,6 +1,6 @@
-"""Plans of webhooks, made in the background and kept until something they hold changes.
+"""Plans of webhooks, made in the background and cached until something they contain changes.
 
-A plan needs the database and decryption; none of that may stop the engine, so a webhook whose plan
+A plan needs the database and decryption, which must not block the engine, so a webhook whose plan
 is not ready is not claimed yet. One thread makes plans of hundreds of webhooks with two queries. A
 token that has to be fetched first needs the network: that waits in a `TokenPool`, so that no other
 webhook waits for an authorization server.
@@ -57,8 +57,8 @@ logger = logging.getLogger(__name__)
 
 # Webhooks whose plans are made with one query.
 _BATCH = 500
-# What no plan holds and takes time to read. Secrets and their origins are always read: one that is
-# not there counts as bound to every receiver.
+# Columns that no plan uses and that take time to read. Secrets and their origins are always read: a
+# secret that was not read counts as bound to every receiver.
 _UNUSED = frozenset(
     """
     alert_recipients alerts_are_muted alerts_muted_until alert_after_failures alert_failure_percent
@@ -79,38 +79,38 @@ _COLUMNS = (
     *(f"credential__{name}" for name in _OF_CREDENTIAL),
     *(f"state__{name}" for name in _OF_STATE),
 )
-# The wait after a fault of the database.
+# The wait after a database fault.
 _FAULT_SECONDS = 0.2
-# When a wrong encryption key or a lost database is tried again, and at the latest settings that
-# cannot be used as they are: a change of them is seen at once.
+# When a wrong encryption key or a lost database is tried again, and the longest wait for unusable
+# settings: a change of these is noticed at once.
 _RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
 # An unexpected failure is tried again after this, before it counts.
 _AGAIN_SECONDS = 1.0
-# How long no plan failed before the next failure is logged in full.
+# A failure is logged in full if no plan failed for this long before it.
 _LOG_SECONDS = 1.0
 
 
 class PlanEntry(NamedTuple):
-    """What is known of one webhook; exactly one of `plan` and `problem` is set."""
+    """What is known about one webhook; exactly one of `plan` and `problem` is set."""
 
     version: int
     token_version: int
     refused_version: int
     plan: RequestPlan | None
     problem: str
-    # Set when deliveries wait for a person and not for time.
+    # Set when deliveries wait for a person, not for time.
     hold_reason: str
-    # Monotonic seconds: when to make it again although nothing changed.
+    # Monotonic seconds: when to make the entry again although nothing changed.
     expires: float
-    # Requests in a row without a response, as last written; None while none was sent.
+    # Requests in a row without a response, as last written; None before the first request.
     failures: int | None = None
-    # How long settings that cannot be used are left alone.
+    # How long unusable settings are left alone.
     retry_seconds: float = 0.0
 
 
 def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
-    """Return the version of each webhook as it is now; -1 for one that is no more."""
-    # No rows of models: it is asked each second for all that wait.
+    """Return the current version of each webhook; -1 for one that does not exist any more."""
+    # No model instances: this runs every second for all webhooks with waiting requests.
     rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(
         "pk", "version", "credential__version", "credential_id"
     )
@@ -119,19 +119,19 @@ def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
 
 
 class Plans:
-    """A cache of entries by webhook; `hand_over` forgets those that are not used any more."""
+    """A cache of entries by webhook; `hand_over` forgets unused ones."""
 
     def __init__(self) -> None:
-        # Of the thread that makes plans, while it does.
+        # Used by the thread that makes plans, while it does.
         self._session = DatabaseSession(queue.backend())
-        # Called by other threads when plans are there or could not be made, with their webhooks.
+        # Called by other threads with the webhooks whose plans were made or could not be made.
         self.on_ready: Callable[[Collection[int]], None] = lambda _: None
         self._entries: dict[int, PlanEntry] = {}
         self._before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         self._wanted: deque[Candidate] = deque()
-        # Credential id -> token version that a receiver refused, with its webhook, until that is in
-        # the token's row.
+        # Credential id -> (token version that a receiver refused, its webhook), until the token's
+        # row has it.
         self._refused: dict[int, tuple[int, int]] = {}
         self._logged_at = float("-inf")
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plans")
@@ -160,7 +160,7 @@ class Plans:
     def made_again_at(self, webhook_id: int) -> float | None:
         """Return when, on the monotonic clock, a plan that could not be made is made again.
 
-        None while it is there, is being made, or was not asked for.
+        None while the plan exists, is being made, or was not requested.
         """
         entry = self._entries.get(webhook_id)
         if entry is None or entry.plan is not None or webhook_id in self._in_progress:
@@ -168,15 +168,15 @@ class Plans:
         return entry.expires
 
     def is_token_used(self, plan: RequestPlan) -> bool:
-        """Return whether requests are still made with the token of a plan."""
+        """Return whether new requests still use the token of a plan."""
         entry = self._entries.get(plan.webhook_id)
         return entry is not None and entry.token_version <= plan.token_version
 
     def token_refused(self, plan: RequestPlan) -> bool:
-        """Note that the receiver refused a token; return whether it is sent once more for free.
+        """Note that the receiver refused a token; return whether to send again, uncounted.
 
-        False while the token is on trial: it came after a refused one and is refused as well, so
-        that the receiver has another reason.
+        False while the token is on trial: it replaced a refused one and is refused as well, so the
+        receiver has another reason.
         """
         if time.monotonic() < plan.trial_ends:
             return False
@@ -190,14 +190,14 @@ class Plans:
         return True
 
     def token_worked(self, plan: RequestPlan) -> None:
-        """Forget a plan by which a token was on trial: its refusals are to be believed again."""
+        """Forget a plan whose token was on trial: its refusals count again."""
         for entries in (self._entries, self._before):
             entry = entries.get(plan.webhook_id)
             if entry is not None and entry.plan is plan:
                 entries.pop(plan.webhook_id, None)
 
     def hand_over(self, *, forgets: bool) -> None:
-        """Begin a new drain with what is known, or with what was used since it last forgot."""
+        """Begin a new drain with what is known; `forgets` drops what was unused since the last."""
         self.on_ready = lambda _: None
         if forgets:
             self._before, self._entries = self._entries, {}
@@ -206,16 +206,16 @@ class Plans:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._tokens.close()
 
-    # In other threads.
+    # Called in other threads.
 
     def _make_wanted(self) -> None:
-        """Make all plans that are wanted by now."""
+        """Make all plans that are requested by now."""
         try:
             while batch := [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]:
                 try:
                     self._make(batch)
                 except Exception:
-                    # A webhook that stays in progress never gets a plan.
+                    # A webhook that stays in progress would never get a plan.
                     logger.exception("plans_failed webhooks=%d", len(batch))
                     time.sleep(_FAULT_SECONDS)
                     self._done(batch)
@@ -246,9 +246,9 @@ class Plans:
         self._done(ready)
 
     def _make_with_token(self, candidate: Candidate) -> bool:
-        """Make the plan of a webhook whose token has to be fetched; waits for its server.
+        """Make the plan of a webhook whose token has to be fetched; waits for the server.
 
-        Return whether a new token came.
+        Return whether a new token was obtained.
         """
         try:
             unusable: dict[int, str] = {}
@@ -266,9 +266,9 @@ class Plans:
         make: Callable[[Candidate], PlanEntry | None],
         unusable: dict[int, str],
     ) -> bool:
-        """Keep the entry that is made, or that of a fault; False when a token has to come first.
+        """Keep the entry that `make` returns, or one for its error; False if a token comes first.
 
-        What cannot be used as it is comes into `unusable`, with why.
+        Webhooks with unusable settings are added to `unusable`, with the reason.
         """
         try:
             entry = self._made(candidate, make, unusable)
@@ -310,9 +310,9 @@ class Plans:
             return self._unavailable(candidate, reason)
 
     def _unexpected(self, candidate: Candidate, problem: str) -> PlanEntry:
-        """Return the entry of a failure that may have been of the moment: it has to occur again.
+        """Return the entry of a failure that may be temporary: it counts when it occurs again.
 
-        Until then nothing is said of the webhook, and its tests wait as its other deliveries do.
+        Until then the webhook shows no problem, and its tests wait like its other deliveries.
         """
         entry = self._unavailable(candidate, problem)
         before = self._entries.get(candidate.webhook_id) or self._before.get(candidate.webhook_id)
@@ -321,7 +321,7 @@ class Plans:
         return entry._replace(expires=time.monotonic() + _AGAIN_SECONDS, retry_seconds=0.0)
 
     def _unavailable(self, candidate: Candidate, problem: str) -> PlanEntry:
-        """Return the entry of settings that cannot be used; the wait doubles each time."""
+        """Return the entry of unusable settings; the wait doubles each time."""
         webhook_id, retry = candidate.webhook_id, _RETRY_SECONDS
         before = self._entries.get(webhook_id) or self._before.get(webhook_id)
         if before is not None and before.version == candidate.version and key_check.is_proven():
@@ -348,7 +348,7 @@ class Plans:
         """Return the entry, or None when its token has to be fetched first."""
         credential, target = webhook.credential, parse_url(webhook.url)
         _check_destination(webhook, target)
-        # Also for a webhook without a secret: with a wrong key nothing is sent at all.
+        # Even for a webhook without a secret: with a wrong key nothing is sent at all.
         key_check.require()
         if credential.is_basic:
             basic = BasicAuthorization(credential.basic_login, credential.basic_password)
@@ -362,17 +362,17 @@ class Plans:
         return _entry_with(token, candidate, webhook, target) if token else None
 
     def _entry_with_token(self, candidate: Candidate) -> PlanEntry | None:
-        """Return the entry of a webhook whose token is fetched now."""
+        """Fetch the token of a webhook and return the entry."""
         webhook = Webhook.objects.select_related("credential", "state").get(pk=candidate.webhook_id)
         credential = webhook.credential
         if not credential.is_oauth:
-            # Changed a moment ago.
+            # The authorization type was changed a moment ago.
             return self._entry(webhook, {}, candidate)
         target = parse_url(webhook.url)
         _check_destination(webhook, target)
         key_check.require()
         if refused := self._refused.get(credential.pk):
-            # The recorder may not have come to it yet.
+            # The recorder may not have written it yet.
             version, refused_by = refused
             oauth.refuse(credential.pk, version, webhook_id=refused_by)
             if self._refused.get(credential.pk) == refused:
@@ -382,7 +382,7 @@ class Plans:
 
 
 def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAuthToken]]:
-    """Read webhooks and, by their credentials, the tokens of those that use one."""
+    """Read webhooks, and the tokens of those that use one, by credential id."""
     rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(*_COLUMNS)
     webhooks = {webhook.pk: webhook for webhook in map(_webhook_of, rows)}
     credentials = (webhook.credential for webhook in webhooks.values())
@@ -405,9 +405,9 @@ _Row = TypeVar("_Row", Webhook, Credential, WebhookState)
 
 
 def _partial(model: type[_Row], names: Sequence[str], values: Iterator[Any]) -> _Row:
-    """Make a row with these columns alone, as `only()` does, without a look at all the others.
+    """Make an instance with these columns only, like `only()`, but without checking all fields.
 
-    What is not among them is read from the database when it is asked for.
+    Other columns are read from the database on access.
     """
     row = model.__new__(model)
     row._state = ModelState()
@@ -417,7 +417,7 @@ def _partial(model: type[_Row], names: Sequence[str], values: Iterator[Any]) -> 
 
 
 def _server_of(credential: Credential) -> str:
-    """Return the authorization server whose turn a token waits for; "" while it has no address."""
+    """Return the authorization server that a token request goes to; "" without an address."""
     try:
         return urlsplit(credential.token_url).netloc
     except ValueError:
@@ -425,7 +425,7 @@ def _server_of(credential: Credential) -> str:
 
 
 def _gave_token(row: OAuthToken | None) -> bool | None:
-    """Return whether the last exchange brought a token; None while there was none."""
+    """Return whether the last exchange returned a token; None before the first one."""
     if row is None or not (row.obtained_at or row.refresh_failures):
         return None
     return not row.refresh_failures
@@ -455,7 +455,7 @@ def _entry_of(
 
 
 def _token_fields(webhook: Webhook, token: oauth.UsableToken | None) -> dict[str, Any]:
-    """Return what a plan keeps of a token beside the token itself."""
+    """Return what a plan keeps about a token, apart from the token itself."""
     if token is None:
         return {}
     left = 0.0
@@ -472,7 +472,7 @@ def _token_fields(webhook: Webhook, token: oauth.UsableToken | None) -> dict[str
 
 
 def _failures(state: WebhookState | None) -> int | None:
-    """Return how many requests in a row got no response; None when none was sent yet."""
+    """Return how many requests in a row got no response; None before the first request."""
     if state is None or state.last_attempt_at is None:
         return None
     return 0 if state.last_status_code else state.failures_in_a_row
@@ -494,7 +494,7 @@ def _check_destination(webhook: Webhook, target: Target) -> None:
 
 
 def destination_problem(webhook: Webhook, origin: str) -> str:
-    """Return why a webhook's secrets may not go to the origin of its receiver, if so."""
+    """Return why a webhook's secrets may not go to the origin of its receiver; "" if they may."""
     credential = webhook.credential
     if credential.is_shared and origin not in credential.receiver_origins:
         sentence = _(
@@ -518,7 +518,7 @@ def destination_problem(webhook: Webhook, origin: str) -> str:
 
 
 def _token_expires(token: oauth.UsableToken | None) -> float:
-    """Return when, on the monotonic clock, to ask the vault again: it refreshes in time."""
+    """Return when, on the monotonic clock, to ask for the token again, in time to refresh it."""
     if token is None or token.expires_at is None:
         return float("inf")
     return time.monotonic() + max(
@@ -527,14 +527,14 @@ def _token_expires(token: oauth.UsableToken | None) -> float:
 
 
 def _secret_expires(webhook: Webhook) -> float:
-    """Return when the previous signing secret ends."""
+    """Return when the previous signing secret expires, on the monotonic clock."""
     until = webhook.previous_signing_secret_until
     left = (until - timezone.now()).total_seconds() if until else 0.0
     return time.monotonic() + left if left > 0 else float("inf")
 
 
 def _note_unusable(reasons: Mapping[int, str]) -> None:
-    """Note why nothing can be sent; not while it is the encryption key that is wrong."""
+    """Record why nothing can be sent, unless the encryption key is the problem."""
     if not reasons:
         return
     (first, reason), *_ = reasons.items()
@@ -543,7 +543,7 @@ def _note_unusable(reasons: Mapping[int, str]) -> None:
         if not key_check.problem():
             note_unusable(reasons)
     except DatabaseError as error:
-        # It is noted when they are looked at again.
+        # It is recorded when the webhooks are tried again.
         logger.warning("unusable_not_noted webhooks=%d error=%s", len(reasons), error)
 
 
@@ -556,7 +556,7 @@ def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError)
         candidate.token_version,
         candidate.refused_version,
         None,
-        # Of a token more may be stored.
+        # The token's row may hold a longer message.
         cut(error.message, outcomes.MAX_STORED),
         error.hold_reason or "",
         time.monotonic() + wait,

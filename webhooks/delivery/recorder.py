@@ -1,13 +1,13 @@
-"""What became of deliveries, written into the database: results, health and hourly counts.
+"""Writes what became of deliveries into the database: results, health and hourly counts.
 
-`Recorder` collects and says what is due; `Writer` writes it, on PostgreSQL in a thread with a
-connection of its own, so that claims and writes wait for the disk together. SQLite has one
-writer at a time, so there the engine thread writes on its own connection.
+`Recorder` collects results and decides what is due; `Writer` writes it, on PostgreSQL in a thread
+with a connection of its own, so that claims and writes wait for the disk at the same time. SQLite
+has one writer at a time, so there the engine thread writes on its own connection.
 
-Hourly counts feed charts and are the one thing here that is not exact. They are written every two
-seconds, a thousand at a time, apart from the attempts they count: a killed process loses those that
-were not written, and a connection that breaks during its commit can count some twice. Tests are
-counted like everything else that was sent; an attempt whose process died is not.
+Hourly counts feed charts and are the only inexact data here. They are written every two seconds, a
+thousand at a time, apart from the attempts they count: a killed process loses those that were not
+written, and a connection that breaks during its commit can count some twice. Neither tests nor
+attempts whose process died are counted.
 """
 
 import datetime as dt
@@ -46,24 +46,24 @@ from webhooks.models.webhook import bump_version
 
 logger = logging.getLogger(__name__)
 
-# Results are written when this many wait, or when the oldest has waited this long. A crash can
-# send one such batch and what was in flight twice.
+# The most results of one write, and how long the oldest waits unless more are on their way. A crash
+# can send one such batch and what was in flight twice.
 RECORD_ROWS = 500
 RECORD_SECONDS = 0.01
-# While more are on their way than wait: each write costs as much as some 30 rows.
+# While more are on their way, wait for this many or this long: a write costs as much as 30 rows.
 _ENOUGH_ROWS, _BUSY_RECORD_SECONDS = 250, 0.04
-# How often the health of one webhook is written while it does not change. Of thousands of webhooks
-# this many at a time: each is a row to write beside those of its deliveries.
+# How often the health of a webhook is written while it does not change, and for how many webhooks
+# at a time: each is a row to write in addition to its deliveries.
 _STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
 _REST_AT_ONCE = 2000
 # How often the hourly counts are written, and how many of them at a time.
 _COUNT_SECONDS, _COUNTS_AT_ONCE = 2.0, 1000
-# A plain text: a member of a TextChoices takes longer to compare.
+# A plain string: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
 _ERROR = ATTEMPT_COLUMNS.index("error")
 _STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
 _TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
-# The texts of an attempt that came from outside, and what replaces them when refused.
+# Columns of an attempt with content from outside, and what replaces it if the row is refused.
 _FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"", "error": ""}
 
 
@@ -77,37 +77,37 @@ class Recorder:
     def __init__(
         self, queue: ModuleType, lease: str, rows_in_hand: Callable[[], int] = lambda: 0
     ) -> None:
-        """Take how many rows there are that were claimed and not yet recorded."""
+        """Take `rows_in_hand`, which returns how many claimed rows are not yet recorded."""
         self._queue = queue
         self._lease = lease
         self._rows_in_hand = rows_in_hand
         self.waiting: deque[AttemptResult] = deque()
-        # How many came and how many were written so far; and which of them was the last that a
+        # How many results were added and written so far, and the number of the last one that a
         # webhook with a limit or an order waits for.
         self._added = self._done = self._awaited = 0
         self._oldest_at = 0.0
-        # Credential id -> a token version that was refused, or that proved good, and by whom.
+        # Credential id -> (token version that was refused, or proved good; webhook).
         self._refused: dict[int, tuple[int, int]] = {}
         self._proved: dict[int, tuple[int, int]] = {}
         # The batch whose commit may or may not have happened.
         self._tried: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
-        # Those of them that are not what was last written.
+        # Webhooks in `_states` whose health differs from what was last written.
         self._changed: set[int] = set()
-        # Those of them where a success says nothing new, nearly always: with its status code.
+        # Webhooks in `_states` for which a success with this status code says nothing new.
         self._noted: dict[int, int | None] = {}
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
-        # (webhook id, hours since the year 1, outcome, duration step) -> attempts.
-        # Of the last result: all that were claimed together have one and the same beginning.
+        # Start and hour of the last result: results that were claimed together share one start.
         self._hour: tuple[dt.datetime | None, int] = None, 0
+        # (webhook id, hours since the year 1, outcome, duration step) -> attempts.
         self._counts: Counter[tuple[int, int, str, int]] = Counter()
         self._count_at = 0.0
 
     def add(
         self, result: AttemptResult, *, is_test: bool = False, is_awaited: bool = False
     ) -> None:
-        """Take a result to write; a test says nothing about health and is in no count."""
+        """Take a result to write; a test affects neither health nor counts."""
         if not self.waiting:
             self._oldest_at = time.monotonic()
         self.waiting.append(result)
@@ -120,7 +120,7 @@ class Recorder:
         started_at: Any = attempt[_STARTED_AT]
         total_ms: Any = attempt[_TOTAL_MS]
         if started_at is not self._hour[0]:
-            # A number is quicker to look up than a datetime.
+            # A number is faster to look up than a datetime.
             self._hour = started_at, started_at.toordinal() * 24 + started_at.hour
         self._counts[webhook_id, self._hour[1], outcome, step_of(total_ms)] += 1
         if outcome != _SUCCEEDED or self._noted.get(webhook_id) != status_code:
@@ -146,14 +146,14 @@ class Recorder:
             self._noted[result.webhook_id] = result.status_code
 
     def token_refused(self, plan: RequestPlan) -> None:
-        """Write a refused token down before its delivery can be claimed again, here or elsewhere.
+        """Write a refused token before its delivery can be claimed again, here or elsewhere.
 
-        Called before `add`.
+        Must be called before `add`.
         """
         self._refused[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
     def token_worked(self, plan: RequestPlan) -> None:
-        """Write down that the token that came after a refused one is good."""
+        """Record that the token that replaced a refused one is good."""
         self._proved[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
     def _write_tokens(self) -> None:
@@ -194,7 +194,7 @@ class Recorder:
         return ours
 
     def _write_singly(self, batch: Sequence[AttemptResult]) -> int:
-        """Write row by row; a row that is refused is written without what came from outside."""
+        """Write row by row; a refused row is written without content from outside."""
         ours = 0
         for row in batch:
             try:
@@ -207,7 +207,7 @@ class Recorder:
         return ours
 
     def due_states(self, now: float) -> list[StateChange]:
-        """Return the webhooks whose health changed, and some of which it was not written lately."""
+        """Return the webhooks whose health changed, and some that were not written lately."""
         due = [self._states[webhook_id] for webhook_id in self._changed]
         is_end = now == float("inf")
         for change in islice(self._states.values(), None if is_end else _STATES_AT_ONCE):
@@ -235,7 +235,7 @@ class Recorder:
         return now >= self._count_at and bool(self._counts)
 
     def write_counts(self) -> None:
-        """Add to the hourly roll-up; what a fault keeps out is added with the next try."""
+        """Add to the hourly counts; what a fault keeps out is added with the next try."""
         self._count_at = time.monotonic() + _COUNT_SECONDS
         # The oldest first.
         chosen = list(islice(self._counts.items(), _COUNTS_AT_ONCE))
@@ -251,19 +251,19 @@ class Recorder:
             del self._counts[key]
 
     def write_rest(self) -> None:
-        """Write what is known of health and counts, at the end of a drain."""
+        """Write the remaining health and counts at the end of a drain."""
         changes = self.due_states(float("inf"))
-        # Thousands of them would be locked until the last one is written.
+        # In parts: otherwise thousands stay locked until the last one is written.
         for first in range(0, len(changes), _REST_AT_ONCE):
             self.write_states(changes[first : first + _REST_AT_ONCE])
         while self._counts:
             self.write_counts()
 
 
-# Nearly always one or two of them.
+# Usually one or two hours are in use.
 @lru_cache(maxsize=8)
 def _hour(number: int) -> dt.datetime:
-    """Return the beginning of an hour that is counted since the year 1."""
+    """Return the start of an hour that is counted since the year 1."""
     return dt.datetime.fromordinal(number // 24).replace(hour=number % 24, tzinfo=dt.UTC)
 
 
@@ -271,7 +271,7 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     """Pause active webhooks; the engine holds their deliveries when it next looks."""
     active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
     with transaction.atomic():
-        # Locked, so that the trail names exactly those that this call pauses.
+        # Locked, so that the audit trail names exactly those that this call pauses.
         found = list(active.only("name").order_by("pk").select_for_update())
         paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
             is_active=False, pause_reason=reason, paused_at=Now(), **bump_version()
@@ -285,9 +285,9 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
 
 
 def fail_tests(reasons: Mapping[int, str], *, outcome: Outcome = Outcome.UNAUTHORIZED) -> int:
-    """End tests of webhooks that cannot be sent, by default for want of a token.
+    """End tests of webhooks that cannot be sent, by default for lack of a token.
 
-    `reasons` are by webhook; the attempts keep them.
+    `reasons` are by webhook, and stored with the attempts.
     """
     waiting = Delivery.objects.filter(
         webhook__in=list(reasons), status=Status.PENDING, trigger=Trigger.TEST
@@ -322,7 +322,7 @@ def note_unusable(reasons: Mapping[int, str]) -> None:
     """Show on pages of webhooks and in their alerts why nothing can be sent, and end their tests.
 
     Their other deliveries wait: the settings may be corrected. From now on such a webhook counts as
-    failing, unless nothing but tests waits. `reasons` are by webhook.
+    failing, unless only tests wait. `reasons` are by webhook.
     """
     fail_tests(reasons, outcome=Outcome.REFUSED)
     rows = Delivery.objects.in_status(Status.PENDING).filter(webhook=OuterRef("pk"))
@@ -332,7 +332,7 @@ def note_unusable(reasons: Mapping[int, str]) -> None:
     by_reason: dict[str, list[int]] = {}
     for webhook_id in waiting:
         by_reason.setdefault(reasons[webhook_id], []).append(webhook_id)
-    # By the clock that says how long that is.
+    # By the database's clock, which also measures how long a webhook has been failing.
     since = Coalesce("failing_since_at", Now())
     for reason, webhook_ids in by_reason.items():
         states = [WebhookState(webhook_id=webhook_id) for webhook_id in webhook_ids]
@@ -345,7 +345,7 @@ _LONGEST_WAIT_SECONDS = 1.0
 
 
 class Writer(SessionThread):
-    """The thread that writes. `written` is filled by it and emptied by the engine thread."""
+    """The thread that writes; it fills `written`, which the engine thread empties."""
 
     def __init__(
         self,
@@ -357,7 +357,7 @@ class Writer(SessionThread):
         super().__init__("writer", queue, engine_session)
         self._recorder = recorder
         self._on_written = on_written
-        # Batches that are safe in the database and whose rows are no longer ours.
+        # Batches that are committed, so that their rows are no longer ours.
         self.written: deque[list[AttemptResult]] = deque()
 
     def write_due(self, now: float) -> None:
@@ -368,7 +368,7 @@ class Writer(SessionThread):
             self._event.set()
 
     def finish(self, ends: float) -> None:
-        """Write everything, until `ends` on the monotonic clock if the database does not answer."""
+        """Write everything, waiting until `ends` (monotonic) for a database without response."""
         if self._in_parallel:
             self._end(ends)
             return
@@ -384,7 +384,7 @@ class Writer(SessionThread):
             self.written.append(batch)
             self._on_written()
 
-    # The thread.
+    # Called by the thread.
 
     def _has_work(self) -> bool:
         return bool(self._recorder.waiting)

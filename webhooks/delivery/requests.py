@@ -29,8 +29,7 @@ from webhooks.security import signatures
 from webhooks.security.masker import MASK, Masker
 
 USER_AGENT = "Webhooks/2.0"
-# libcurl adds these, in this order; a webhook's own header of the same name takes the
-# place of one.
+# libcurl adds these itself, in this order; a webhook's own header of the same name replaces one.
 _OWN_HEADERS = (f"User-Agent: {USER_AGENT}", "Accept: */*")
 _TEST = Trigger.TEST.value
 # libcurl waits for 100 Continue before it sends a body of one MiB.
@@ -46,7 +45,7 @@ SHORT_RETRY_LIMIT = 3
 # Spreads retries of a recovered receiver.
 JITTER = 0.2
 
-# Outcomes that are tried again by the whole schedule; the others have the short retry limit.
+# Outcomes that use the whole retry schedule; the others have the short retry limit.
 _FULL_SCHEDULE = frozenset(
     {
         Outcome.SERVER_ERROR,
@@ -58,12 +57,12 @@ _FULL_SCHEDULE = frozenset(
         Outcome.REJECTED,
     }
 )
-# How much of an answer is stored, and kept until then, as a secret may begin before the end.
+# Bytes of a response that are stored, and kept until then to mask a secret that crosses the end.
 STORED_BODY_BYTES, KEPT_BODY_BYTES = 20_000, 21_000
 _MAX_HEADERS_STORED, _REMEMBERED_BYTES = 16_384, 1024
 _LINE_END = re.compile("[\r\n\0]")
-# C0 and C1 controls (but tab and newline), bidi marks and what no database can hold, half of a
-# surrogate pair, are stored as escapes.
+# Stored as escapes: C0 and C1 controls (but tab and newline), bidi marks and half surrogate pairs,
+# which no database can hold.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -76,8 +75,8 @@ class RequestPlan(NamedTuple):
     version: int
     token_version: int
     credential_id: int
-    # Monotonic seconds until which a refused token leads to no further refresh; 0 when it always
-    # does. What ends it sooner is a success of the webhook that was refused last.
+    # Monotonic seconds until which a refused token causes no further refresh; 0 when it always
+    # does. A success of the webhook that was refused last ends it sooner.
     trial_ends: float
     is_tried_here: bool
     target: Target
@@ -87,7 +86,7 @@ class RequestPlan(NamedTuple):
     headers: tuple[str | bytes, ...]
     logged_headers: str
     signing_keys: tuple[bytes, ...]
-    # Takes out what a response echoes.
+    # Masks secrets that a response echoes.
     masker: Masker
     # None: the body is the event document as it is.
     render: Callable[[bytes, int], payloads.Rendered] | None
@@ -96,12 +95,12 @@ class RequestPlan(NamedTuple):
     expired_status_codes: frozenset[int]
     # None: every 2xx is a success.
     success_rule: SuccessRule | None
-    # Appended to the query of every address, and the same with the secret masked.
+    # Appended to the query string of every URL, and the same with the secret masked.
     query: str
     logged_query: str
-    # How much of a body that was rendered is stored.
+    # How many bytes of a rendered body are stored.
     stored_body_bytes: int
-    # Shown to a receiver that asks for one: PEM with its key.
+    # The client certificate for a receiver that asks for one: PEM with its key.
     certificate: str = ""
 
 
@@ -111,7 +110,7 @@ class Request(NamedTuple):
     claim: Claimed
     plan: RequestPlan
     url: str
-    # What libcurl is given; a piece may hold several lines.
+    # For libcurl; an item may hold several lines.
     headers: list[str | bytes]
     body: bytes
     started_at: dt.datetime
@@ -122,7 +121,7 @@ class Response(NamedTuple):
     """What came back, or why nothing did. Times are in milliseconds."""
 
     error: Outcome | None
-    # What the status does not say.
+    # What the status code does not say.
     message: Message | None
     status_code: int
     headers: bytes
@@ -154,7 +153,7 @@ def make_plan(
 ) -> RequestPlan:
     """Decrypt and precompute; raise SecretUnreadableError, UnsafeURLError or MappingError.
 
-    `target` is the address when it was parsed before.
+    `target` is the parsed URL, if the caller has it.
     """
     target = target or parse_url(webhook.url)
     custom = webhook.read_headers()
@@ -164,7 +163,7 @@ def make_plan(
         lines.append("Content-Type: application/json")
         logged.append("Content-Type: application/json")
     hidden = [*authorization.secrets, *(value for _, value, is_secret in custom if is_secret)]
-    # Never sent, but the receiver knows them too. Read once, as each time decrypts them.
+    # Never sent, but the receiver knows them too. Read once, as each read decrypts them.
     signing_secrets = webhook.signing_secret, webhook.previous_signing_secret
     hidden += [secret.removeprefix(signatures.SECRET_PREFIX) for secret in signing_secrets]
     return RequestPlan(
@@ -195,9 +194,9 @@ def make_plan(
 
 
 def _schedule(steps: Iterable[Any]) -> tuple[int, ...]:
-    """Return the waits before the retries; raise ValueError for one that no form takes.
+    """Return the waits before the retries; raise ValueError for a wait that no form accepts.
 
-    No database can write down when a delivery is due in a thousand years.
+    No database can store a due time a thousand years ahead.
     """
     schedule = tuple(map(int, steps)) or RETRY_SCHEDULE_SECONDS
     if not all(0 <= seconds <= MAX_STEP_SECONDS for seconds in schedule):
@@ -208,9 +207,9 @@ def _schedule(steps: Iterable[Any]) -> tuple[int, ...]:
 def _headers(
     target: Target, custom: Sequence[Header], authorization: Authorization
 ) -> tuple[list[str], list[str]]:
-    """Return the lines that libcurl is given, and all of them as the log shows them."""
+    """Return the header lines for libcurl, and all header lines as the log shows them."""
     header = authorization.header
-    # A webhook with a shared connection may have a header of the token's name: the token's is sent.
+    # With a shared connection, a webhook may have a header of the token's name: the token wins.
     taken = "" if header is None else authorization.name.lower()
     custom = [row for row in custom if row[0].lower() != taken]
     chosen = {taken, *(name.lower() for name, _, _ in custom)}
@@ -228,9 +227,9 @@ def _headers(
 
 
 def _line(name: str, value: str) -> str:
-    """Return a header line for libcurl; raise MappingError for what would be two or none.
+    """Return a header line for libcurl; raise MappingError if it would be two lines or none.
 
-    The forms refuse it before; this is for rows and tokens that came in some other way.
+    The forms reject such values; this is for rows and tokens that came in some other way.
     """
     if not HEADER_NAME.fullmatch(name) or _LINE_END.search(value):
         sentence = _("The header “%s” cannot be sent: it is more than one line. Change it.")
@@ -240,7 +239,7 @@ def _line(name: str, value: str) -> str:
 
 
 def _signing_keys(secret: str, previous: str, until: dt.datetime | None) -> tuple[bytes, ...]:
-    """Return the key of a secret, and of the one before until its time is over."""
+    """Return the key of a secret, and of the previous one until it expires."""
     keys = [signatures.secret_key(secret)]
     if until and until > dt.datetime.now(dt.UTC) and previous:
         keys.append(signatures.secret_key(previous))
@@ -258,7 +257,7 @@ def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
         url = with_query(url, plan.query)
     timestamp = int(now)
     signed = signatures.signature(plan.signing_keys, event_id, timestamp, body)
-    # In one piece, which libcurl passes on as it is: each header costs it half a microsecond.
+    # In one item, which libcurl passes on as it is: each header costs it half a microsecond.
     own = (
         f"webhook-id: {event_id}\r\nwebhook-timestamp: {timestamp}\r\n"
         f"webhook-signature: {signed}\r\nwebhook-attempt: {number}"
@@ -271,12 +270,12 @@ def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:
         headers.append(f"Content-Type: {content_type}")
         logged_headers += f"\nContent-Type: {content_type}"
     elif plan.render is not None:
-        # Without a value libcurl leaves a header out that it adds otherwise.
+        # An empty value makes libcurl leave out a header that it would add.
         headers.append("Content-Type:")
     if len(body) > _WAITS_FROM_BYTES:
         headers.append("Expect:")
     if len(body) > plan.stored_body_bytes:
-        # libcurl sends it always; here it says how much there is besides what is stored.
+        # libcurl always sends it; in the log it tells the full size of a body stored in part.
         logged_headers += f"\nContent-Length: {len(body)}"
     return Request(claim, plan, url, headers, body, utc(now), logged_headers)
 
@@ -318,7 +317,7 @@ def judge(
 ) -> tuple[Outcome, Response, bool]:
     """Judge a response by a success rule; return also whether it says that the token expired.
 
-    The response that is returned carries the reason of an answer that says no.
+    The returned response carries the reason of a rejection.
     """
     if response.error is not None:
         return by_status, response, False
@@ -331,7 +330,7 @@ def judge(
 def next_step(
     outcome: Outcome, claim: Claimed, plan: RequestPlan, *, retry_after: float | None
 ) -> NextStep:
-    """Return what follows: done, another try, or given up."""
+    """Return what follows: done, another attempt, or given up."""
     if outcome is Outcome.SUCCEEDED:
         return _DONE
     if claim.trigger == _TEST:
@@ -371,7 +370,7 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
         return None
     text = found[1].strip()
     if _SECONDS.fullmatch(text):
-        # Some write fractions. Too many digits are infinity, which the schedule bounds.
+        # Some receivers send fractions. Too many digits are infinity, which the schedule bounds.
         return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text.decode("latin-1"))
@@ -382,8 +381,8 @@ def retry_after_seconds(headers: bytes, now: float) -> float | None:
     return max(0.0, moment.timestamp() - now)
 
 
-# RFC 6750 section 3.1 has these with 401 and 403; some receivers say them with another status, and
-# Facebook without a name: OAuth "Facebook Platform" "invalid_token" "...".
+# RFC 6750 section 3.1 has these with 401 and 403; some receivers use another status, and Facebook
+# sends them without the parameter's name: OAuth "Facebook Platform" "invalid_token" "...".
 _CHALLENGE_ERROR = re.compile(
     rb'^www-authenticate:[^\r\n]*(?:\berror[ \t]*=[ \t]*"?|"Facebook Platform" ")'
     rb"(invalid_token|insufficient_scope)\b",
@@ -392,7 +391,7 @@ _CHALLENGE_ERROR = re.compile(
 
 
 def challenge_error(response: Response) -> str:
-    """Return what a refusal says of the access token in its challenge, or ""."""
+    """Return the access token error that a refusal's challenge names, or ""."""
     if not 400 <= response.status_code < 500:
         return ""
     found = _CHALLENGE_ERROR.search(response.headers)
@@ -400,7 +399,7 @@ def challenge_error(response: Response) -> str:
 
 
 def result(request: Request, response: Response, outcome: Outcome, step: NextStep) -> AttemptResult:
-    """Make the row of the log and the delivery's next status from what happened."""
+    """Make the attempt's row and the delivery's next status from what happened."""
     claim, plan, _, _, sent_body, started_at, logged_headers = request
     error, message, code, headers, body, size, address, *times = response
     masker, is_cut = plan.masker, error is not None
@@ -408,11 +407,11 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
     masked = masker.mask_bytes(headers, limit=_MAX_HEADERS_STORED, is_cut=is_cut)
     delivery_id, webhook_id, _, number, _, _, _ = claim
     status_code = code or None
-    # Nearly always; `value` of an Enum is a call.
+    # The usual case, without the call behind `value` of an Enum.
     outcome_value = _SUCCEEDED if step is _DONE else outcome.value
     error_text = ""
     if message is not None:
-        # What an answer says was cut, so that a secret may begin at the end.
+        # The response's text was cut, so a secret may begin at its end.
         error_text = outcomes.stored(
             message, lambda text: printable(masker.mask(text, is_cut=True))
         )
@@ -453,22 +452,22 @@ def _stored_line(line: str) -> str:
 
 
 def logged_url(request: Request) -> str:
-    """Return the address with a token in its query masked."""
+    """Return the URL with a token in its query string masked."""
     query = request.plan.query
     if not query or not request.url.endswith(query):
         return request.url
     return request.url.removesuffix(query) + request.plan.logged_query
 
 
-# Within a second the answers of a receiver have the same headers.
+# Responses of a receiver within the same second have the same headers.
 @lru_cache(maxsize=1024)
 def _shown(headers: bytes) -> str:
     return printable(headers.decode("latin-1").replace("\r\n", "\n").rstrip())
 
 
 def printable(text: str) -> str:
-    """Replace what a database or a terminal chokes on by visible escapes."""
-    # Nearly always: ASCII lines.
+    """Replace characters that a database or a terminal cannot handle with visible escapes."""
+    # The usual case: ASCII lines.
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,6 +1,6 @@
 """Sends prepared requests: one plain loop over libcurl's multi interface, in one thread.
 
-Owns the connections and keeps each webhook within its limiter. Takes `Request` values and gives
+Owns the connections and keeps each webhook within its limiter. Takes `Request` values and returns
 `Response` values. Every address goes through the guard in `webhooks.network`.
 """
 
@@ -27,22 +27,22 @@ from webhooks.models.messages import Message
 
 logger = logging.getLogger(__name__)
 
-# Idle connections that libcurl keeps beside those in use.
+# Idle connections that libcurl keeps in addition to those in use.
 _IDLE_CONNECTIONS = 256
 _LONGEST_WAIT_SECONDS = 1.0
-# How long nothing new is begun after this machine lacked something for a request, and after which
-# time it may have twice as many in flight again.
+# How long nothing new begins after this machine lacked a resource for a request, and after how long
+# twice as many may be in flight again.
 _LACK_SECONDS, _GROW_SECONDS = 1.0, 10.0
 _NO_AUTHORITIES = "the file of certificate authorities cannot be read"
-# A look at the clock that comes this much too late means that this process stood still. What was
-# answered in that time is read, for the second, before anything is too late.
+# A clock reading this much too late means that this process stood still. Responses that arrived in
+# that time are read, for the second duration, before any timeout counts.
 _STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
-# After how many failures in a row what waits for a receiver makes room in memory for others.
+# After this many failures in a row, waiting requests are handed back to make room in memory.
 _FAILURES_TO_GIVE_BACK = 2
 
 
 class Sender:
-    """The loop. What stands before `_run` is safe from another thread; the rest is its own."""
+    """The loop. Methods before `_run`, and `is_lacking`, may be called by other threads."""
 
     def __init__(
         self,
@@ -53,34 +53,34 @@ class Sender:
         on_response: Callable[[], None],
     ) -> None:
         self.responses: deque[tuple[Request, Response]] = deque()
-        # Claims that were not sent, because their lease was nearly over or the sender stops.
+        # Claims to hand back unsent, for example because their lease was nearly over.
         self.unsent: deque[Claimed] = deque()
         self._limiters = limiters
         self._max_in_flight = self._places = network.affordable_connections(max_in_flight)
         if self._places < max_in_flight:
             logger.error("too_few_descriptors places=%d wanted=%d", self._places, max_in_flight)
-        # What this machine lacked for a request, and when, on the monotonic clock.
+        # When this machine last lacked a resource for a request, on the monotonic clock, and which.
         self.lack: tuple[float, str] | None = None
         self._on_response = on_response
         self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
         self._pins: deque[list[str]] = deque()
-        # (webhook id, its present version) of webhooks that may have changed.
+        # (webhook id, its current version) of webhooks that may have changed.
         self._recalls: deque[tuple[int, int]] = deque()
-        # Limiters that wait only because everything is busy, in turn.
+        # Limiters whose requests wait only for a free place, in turn.
         self._queued: deque[Limiter] = deque()
-        # Those that had as many in flight as places were left, by how many that was.
+        # Limiters that had as many in flight as places were left, by that number.
         self._crowded: dict[int, dict[Limiter, None]] = {}
         self._idle: list[Transfer] = []
         self._in_flight = 0
         self._is_stopping = self._has_given_back = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_asleep = False
-        # What libcurl asked for last, not yet in `_wake_at`; negative for no timer.
+        # libcurl's last timer, not yet in `_wake_at`; negative for no timer.
         self._timer_ms: int | None = None
         self._grow_at = math.inf
         self._wake_at = math.inf
-        # When the clock had to be looked at, and when a request may be too late.
+        # When the clock should be read again, and when a request may be too late.
         self._look_at = self._late_at = math.inf
         self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
@@ -91,7 +91,7 @@ class Sender:
 
     @property
     def places(self) -> int:
-        """Return how many requests may be in flight with what this machine has left."""
+        """Return how many requests may be in flight with the resources this machine has left."""
         return self._places
 
     def start(self) -> None:
@@ -103,17 +103,17 @@ class Sender:
         self._wake()
 
     def pin(self, entries: list[str]) -> None:
-        """Tell libcurl the checked addresses of a host, before its next connection."""
+        """Give libcurl the checked addresses of a host, before its next connection."""
         self._pins.append(entries)
         self._wake()
 
     def recall(self, webhook_id: int, version: int) -> None:
-        """Give back, as unsent, what waits for a webhook and is of another version, or too old."""
+        """Hand back waiting requests of another version, or with too little of their lease left."""
         self._recalls.append((webhook_id, version))
         self._wake()
 
     def note_lack(self, reason: str) -> bool:
-        """Claim nothing for a moment, as this machine lacks something; return whether it is new."""
+        """Pause claims briefly, as this machine lacks something; return whether that is new."""
         now = time.monotonic()
         is_new = self.lack is None or now - self.lack[0] > _GROW_SECONDS
         if is_new:
@@ -122,14 +122,14 @@ class Sender:
         return is_new
 
     def stop(self) -> None:
-        """Begin nothing more; the thread ends when nothing is in flight."""
+        """Begin no more requests; the thread ends when none is in flight."""
         self._is_stopping = True
         self._wake()
 
     def close(self) -> None:
-        """Close what wakes the thread, once it has ended; nothing may be called after this.
+        """Close the wakeup pipe once the thread has ended; no method may be called after this.
 
-        Not in the thread: somebody could be about to write to a number that is reused by then.
+        Not in the thread: another one could be writing to a descriptor that is reused by then.
         """
         if not self._thread.is_alive():
             os.close(self._wake_read)
@@ -140,7 +140,7 @@ class Sender:
             self._is_asleep = False
             os.write(self._wake_write, b"w")
 
-    # The loop's own thread from here on.
+    # Called by the loop's own thread from here on.
 
     def _run(self) -> None:
         self._multi = pycurl.CurlMulti()
@@ -155,7 +155,7 @@ class Sender:
             self._close()
 
     def _limit_kept(self) -> None:
-        """Keep no more connections than there are descriptors that nothing else needs."""
+        """Limit the kept connections to the descriptors that nothing else needs."""
         kept = network.affordable_connections(self._places + _IDLE_CONNECTIONS)
         self._multi.setopt(pycurl.M_MAXCONNECTS, kept)
 
@@ -172,7 +172,7 @@ class Sender:
             self._multi.socket_action(fd, flags)
         if self._timer_ms == 0 or time.monotonic() >= self._wake_at:
             self._wake_at = math.inf
-            # libcurl gives a time once: one that is still to come must not be forgotten here.
+            # libcurl announces a timer only once, so keep one that is not due yet.
             self._timer_ms = self._timer_ms or None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
@@ -193,7 +193,7 @@ class Sender:
         return ready
 
     def _look(self) -> None:
-        """Notice that this process stood still, as a machine that was suspended."""
+        """Notice that this process stood still, as on a machine that was suspended."""
         now = time.monotonic()
         if now - self._look_at > _STOOD_SECONDS:
             seconds = now - self._look_at
@@ -202,7 +202,7 @@ class Sender:
         self._look_at = now
 
     def _end_late(self, now: float) -> None:
-        """End what takes longer than its webhook's timeout."""
+        """End requests that take longer than their webhook's timeout."""
         transfers = list(self._transfers.values())
         for transfer in transfers:
             if now >= transfer.ends_at:
@@ -212,12 +212,12 @@ class Sender:
         self._on_response()
 
     def _set_timer(self, timeout_ms: int) -> None:
-        # Called twice for each request: the time is worked out once before each wait.
+        # Called twice for each request, so the time is computed only once, before each wait.
         self._timer_ms = timeout_ms
 
     def _take_recalls(self) -> None:
         if self._is_stopping and not self._has_given_back:
-            # At once: what is in flight may take longer than the worker may take to end.
+            # At once: requests in flight may take longer than the worker is given to end.
             self._has_given_back = True
             self._give_back_waiting()
         while self._recalls:
@@ -250,7 +250,7 @@ class Sender:
             self._begin_crowded()
 
     def _begin_next(self, limiter: Limiter) -> None:
-        """Begin what waits longest here, unless others have to have the places that are left."""
+        """Begin the longest waiting request, unless the places left are reserved for others."""
         if not limiter.waiting:
             return
         if self._may_begin(limiter):
@@ -260,9 +260,9 @@ class Sender:
             self._crowded.setdefault(limiter.in_flight, {})[limiter] = None
 
     def _begin_crowded(self) -> None:
-        """Begin for those that have fewer in flight than places are left by now, the fewest first.
+        """Begin requests of limiters with fewer in flight than places are left, fewest first.
 
-        Not only when one of their own ends: that may take as long as their timeout.
+        Waiting for one of their own requests to end could take as long as its timeout.
         """
         for in_flight in sorted(self._crowded):
             limiters = self._crowded[in_flight]
@@ -274,16 +274,16 @@ class Sender:
                 del self._crowded[in_flight]
 
     def _may_begin(self, limiter: Limiter) -> bool:
-        """Return whether one more may be in flight: never more than there are places left.
+        """Return whether a webhook may have one more in flight: never more than places are left.
 
-        So webhooks that hang share the places and leave one such share to who comes next (dynamic
+        So webhooks that hang share the places and leave an equal share to the next one (dynamic
         thresholds, Choudhury and Hahne 1998).
         """
         left = self._places - self._in_flight
         return limiter.in_flight < limiter.limit and limiter.in_flight < left
 
     def _queue(self, limiter: Limiter) -> None:
-        """Queue a limiter with waiting requests; a full one comes back when a request ends."""
+        """Queue a limiter with waiting requests; one at its limit returns when a request ends."""
         if limiter.waiting and not limiter.is_queued and limiter.in_flight < limiter.limit:
             limiter.is_queued = True
             self._queued.append(limiter)
@@ -303,7 +303,7 @@ class Sender:
                 self._set_pins(transfer)
             self._multi.add_handle(transfer.curl)
         except (pycurl.error, ValueError, TypeError) as error:
-            # A request that libcurl does not take fails alone.
+            # If libcurl does not accept a request, only this one fails.
             transfer.curl.close()
             message = Message("not_sent", {"error": str(error)})
             self.responses.append((request, no_response(Outcome.REFUSED, message)))
@@ -355,13 +355,13 @@ class Sender:
         self._queue(limiter)
 
     def _lack(self, transfer: Transfer, code: int) -> str:
-        """Return what this machine lacked for a request that failed; it is no receiver's fault."""
+        """Return what this machine lacked for a failed request, or "" for a receiver's fault."""
         if code == pycurl.E_OUT_OF_MEMORY:
             return os.strerror(errno.ENOMEM)
         if code == pycurl.E_SSL_CACERT_BADFILE:
             return _NO_AUTHORITIES
         if code == pycurl.E_OPERATION_TIMEDOUT and self._opener.policy.egress_proxy:
-            # Of a kept connection, which reports no connect, something was sent.
+            # A kept connection reports no connect time, but something was sent on it.
             sizes = map(transfer.curl.getinfo, (pycurl.CONNECT_TIME, pycurl.REQUEST_SIZE))
             return "" if any(sizes) else network.PROXY_SILENT
         if code != pycurl.E_COULDNT_CONNECT:
@@ -370,7 +370,7 @@ class Sender:
         return str(lack.params["reason"]) if lack else ""
 
     def _note_lack(self, request: Request, reason: str) -> None:
-        """Hand a request back uncounted, and have fewer in flight for a while."""
+        """Hand a request back uncounted, and allow fewer in flight for a while."""
         if self.note_lack(reason):
             self._limit_kept()
         self._places = max(1, min(self._places, self._in_flight - 1))
@@ -379,14 +379,14 @@ class Sender:
         self._on_response()
 
     def _grow(self, now: float) -> None:
-        """Have more in flight again, after a while in which nothing was lacking."""
+        """Allow more in flight again, after a while in which nothing was lacking."""
         self._places = min(self._max_in_flight, 2 * self._places)
         self._grow_at = now + _GROW_SECONDS if self._places < self._max_in_flight else math.inf
         self._limit_kept()
 
     @property
     def is_lacking(self) -> bool:
-        """Return whether a request just failed for what this machine lacks."""
+        """Return whether a request just failed because this machine lacks something."""
         return self.lack is not None and time.monotonic() - self.lack[0] < _LACK_SECONDS
 
     def _response(self, transfer: Transfer, code: int, message: str) -> Response:
@@ -395,17 +395,17 @@ class Sender:
         if code or not transfer.has_head:
             error, problem = self._explain(transfer, code, message)
         dns_ms = connect_ms = tls_ms = None
-        # A reused connection reports neither look-up nor connect.
+        # A reused connection reports neither lookup nor connect times.
         if connected := getinfo(pycurl.CONNECT_TIME):
             names, secured = getinfo(pycurl.NAMELOOKUP_TIME), getinfo(pycurl.APPCONNECT_TIME)
             dns_ms, connect_ms = names * 1000, (connected - names) * 1000
             tls_ms = (secured - connected) * 1000 if secured else None
         total_ms = getinfo(pycurl.TOTAL_TIME) * 1000
         if code == pycurl.E_OPERATION_TIMEDOUT:
-            # What libcurl noted when it last did something.
+            # libcurl's own value ends at its last activity.
             total_ms = (time.monotonic() - transfer.began_at) * 1000
         body = transfer.body[0] if len(transfer.body) == 1 else b"".join(transfer.body)
-        # Thousands may wait for a database that does not answer.
+        # Cut, as thousands may wait for a database that does not respond.
         kept = transfer.max_bytes if self._is_judged(transfer) else KEPT_BODY_BYTES
         return Response(
             error,
@@ -425,7 +425,7 @@ class Sender:
 
     @staticmethod
     def _is_judged(transfer: Transfer) -> bool:
-        """Return whether all of the answer is needed: a success rule looks at it."""
+        """Return whether the whole response is needed, because a success rule judges it."""
         return transfer.request is not None and transfer.request.plan.success_rule is not None
 
     def _explain(

@@ -1,11 +1,11 @@
 """The libcurl handles of the sender and the sockets they use.
 
-`Transfer` is one handle with the buffers of the request it is working on: how a request is set on
-it; `network.ResponseBuffer` limits what is read. `SocketWatch` is the epoll. libcurl stops watching
-a socket at the end of each request and asks again when the next one goes out on the same
-connection; the kernel is given only what differs from what it watches already, which saves two
-system calls for each request. Every socket comes through the opener: names are pinned, so libcurl
-looks nothing up. Used by the sender's thread alone.
+`Transfer` is one handle with the buffers of its current request; `network.ResponseBuffer` limits
+what is read. `SocketWatch` wraps epoll. libcurl stops watching a socket at the end of each request
+and asks again when the next one goes out on the same connection; the kernel is told only what
+differs from what it already watches, which saves two system calls for each request. Every socket
+comes through the opener: names are pinned, so libcurl looks nothing up. Used by the sender thread
+only.
 """
 
 import os
@@ -22,7 +22,7 @@ _CONNECT_TIMEOUT_SECONDS = 10
 
 
 class Transfer(network.ResponseBuffer):
-    """One easy handle and the buffers of the request it is working on."""
+    """One easy handle and the buffers of its current request."""
 
     __slots__ = (
         "_opened_before", "_opener", "began_at", "curl", "is_fresh", "lease_ends", "limiter",
@@ -39,9 +39,9 @@ class Transfer(network.ResponseBuffer):
         self.curl.setopt(pycurl.PREREQFUNCTION, self._may_send)
         self.request: Request | None = None
         self.limiter: Limiter | None = None
-        # Monotonic seconds, as all times here.
+        # Monotonic seconds, like all times here.
         self.began_at = self.lease_ends = 0.0
-        # Whether the request has to have a connection of its own.
+        # Whether the request must go out on a new connection.
         self.is_fresh = False
         # How often libcurl was about to send the request.
         self.sends = 0
@@ -50,9 +50,9 @@ class Transfer(network.ResponseBuffer):
 
     @property
     def ends_at(self) -> float:
-        """Return when the request has to be over.
+        """Return when the request must be over.
 
-        The sender compares it with the clock: libcurl looks at its own timeout before it reads what
+        The sender checks this itself: libcurl checks its own timeout before it reads data that
         came in time.
         """
         assert self.request is not None
@@ -88,8 +88,8 @@ class Transfer(network.ResponseBuffer):
     def _may_send(self, *_addresses: object) -> int:
         """Let libcurl send once, and once more on a new connection.
 
-        When a kept connection turns out to be closed it sends again on up to five other kept ones,
-        though a receiver may have read the request each time.
+        When a kept connection turns out to be closed, libcurl sends again on up to five other kept
+        ones, although the receiver may have read the request each time.
         """
         self.sends += 1
         may = self.sends == 1 or self._opener.opened_for(self.curl) > self._opened_before
@@ -97,10 +97,10 @@ class Transfer(network.ResponseBuffer):
         return verdict
 
     def met_closed(self, code: int) -> bool:
-        """Return whether the request met a kept connection that was closed, and no answer.
+        """Return whether the request met a kept connection that was closed, and got no response.
 
-        It goes out once more then, on a connection of its own. What could not be sent whole was not
-        received; libcurl itself wants to send again what was.
+        Then it is sent once more, on a new connection. If it could not be sent completely, it was
+        not received; if it was, libcurl itself wants to send it again.
         """
         if self.is_fresh or self.header_size or self.curl.getinfo(pycurl.NUM_CONNECTS):
             return False
@@ -116,7 +116,7 @@ def _set_method(curl: pycurl.Curl, method: str) -> None:
         curl.setopt(pycurl.CUSTOMREQUEST, method)
 
 
-# By what libcurl asks for: POLL_NONE, POLL_IN, POLL_OUT, POLL_INOUT.
+# Indexed by what libcurl asks for: POLL_NONE, POLL_IN, POLL_OUT, POLL_INOUT.
 _EVENTS = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
 _IN = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 _OUT = select.EPOLLOUT | select.EPOLLERR
@@ -131,8 +131,8 @@ class SocketWatch:
         self._wake = wake
         self._epoll = select.epoll()
         self._epoll.register(wake, select.EPOLLIN)
-        # What the kernel watches; forgotten whenever a socket is opened, which may have the number
-        # of one that was closed.
+        # What the kernel watches; cleared whenever a socket is opened, which may reuse the number
+        # of a closed one.
         self._events: dict[int, int] = {}
         # Sockets that the kernel watches and libcurl does not.
         self._resting: set[int] = set()
@@ -159,8 +159,8 @@ class SocketWatch:
         ready = []
         for fd, events in self._epoll.poll(seconds):
             if fd in self._resting:
-                # An idle connection that its other end closed, or that has more to say than it was
-                # asked for: what it says is not to be taken for the answer to a later request.
+                # An idle connection that the receiver closed or sent more data on than requested:
+                # that data must not be taken for the response to a later request.
                 self._forget(fd)
                 network.end_connection(fd)
             elif fd == self._wake:
