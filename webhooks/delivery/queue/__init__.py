@@ -1,6 +1,6 @@
 """The database as the queue: claim due rows under a lease, record their outcomes.
 
-This package is the hot path and the one place that steps around ORM instances. `backend` gives the
+This package is the hot path and the only place that bypasses ORM instances. `backend` returns the
 module of the database in use, `rows` has the frozen values that go in and out.
 """
 

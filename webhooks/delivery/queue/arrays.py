@@ -1,7 +1,7 @@
 """Columns of rows as PostgreSQL's binary arrays.
 
-psycopg looks at each value of a list several times; here a value costs one call. And PostgreSQL
-takes a payload as it is, where text would be twice as long and read byte by byte.
+psycopg inspects each value of a list several times; here a value costs one call. PostgreSQL takes a
+binary payload as it is, while its text would be twice as long and read byte by byte.
 Source: `array_recv` in PostgreSQL's arrayfuncs.c.
 """
 
@@ -14,18 +14,18 @@ import psycopg
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 
-# Dimensions, flags, type of an element, and of the one dimension its length and first index.
+# Dimensions, flags, element type, then length and first index of the one dimension.
 _header = struct.Struct("!iiIii").pack
 _empty = struct.Struct("!iiI").pack
 _length = struct.Struct("!i").pack
 _eight_bytes = struct.Struct("!iq").pack
-# From which the server counts moments.
+# The server counts timestamps from here.
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class _ColumnArray:
-    """An array as it goes to the server, a class for each type."""
+    """An array in the form that the server receives, a class for each type."""
 
     __slots__ = ("data",)
     oid: ClassVar[int]
@@ -54,14 +54,14 @@ class _Numbers(_ColumnArray):
     oid, element_oid = 1016, 20
 
 
-# What columns say in many rows.
+# Frequent values of text columns.
 _KNOWN: dict[str | None, bytes] = {
     text: _length(len(text)) + text.encode() for text in ("", "pending", "held", "event")
 }
 _KNOWN[None] = _length(-1)
 
 
-# Columns of one row that say one of these.
+# Columns of one row with one of these values.
 _ALONE = {text: _Texts([data], 1) for text, data in _KNOWN.items()}
 
 
@@ -109,7 +109,7 @@ def _of_eight_bytes(values: Sequence[int]) -> list[bytes]:
 
 
 def _is_constant(values: Sequence[object]) -> bool:
-    """Return whether a column says the same in every row, as many do in a batch."""
+    """Return whether a column has the same value in every row, as many do in a batch."""
     return len(values) > 1 and values[0] == values[-1] and values.count(values[0]) == len(values)
 
 
@@ -127,7 +127,7 @@ _DUMPERS = [
 
 
 def register(connection: "psycopg.Connection[Any]") -> None:
-    """Let the cursors that a connection makes from now on take these arrays as parameters."""
+    """Let the cursors that a connection makes from now on accept these arrays as parameters."""
     try:
         connection.adapters.get_dumper(_Texts, PyFormat.BINARY)
     except psycopg.ProgrammingError:

@@ -1,4 +1,4 @@
-"""Inserts events from an event loop, over one connection for whose answers no thread waits."""
+"""Inserts events from an event loop, over one connection that no thread has to wait for."""
 
 import asyncio
 import os
@@ -16,23 +16,23 @@ from webhooks.delivery.queue import postgres
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
 
 Opened = psycopg.Connection[Any]
-# Longer than a disk or a checkpoint holds up an insert; who posted it hardly waits longer.
+# Longer than a disk or a checkpoint delays an insert; clients hardly wait longer.
 _ANSWER_SECONDS = 30.0
 _LATE = psycopg.OperationalError(f"no answer within {_ANSWER_SECONDS:.0f} s")
 
 
 class AsyncInserts:
-    """Sends one statement at a time; connects in a thread, again when it was lost or is old."""
+    """Sends one statement at a time; connects in a thread, and again if lost or old."""
 
     def __init__(self) -> None:
         self._opened: Opened | None = None
-        # A descriptor of its socket for the loop: libpq closes its own once it is lost.
+        # A copy of its socket's descriptor for the loop: libpq closes its own once it is lost.
         self._socket = -1
         # Monotonic seconds.
         self._opened_at = 0.0
         self._opening: asyncio.Task[None] | None = None
         self._is_closed = False
-        # A younger one, for the next statement.
+        # A newer connection, for the next statement.
         self._next: Opened | None = None
         self._answer: asyncio.Future[PGresult] | None = None
         # The newest result of the statement: its commit may fail after its rows have come.
@@ -43,7 +43,7 @@ class AsyncInserts:
         return self._opened is not None
 
     def is_ready(self) -> bool:
-        """Return whether it can insert; if not, or not for long, start to connect."""
+        """Return whether it can insert; if not, or if the connection is old, start to connect."""
         if self._answer is None:
             self._take_next()
         is_wanted = self._opened is None or self._is_old()
@@ -52,7 +52,7 @@ class AsyncInserts:
         return self.is_connected
 
     def _is_old(self) -> bool:
-        # As Django's own connections: a failover leaves one at a server that only reads.
+        # Like Django's own connections: a failover leaves one at a server that is read-only.
         age = connections.settings[DEFAULT_DB_ALIAS]["CONN_MAX_AGE"]
         return age is not None and time.monotonic() - self._opened_at >= max(age, 1)
 
@@ -60,7 +60,7 @@ class AsyncInserts:
         try:
             self._next = await asyncio.get_running_loop().run_in_executor(None, _connect)
         except (psycopg.Error, DatabaseError):
-            # Until then requests ask by connections of their own, and say what is the matter.
+            # Until one opens, requests use their own connections, and report the problem.
             return
         finally:
             self._opening = None
@@ -74,7 +74,7 @@ class AsyncInserts:
         try:
             socket = os.dup(opened.fileno())
         except (OSError, psycopg.Error):
-            # No descriptor is left, or the server has ended it.
+            # No descriptor is left, or the server has ended the connection.
             opened.close()
             return
         self._drop()
@@ -107,15 +107,15 @@ class AsyncInserts:
         *,
         lock_timeout_ms: int,
     ) -> tuple[int, set[str]]:
-        """Insert as `postgres.enqueue_at_once` does, where `is_ready`.
+        """Insert as `postgres.enqueue_at_once` does; requires `is_ready`.
 
-        Raises Django's DatabaseError for a statement that was refused; OperationalError, and is
-        not connected any more, where it is not known what was committed.
+        Raises Django's DatabaseError for a refused statement. If it is not known what was
+        committed, it raises OperationalError and is not connected any more.
         """
         self._take_next()
         parameters = postgres.parameters_at_once(events, deliveries, version, lock_timeout_ms)
         if self._opened is not None and postgres.has_sent_unasked(self._socket):
-            # The server has ended it, which the loop has not seen yet.
+            # The server has ended the connection, and the loop has not seen that yet.
             self._drop()
         if self._opened is None or self._answer is not None:
             raise DatabaseError("The connection is not free.")
@@ -145,7 +145,7 @@ class AsyncInserts:
             self._lose(error)
 
     def _flush(self) -> None:
-        """Send what the socket takes; the rest when it takes more."""
+        """Send what the socket takes, and the rest when it takes more."""
         opened, loop = self._opened, asyncio.get_running_loop()
         if opened is None:
             return
@@ -158,12 +158,12 @@ class AsyncInserts:
             self._lose(error)
 
     def _read(self) -> None:
-        """Take what the server sent: results, or that it ended the connection."""
+        """Read what the server sent: results, or the end of the connection."""
         if self._opened is None:
             return
         libpq = self._opened.pgconn
         try:
-            # All of it: uvloop tells of a connection that was reset once.
+            # Read everything: uvloop reports a connection that was reset only once.
             is_left = True
             while is_left:
                 libpq.consume_input()

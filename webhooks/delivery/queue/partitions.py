@@ -1,11 +1,11 @@
-"""The partitions of the log on PostgreSQL: made ahead, dropped once all that is in them is old.
+"""The partitions of the log on PostgreSQL: made ahead, dropped once everything in them is old.
 
 Events, deliveries and attempts are divided by ranges of their ids, which begin with the time;
-attempts by those of their deliveries. A row that fits no range is in the default partition, so that
-none is ever refused. SQLite has whole tables. Why: docs/decisions/0027-partitions.md.
+attempts by the ids of their deliveries. A row that fits no range is in the default partition, so
+that none is ever refused. SQLite has whole tables. Why: docs/decisions/0027-partitions.md.
 
-Each change locks its tables for milliseconds and waits for them no longer than that: others wait
-behind it. What did not get its turn is done by a later run.
+Each change locks its tables for milliseconds and waits only briefly for the locks, as others wait
+behind it. A change that did not get them is left to a later run.
 """
 
 import datetime as dt
@@ -26,22 +26,22 @@ logger = logging.getLogger(__name__)
 
 EVENT, DELIVERY, ATTEMPT = "webhooks_event", "webhooks_delivery", "webhooks_attempt"
 _PREFIX = {EVENT: "evt", DELIVERY: "dlv", ATTEMPT: "dlv"}
-# Every delivery is updated twice within a second, so pages keep free room and dead rows are
-# vacuumed early. A partitioned table has no storage of its own.
+# Every delivery is updated twice within a second, so pages keep free space and dead rows are
+# vacuumed early. Set on each partition, as a partitioned table has no storage of its own.
 STORAGE = {
     EVENT: "",
     DELIVERY: "WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, "
     "autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 1)",
     ATTEMPT: "WITH (autovacuum_vacuum_insert_scale_factor = 0.2)",
 }
-# Each change of them is one transaction.
+# The tables whose partitions change in one transaction.
 _TOGETHER = ((DELIVERY, ATTEMPT), (EVENT,))
-# How many partitions there are beyond the present one.
+# How many partitions there are beyond the current one.
 _AHEAD = 1
-# How long a change waits for its locks. Shorter than PostgreSQL's search for deadlocks, so that of
-# two that wait for each other it is this one that gives up.
+# How long a change waits for its locks: less than PostgreSQL waits before it looks for deadlocks,
+# so that of two transactions that wait for each other, this one gives up.
 LOCK_TIMEOUT_MS = 500
-# How many rows are moved out of a partition to drop it; with more it stays.
+# The most rows that are moved out of a partition to drop it; with more it stays.
 MOVED_ROWS = 500
 _HOUR_SECONDS = 3600
 _BOUNDS = re.compile(r"FROM \('(\w+)'\) TO \('(\w+)'\)")
@@ -52,7 +52,7 @@ SELECT c.relname, pg_get_expr(c.relpartbound, c.oid),
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = %s::regclass
 """
-# Each by its partial index.
+# Each status through its partial index.
 _OPEN = " UNION ALL ".join(
     f"(SELECT id FROM {{table}} WHERE status = '{status}' LIMIT {{most}})"
     for status in ("pending", "sending", "held", "parked")
@@ -60,7 +60,7 @@ _OPEN = " UNION ALL ".join(
 _IN_USE = """
 SELECT DISTINCT event_id FROM webhooks_delivery WHERE event_id >= %s AND event_id < %s LIMIT %s
 """
-# Those of events that some delivery still has stay.
+# Keys of events that some delivery still refers to stay.
 _DROP_KEYS = """
 DELETE FROM webhooks_idempotencykey WHERE key IN (
   SELECT key FROM webhooks_idempotencykey k WHERE event_id >= %s AND event_id < %s
@@ -75,7 +75,7 @@ class Partition(NamedTuple):
     # Its first id, and the first one after it.
     first_id: str
     end_id: str
-    # About.
+    # An estimate.
     rows: int
 
     @property
@@ -100,7 +100,7 @@ def partitions(table: str) -> list[Partition]:
 
 
 def on_post_migrate(*, using: str, apps: Any = None, **_: object) -> None:
-    """Receive `post_migrate`: after a restore or a long rest no event comes before its partition.
+    """Receive `post_migrate`: after a restore or a long rest, make partitions before events come.
 
     `apps` is missing when a flush sends the signal.
     """
@@ -110,7 +110,7 @@ def on_post_migrate(*, using: str, apps: Any = None, **_: object) -> None:
 
 
 def make_ahead(now: dt.datetime) -> int:
-    """Make the partitions of the present and of what comes; return how many were missing."""
+    """Make the current and the coming partitions; return how many were missing."""
     ends_at = now + dt.timedelta(hours=_AHEAD * settings.WEBHOOKS_PARTITION_HOURS)
     return make(now, ends_at)
 
@@ -137,7 +137,7 @@ def _missing(
     """
     length = settings.WEBHOOKS_PARTITION_HOURS * _HOUR_SECONDS
     taken = [(one.begins_at.timestamp(), one.ends_at.timestamp()) for one in there]
-    # From where another ends if that is later.
+    # Or where another partition ends, if that is later.
     at = max([begins // length * length, *(end for _, end in taken if end <= begins)])
     while at <= ends:
         following = [end for begin, end in taken if begin <= at < end]
@@ -175,9 +175,8 @@ def _make(tables: Sequence[str], begin: float, end: float) -> int:
 def drop_deliveries(before: dt.datetime, *, at_most: int | None = None) -> int:
     """Drop partitions of deliveries, with their attempts, that end before a time.
 
-    What is open stays: a few rows move to the default partition, with more of them the partition
-    is kept. Returns about how many rows went; no partition is dropped that would make it more than
-    `at_most`.
+    A few open rows are moved to the default partition; with more of them the partition is kept.
+    Returns about how many rows were dropped; a partition that would exceed `at_most` is kept.
     """
     dropped = 0
     for partition in partitions(DELIVERY):
@@ -186,7 +185,7 @@ def drop_deliveries(before: dt.datetime, *, at_most: int | None = None) -> int:
         if at_most is not None and dropped + partition.rows > at_most:
             break
         if at_most is not None and partition.rows <= 0:
-            # Not analyzed yet: how many it has is not known.
+            # Not analyzed yet, so its number of rows is unknown.
             continue
         with _or_later("partition_not_dropped", partition.name):
             if _drop_deliveries(partition):
@@ -199,13 +198,13 @@ def _drop_deliveries(partition: Partition) -> bool:
     open_rows = _OPEN.format(table=partition.name, most=MOVED_ROWS + 1)
     bounds = [partition.first_id, partition.end_id]
     with transaction.atomic(), connection.cursor() as cursor:
-        # Asked before anything is locked.
+        # Checked before anything is locked.
         cursor.execute(open_rows)
         if len(cursor.fetchall()) > MOVED_ROWS:
             return False
         wait_briefly(cursor)
         _detach(cursor, DELIVERY, partition.name)
-        # Again: more may have been opened before the lock.
+        # Checked again: more may have been opened before the lock.
         cursor.execute(open_rows)
         kept = [row[0] for row in cursor.fetchall()]
         if len(kept) > MOVED_ROWS:
@@ -229,7 +228,7 @@ def _drop_deliveries(partition: Partition) -> bool:
 
 
 def drop_events(before: dt.datetime) -> None:
-    """Drop partitions of events that end before a time, but for events that deliveries have."""
+    """Drop partitions of events that end before a time; events that deliveries refer to stay."""
     for partition in partitions(EVENT):
         if partition.ends_at > before:
             return
@@ -249,7 +248,7 @@ def _drop_events(partition: Partition) -> bool:
             cursor.execute(_DROP_KEYS, bounds)
     with transaction.atomic(), connection.cursor() as cursor:
         wait_briefly(cursor)
-        # Waits for who sends one of them again, and has it locked.
+        # Waits for a resend that has locked one of the events.
         _detach(cursor, EVENT, partition.name)
         cursor.execute(_IN_USE, [*bounds, MOVED_ROWS + 1])
         kept = [row[0] for row in cursor.fetchall()]

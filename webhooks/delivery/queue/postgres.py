@@ -1,11 +1,11 @@
 """The queue on PostgreSQL: SKIP LOCKED, lateral index reads by ctid, binary COPY.
 
-Plans are pinned by shape, not by statistics: a table that was empty at the last ANALYZE makes the
-planner choose a scan or a nested loop that costs a hundred times more under load. So each read
-goes through one partial index inside a LATERAL or by id and ctid, and sequential scans are switched
-off for the engine's session. Such a statement has one plan, so each is planned once for a session:
-with many partitions that would cost as much as a small claim. A plan that was made while the log or
-a partition of it was empty would read all of it later, so each session plans again as it goes on.
+Plans are pinned by the shape of statements, not by statistics: a table that was empty at the last
+ANALYZE makes the planner choose a scan or a nested loop that costs a hundred times more under load.
+So each read goes through one partial index inside a LATERAL or by id and ctid, and sequential scans
+are disabled in the engine's session. Such a statement has one plan, so it is planned once per
+session: with many partitions, planning costs as much as a small claim. A plan made while the log or
+a partition was empty would read all of it later, so each session plans again from time to time.
 """
 
 import logging
@@ -45,11 +45,11 @@ from webhooks.delivery.queue.rows import (
 
 logger = logging.getLogger(__name__)
 
-# Two connections may write at a time, and each waits for the disk alone.
+# Two connections can write at the same time, each with its own wait for the disk.
 WRITES_IN_PARALLEL = True
-# It has `enqueue_at_once` and a version of the subscriptions.
+# This backend has `enqueue_at_once` and a version of the subscriptions.
 ACCEPTS_AT_ONCE = True
-# What the columns of a new event, of an hourly count and of a new delivery hold, in their order.
+# The types of the columns of a new event, of an hourly count and of a new delivery, in order.
 _Kind = Callable[[Sequence[Any]], Any]
 _SOME_TEXTS: list[_Kind] = [arrays.texts] * 8
 _OF_EVENT: list[_Kind] = [arrays.texts, arrays.texts, arrays.binaries, arrays.moments]
@@ -57,41 +57,41 @@ _OF_EVENT += [arrays.numbers, *_SOME_TEXTS]
 _OF_COUNT: list[_Kind] = [arrays.numbers, arrays.moments, arrays.texts, arrays.numbers]
 _OF_COUNT += [arrays.numbers]
 _OF_DELIVERY: list[_Kind] = [arrays.texts, arrays.texts, arrays.numbers, *_SOME_TEXTS[:3]]
-# The name of the statement that inserts at once, and the connections that know it.
+# The name of the statement that inserts at once, and the connections that have prepared it.
 INSERT_AT_ONCE_NAME = b"insert_at_once"
 _prepared_on: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
-# The connections that are or were a session of the engine.
+# The connections that an engine session uses or has used.
 _sessions: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
-# Its parameters: a timeout, a version, and the columns of both kinds of rows.
+# The formats of its parameters: a timeout, a version, and the columns of both kinds of rows.
 BINARY = [Format.BINARY] * (2 + len(_OF_EVENT) + len(_OF_DELIVERY))
-# So few results are written with one statement.
+# Up to this many results are written with one statement.
 _FEW_ROWS = 16
-# Rows are looked up one by one, through an index: while a table is small a hash or a merge of all
-# of it looks cheaper, and costs four times as much.
+# Rows are looked up one by one through an index: while a table is small, a hash or merge join of
+# all of it looks cheaper, and costs four times as much.
 _PINNED = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    # An index in the wanted order exists wherever one is wanted.
+    # Wherever an order is wanted, an index has it.
     "enable_sort": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
-    # It waits on purpose; one that was ended would look like a fault of the database.
+    # The session waits on purpose; ending it would look like a database fault.
     "idle_session_timeout": "0",
 }
-# What is relied on, whatever a role or a database has by default.
+# Settings that statements rely on, whatever a role or a database has by default.
 _RELIED_ON = {
-    # A row that another transaction changed is looked at again, and is no error.
+    # A row that another transaction changed is read again, and causes no error.
     "default_transaction_isolation": "read committed",
-    # psycopg reads moments in no other style.
+    # psycopg reads timestamps in no other style.
     "DateStyle": "ISO",
-    # Otherwise NULL in an array is a text, and a number has fewer digits.
+    # Otherwise NULL in an array is a text, and a float has fewer digits.
     "array_nulls": "on",
     "extra_float_digits": "1",
-    # Otherwise psycopg doubles the backslash before the bytes of a body, and its digits are stored.
+    # Otherwise psycopg doubles the backslash before a body's bytes, and their digits are stored.
     "standard_conforming_strings": "on",
 }
-# What comes of a pooler that gives each transaction any server's session, and nothing else.
+# Errors that only occur with a pooler that gives each transaction any server session.
 _NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 NO_SESSIONS = (
     "The connection pooler in front of PostgreSQL does not keep sessions: set its pool_mode to "
@@ -102,12 +102,12 @@ SELECT current_setting('transaction_read_only') = 'off'
   AND has_any_column_privilege('webhooks_event', 'INSERT')
   AND has_any_column_privilege('webhooks_delivery', 'INSERT')
 """
-# A session plans again after this many rows, then after twice as many each time, and after a time.
+# A session plans again after this many rows, then after twice as many each time, and after a while.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
 
 
 class _Planning:
-    """How many rows a session was to change, and when it plans its statements again."""
+    """How many rows a session was asked to change, and when it plans its statements again."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -119,7 +119,7 @@ _plannings: "WeakKeyDictionary[psycopg.Connection[Any], _Planning]" = WeakKeyDic
 
 
 def _plan_again(rows: int) -> None:
-    """Let this thread's session plan its statements again when due, before it takes `rows` more."""
+    """Make this thread's session plan its statements again if due, before `rows` more rows."""
     connection.ensure_connection()
     planning = _plannings.setdefault(connection.connection, _Planning())
     now = time.monotonic()
@@ -155,7 +155,7 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 
 
 def subscriptions_version() -> int:
-    """Return what changes whenever a webhook's types, filter or state change."""
+    """Return a number that changes whenever a webhook's types, filter or state change."""
     _leave_closed_connection(connections[DEFAULT_DB_ALIAS])
     with _cursor() as cursor:
         row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
@@ -169,13 +169,13 @@ def enqueue_at_once(
     *,
     lock_timeout_ms: int = 0,
 ) -> tuple[int, set[str]]:
-    """Insert with one statement, which is a transaction where the caller has none.
+    """Insert with one statement, which is a transaction of its own if the caller has none.
 
     Returns the version of the subscriptions, and the events that were inserted with their
     deliveries: none unless the version is `version`, and none whose idempotency key is in use.
     """
     parameters = parameters_at_once(events, deliveries, version, lock_timeout_ms)
-    # Of this thread; `connection` looks it up with each use.
+    # This thread's connection; `connection` looks it up on each use.
     own = connections[DEFAULT_DB_ALIAS]
     _leave_closed_connection(own)
     own.ensure_connection()
@@ -201,16 +201,16 @@ def inserted_at_once(result: PGresult) -> tuple[int, set[str]]:
 
 
 def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) -> PGresult:
-    """Execute the statement by libpq itself, with what psycopg does around one left out.
+    """Execute the statement through libpq, without psycopg's overhead.
 
-    It is planned once for each connection, which is half of what a small one costs.
+    It is planned once for each connection; planning is half the cost of a small one.
     """
     if not opened.autocommit and opened.pgconn.transaction_status == TransactionStatus.IDLE:
         # Lets psycopg begin the transaction.
         opened.execute(b"")
     libpq = opened.pgconn
     if opened.prepare_threshold is not None or opened in _sessions:
-        # Where psycopg prepared statements, it lets the server forget all of them at a rollback.
+        # If psycopg prepared statements, it makes the server drop all of them at a rollback.
         result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, BINARY)
     else:
         if opened not in _prepared_on:
@@ -222,13 +222,13 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
 
 
 def prepare_at_once(opened: "psycopg.Connection[Any]") -> None:
-    """Let the server plan the statement once for this connection."""
+    """Prepare the statement, so that the server plans it once for this connection."""
     libpq = opened.pgconn
     _check(libpq, libpq.prepare(INSERT_AT_ONCE_NAME, sql.INSERT_AT_ONCE.encode()))
 
 
 def _check(libpq: PGconn, result: PGresult) -> None:
-    """Raise what psycopg would for a result that is an error."""
+    """Raise what psycopg would raise for a result that is an error."""
     if libpq.status == ConnStatus.BAD:
         raise psycopg.OperationalError(result.get_error_message())
     if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
@@ -246,7 +246,7 @@ def _data_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[by
 
 
 def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
-    """Connect again where the server has ended the connection: seen at once, without asking it."""
+    """Close a connection that the server has ended, so that the next use opens a new one."""
     if own.connection is None or own.in_atomic_block:
         return
     if own.connection.closed or has_sent_unasked(own.connection.fileno()):
@@ -254,14 +254,14 @@ def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
 
 
 def has_sent_unasked(descriptor: int) -> bool:
-    """Return whether a server has sent something though nothing was asked: that it ends."""
+    """Return whether a server has sent something unrequested: that it ends the connection."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _in_order(events: Sequence[NewEventRow]) -> Sequence[NewEventRow]:
-    """Return events in the order of their keys, so that no two transactions wait for each other."""
+    """Return events in the order of their keys, so that no two transactions deadlock."""
     return sorted(events, key=_key_of) if len(events) > 1 else events
 
 
@@ -277,14 +277,14 @@ def encoding(using: str = DEFAULT_DB_ALIAS) -> str:
 
 
 def runs_triggers(using: str = DEFAULT_DB_ALIAS) -> bool:
-    """Return whether the tables' triggers run: not in a session of replication."""
+    """Return whether the tables' triggers run: not in a replication session."""
     with connections[using].cursor() as cursor:
         cursor.execute("SHOW session_replication_role")
         return bool(cursor.fetchone()[0] != "replica")
 
 
 def keeps_sessions(using: str = DEFAULT_DB_ALIAS) -> bool:
-    """Return whether a connection has a session of its own, which poolers may give to others."""
+    """Return whether each connection has a session of its own; poolers may share sessions."""
     first, second = (connections.create_connection(using) for _ in range(2))
     try:
         # The pooler of a busy site may happen to give the second one another session.
@@ -306,7 +306,7 @@ def on_connection_created(*, connection: BaseDatabaseWrapper, **_: object) -> No
 
 
 def set_relied_on(opened: "psycopg.Connection[Any]") -> None:
-    """Set what statements rely on; as options of the connection, poolers would refuse it."""
+    """Set what statements rely on; poolers would refuse it as connection options."""
     settings = ", ".join("set_config(%s, %s, false)" for _ in _RELIED_ON)
     opened.execute(
         f"SELECT {settings}".encode(), [text for item in _RELIED_ON.items() for text in item]
@@ -314,7 +314,7 @@ def set_relied_on(opened: "psycopg.Connection[Any]") -> None:
 
 
 def takes_events() -> bool:
-    """Return whether an event could be stored: not on a standby or without the right to."""
+    """Return whether an event could be stored: not on a standby or without the privilege."""
     with _cursor() as cursor:
         row = cursor.execute(_TAKES_EVENTS).fetchone()
     assert row is not None
@@ -322,18 +322,18 @@ def takes_events() -> bool:
 
 
 def described(error: BaseException) -> str:
-    """Return what a fault of the database says, and what to change where a pooler is the cause."""
+    """Return the message of a database fault, with advice if a pooler is the cause."""
     return f"{error}. {NO_SESSIONS}" if isinstance(error.__cause__, _NO_STATEMENT) else str(error)
 
 
 def prepare_session() -> None:
-    """Pin the plans of this thread's connection, and keep it; call it after each new connection.
+    """Pin the plans of this thread's connection; call it after each new connection.
 
     From then on each statement is parsed once, and one without parameters planned once.
     """
     with _cursor() as cursor:
         _sessions.add(connection.connection)
-        # What an earlier drain had on this connection says nothing of this one.
+        # What an earlier drain counted on this connection does not apply to this one.
         _plannings[connection.connection] = _Planning()
         connection.connection.prepare_threshold = 0
         for name, value in _PINNED.items():
@@ -359,7 +359,7 @@ def clock() -> float:
 def page(
     *, after: int = 0, limit: int = 1000, shards: int = 1, numbers: Sequence[int] = (0,)
 ) -> Page:
-    """Return the next webhooks with waiting rows: those of these shards that have due ones."""
+    """Return the next page of webhooks with waiting rows: those of these shards with due rows."""
     with _cursor() as cursor:
         rows = cursor.execute(_of(sql.PAGE, shards, numbers, after=after, limit=limit)).fetchall()
     last, looked_at, next_due_seconds = rows[0][:3]
@@ -370,9 +370,9 @@ def page(
 def walk(
     *, after: int, limit: int, shards: int = 1, numbers: Sequence[int] = (0,)
 ) -> tuple[list[int], int | None]:
-    """Return those of the next webhooks with waiting rows that have due ones, and the last of all.
+    """Return which of the next webhooks with waiting rows have due ones, and the last of all.
 
-    That is None when no others have waiting rows.
+    The last one is None when no others have waiting rows.
     """
     with _cursor() as cursor:
         rows = cursor.execute(_of(sql.WALK, shards, numbers, after=after, limit=limit)).fetchall()
@@ -394,7 +394,7 @@ def candidates(
 def became_due(
     since: float, *, limit: int = 20_000, shards: int = 1, numbers: Sequence[int] = (0,)
 ) -> dict[int, float]:
-    """Return the webhooks with rows that are due since a Unix time, with that of their newest."""
+    """Return webhooks with rows due since a Unix time, each with the time of its newest row."""
     parameters = {"since": since, "limit": limit, "shards": shards, "numbers": list(numbers)}
     with _cursor() as cursor:
         rows = cursor.execute(sql.BECAME_DUE, parameters, binary=True).fetchall()
@@ -405,7 +405,7 @@ def became_due(
 
 
 def _of(statement: str, shards: int, numbers: Sequence[int], **others: int) -> bytes:
-    """Write the shards into a statement: without parameters it is planned once for a session."""
+    """Write the shards into a statement: without parameters it is planned once per session."""
     listed = f"'{{{','.join(map(str, numbers))}}}'"
     return (statement % {"shards": shards, "numbers": listed, **others}).encode()
 
@@ -419,8 +419,8 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
-    """Return what was claimed; rows whose large events could not be read are without them."""
-    # One statement is one transaction; a BEGIN and a COMMIT of their own would be two more waits.
+    """Return the claimed rows; the payload is empty where a large event could not be read."""
+    # One statement is one transaction; BEGIN and COMMIT would be two more round trips.
     with _cursor(has_arrays=True) as cursor:
         rows = cursor.execute(statement, parameters, binary=True).fetchall()
     small: dict[str, bytes] = {}
@@ -435,7 +435,7 @@ def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Cl
 def _taken(
     cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
 ) -> list[Claimed]:
-    """Return what was claimed in the caller's transaction."""
+    """Return rows that are claimed in the caller's transaction."""
     rows = cursor.execute(statement, parameters, binary=True).fetchall()
     return _with_events(cursor, rows, parameters["lease"], max_bytes, {})
 
@@ -447,7 +447,7 @@ def _with_events(
     max_bytes: int,
     small: dict[str, bytes],
 ) -> list[Claimed]:
-    """Return claimed rows with their events; what is more than `max_bytes` of them goes back.
+    """Return claimed rows with their events; rows with events beyond `max_bytes` go back.
 
     A row whose event is missing is cancelled. Small events are put into `small`, where they stay
     if the large ones cannot be read.
@@ -530,7 +530,7 @@ def claim_tests(
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
 ) -> list[Claimed]:
-    """Take test deliveries, which pass every limit."""
+    """Take test deliveries, which no limit applies to."""
     return _take(
         sql.CLAIM_TESTS,
         {"ids": webhook_ids, "limit": limit, "lease": lease, "lease_seconds": lease_seconds},
@@ -556,8 +556,8 @@ def claim_paced(
 ) -> list[Claimed]:
     """Take rows of webhooks with a limit or an order, under the locks of their state rows.
 
-    With `is_quarantine` it is one row that was in flight at several crashes; none in order, where
-    nothing but the head may go. What another worker claims from right now is left to it.
+    With `is_quarantine` it takes one row that was in flight at several crashes, none of an ordered
+    webhook, where only the head may go. Skips webhooks that another worker is claiming from.
     """
     wanted = {one.webhook_id: one.quota for one in sorted(quotas)}
     _plan_again(sum(wanted.values()))
@@ -597,8 +597,8 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
     A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` the previous
-    try may have been committed before the connection broke, so that only attempts of deliveries
-    that are still ours are written.
+    try may have been committed before the connection broke, so only attempts of deliveries that
+    are still ours are written.
     """
     _plan_again(len(results))
     if len(results) <= _FEW_ROWS:
@@ -625,7 +625,7 @@ def _record_few(results: Sequence[AttemptResult], lease: str, is_repeat: bool) -
 
 
 def _columns(results: Sequence[AttemptResult]) -> list[list[Any]]:
-    """Return what the statement of any result takes."""
+    """Return the parameters of `OTHERS`, without the lease."""
     return [
         [result.delivery_id for result in results],
         [result.number for result in results],
@@ -660,14 +660,14 @@ def _finish(
 
 
 def _array(values: Iterable[str]) -> str:
-    """Write an array of plain ASCII words; psycopg would look at each value in Python."""
+    """Write an array of plain ASCII words; psycopg would inspect each value in Python."""
     return f"{{{','.join(values)}}}"
 
 
 def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
-    """Note the health of webhooks; return those that fail, each with for how many seconds.
+    """Record the health of webhooks; return those that fail, each with for how many seconds.
 
-    There may be thousands, and nearly all are well.
+    There may be thousands, and nearly all are healthy.
     """
     # Sorted, so that two workers lock the rows in the same order.
     ids, succeeded, codes, errors, failures, had_success, ended_at = zip(
@@ -688,20 +688,20 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
 
 
 def add_counts(counts: Sequence[HourCount]) -> None:
-    """Add to the hourly roll-up; one statement."""
+    """Add to the hourly counts, with one statement."""
     # Sorted, so that two workers lock the rows in the same order.
     with _cursor(has_arrays=True) as cursor:
         cursor.execute(sql.ADD_COUNTS, _columns_of(_OF_COUNT, sorted(counts)))
 
 
 def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:
-    """Take back rows whose lease ended: pending again, or parked after too many.
+    """Take back rows whose lease ended: pending again, or parked after too many crashes.
 
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
     """
     parameters = {"before": before, "held": list(held), "limit": limit}
     with _cursor() as cursor:
-        # Nearly always none is: what is held need not be sent to find that out.
+        # Usually none is late, and the held rows need not be sent to find that out.
         if not cursor.execute(sql.IS_LATE, parameters).fetchone():
             return []
     _plan_again(limit)
@@ -725,7 +725,7 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
 def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of webhooks, except tests; return how many (at most `limit`).
 
-    Those of a deleted webhook are cancelled: nothing could release them.
+    Those of a deleted webhook are cancelled, since nothing could release them.
     """
     parameters = [list(webhook_ids), limit, limit, reason, reason]
     _plan_again(limit)
@@ -734,7 +734,7 @@ def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
-    """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
+    """Hand back rows that were claimed and not sent, as if never claimed; return how many."""
     _plan_again(len(claims))
     with _cursor() as cursor:
         cursor.execute(
@@ -745,9 +745,9 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
 
 
 def hand_back_others(held: Sequence[str], *, lease: str) -> int:
-    """Return rows of a lease that are not in `held`, as if they had never been claimed; how many.
+    """Hand back rows of a lease that are not in `held`, as if never claimed; return how many.
 
-    The answer to their claim was lost, so no process has them.
+    The result of their claim was lost, so no process has them.
     """
     with _cursor() as cursor:
         cursor.execute(sql.HAND_BACK_OTHERS, [lease, list(held)])

@@ -1,4 +1,4 @@
-"""The statements of the queue on PostgreSQL; `postgres` says why they look as they do."""
+"""The statements of the queue on PostgreSQL; `postgres` explains why they look as they do."""
 
 from webhooks.delivery.queue.rows import (
     ATTEMPT_COLUMNS,
@@ -12,8 +12,8 @@ IS_PACED = """(w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.
 
 EVENTS = "SELECT id, payload FROM webhooks_event WHERE id = ANY(%s::text[])"
 
-# What small ones hold, and how large all are. Each is looked up by its key, whatever the statistics
-# say.
+# The payloads of small events, and the sizes of all. Each event is looked up by its key, whatever
+# the statistics say.
 SMALL_EVENTS = f"""
 SELECT wanted.id, CASE WHEN octet_length(e.payload) <= {LARGE_EVENT_BYTES} THEN e.payload END,
   octet_length(e.payload)
@@ -21,10 +21,10 @@ FROM unnest(%s::text[]) AS wanted(id) CROSS JOIN LATERAL (
   SELECT payload FROM webhooks_event WHERE id = wanted.id OFFSET 0) e
 """
 
-# The oldest open row of webhook w is the head; one that is sent, held or waits for a retry blocks
-# the rest. Statistics that know of no open row make other indexes look as good as the partial ones,
-# such as that of all rows in their order: only `delivery_in_order` and `delivery_held` have the
-# order by both columns.
+# The oldest open row of webhook w is the head; while it is sent, held or waits for a retry, it
+# blocks the rest. If the statistics know of no open row, other indexes look as good as the partial
+# ones, such as the index of all rows in their order: only `delivery_in_order` and `delivery_held`
+# have the order by both columns.
 HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.id) FROM (
       (SELECT id FROM webhooks_delivery
        WHERE status = 'pending' AND webhook_id >= w.id AND webhook_id <= w.id
@@ -38,13 +38,13 @@ HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.i
 HEAD_SECONDS = """CASE WHEN d.status = 'pending'
     THEN EXTRACT(EPOCH FROM d.next_attempt_at - now())::float8 END"""
 
-# Asked first: the index of tests alone answers it, whatever the statistics say. Which webhooks have
-# some may be read through all that wait, in a partition that was empty when that was planned.
+# Checked first: the index of tests alone answers it, whatever the statistics say. The list of
+# webhooks with tests may be read from all waiting rows, in a partition that was empty at planning.
 _HAS_TESTS = """EXISTS (
     SELECT FROM webhooks_delivery WHERE status = 'pending' AND trigger = 'test')"""
 
-# Each table is behind OFFSET 0: joined openly, all webhooks were read once for each that waits, as
-# the condition on the shards promises the planner few, and a table that was empty as well.
+# Each table is behind OFFSET 0: with plain joins, all webhooks were read once for each waiting one,
+# since the shard condition makes the planner expect few, as does a table that was empty.
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL AND w.drops_before IS NULL, {IS_PACED},
@@ -77,8 +77,8 @@ WHERE waiting.next_attempt_at <= now()
   AND waiting.webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 """
 
-# A loose index scan: one probe per webhook that has pending rows, however many rows it has, for so
-# many webhooks.
+# A loose index scan: one probe per webhook with pending rows, however many rows it has, for at most
+# `limit` webhooks.
 _WAITING = """
 WITH RECURSIVE waiting(webhook_id, next_attempt_at, number) AS (
   (SELECT webhook_id, next_attempt_at, 1 FROM webhooks_delivery
@@ -92,14 +92,14 @@ WITH RECURSIVE waiting(webhook_id, next_attempt_at, number) AS (
   WHERE waiting.number < %(limit)s
 )
 """
-# Which of them have due rows.
+# Which of these webhooks have due rows.
 WALK = f"""{_WAITING}
 SELECT webhook_id,
   next_attempt_at <= now() AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 FROM waiting
 """
-# What is known of those. Always a row: with the last webhook, how many were looked at, and how long
-# it is until something is due.
+# The candidates among these. Always returns a row, with the last webhook, how many webhooks were
+# read, and the seconds until the next row is due.
 PAGE = f"""{_WAITING}
 SELECT looked.*, facts.* FROM (
   SELECT max(webhook_id), max(number), EXTRACT(EPOCH FROM min(next_attempt_at)
@@ -108,7 +108,7 @@ SELECT looked.*, facts.* FROM (
 LEFT JOIN ({_FACTS.format(waiting="")}) facts ON true
 """
 
-# The same of some webhooks: those that still have due rows.
+# The same for given webhooks: those that still have due rows.
 CANDIDATES = _FACTS.format(
     waiting="""(
   SELECT u.id AS webhook_id, first.next_attempt_at FROM unnest(%(ids)s::bigint[]) AS u(id)
@@ -116,8 +116,8 @@ CANDIDATES = _FACTS.format(
     WHERE status = 'pending' AND webhook_id = u.id ORDER BY next_attempt_at LIMIT 1) first)"""
 )
 
-# The newest first, so that no backlog hides what came just now. By the index that only a condition
-# on the year 2000 may use.
+# The newest first, so that no backlog hides new rows. The index can only be used with the condition
+# on the year 2000.
 BECAME_DUE = """
 SELECT webhook_id, EXTRACT(EPOCH FROM next_attempt_at)::float8 FROM webhooks_delivery
 WHERE status = 'pending' AND next_attempt_at > '2000-01-01Z'
@@ -126,11 +126,11 @@ WHERE status = 'pending' AND next_attempt_at > '2000-01-01Z'
 ORDER BY next_attempt_at DESC LIMIT %(limit)s
 """
 
-# A place is one in each partition, so the id chooses which. The lease counts from here on: by now()
-# it could be over when a statement that waited ends. Rows are changed by the statement itself, and
-# events read by the next one: PostgreSQL 18.6 crashes where a part (WITH) changes rows of a
-# partitioned table by id that another part locks for one webhook after the other, if that met one
-# which was changed a moment before.
+# A place is unique only within a partition, so the id selects that. The lease counts from
+# clock_timestamp(): counted from now(), it could be over when a statement that waited ends. The
+# statement itself updates rows, and the next one reads events: PostgreSQL 18.6 crashes where one
+# part (WITH) updates rows of a partitioned table by id that another part locks webhook by webhook,
+# if that met a row that was changed a moment before.
 TAKE = """
 )
 UPDATE webhooks_delivery d
@@ -140,7 +140,7 @@ FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
 RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
 """
 
-# Rows that were claimed and whose event is gone: there is nothing to send.
+# Claimed rows whose event is gone: there is nothing to send.
 CANCEL_LOST = """
 UPDATE webhooks_delivery
 SET status = 'cancelled', lease = '', next_attempt_at = NULL, finished_at = now()
@@ -191,7 +191,7 @@ WHERE NOT EXISTS (SELECT FROM webhooks_webhookstate WHERE webhook_id = w.id)
 ON CONFLICT DO NOTHING
 """
 
-# A statement of its own before PACING: what counts after a lock sees what its last owner wrote.
+# Apart from PACING: only a statement after the lock counts what the previous owner wrote.
 LOCK_STATES = """
 SELECT webhook_id FROM webhooks_webhookstate WHERE webhook_id = ANY(%s)
 ORDER BY webhook_id FOR UPDATE SKIP LOCKED
@@ -216,10 +216,10 @@ ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *_TIMINGS, "varchar", "varcha
 ATTEMPT_TYPES += ["bytea", "int2", "text", "bytea", "int8", "varchar", "varchar"]
 COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
-# Each row is looked up by its key, whatever the statistics say. So the status is not named (the
-# lease alone says that a row is being sent), and the lease is a column behind OFFSET 0: as a
-# constant it would promise one row and make the planner read the whole table to find it.
-# Ours is also a row that waits as it did before its claim, which a crash of the server lost.
+# Each row is looked up by its key, whatever the statistics say. So the status is not in the
+# condition (the lease alone says that a row is being sent), and the lease is a column behind OFFSET
+# 0: as a constant it would make the planner expect one row and read the whole table to find it. A
+# row that waits as it did before its claim is ours as well: a crash of the server lost that claim.
 _IS_OURS = """(d.lease = r.lease AND d.attempt_count = r.number
     OR d.lease = '' AND d.attempt_count = r.number - 1 AND d.next_attempt_at IS NOT NULL)"""
 SUCCEEDED = f"""
@@ -246,7 +246,7 @@ WHERE d.id = r.id AND {_IS_OURS}
 RETURNING d.id
 """
 
-# Few results in one round trip; many are quicker apart, with their attempts in a binary COPY.
+# Few results in one round trip; many are faster in separate statements with a binary COPY.
 RECORD_FEW = f"""
 WITH done AS ({OTHERS}), logged AS (
   INSERT INTO webhooks_attempt ({", ".join(ATTEMPT_COLUMNS)})
@@ -305,7 +305,7 @@ SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_atte
 WHERE status = 'sending' AND lease = %s AND id <> ALL(%s::text[])
 """
 
-# A failure that is older than the success that another worker wrote says nothing any more.
+# A failure that is older than the success that another worker wrote changes nothing.
 STATE = """
 WITH written AS (
 INSERT INTO webhooks_webhookstate AS s
@@ -371,8 +371,8 @@ WITH {_INSERT_EVENTS}, k AS ({_INSERT_KEYS.format(rows="e")}) {INSERT_DELIVERIES
 
 SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 
-# Nothing is inserted once webhooks have changed, and nothing of an event whose key another one has.
-# Who has it and was not committed yet is waited for, but not for long: others wait as well.
+# Inserts nothing if webhooks have changed, and no event whose key another event has. Waits for an
+# uncommitted event with the same key, but not for long, as others wait as well.
 _AT_ONCE = f"""
 WITH known AS MATERIALIZED (
   SELECT version, set_config(
@@ -389,5 +389,5 @@ WITH known AS MATERIALIZED (
 )
 SELECT version, array_to_string(ARRAY(SELECT id FROM e), ' ') FROM known
 """
-# As libpq takes it: with numbered parameters.
+# In the form that libpq takes: with numbered parameters.
 INSERT_AT_ONCE = _AT_ONCE.replace("%s", "$%d") % tuple(range(1, _AT_ONCE.count("%s") + 1))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from webhooks.models.messages import dump
 
-# The order in which `AttemptResult.attempt` gives its values.
+# The order of the values in `AttemptResult.attempt`.
 ATTEMPT_COLUMNS = (
     "delivery_id",
     "number",
@@ -37,19 +37,19 @@ ATTEMPT_COLUMNS = (
 
 # A row that was in flight when this many processes died is parked.
 MAX_UNKNOWN = 3
-# From this many on it is claimed alone, so that a poison row harms no other.
+# From this count on a row is claimed alone, so that a poison message harms no other row.
 QUARANTINE_FROM = 2
 
 
 # What is stored about an attempt whose process died.
 DIED = dump("process_died")
 
-# `Webhook.version_sent` of a webhook w and its credential c.
+# `Webhook.version_sent` in SQL, for a webhook w and its credential c.
 VERSION = "w.version + c.version + c.id * 4294967296"
 
 
-# Bytes of events that are held in memory, and from which size on one is read apart from its row:
-# once for all the rows it has.
+# Bytes of events that are held in memory, and the size from which on an event is read apart from
+# its rows: once for all of them.
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 LARGE_EVENT_BYTES = 16 * 1024
 
@@ -87,7 +87,7 @@ class Pace(NamedTuple):
     """The rate limit of a webhook: `rate` requests in `per_seconds`; none without a rate.
 
     GCRA with a burst of one second's worth (at least one request). `ahead_seconds` is how far the
-    time of the next request on schedule is from now.
+    next request on schedule is ahead of now.
     """
 
     rate: int | None
@@ -96,7 +96,7 @@ class Pace(NamedTuple):
 
     @property
     def _spacing(self) -> float:
-        # No form takes less than a second.
+        # No form accepts less than a second.
         return max(self.per_seconds, 1.0) / self.rate if self.rate else 0.0
 
     @property
@@ -105,7 +105,7 @@ class Pace(NamedTuple):
 
     @property
     def _ahead(self) -> float:
-        # Further ahead than a burst can be: of another limit, or by a clock that was wrong.
+        # A value beyond any burst comes from another limit or from a clock that was wrong.
         return self.ahead_seconds if 0 < self.ahead_seconds <= self._burst + self._spacing else 0.0
 
     @property
@@ -121,7 +121,7 @@ class Pace(NamedTuple):
         return max(0.0, self._ahead + self._spacing - self._burst) if self.rate else 0.0
 
     def after(self, count: int) -> float:
-        """Return how far ahead the schedule is when `count` were sent, in seconds."""
+        """Return how far ahead the schedule is after `count` more requests, in seconds."""
         return self._ahead + self._spacing * count
 
 
@@ -143,34 +143,34 @@ class Candidate(NamedTuple):
     version: int
     # 0 while there is no token.
     token_version: int
-    # That a receiver refused; 0 when none did, or when the next one proved good.
+    # The version that a receiver refused; 0 when none was, or when the next one proved good.
     refused_version: int
     is_active: bool
     # Has a rate limit, a concurrency limit or ordered delivery.
     is_paced: bool
     # Whether a test of this webhook waits.
     has_tests: bool
-    # Whether a row that was in flight at several crashes waits at any webhook of these shards.
+    # Whether any webhook of these shards has a waiting row that was in flight at several crashes.
     has_suspects: bool
-    # How long its limit or order lets nothing but tests go; None until something comes back.
+    # For how long its limit or order lets only tests go; None until a row in flight is done.
     wait_seconds: float | None = 0.0
 
 
 class Page(NamedTuple):
-    """Some of the webhooks with waiting rows, in the order of their ids: those with due ones."""
+    """A page of the webhooks with waiting rows, in the order of their ids: those with due rows."""
 
     candidates: list[Candidate]
-    # The last webhook that was looked at; None when no others have waiting rows.
+    # The last webhook of the page; None when no others have waiting rows.
     last: int | None
-    # How long it is until the next of the waiting rows is due; None when none waits.
+    # Seconds until the next waiting row is due; None when none waits.
     next_due_seconds: float | None
 
 
 def paced_wait(pace: Pace, *, room: int | None, head_seconds: float | None) -> float | None:
     """Return `Candidate.wait_seconds` of a webhook with a limit or an order.
 
-    `room` is how many more requests may be in flight, None without a limit; `head_seconds` is when
-    the oldest row of an ordered webhook is due, None while it is being sent or held.
+    `room` is how many more requests may be in flight, None without a limit; `head_seconds` is how
+    long until the oldest row of an ordered webhook is due, None while it is being sent or held.
     """
     if head_seconds is None or (room is not None and room <= 0):
         return None
@@ -194,12 +194,12 @@ class Claimed(NamedTuple):
     number: int
     failure_count: int
     trigger: str
-    # The event document, frozen UTF-8 JSON; empty when it could not be read: the row goes back.
+    # The event document, frozen UTF-8 JSON; empty if it could not be read, so the row goes back.
     payload: bytes
 
 
 class AttemptResult(NamedTuple):
-    """What one attempt came to, and the delivery's next status."""
+    """The result of one attempt, and the delivery's next status."""
 
     delivery_id: str
     webhook_id: int
@@ -220,13 +220,13 @@ class StateChange(NamedTuple):
     """What the last attempts say about a webhook's health."""
 
     webhook_id: int
-    # Whether the last of them did.
+    # Whether the last of them succeeded.
     succeeded: bool
     status_code: int | None
     error: str
     # How many failed since the last success among them.
     failures: int
-    # Whether any of them succeeded: the failures before are over then.
+    # Whether any of them succeeded, which ends the failures before.
     had_success: bool
     # When the last of them ended, on the monotonic clock.
     ended_at: float
@@ -243,7 +243,7 @@ class HourCount(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """A row whose lease ended without a record: its process died."""
+    """A row whose lease ended without a result: its process died."""
 
     id: str
     webhook_id: int

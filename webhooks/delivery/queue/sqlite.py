@@ -51,7 +51,7 @@ def _now(seconds: float = 0.0) -> Any:
 
 
 def _aware(moment: dt.datetime | None) -> dt.datetime | None:
-    """Return a moment as read by SQLite's own converter, which leaves the zone out."""
+    """Add UTC to a time that SQLite's own converter read, as that leaves the zone out."""
     return moment.replace(tzinfo=dt.UTC) if moment else None
 
 
@@ -76,25 +76,25 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 
 
 def takes_events() -> bool:
-    """Return whether an event could be stored: not in a file that is read-only."""
+    """Return whether an event could be stored: not in a read-only file."""
     with connection.cursor() as cursor:
-        # Its path, also where its name is an URI; empty in memory.
+        # The path, even if the name is a URI; empty for a database in memory.
         cursor.execute("SELECT file FROM pragma_database_list WHERE name = 'main'")
         [file] = cursor.fetchone()
     return not file or os.access(file, os.W_OK)
 
 
 def described(error: BaseException) -> str:
-    """Return what a fault of the database says."""
+    """Return the message of a database fault."""
     return str(error)
 
 
 def prepare_session() -> None:
-    """Nothing to pin: the planner reads no statistics here."""
+    """Do nothing: the planner reads no statistics here."""
 
 
 def reset_session() -> None:
-    """Nothing was pinned."""
+    """Do nothing: nothing was pinned."""
 
 
 def clock() -> float:
@@ -103,7 +103,7 @@ def clock() -> float:
 
 
 def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: int) -> Page:
-    """Return the webhooks of these shards that have due rows: here all of them."""
+    """Return the webhooks of these shards that have due rows: here all of them on one page."""
     with connection.cursor() as cursor:
         now, ours = timezone.now(), [shards, *numbers]
         statement = sql.CANDIDATES.format(numbers=_marks(numbers))
@@ -127,7 +127,7 @@ def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:
 
 
 def _seconds_to(moment: str | dt.datetime | None, now: dt.datetime) -> float | None:
-    """Return how far a moment is ahead; a text where SQLite does not know the column's type."""
+    """Return how far a time is ahead; it is text where SQLite does not know the column's type."""
     if moment is None:
         return None
     read = dt.datetime.fromisoformat(moment) if isinstance(moment, str) else moment
@@ -137,7 +137,7 @@ def _seconds_to(moment: str | dt.datetime | None, now: dt.datetime) -> float | N
 def _take(
     cursor: Any, ids: list[str], lease: str, lease_seconds: float, max_bytes: int
 ) -> list[Claimed]:
-    """Return what was claimed, with events; what is more than `max_bytes` of them goes back.
+    """Return claimed rows with their events; rows with events beyond `max_bytes` go back.
 
     A row whose event is missing is cancelled.
     """
@@ -195,7 +195,7 @@ def claim_tests(
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
 ) -> list[Claimed]:
-    """Take test deliveries, which pass every limit."""
+    """Take test deliveries, which no limit applies to."""
     if not webhook_ids:
         return []
     with transaction.atomic(), connection.cursor() as cursor:
@@ -226,8 +226,8 @@ def claim_paced(
 ) -> list[Claimed]:
     """Take rows of webhooks with a limit or an order.
 
-    With `is_quarantine` it is one row that was in flight at several crashes; none in order, where
-    nothing but the head may go.
+    With `is_quarantine` it takes one row that was in flight at several crashes, none of an ordered
+    webhook, where only the head may go.
     """
     claimed: list[Claimed] = []
     with transaction.atomic(), connection.cursor() as cursor:
@@ -273,7 +273,7 @@ def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = Fa
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
     A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` a part of the
-    batch may be written already, so that only attempts of deliveries that are still ours are.
+    batch may be written already, so only attempts of deliveries that are still ours are written.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         ours: list[AttemptResult] = []
@@ -307,7 +307,7 @@ def _attempt(values: tuple[object, ...]) -> list[Any]:
 
 
 def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
-    """Note the health of webhooks; return those that fail, each with for how many seconds."""
+    """Record the health of webhooks; return those that fail, each with for how many seconds."""
     failing: list[tuple[int, float]] = []
     with transaction.atomic(), connection.cursor() as cursor:
         now, clock = timezone.now(), time.monotonic()
@@ -325,7 +325,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
                     change.failures,
                 ],
             )
-            # None is returned of a failure that changed nothing.
+            # A failure that changed nothing returns no row.
             webhook_id, since = cursor.fetchone() or (0, None)
             if began := _aware(since):
                 failing.append((webhook_id, (now - began).total_seconds()))
@@ -333,7 +333,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
 
 
 def add_counts(counts: Sequence[HourCount]) -> None:
-    """Add to the hourly roll-up."""
+    """Add to the hourly counts."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.executemany(
             sql.ADD_COUNT, [row._replace(hour=_stored(row.hour)) for row in sorted(counts)]
@@ -341,7 +341,7 @@ def add_counts(counts: Sequence[HourCount]) -> None:
 
 
 def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:
-    """Take back rows whose lease ended: pending again, or parked after too many.
+    """Take back rows whose lease ended: pending again, or parked after too many crashes.
 
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
     """
@@ -359,7 +359,7 @@ def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list
 def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of webhooks, except tests; return how many (at most `limit`).
 
-    Those of a deleted webhook are cancelled: nothing could release them.
+    Those of a deleted webhook are cancelled, since nothing could release them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         held = 0
@@ -370,7 +370,7 @@ def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
-    """Return rows that were claimed and not sent, as if they had never been claimed; how many."""
+    """Hand back rows that were claimed and not sent, as if never claimed; return how many."""
     with transaction.atomic(), connection.cursor() as cursor:
         due = _now()
         cursor.executemany(sql.HAND_BACK, [(due, row.id, lease, row.number) for row in claims])
@@ -378,9 +378,9 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
 
 
 def hand_back_others(held: Sequence[str], *, lease: str) -> int:
-    """Return rows of a lease that are not in `held`, as if they had never been claimed; how many.
+    """Hand back rows of a lease that are not in `held`, as if never claimed; return how many.
 
-    The answer to their claim was lost, so no process has them.
+    The result of their claim was lost, so no process has them.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.HAND_BACK_OTHERS.format(held=_marks(held)), [_now(), lease, *held])

@@ -1,10 +1,10 @@
-"""The statements of the queue on SQLite; `sqlite` says how they are run."""
+"""The statements of the queue on SQLite; `sqlite` explains how they are run."""
 
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, MAX_UNKNOWN, QUARANTINE_FROM, VERSION
 
-# The oldest open row of a webhook is the head; one that is sent, held or waits for a retry blocks
-# the rest. Each status has an index, which has to be named: that of all rows has the same order.
-# The least of several values is null when one of them is, and no id is as great as a tilde.
+# The oldest open row of a webhook is the head; while it is sent, held or waits for a retry, it
+# blocks the rest. Each status has an index that must be named, as the index of all rows has the
+# same order. min() of several values is null if one of them is, and '~' is greater than any id.
 _HEAD = """nullif(min(
   coalesce((SELECT id FROM webhooks_delivery INDEXED BY delivery_in_order
     WHERE status = 'pending' AND webhook_id = {webhook} ORDER BY id LIMIT 1), '~'),
@@ -48,7 +48,7 @@ WHERE EXISTS (SELECT 1 FROM webhooks_delivery d WHERE d.status = 'pending'
   AND w.id %% %s IN ({{numbers}})
 """
 
-# How long nothing becomes due that is not due yet, by the same probes.
+# When the next row is due, by the same probes.
 NEXT_DUE = f"""{_WAITING}
 SELECT min((SELECT min(next_attempt_at) FROM webhooks_delivery d
             WHERE d.status = 'pending' AND d.webhook_id = waiting.webhook_id)) FROM waiting
@@ -89,7 +89,7 @@ WHERE status = 'pending' AND id IN ({ids})
 RETURNING id, webhook_id, event_id, attempt_count, failure_count, "trigger"
 """
 
-# Rows that were claimed and whose event is gone: there is nothing to send.
+# Claimed rows whose event is gone: there is nothing to send.
 CANCEL_LOST = """
 UPDATE webhooks_delivery SET status = 'cancelled', lease = '', next_attempt_at = NULL,
   finished_at = %s WHERE id IN ({ids})
@@ -154,7 +154,7 @@ SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_atte
 WHERE status = 'sending' AND lease = %s AND id NOT IN ({held})
 """
 
-# A failure that is older than the success that another drain wrote says nothing any more.
+# A failure that is older than the success that another drain wrote changes nothing.
 STATE = """
 INSERT INTO webhooks_webhookstate
   (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
