@@ -1,7 +1,7 @@
 """CPU affinity: the process of a busy drain keeps to one processor at a time.
 
-Its threads share Python's lock. On two processors they hand it to each other thousands of times a
-second, and each time one of them has to be woken (decision 0031).
+Its threads share Python's lock. On two processors they hand it back and forth thousands of times a
+second, and each time a thread has to be woken (decision 0031).
 """
 
 import math
@@ -11,36 +11,36 @@ import threading
 import time
 from contextlib import suppress
 
-# How long the threads stay where they are, and how long the scheduler then places them again: away
-# from others that are busy.
+# How long the threads stay on one processor, and how long the scheduler may then move them, away
+# from other busy processes.
 _STAY_SECONDS, _MOVE_SECONDS = 1.0, 0.05
-# The part of a processor from which on a process is busy.
+# The share of a processor above which the process is busy.
 _BUSY = 0.3
 _THREADS = "/proc/self/task"
-# https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the 39th field, of those that follow
-# the name of the program, which is the second.
+# https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: field 39, in a list that begins with
+# field 3, after the name of the program.
 _PROCESSOR = 39 - 3
 
 
 class Affinity:
-    """That of this process; its drains call `look` all the time and `release` at their end.
+    """The affinity of this process; drains call `look` all the time and `release` at their end.
 
-    Where the system refuses or lacks something (files, rights, /proc), they run as before.
+    If the system refuses or lacks something (files, rights, /proc), threads run as before.
     """
 
     def __init__(self) -> None:
-        # Only Linux has it.
+        # Only Linux has this call.
         self._look_at = 0.0 if hasattr(os, "sched_setaffinity") else math.inf
         self._looked_at = self._used = 0.0
-        # The processor that is kept to; none while the scheduler chooses.
+        # The processor that the threads are pinned to; empty while the scheduler chooses.
         self._kept: set[int] = set()
-        # Those that it may choose from.
+        # The processors that the scheduler may choose from.
         self._allowed: set[int] = set()
-        # In a pool of threads there may be several drains.
+        # A pool of threads may run several drains.
         self._lock = threading.Lock()
 
     def look(self, now: float) -> None:
-        """Keep to a processor, or let the scheduler choose again, when it is time."""
+        """Pin the threads to a processor, or let the scheduler choose again, when it is time."""
         if now < self._look_at:
             return
         with self._lock, suppress(OSError):
@@ -55,14 +55,14 @@ class Affinity:
                 self._keep()
 
     def release(self) -> None:
-        """Let the threads run where they were allowed to, unless others changed that since."""
+        """Restore the affinity of before, unless something else changed it since."""
         with self._lock, suppress(OSError):
             self._release()
 
     def _release(self) -> None:
         if self._kept and os.sched_getaffinity(0) == self._kept:
             _allow_all_threads(self._allowed)
-        # Not before: what failed is tried again.
+        # Only after success, so that a failure is tried again.
         self._kept = set()
 
     def _keep(self) -> None:
@@ -74,10 +74,10 @@ class Affinity:
 
 
 def _asked_for(allowed: set[int]) -> set[int]:
-    """Return what to ask for so that this thread may use what it is allowed now.
+    """Return the set to ask for so that this thread may use what it is allowed now.
 
-    That is every processor, unless somebody chose some for this process: Linux remembers what was
-    asked for, and a container that is given more processors later could not use them.
+    That is every processor, unless this process was restricted to some: Linux remembers the set
+    that was asked for, and a container that gets more processors later could not use them.
     """
     every = allowed.union(range(os.sysconf("SC_NPROCESSORS_CONF")))
     os.sched_setaffinity(0, every)
@@ -96,12 +96,12 @@ def _processor() -> int:
 
 
 def _allow_all_threads(processors: set[int]) -> None:
-    """Let all threads of this process run on these processors, and those that they start."""
+    """Let all threads of this process, and those that they start, run on these processors."""
     done: set[str] = set()
-    # Until there are no others: one that was just started has what its starter had.
+    # Until there are no new ones: a thread that just started has the affinity of its starter.
     while threads := set(os.listdir(_THREADS)) - done:
         for thread in threads:
-            # It may have ended; a processor may have been taken away.
+            # The thread may have ended, or a processor may have been taken away.
             with suppress(OSError):
                 os.sched_setaffinity(int(thread), processors)
         done |= threads

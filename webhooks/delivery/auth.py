@@ -9,16 +9,16 @@ from webhooks.security.masker import MASK
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Authorization:
-    """What a request has so that the receiver accepts it, and the same with the secret masked."""
+    """The header or query string that authorizes a request, and the same with the secret masked."""
 
-    # Of the header; without a value there is none.
+    # The header's name; without a value there is no header.
     name: str = "Authorization"
     header: str | None = None
     logged_header: str | None = None
-    # Appended to the address's query, encoded; "" for nothing.
+    # Appended to the URL's query string, encoded; "" for nothing.
     query: str = ""
     logged_query: str = ""
-    # Every spelling of the secret that an answer might echo.
+    # Every spelling of the secret that a response might echo.
     secrets: tuple[str, ...] = ()
 
 

@@ -1,6 +1,6 @@
 """How far behind the engine is: what waits, since when, and how fast it sends.
 
-Cheap at any size: counts stop at a bound, everything else is one step into an index. Read by
+Cheap at any size: counts stop at a limit, everything else is one step into an index. Read by
 `/readyz` and the head of the delivery log.
 """
 
@@ -15,28 +15,28 @@ from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from webhooks.delivery import queue
 from webhooks.models import LONG_AGO, Attempt, Delivery, Status, Webhook, WebhookState
 
-# Where the cache keeps the Unix time of the last sweep, by the clock of who swept, and that it was
-# of late, as clocks differ. A sweep runs every 10 s; six missed ones mean that no worker runs, or
-# no beat.
+# Cache keys: the Unix time of the last sweep, by the clock of the machine that swept, and a flag
+# that expires, as clocks differ. A sweep runs every 10 s; six missed ones mean that no worker runs,
+# or no beat.
 LAST_SWEEP, SWEPT_OF_LATE = "webhooks:last_sweep", "webhooks:swept_of_late"
 SWEEP_LATE_SECONDS = 60
-# And what a worker's machine lacked for requests of late.
+# Cache key: what a worker's machine recently lacked for requests.
 MACHINE_LACKS = "webhooks:machine_lacks"
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
 # A delivery that is due for this long shows that the engine is behind.
 LATE_SECONDS = 60.0
-# The send rate is taken over this many last attempts, if they are recent.
+# The send rate is measured over this many last attempts, if they are within this time.
 _RATE_ATTEMPTS = 1000
 _RATE_WINDOW = timedelta(minutes=1)
 
-# Receivers without an answer to this many requests in a row are known to be down (`limiter`):
-# what is due there waits for them, and not for the engine.
+# A receiver without a response to this many requests in a row is known to be down (`limiter`): due
+# rows wait for it, not for the engine.
 _DOWN_FAILURES = 5
 
-# Among the first thousand that are due, one nearly always is of a receiver that is not down.
+# Among the first thousand due rows, nearly always one has a receiver that is not down.
 _FIRST_DUE = 1000
-# Behind those: a loose index scan that steps from webhook to webhook and looks at the first row of
+# After those: a loose index scan that steps from webhook to webhook and reads the first row of
 # each.
 _OLDEST_DUE = """
 WITH RECURSIVE waiting(webhook_id, due_at) AS (
@@ -56,7 +56,7 @@ WHERE due_at <= now() AND (
 
 
 def note_sweep() -> None:
-    """Let `/readyz` know that a sweep ended."""
+    """Record for `/readyz` that a sweep ended."""
     cache.set(LAST_SWEEP, time.time(), None)
     cache.set(SWEPT_OF_LATE, True, SWEEP_LATE_SECONDS)
 
@@ -69,7 +69,7 @@ class Backlog:
     sending: int
     held: int
     parked: int
-    # How long the oldest due delivery has waited whose receiver is not down; 0 when none is due.
+    # How long the oldest due delivery of a receiver that is not down has waited; 0 without one.
     oldest_due_seconds: float
     sent_per_second: float
 
@@ -81,14 +81,14 @@ class Report:
     backlog: Backlog
     # Something has been due for longer than LATE_SECONDS.
     is_late: bool
-    # All of that waits behind blocking deliveries of ordered webhooks, as it should.
+    # All of it waits behind blocking deliveries of ordered webhooks, as it should.
     waits_for_order: bool
-    # Nothing is being sent, and no order explains it.
+    # Nothing is being sent, and ordering does not explain it.
     seems_stopped: bool
 
 
 def read(now: datetime | None = None) -> Backlog:
-    """Read it; without `now` by the database's clock, which says what is due."""
+    """Read the backlog; `now` is by default the database's time, which decides what is due."""
     now = now or queue.now()
     due = Delivery.objects.in_status(Status.PENDING).filter(
         next_attempt_at__gt=LONG_AGO, next_attempt_at__lte=now
@@ -123,7 +123,7 @@ def _count(rows: QuerySet[Delivery]) -> int:
 
 
 def _oldest_due(due: QuerySet[Delivery]) -> tuple[datetime | None, datetime | None]:
-    """Return since when the first delivery is due, of all and where the receiver is not down."""
+    """Return since when the first delivery is due: of all, and of receivers that are not down."""
     columns = "webhook_id", "next_attempt_at"
     first = list(due.order_by("next_attempt_at").values_list(*columns)[:_FIRST_DUE])
     if not first:
@@ -137,7 +137,7 @@ def _oldest_due(due: QuerySet[Delivery]) -> tuple[datetime | None, datetime | No
 
 
 def _oldest_due_behind(due: QuerySet[Delivery]) -> datetime | None:
-    """Return since when the first is due whose receiver is not down, however many others are."""
+    """Return since when the first delivery of a receiver that is not down is due, of all rows."""
     oldest: datetime | None
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -150,7 +150,7 @@ def _oldest_due_behind(due: QuerySet[Delivery]) -> datetime | None:
 
 
 def _has_late_unblocked(now: datetime) -> bool:
-    """Return whether something is due for long in a webhook that no retry blocks."""
+    """Return whether a delivery is long overdue in a webhook that no retry blocks."""
     pending = Delivery.objects.in_status(Status.PENDING).filter(webhook=OuterRef("pk"))
     late = pending.filter(next_attempt_at__lte=now - timedelta(seconds=LATE_SECONDS))
     retry = pending.filter(next_attempt_at__gt=now, failure_count__gt=0)
@@ -162,7 +162,7 @@ def _has_late_unblocked(now: datetime) -> bool:
 def _is_down(prefix: str = "") -> Q:
     """Select the states of webhooks whose receiver is known to be down; `prefix` leads to them.
 
-    One that fails without an attempt cannot be sent to as it is set: it waits for a person.
+    A webhook that fails without an attempt cannot be used as it is set up: it waits for a person.
     """
     is_silent = Q(
         (f"{prefix}failures_in_a_row__gte", _DOWN_FAILURES),

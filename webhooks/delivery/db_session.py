@@ -1,6 +1,6 @@
-"""A thread's database connection: pinned plans, patience with faults, and the database's clock.
+"""A thread's database connection: pinned plans, backoff after faults, and the database's clock.
 
-Also the base of the threads that work beside the engine thread, each with one.
+Also the base class of the threads that work beside the engine thread, with one connection each.
 """
 
 import logging
@@ -17,21 +17,21 @@ from django.db import connection
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# psycopg opens a connection with files and memory of this machine.
+# To open a connection, psycopg needs files and memory of this machine.
 _FAULTS = (DatabaseError, OSError, MemoryError)
-# The first and the longest wait while the database does not answer.
+# The first and the longest wait while the database does not respond.
 _BACKOFF_SECONDS = (0.1, 2.0)
 _CLOCK_SECONDS = 10.0
-# After a fault or a start, other workers may be about to write what they held during an outage:
-# longer than the longest wait and a connection.
+# After a fault or a start, other workers may be about to write results that they held during an
+# outage: longer than the longest wait plus the time to connect.
 _CALM_SECONDS = 8.0
-# A call that takes longer waits for a lock, a disk or a machine that stands still: no error comes
-# of it, and others wait as well, with results that they could not write.
+# A longer call waits for a lock, a disk or a machine that stands still: that raises no error, but
+# others wait as well, with results that they could not write.
 _SLOW_SECONDS = 1.0
 
 
 class DatabaseSession:
-    """One thread's connection; `run` everything through it."""
+    """One thread's connection; everything that uses it goes through `run`."""
 
     def __init__(self, queue: ModuleType) -> None:
         self._queue = queue
@@ -39,16 +39,16 @@ class DatabaseSession:
         self._clock_at = 0.0
         self._clock_offset = time.time() - time.monotonic()
         self.backoff_seconds = 0.0
-        # Monotonic seconds; before that the database is left alone.
+        # Monotonic seconds; nothing is run before that.
         self.resume_at = 0.0
         self._fault_at = time.monotonic()
-        # When the call that runs now began.
+        # When the current call began.
         self._began_at = float("inf")
 
     def run(self, work: Callable[[], _T]) -> _T | None:
-        """Run one transaction; on a database fault note when to resume and return None.
+        """Run one transaction; on a database fault set `resume_at` and return None.
 
-        Until then nothing is run: the answer is None again.
+        Until then nothing is run, and the result is None as well.
         """
         if time.monotonic() < self.resume_at:
             return None
@@ -78,11 +78,11 @@ class DatabaseSession:
 
     @property
     def is_failing(self) -> bool:
-        """Return whether the last calls failed, one after another, for some seconds."""
+        """Return whether calls have been failing, one after another, for some seconds."""
         return self.backoff_seconds == _BACKOFF_SECONDS[1]
 
     def note_fault(self) -> None:
-        """Count the calm from now on: others may hold what they could not write."""
+        """Start the calm period again: others may hold results that they could not write."""
         self._fault_at = time.monotonic()
 
     def is_calm(self, now: float) -> bool:
@@ -95,7 +95,7 @@ class DatabaseSession:
         return self._clock_offset + time.monotonic()
 
     def sync_clock(self, now: float) -> None:
-        """Compare with the database's clock now and then; `now` is monotonic."""
+        """Compare with the database's clock every few seconds; `now` is monotonic."""
         if now < self._clock_at:
             return
         self._clock_at = now + _CLOCK_SECONDS
@@ -103,15 +103,15 @@ class DatabaseSession:
             self._clock_offset = seconds - time.monotonic()
 
     def close(self) -> None:
-        """Close this thread's connection, at the end of the thread that `run` was called from."""
+        """Close this thread's connection, at the end of the thread that called `run`."""
         connection.close()
 
 
 class SessionThread(ABC):
-    """Work beside the engine thread, on a connection of its own.
+    """A thread that works beside the engine thread, on a connection of its own.
 
-    SQLite has one writer at a time, so there is no thread: the engine thread does the work, in its
-    own session.
+    SQLite has one writer at a time, so there no thread is started: the engine thread does the
+    work, in its own session.
     """
 
     def __init__(self, name: str, queue: ModuleType, engine_session: DatabaseSession) -> None:
@@ -126,7 +126,7 @@ class SessionThread(ABC):
             self._thread.start()
 
     def is_calm(self, now: float) -> bool:
-        """Return whether no call waits for the database, and none did a moment ago."""
+        """Return whether no call waits for the database, nor waited or failed a moment ago."""
         return self._session.is_calm(now)
 
     @property
@@ -157,4 +157,4 @@ class SessionThread(ABC):
 
     @abstractmethod
     def _turn(self) -> None:
-        """Do what is to be done, or wait for it."""
+        """Do the work that is due, or wait for some."""

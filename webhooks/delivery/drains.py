@@ -1,7 +1,7 @@
-"""Keeps drains running in every Celery worker, with or without beat and whatever the broker lost.
+"""Keeps drains running in every Celery worker, with or without beat, whatever the broker lost.
 
-A small thread in the worker's main process looks whether each slot that serves the `deliveries`
-queue has a drain, and asks for one if not. It also tells pool processes to stop, which Celery does
+A small thread in the worker's main process checks whether each slot that serves the `deliveries`
+queue has a drain, and requests one if not. It also tells pool processes to stop, which Celery does
 not do at a warm shutdown.
 """
 
@@ -23,19 +23,19 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
-# Between the end of a drain and the next one, at most. Where all that are wanted are seen to run,
-# as in a pool of threads, a look is for nothing but what went wrong.
+# The longest pause between two drains. Where all wanted drains are known to run, as in a pool of
+# threads, a look only finds failures and is made more rarely.
 _LOOK_SECONDS, _REST_SECONDS = 0.25, 5.0
-# A request for a drain that no worker took by then is one too many.
+# A request for a drain that no worker took within this time is superfluous.
 _EXPIRES_SECONDS = 20.0
-# Objects made and kept between two looks of the garbage collector; Python's own is 700.
+# New objects kept between two runs of the garbage collector; Python's own value is 700.
 _COLLECT_AFTER = 50_000
 # One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
 _stopping = mmap.mmap(-1, 1)
-# Set to look at once.
+# Set for an immediate look.
 _changed = threading.Event()
 _turns_lock = threading.Lock()
-# Long drains that run in this process, and how many its worker wants; None where no worker is.
+# Long drains that run in this process, and how many its worker wants; None outside of a worker.
 _running = 0
 _wanted: int | None = None
 
@@ -46,9 +46,9 @@ def is_stopping() -> bool:
 
 @contextmanager
 def watch_for_stop() -> Iterator[Callable[[], bool]]:
-    """Give a drain the question whether to stop: its worker does, or its process got a SIGTERM.
+    """Yield a function that returns whether a drain has to stop: by its worker, or by a SIGTERM.
 
-    Without this a SIGTERM to a pool process ends the drain in mid-send.
+    Without this, a SIGTERM ends a pool process in the middle of sending.
     """
     terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -65,7 +65,7 @@ def watch_for_stop() -> Iterator[Callable[[], bool]]:
 def turn() -> Iterator[bool]:
     """Yield whether this process wants one more long drain, and count it inside the block.
 
-    Workers share a queue: what one asked for reaches another, whose threads are for tasks too.
+    Workers share a queue: one may get another's request, and its threads are for other tasks, too.
     """
     global _running
     with _turns_lock:
@@ -81,10 +81,10 @@ def turn() -> Iterator[bool]:
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Let the garbage collector look rarely, and never at what was loaded before the first drain.
+    """Let the garbage collector run rarely, and skip what was loaded before the first drain.
 
-    A drain makes and drops thousands of tuples and no cycles; looking through all of Django for
-    each of them costs 6 % of its time, and each full look 50 ms at once.
+    A drain makes and drops thousands of tuples and no cycles; scanning all of Django for them costs
+    6 % of its time, and each full collection 50 ms at once.
     """
     before = gc.get_threshold()
     _keep_loaded()
@@ -96,7 +96,7 @@ def rare_collections() -> Iterator[None]:
 
 
 def _keep_loaded() -> None:
-    """Take what is loaded away from the collector, once: pages it never writes to stay shared."""
+    """Exclude loaded objects from collection, once: pages that it never writes to stay shared."""
     if not gc.get_freeze_count():
         gc.collect()
         gc.freeze()
@@ -131,7 +131,7 @@ def _look(controller: Any) -> None:
             if has_free_slot(controller):
                 task.apply_async(expires=_EXPIRES_SECONDS)
         except Exception as error:
-            # Without a broker the drains that run go on; the next look tries again.
+            # Without a broker, running drains continue; the next look tries again.
             logger.warning("drain_request_failed error=%s", type(error).__name__)
         is_complete = _wanted is not None and _running >= _wanted
         _changed.wait(_REST_SECONDS if is_complete else _LOOK_SECONDS)
@@ -139,7 +139,7 @@ def _look(controller: Any) -> None:
 
 
 def has_free_slot(controller: Any) -> bool:
-    """Return whether a slot of this worker serves no drain and none waits for it."""
+    """Return whether a slot of this worker has neither a drain nor a request for one."""
     own = [r for r in state.reserved_requests | state.active_requests if r.name == DRAIN]
     return len(set(own)) < _slots(controller)
 
@@ -147,8 +147,8 @@ def has_free_slot(controller: Any) -> bool:
 def _slots(controller: Any) -> int:
     """Return how many drains a worker may run.
 
-    One that serves other queues as well keeps a slot for them: a drain takes minutes. Threads share
-    one interpreter, which a single drain keeps busy.
+    A worker that serves other queues as well keeps a slot for them, as a drain takes minutes.
+    Threads share one interpreter, which a single drain keeps busy.
     """
     has_others = len(controller.app.amqp.queues.consume_from) > 1
     most: int = controller.concurrency - 1 if has_others else controller.concurrency

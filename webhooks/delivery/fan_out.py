@@ -1,4 +1,4 @@
-"""Turns an event into rows: what is accepted, who wants it, one delivery for each.
+"""Turns an event into rows: whether it is accepted, which webhooks want it, a delivery for each.
 
 Writes in the caller's transaction; `webhooks.events` notifies the engine.
 """
@@ -31,22 +31,22 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _MAX_KEY_LENGTH = 255
-# Every time zone can show these, and what is counted from 1970 is not negative.
+# Every time zone can show these years, and times counted from 1970 are not negative.
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
-# With more patterns than a few types have, reading every webhook is as quick.
+# With more patterns than this, from more than a few types, reading every webhook is as fast.
 _MAX_PATTERNS = 12
 _BATCH = 2000
-# Some 10 MB, whatever a thousand events are to a thousand webhooks.
+# About 10 MB, even if a thousand events go to a thousand webhooks each.
 _MAX_ROWS_IN_MEMORY = 20_000
 _EVENT = Trigger.EVENT.value
-# After a failover to a database that lacks the last commits a version may come a second time.
+# Not for longer: after a failover to a database without the last commits a version may come again.
 REMEMBERED_SECONDS = 60.0
-# Some 20 ms, for which the other requests of an event loop wait.
+# About 20 ms, for which the other requests of an event loop wait.
 _MAX_ROWS_ON_LOOP, _MAX_JUDGED_ON_LOOP = 4000, 1000
 
 
 class DeliveryError(Exception):
-    """The base of what this package raises."""
+    """The base of the exceptions of this package."""
 
     permanent = True
 
@@ -73,17 +73,17 @@ class NewEvent(NamedTuple):
 class Published(NamedTuple):
     event_id: str
     deliveries: int
-    # Webhooks that want the type but whose filter refused this event.
+    # Webhooks that want the type but whose filter rejected this event.
     filtered: int
     is_duplicate: bool
 
 
 class _Subscriber(NamedTuple):
-    """A webhook and how its deliveries begin."""
+    """A webhook and the first status of its deliveries."""
 
     id: int
     patterns: frozenset[str]
-    # None: it lets everything through, or it cannot be read, so that its deliveries are held.
+    # None: it has no conditions, or they cannot be read, so that its deliveries are held.
     filter: filters.Filter | None
     status: str
     hold_reason: str
@@ -123,23 +123,23 @@ def check(item: NewEvent) -> None:
 def accept(items: Sequence[NewEvent]) -> list[Published]:
     """Insert events and their deliveries in the caller's transaction; the caller notifies.
 
-    Each was checked. Raises InvalidEventError for one whose payload or idempotency key cannot be
-    accepted all the same; nothing is inserted then.
+    Each event was checked. Raises InvalidEventError if a payload or an idempotency key still cannot
+    be accepted; then nothing is inserted.
     """
     return _inserted(items, lambda batch: [batch.add(item) for item in items])
 
 
 def accept_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    """Insert as `accept` does; an event that cannot be accepted has its error as its result."""
+    """Insert as `accept` does; the result of an event that cannot be accepted is its error."""
     return _inserted(items, lambda batch: [batch.result_of(item) for item in items])
 
 
 def accept_at_once(
     items: Sequence[NewEvent], *, lock_timeout_ms: int = 0
 ) -> list[Published | InvalidEventError | None]:
-    """Insert events with one statement; the result is None for each that has to be accepted alone.
+    """Insert events with one statement; the result is None for each that must be accepted alone.
 
-    That is one whose idempotency key is in use, or one too many for the memory. Not inside of a
+    That is one whose idempotency key is in use, or that exceeds the memory limit. Not for use in a
     transaction that may have changed webhooks. Only where `queue.backend().ACCEPTS_AT_ONCE`.
     """
     types = {item.type for item in items}
@@ -161,9 +161,9 @@ def accept_at_once(
 
 
 class Prepared(NamedTuple):
-    """What one statement inserts, as of a version of the subscriptions."""
+    """What one statement inserts, based on a version of the subscriptions."""
 
-    # What comes of each event if it is new; None for one too many.
+    # The result of each event if it is new; None beyond the memory limit.
     results: list[Published | InvalidEventError | None]
     events: list[NewEventRow]
     deliveries: list[NewDelivery]
@@ -172,7 +172,7 @@ class Prepared(NamedTuple):
     def results_of(
         self, version: int, written: Set[str]
     ) -> list[Published | InvalidEventError | None] | None:
-        """Return the results, given what the statement did; None where it found other webhooks."""
+        """Return the results after the statement; None if it found that webhooks changed."""
         if version != self.version:
             _known.clear()
             return None
@@ -183,9 +183,9 @@ class Prepared(NamedTuple):
 
 
 def prepare_at_once(items: Sequence[NewEvent]) -> Prepared | None:
-    """Prepare what `accept_at_once` inserts, without asking the database.
+    """Prepare what `accept_at_once` inserts, without a query.
 
-    None when it has to be asked who wants one of these types, or would be asked too much of.
+    None if the webhooks for one of these types are not known, or if it would take too long.
     """
     known = _remembered()
     if known is None or any(item.type not in known.by_type for item in items):
@@ -205,7 +205,7 @@ def _prepared(items: Sequence[NewEvent], known: "_Subscriptions") -> Prepared:
 def _fanned_out(
     items: Sequence[NewEvent], wanting: Mapping[str, Sequence["_Subscriber"]]
 ) -> tuple[list[Published | InvalidEventError | None], list[NewEventRow], list[NewDelivery]]:
-    """Return what comes of each event if it is new, and the rows; None for one too many."""
+    """Return the result of each event if it is new (None beyond the memory limit), and the rows."""
     results: list[Published | InvalidEventError | None] = []
     events: list[NewEventRow] = []
     receivers: list[tuple[str, _Subscriber]] = []
@@ -227,7 +227,7 @@ def _fanned_out(
 
 
 class _Subscriptions(NamedTuple):
-    """Who wants which type, as of one version of the table of webhooks."""
+    """Which webhooks want which type, for one version of the table of webhooks."""
 
     version: int
     # Monotonic seconds.
@@ -235,7 +235,7 @@ class _Subscriptions(NamedTuple):
     by_type: dict[str, list[_Subscriber]]
 
 
-# The newest one, or nothing.
+# The newest one, if any.
 _known: deque[_Subscriptions] = deque(maxlen=1)
 
 
@@ -247,7 +247,7 @@ def _remembered() -> _Subscriptions | None:
 
 
 def _subscriptions_of(types: Set[str]) -> _Subscriptions:
-    """Return what is remembered of these types; whether it still holds is seen by its version."""
+    """Return the webhooks that want these types; their version tells later if that still holds."""
     known = _remembered()
     if known is None:
         version = queue.backend().subscriptions_version()
@@ -256,9 +256,9 @@ def _subscriptions_of(types: Set[str]) -> _Subscriptions:
         return known
     elif (version := queue.backend().subscriptions_version()) != known.version:
         known = _Subscriptions(version, time.monotonic(), {})
-    # Read after its version: what changes in between is in it and read once more later.
+    # Read after the version: a change in between is included, and only causes another read.
     missing = types - known.by_type.keys()
-    # None are, where no event was left to accept, or another thread has just read them.
+    # Empty if no event is left to accept, or if another thread has just read them.
     subscribers = _subscribers(missing) if missing else []
     for type in missing:
         known.by_type[type] = _wanting(subscribers, type)
@@ -276,14 +276,14 @@ def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]])
                 batch.write()
             return results
         except IntegrityError:
-            # Another process used one of the keys a moment ago, or the event of one is gone.
+            # Another process just used one of the keys, or the event of one was deleted.
             before, known = known, _known_events(items)
             if known == before and not _free_keys(items):
                 raise
 
 
 def _free_keys(items: Sequence[NewEvent]) -> bool:
-    """Delete keys whose events were deleted without them, as by hand; return whether there were."""
+    """Delete keys whose events were deleted without them, as by hand; return whether any were."""
     event = Event.objects.filter(pk=OuterRef("event_id"))
     used = IdempotencyKey.objects.filter(key__in=_keys_of(items))
     return used.exclude(Exists(event)).delete()[0] > 0
@@ -353,7 +353,7 @@ class _Batch:
 
 
 def _repeated(before: _KnownEvent, fingerprint: str, made: Published | None) -> Published:
-    """Return what came of the first call; `made` is it when that is of the same batch."""
+    """Return the result of the first call; `made` is that result if it is in the same batch."""
     if before.fingerprint != fingerprint:
         raise InvalidEventError(
             _("This idempotency key was used for an event with other content."),
@@ -376,14 +376,14 @@ def _fingerprint(item: NewEvent) -> str:
 
 
 def _subscribers(types: Collection[str]) -> list[_Subscriber]:
-    """Return the webhooks that may want one of these types; `_wanting` looks closer."""
-    # As the JSON that both databases keep, so that the same text is read once by this process.
+    """Return the webhooks that may want one of these types; `_wanting` checks exactly."""
+    # As the JSON text that both databases store, so that this process parses equal texts once.
     webhooks = Webhook.objects.present().annotate(
         listed=Cast("event_types", TextField()), conditions=Cast("filter", TextField())
     )
     patterns = {pattern for type in types for pattern in catalogue.patterns_for(type)}
     if len(patterns) <= _MAX_PATTERNS:
-        # Only what comes back costs this process anything.
+        # Only returned rows cost this process time.
         named = (Q(listed__contains=json.dumps(pattern)) for pattern in patterns)
         webhooks = webhooks.filter(reduce(operator.or_, named))
     rows = webhooks.values_list("pk", "listed", "conditions", "is_active")
@@ -398,7 +398,7 @@ def _subscriber(
 ) -> _Subscriber:
     held = Status.HELD.value
     if filter is None:
-        # Until somebody has corrected the filter.
+        # Until a person has corrected the filter.
         return _Subscriber(webhook_id, patterns, None, held, HoldReason.MISCONFIGURED.value)
     wanted = None if filter.is_empty else filter
     if not is_active:
@@ -411,10 +411,10 @@ def _patterns(listed: str) -> frozenset[str]:
     return frozenset(json.loads(listed))
 
 
-# Remembered also so that what cannot be read is said once and not with each event.
+# Cached also so that an unreadable filter is logged once and not with each event.
 @lru_cache(maxsize=4096)
 def filter_of(webhook_id: int, conditions: str) -> filters.Filter | None:
-    """Return the filter of a webhook; None when the one that is stored means nothing."""
+    """Return the filter of a webhook; None if the stored one cannot be read."""
     try:
         return _compiled(conditions)
     except filters.FilterError as error:
@@ -428,7 +428,7 @@ def _compiled(conditions: str) -> filters.Filter:
 
 
 def is_readable(tree: object) -> bool:
-    """Return whether a stored filter means something; what it refuses is unknown otherwise."""
+    """Return whether a stored filter can be read; otherwise it is unknown which events it wants."""
     try:
         filters.compile_filter(tree)
     except filters.FilterError:
@@ -457,10 +457,10 @@ def _judged(
     event_id: str,
     now: dt.datetime,
 ) -> tuple[NewEventRow, Sequence[_Subscriber]]:
-    """Make the row of an event; return it and whose filters let it through."""
+    """Make the row of an event; return it with the webhooks whose filters accept it."""
     occurred_at = item.occurred_at or now
     if occurred_at.tzinfo is None:
-        # As its document says.
+        # In the same time zone as in its document.
         occurred_at = timezone.make_aware(occurred_at, timezone.get_default_timezone())
     document = _document(item, event_id, occurred_at)
     values: filters.Folded | None = None
@@ -487,7 +487,7 @@ def _judged(
 
 
 def _deliveries(receivers: Sequence[tuple[str, _Subscriber]]) -> list[NewDelivery]:
-    """Make the rows of events, given by their ids, for their webhooks."""
+    """Make the deliveries of events, given by their ids, for their webhooks."""
     return [
         NewDelivery(delivery_id, event_id, one.id, one.status, _EVENT, one.hold_reason)
         for delivery_id, (event_id, one) in zip(
@@ -497,7 +497,7 @@ def _deliveries(receivers: Sequence[tuple[str, _Subscriber]]) -> list[NewDeliver
 
 
 def sample_payload(webhook: Webhook, event_type: str) -> dict[str, Any]:
-    """Return the sample values of an event type; one about a webhook is about this one."""
+    """Return the sample values of an event type; those about a webhook are about this one."""
     sample = catalogue.sample_event(event_type)
     own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
     return {**sample, **{key: own[key] for key in own.keys() & sample.keys()}}
@@ -536,10 +536,10 @@ def new_delivery(
 
 
 def deliver_again(pairs: Sequence[tuple[str, int]], *, trigger: Trigger) -> int:
-    """Put (event id, webhook id) into the queue once more; return how many deliveries were made.
+    """Queue each (event id, webhook id) once more; return how many deliveries were made.
 
-    Leaves out events and webhooks that were deleted; the others stay as they are until
-    the caller's transaction ends.
+    Leaves out deleted events and webhooks; the others are locked until the caller's transaction
+    ends.
     """
     active = present_webhooks({webhook_id for _, webhook_id in pairs})
     made = 0
@@ -556,12 +556,12 @@ def deliver_again(pairs: Sequence[tuple[str, int]], *, trigger: Trigger) -> int:
     return made
 
 
-# Both lock no more than needed: neither publishing nor sending again waits, and on SQLite there is
-# one writer anyway.
+# Both lock no more than needed: neither publishing nor resending waits. SQLite has one writer at a
+# time anyway.
 
 
 def present_webhooks(webhook_ids: Collection[int]) -> dict[int, bool]:
-    """Return which of these are there and whether active, locked until the transaction ends."""
+    """Return which of these exist, and whether active, locked until the transaction ends."""
     rows = Webhook.objects.present().filter(pk__in=webhook_ids)
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -573,7 +573,7 @@ def present_webhooks(webhook_ids: Collection[int]) -> dict[int, bool]:
 
 
 def _present_events(event_ids: Collection[str]) -> set[str]:
-    """Return which of these are there, locked until the transaction ends."""
+    """Return which of these exist, locked until the transaction ends."""
     if connection.vendor != "postgresql":
         return set(Event.objects.filter(pk__in=event_ids).values_list("pk", flat=True))
     with connection.cursor() as cursor:

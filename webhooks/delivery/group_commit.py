@@ -1,8 +1,8 @@
-"""Group commit: what is written in the same moment goes into one transaction.
+"""Group commit: what is written at the same moment goes into one transaction.
 
-The first thread writes at once, and what comes during its commit is the next group, which the first
-of its threads writes for all. Each returns after the commit of its own. So do the tasks of an event
-loop.
+The first thread writes at once. What comes during its commit is the next group, which the first of
+its threads writes for all. Each thread returns after the commit of its own item. The tasks of an
+event loop do the same.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Measured with eight clients: 0.4 ms is too short for them to come again, 1.5 no better.
+# Measured with eight clients: 0.4 ms is too short for them to send again, 1.5 ms is no better.
 _COMPANY_SECONDS = 0.001
 
 
@@ -31,9 +31,9 @@ class _Waiting(Generic[Item, Result]):
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Calls `write` with the items of one group, which returns a result for each.
+    """Calls `write` with the items of one group; it returns a result for each.
 
-    What it raises is raised to each of the group. `at_most` bounds a group.
+    An exception that it raises is raised for each item of the group. `at_most` limits a group.
     """
 
     def __init__(self, write: Callable[[Sequence[Item]], Sequence[Result]], at_most: int) -> None:
@@ -61,7 +61,7 @@ class GroupCommit(Generic[Item, Result]):
         return mine.result[0]
 
     def _lead(self) -> None:
-        """Write what waits, then wake its threads and the first of the next group."""
+        """Write the waiting items, then wake their threads and the first of the next group."""
         with self._lock:
             size = min(len(self._waiting), self._at_most)
             group = [self._waiting.popleft() for _ in range(size)]
@@ -88,8 +88,8 @@ class GroupCommit(Generic[Item, Result]):
 class AsyncGroupCommit(Generic[Item, Result]):
     """`GroupCommit` for the tasks of one event loop; `write` is a coroutine function.
 
-    After a group of several it waits for a moment: those who were just answered come again, and
-    fewer commits save more time than that takes.
+    After a group of several it waits for a moment: the clients that just got a response send
+    again, and fewer commits save more time than the wait takes.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class AsyncGroupCommit(Generic[Item, Result]):
             try:
                 results = await self._write([item for item, _ in group])
                 for (_, future), result in zip(group, results, strict=True):
-                    # Unless its task has ended since.
+                    # The task may have been cancelled.
                     if not future.done():
                         future.set_result(result)
             except Exception as error:
@@ -143,7 +143,7 @@ class Throttle:
 
     @property
     def is_to_come(self) -> bool:
-        """Whether a call is waited for already, so that another one would do nothing."""
+        """Whether a call is scheduled already, so that another one would do nothing."""
         return self._is_to_come
 
     def call(self) -> None:
@@ -162,7 +162,7 @@ class Throttle:
         try:
             timer.start()
         except RuntimeError:
-            # The machine has no thread left: at once, or no call would ever follow.
+            # The machine has no thread left: call now, or no call would ever follow.
             self._late()
 
     def _late(self) -> None:

@@ -8,7 +8,7 @@ when a step holds many different durations.
 from bisect import bisect_right
 from collections.abc import Mapping
 
-# Of an attempt that ended before it could take time: refused by the guard, or a name unknown.
+# For an attempt without a duration: refused by the guard, or an unknown name.
 NO_DURATION = 0
 # The longest timeout a webhook can have.
 LONGEST_MS = 60_000.0
@@ -31,10 +31,10 @@ def bounds_ms(step: int) -> tuple[float, float]:
 
 
 def percentile_ms(counts: Mapping[int, int], fraction: float) -> float | None:
-    """Estimate the duration that `fraction` of what was counted does not exceed.
+    """Estimate the duration that `fraction` of the counted ones do not exceed.
 
-    `counts` maps steps to how many durations fell into them; those without a duration are left
-    out. None when nothing is left.
+    `counts` maps steps to numbers of durations; attempts without a duration are left out. None when
+    nothing is left.
     """
     steps = sorted(step for step, count in counts.items() if step != NO_DURATION and count > 0)
     rank = fraction * sum(counts[step] for step in steps)

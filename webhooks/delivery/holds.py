@@ -1,12 +1,12 @@
-"""Deliveries that are held: which of them may go, and letting them go, a batch at a time.
+"""Held deliveries: which of them may be released, and their release in batches.
 
 A pause, a resume, a deletion and a new token move the first rows at once and leave the rest to the
-sweep, so that a million rows hold up no request: what counts of the first three is the webhook's
-flag, which the engine reads.
+sweep, so that a million rows delay no request: for the first three the webhook's flag decides, and
+the engine reads it.
 
-What ends a hold also releases what it held: a resume, a new token, a corrected form. A row that was
-held a moment after that, or a process that died between the two, leaves rows that nothing else
-would ever look at again; `release_overlooked` finds them. The caller notifies.
+What ends a hold also releases the held rows: a resume, a new token, a corrected form. A row held a
+moment after that, or a process that died between the two, leaves rows that nothing else would
+release; `release_overlooked` finds them. The caller notifies the engine.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,9 +33,9 @@ from webhooks.models.webhook import bump_version
 
 TOKEN_HOLDS = (HoldReason.REAUTHORIZATION, HoldReason.MISCONFIGURED, HoldReason.NO_TOKEN)
 BATCH = 2000
-# What a request of a person moves at once.
+# The most rows that a person's request moves at once.
 ROWS_AT_ONCE = 2000
-# What one look moves at most; the next goes on.
+# The most rows that one sweep moves; the next one continues.
 ROWS_AT_A_LOOK = 20_000
 
 # A loose index scan: one probe per webhook that has such rows, however many rows it has.
@@ -58,7 +58,7 @@ def release(held: QuerySet[Delivery], at_most: int) -> int:
         size = min(BATCH, at_most - released)
         following = held.filter(status=Status.HELD, pk__gt=last).order_by("id")
         with transaction.atomic():
-            # What somebody else releases or drops right now is theirs.
+            # Skip rows that another process is releasing or dropping.
             locked = following.select_for_update(skip_locked=True, of=("self",))
             batch = list(locked.values_list("pk", flat=True)[:size])
             if not batch:
@@ -73,27 +73,27 @@ def release(held: QuerySet[Delivery], at_most: int) -> int:
 
 
 def stop(webhook_id: int, at_most: int) -> int:
-    """Hold what waits for a webhook that sends nothing, and cancel it for one that was deleted.
+    """Hold the waiting rows of a webhook that sends nothing; cancel those of a deleted one.
 
-    Return how many rows; with `at_most` of them there may be more.
+    Return how many rows; if it is `at_most`, there may be more.
     """
     stopped: int = queue.backend().hold([webhook_id], HoldReason.PAUSED.value, at_most)
     return stopped
 
 
 def cancel_held(webhook_id: int, at_most: int) -> int:
-    """Cancel what is held for a webhook that was deleted; return how many, as `stop`."""
+    """Cancel the held rows of a deleted webhook; return how many, as `stop` does."""
     held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook_id)
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
     return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).cancel()
 
 
 def drop_paused(webhook_id: int, at_most: int) -> int:
-    """Cancel what a resume dropped, held yet or not; return how many rows, as `stop`."""
+    """Cancel the rows that a resume dropped, held or not; return how many, as `stop` does."""
     webhooks = Webhook.objects.filter(pk=webhook_id)
     before = webhooks.values_list("drops_before", flat=True).first()
     if before is None:
-        # Another sweep came to the end of it.
+        # Another sweep has finished it.
         return 0
     stopped = stop(webhook_id, at_most)
     held = Delivery.objects.filter(
@@ -105,13 +105,13 @@ def drop_paused(webhook_id: int, at_most: int) -> int:
     chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
     dropped = held.filter(pk__in=chosen).cancel()
     if stopped < at_most and len(chosen) < at_most:
-        # Not equal on SQLite, which wrote milliseconds; that of a later resume stays.
+        # Not equality, as SQLite stored milliseconds; the flag of a later resume stays.
         webhooks.filter(drops_before__lte=before).update(drops_before=None, **bump_version())
     return max(stopped, dropped)
 
 
 def stop_overlooked() -> int:
-    """Hold or cancel what a person left to the sweep; return how many rows, at most 20,000."""
+    """Hold or cancel rows that requests left to the sweep; return how many, at most 20,000."""
     pending, held = webhooks_with(Status.PENDING), webhooks_with(Status.HELD)
     if not pending and not held:
         return 0
@@ -127,9 +127,9 @@ def stop_overlooked() -> int:
 
 
 def _move_in_turn(work: Sequence[Callable[[int], int]], *, most: int) -> int:
-    """Let each move its share of 20,000 rows, `most` at a time; return how many they were.
+    """Let each function move its share of 20,000 rows, `most` at a time; return how many moved.
 
-    So a million rows of one webhook hold up those of no other.
+    So a million rows of one webhook delay those of no other.
     """
     moved = 0
     while work and moved < ROWS_AT_A_LOOK:
@@ -153,9 +153,9 @@ def webhooks_with(status: Status) -> list[int]:
 
 
 def waiting_for(credential: Credential) -> QuerySet[Delivery]:
-    """Return what waits for a credential, at every webhook that uses it or whose own it is.
+    """Return deliveries that wait for a credential, at every webhook that uses or owns it.
 
-    Not what waits for a filter that cannot be read.
+    Leaves out those that wait for an unreadable filter.
     """
     users = Webhook.objects.filter(Q(credential=credential) | Q(own_credential=credential))
     filters = dict(users.values_list("pk", "filter"))
@@ -168,16 +168,16 @@ def waiting_for(credential: Credential) -> QuerySet[Delivery]:
 
 
 def release_overlooked() -> int:
-    """Release what is held although it can be sent; return how many, at most 20,000.
+    """Release held rows that can be sent; return how many, at most 20,000.
 
-    What the engine would only hold again stays: nothing goes to and fro.
+    Rows that the engine would only hold again stay, so that none moves back and forth.
     """
     holding = webhooks_with(Status.HELD)
     work = []
     for webhook in _sendable(holding) if holding else ():
         held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook)
         if not is_readable(webhook.filter):
-            # Only what is among the oldest: behind them may be millions that wait for the filter.
+            # Only from the oldest rows: millions behind them may wait for the filter.
             oldest = held.order_by("id").values_list("pk", "hold_reason")[:BATCH]
             others = [pk for pk, reason in oldest if reason != HoldReason.MISCONFIGURED]
             held = held.filter(pk__in=others)
@@ -207,7 +207,7 @@ def _may_go(webhook: Webhook) -> bool:
     try:
         origin = network.parse_url(webhook.url).origin
     except network.UnsafeURLError:
-        # Refused as it is sent, with a reason at the webhook; a shared one is refused before.
+        # Sending refuses the URL, with a reason at the webhook; with a shared credential it waits.
         return not webhook.credential.is_shared
     return may_be_sent_to(webhook.credential, origin) and may_be_sent_to(
         webhook, origin, "headers_json"
@@ -215,7 +215,7 @@ def _may_go(webhook: Webhook) -> bool:
 
 
 def _is_authorized(credential: Credential, token: OAuthToken | None) -> bool:
-    """Return whether the engine has or fetches a token, or learns that it cannot and notes that."""
+    """Return whether the engine has a token, fetches one, or records that it cannot get one."""
     if not credential.is_oauth:
         return True
     if token is not None and token.state in BLOCKED_STATES:

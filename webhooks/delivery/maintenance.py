@@ -1,8 +1,8 @@
-"""What an engine does beside its deliveries.
+"""What an engine does besides its deliveries.
 
-`Maintenance` works every second: it takes back rows of processes that died and what waits for
-webhooks that were changed, and writes health and hourly counts. `PendingPauses` pauses the
-webhooks of receivers that answered 410 before that is recorded. Used by the engine thread alone.
+`Maintenance` runs every second: it takes back rows of dead processes and requests that wait for
+changed webhooks, and writes health and hourly counts. `PendingPauses` pauses the webhooks of
+receivers that answered 410 before that is recorded. Used by the engine thread only.
 """
 
 import logging
@@ -27,15 +27,15 @@ from webhooks.network import HostResolver
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-# How often it is looked for leases that ended: in this part of a lease, at most these seconds.
+# How often to look for expired leases: after this part of a lease, at most these seconds.
 _EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
-# How often it is looked whose health is to be written: one statement for many webhooks.
+# How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
-# This long without a turn means that this process stood still.
+# A longer time without a turn means that this process stood still.
 _STOOD_SECONDS = 3.0
-# How long it is shown what the machine lacked.
+# How long a lack of this machine is shown.
 _LACK_SHOWN_SECONDS = 60
-# In the log of the worker, and not where everybody reads it, is what the database said.
+# The database's own message is in the worker's log, and not where everybody can read it.
 _NO_DATABASE = "the database fails it, see database_fault in its log"
 
 
@@ -59,7 +59,7 @@ class Maintenance:
         self._recorder = recorder
         self._claims = claims
         self._resolver = resolver
-        # Leases that ended mean a death only while none of these waits for the database.
+        # An expired lease means a death only while none of these waits for the database.
         self._users = (session, writer, claimer)
         self._ran_at = math.inf
         self._on_due = on_due
@@ -71,7 +71,7 @@ class Maintenance:
     def run_due(self, now: float) -> None:
         """Do what is due at `now`, in monotonic seconds; called every second."""
         if now - self._ran_at > _STOOD_SECONDS:
-            # The others of this machine may have stood still as well, and live.
+            # Other processes of this machine may have stood still as well, and be alive.
             self._session.note_fault()
         self._ran_at = now
         self._session.sync_clock(now)
@@ -88,14 +88,14 @@ class Maintenance:
             self._session.run(self._recorder.write_counts)
 
     def _recall_changed(self) -> None:
-        """Take back what waits for webhooks that were paused, deleted or edited since."""
+        """Recall requests that wait for webhooks that were paused, deleted or edited since."""
         if waiting := self._claims.waiting_webhooks():
             versions = self._session.run(lambda: present_versions(waiting)) or {}
             for webhook_id, version in versions.items():
                 self._sender.recall(webhook_id, version)
 
     def _report_lack(self, now: float) -> None:
-        """Let `/readyz` say what this machine lacked a moment ago."""
+        """Make `/readyz` show what this machine lacked a moment ago."""
         lacks = [lack for lack in (self._sender.lack, self._resolver.lack) if lack is not None]
         if any(user.is_failing for user in self._users):
             lacks.append((now, _NO_DATABASE))
@@ -104,15 +104,15 @@ class Maintenance:
                 try:
                     cache.set(backlog.MACHINE_LACKS, lack, _LACK_SHOWN_SECONDS)
                 except Exception as error:
-                    # Without its broker a drain goes on.
+                    # A drain continues without its broker.
                     logger.warning("lack_not_reported error=%s", type(error).__name__)
 
     def _expire(self, now: float) -> None:
-        # Named before the call: it may wait itself, and what ends during it is alive.
+        # Read before the call, which may wait: a lease that ends during it means no death.
         expire = partial(self._queue.expire, self._session.wall(), held=self._claims.held())
         expired = self._session.run(expire)
         if expired == []:
-            # Otherwise there may be more.
+            # Otherwise there may be more, so do not pause.
             pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
             self._expire_at = now + pause
         elif expired:
@@ -122,7 +122,7 @@ class Maintenance:
 
 
 class PendingPauses:
-    """The responses that wait. Used by the engine's thread alone."""
+    """Responses with status 410 that wait for a pause. Used by the engine thread only."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Request, Response]] = []
@@ -134,9 +134,9 @@ class PendingPauses:
         self._waiting.append((request, response))
 
     def settle(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
-        """Pause the webhooks and return what the responses come to; nothing on a database fault.
+        """Pause the webhooks and return the outcomes of the responses; nothing on a database fault.
 
-        A webhook that was changed since is not paused: a corrected address is none that answered.
+        A webhook that was changed since is not paused: its new URL has not answered 410.
         """
         asked = {request.plan.webhook_id: request.plan.version for request, _ in self._waiting}
         present = session.run(lambda: present_versions(asked))

@@ -1,7 +1,7 @@
-"""What is stored about an attempt that failed: a code with parameters, and the sentence of each.
+"""What is stored about a failed attempt: a code with parameters, and the sentence of each code.
 
-Attempts, the health of webhooks and tests that could not be sent keep these texts. `sentence` says
-them in the reader's language.
+Attempts, the health of webhooks and tests that could not be sent keep these. `sentence` gives them
+in the reader's language.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from webhooks.models.messages import Message, Sentence, cut, dump, render
 MAX_STORED = 500
 
 SENTENCES: Mapping[str, Sentence] = {
-    # Of an address that is refused, a name without one, and a transfer that libcurl gave up.
+    # A refused address, a name without an address, or a transfer that libcurl gave up.
     **network.SENTENCES,
-    # Of a token that is needed and not there.
+    # A token that is needed and missing.
     **oauth.SENTENCES,
-    # Of a response: http_ and its outcome.
+    # A response, by "http_" and its outcome.
     "http_server_error": _("The receiver failed with %(status)s."),
     "http_throttled": _("The receiver asked to wait (%(status)s)."),
     "http_unauthorized": _("The receiver refused the authorization (%(status)s)."),
@@ -38,7 +38,7 @@ SENTENCES: Mapping[str, Sentence] = {
     "http_protocol": _(
         "The receiver answered with status %(status)s, which does not end a request."
     ),
-    # Of an answer that the success rule refuses.
+    # The response was rejected by the webhook's success rule.
     "answer_says": _("The receiver answered %(status)s, but the response says “%(reason)s”."),
     "answer_refused": _(
         "The receiver answered %(status)s, but the response does not meet the success rule."
@@ -53,24 +53,24 @@ SENTENCES: Mapping[str, Sentence] = {
     "answer_expired": _(
         "The receiver answered %(status)s and says “%(reason)s”: the access token has expired."
     ),
-    # Of a request that got no response.
+    # A request without a response.
     "not_built": _("The request could not be built (%(error)s)."),
     "not_sent": _("The request could not be sent: %(error)s."),
     "process_died": _(
         "The process that was sending this died, so it is not known whether the receiver got it."
     ),
-    # Of a webhook that cannot be used as it is.
+    # A webhook that cannot be used with its present settings.
     "rendered_too_large": _(
         "The body of this event would have more than the %(megabytes)s MB that are sent. "
         "Use its large variables fewer times."
     ),
-    # What another package says in a sentence of its own.
+    # A sentence of another package.
     "said": "%(reason)s",
 }
 
 
 def sentence(stored: str) -> str:
-    """Return what is stored, one message a line, in the active language."""
+    """Return the stored messages, one a line, in the active language."""
     return render(stored, SENTENCES)
 
 
@@ -79,7 +79,7 @@ def of_failure(failure: network.Failure) -> Message:
 
 
 def of_error(error: Exception) -> Message:
-    """Return the message of another package's error, which may have a sentence and no code."""
+    """Return the message of another package's error, which may have a sentence but no code."""
     if isinstance(error, network.NetworkError):
         return of_failure(error.failure)
     if isinstance(error, payloads.BodyTooLargeError):
@@ -89,15 +89,15 @@ def of_error(error: Exception) -> Message:
 
 @lru_cache(maxsize=1024)
 def of_status(outcome: str, status_code: int) -> str:
-    """Return what is stored about a response; empty for an outcome that needs no words."""
+    """Return what is stored about a response; "" for an outcome without a sentence."""
     code = f"http_{outcome}"
     return dump(code, status=status_code) if code in SENTENCES else ""
 
 
 def stored(message: Message, clean: Callable[[str], str] = str) -> str:
-    """Return what is stored for a message; `clean` takes secrets out of its texts.
+    """Return what is stored for a message; `clean` removes secrets from its texts.
 
-    The longest text is cut until all of it fits.
+    The longest text is cut until everything fits.
     """
     params = {
         name: clean(value) if isinstance(value, str) else value

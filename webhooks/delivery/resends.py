@@ -1,9 +1,9 @@
 """Resends: past deliveries put into the queue again, at a chosen rate, until done or stopped.
 
-A task moves each running resend on by what its rate allows, in small transactions that insert new
-deliveries and move the cursor together: after a crash the next one goes on where the last commit
-was, and nothing is put in twice. Any number of workers may try; the row decides. Rates are paced
-by the database's clock.
+A task advances each running resend by what its rate allows, in small transactions that insert new
+deliveries and move the cursor together: after a crash the next run continues at the last commit,
+and nothing is queued twice. Any number of workers may try; the row decides. Rates follow the
+database's clock.
 """
 
 import datetime as dt
@@ -37,31 +37,31 @@ from webhooks.models import (
 
 logger = logging.getLogger(__name__)
 
-# A page counts no further; the exact number is found when the resend begins.
+# A page counts up to this; a worker finds the exact number when the resend begins.
 COUNT_LIMIT = 10_000
-# A longer selection is no selection.
+# The most deliveries in a selection.
 MAX_SELECTED = 1000
-# What is put in with one commit, and how many commits one run of the task makes for a resend.
+# Deliveries queued with one commit, and commits of one run of the task for a resend.
 BATCH = 1000
 BATCHES = 40
-# How long that takes at most, shared by all resends that run: sweeps wait for the same slot.
+# The time limit of a run, shared by all running resends: sweeps wait for the same slot.
 ADVANCE_SECONDS = 5.0
 COUNT_CHUNK = 5000
-# How much of the rate is caught up on at most after a pause of the workers: more than from one turn
-# of the schedule to the next.
+# How much of the rate is made up for after a pause of the workers, at most: more than the time
+# between two runs of the schedule.
 _MAX_CREDIT_SECONDS = 12.0
-# A worker that counts says so at least this often, or another one may begin.
+# A worker that counts renews its mark at least this often, or another one may begin.
 _COUNTING_SECONDS = 60
-# How far the clocks that ids are made by may differ from the database's.
+# How far the clocks that make ids may differ from the database's.
 _CLOCKS_APART = dt.timedelta(minutes=5)
-# The same selection, posted again so soon, is a double click.
+# The same selection, posted again this soon, is a double click.
 _DOUBLE_CLICK = dt.timedelta(minutes=1)
-# What waits or is on hold is sent anyway; of a selection what is stuck is sent as it is.
+# Waiting and held deliveries are sent anyway. Of a selection, parked ones are made due instead.
 _FINISHED = (*FINAL_STATUSES, Status.PARKED)
 
 
 class AlreadyRunningError(DeliveryError):
-    """The same resend is under way: `resend` is it."""
+    """The same resend is already running, as `resend`."""
 
     def __init__(self, resend: Resend) -> None:
         super().__init__(str(resend))
@@ -69,7 +69,7 @@ class AlreadyRunningError(DeliveryError):
 
 
 class _OvertakenError(DeliveryError):
-    """The resend was stopped or moved on by another, so this step is undone."""
+    """The resend was stopped or advanced by another process, so this step is undone."""
 
 
 class _DeliveryRow(NamedTuple):
@@ -79,7 +79,7 @@ class _DeliveryRow(NamedTuple):
 
 
 def count(resend: Resend) -> int:
-    """Count what a resend would send, saved or not, up to one more than COUNT_LIMIT."""
+    """Count what a resend would send, whether saved or not, up to COUNT_LIMIT + 1."""
     counted = 0
     for rows in _chunks(resend):
         counted += len(rows)
@@ -89,9 +89,9 @@ def count(resend: Resend) -> int:
 
 
 def start(resend: Resend) -> Resend:
-    """Save a resend as running; raise AlreadyRunningError for one that is under way.
+    """Save a resend as running; raise AlreadyRunningError if the same one is running.
 
-    `created_by` is set. What is added after this moment is not resent.
+    `created_by` has to be set. Deliveries that are added after this moment are not resent.
     """
     resend.until_at = resend.until_at or queue.now()
     resend.delivery_ids = sorted(set(resend.delivery_ids))[:MAX_SELECTED]
@@ -109,15 +109,15 @@ def start(resend: Resend) -> Resend:
 
 
 def _lock(resend: Resend) -> None:
-    """Let two who start the same resend at once come one after the other."""
+    """Make two requests that start the same resend wait for each other."""
     rows: QuerySet[Any]
     if resend.webhook_id:
         rows = Webhook.objects.filter(pk=resend.webhook_id)
     elif resend.scope != ResendScope.SELECTION:
-        # Of every webhook: the oldest stands for them.
+        # For all webhooks: the oldest one is locked in place of them.
         rows = Webhook.objects.filter(pk__in=Webhook.objects.order_by("pk").values("pk")[:1])
     else:
-        # What the product starts has no creator.
+        # A resend that the product starts has no creator.
         rows = get_user_model().objects.filter(pk=resend.created_by_id or 0)
     list(rows.select_for_update().values_list("pk"))
 
@@ -147,7 +147,7 @@ def stop(resend: Resend) -> bool:
 
 
 def results(resend: Resend) -> Counter[str]:
-    """Count what became of the new deliveries by status, up to COUNT_LIMIT of them."""
+    """Count the new deliveries by status, up to COUNT_LIMIT of them."""
     began_at, ended_at = resend.until_at or resend.created_at, resend.finished_at
     made = Delivery.objects.filter(
         trigger=Trigger.BULK,
@@ -161,10 +161,10 @@ def results(resend: Resend) -> Counter[str]:
 
 
 def advance_all() -> int:
-    """Move the running resends on, as many as there is time for; return as `advance`."""
+    """Advance the running resends while there is time; return how many deliveries were queued."""
     queued, ends_at = 0, time.monotonic() + ADVANCE_SECONDS
     pks = running()
-    # By chance, so that it is not the same ones each time.
+    # In random order, so that it is not the same ones each time.
     for number, pk in enumerate(random.sample(pks, len(pks))):
         if number and time.monotonic() > ends_at:
             break
@@ -173,9 +173,9 @@ def advance_all() -> int:
 
 
 def advance(pk: int, *, among: int = 1) -> int:
-    """Move one resend on by what its rate allows now; return how many deliveries were put in.
+    """Advance one resend by what its rate allows now; return how many deliveries were queued.
 
-    `among` is how many run: each has its part of the time, in which it does one step at least.
+    `among` is how many are running: each gets its share of the time, and at least one step.
     """
     _count_once(pk)
     queued, ends_at = 0, time.monotonic() + ADVANCE_SECONDS / max(1, among)
@@ -193,7 +193,7 @@ def advance(pk: int, *, among: int = 1) -> int:
 
 
 def _step(pk: int) -> int | None:
-    """Put in one batch; None when there is nothing to do now."""
+    """Queue one batch; None when there is nothing to do now."""
     with transaction.atomic():
         running = Resend.objects.select_for_update(skip_locked=True).filter(
             pk=pk, status=ResendStatus.RUNNING, total__gt=0
@@ -204,7 +204,7 @@ def _step(pk: int) -> int | None:
         now = queue.now()
         paid_until, second = resend.advanced_at, dt.timedelta(seconds=1)
         if not resend.cursor or (paid_until and paid_until > now + second):
-            # At the first step a second's worth goes out at once, and after a clock was set back.
+            # In the first step, and after a clock was set back, a second's worth goes out at once.
             paid_until = now - second
         earliest = now - dt.timedelta(seconds=_MAX_CREDIT_SECONDS)
         paid_until = max(paid_until or earliest, earliest)
@@ -215,7 +215,7 @@ def _step(pk: int) -> int | None:
         if not rows:
             _finish(resend, now)
             return None
-        # However low the rate is, what is left out is passed over at once.
+        # Rows that are left out are passed at once, however low the rate is.
         fresh = _newest_only(resend, rows)
         chosen = fresh[:allowed]
         queued = deliver_again(
@@ -226,7 +226,7 @@ def _step(pk: int) -> int | None:
         ).update(
             cursor=(rows if len(fresh) <= allowed else chosen)[-1].id,
             done=F("done") + queued,
-            # What was under way when it began, and failed since, is resent too.
+            # Deliveries that were open when it began and failed since are resent, too.
             total=Greatest("total", F("done") + queued),
             advanced_at=paid_until + dt.timedelta(seconds=queued / resend.rate),
         )
@@ -243,10 +243,10 @@ def _finish(resend: Resend, now: dt.datetime) -> None:
 
 
 def _count_once(pk: int) -> None:
-    """Find the total of a resend that was too long for a page; one worker does."""
+    """Find the total of a resend that was too long for a page; only one worker does this."""
     counting = Resend.objects.filter(pk=pk, status=ResendStatus.RUNNING, total=0)
     now, lasts = queue.now(), dt.timedelta(seconds=_COUNTING_SECONDS)
-    # What seems to be to come was written by a clock that was set back since.
+    # A time in the future was written by a clock that was set back since.
     is_idle = ~Q(advanced_at__range=(now - lasts, now + lasts)) | Q(advanced_at=None)
     if not counting.filter(is_idle).update(advanced_at=now):
         return
@@ -255,7 +255,7 @@ def _count_once(pk: int) -> None:
     for rows in _chunks(resend):
         counted += len(rows)
         if not counting.update(advanced_at=queue.now()):
-            # Stopped by now.
+            # It was stopped in the meantime.
             return
     if counted:
         counting.update(total=counted)
@@ -264,7 +264,7 @@ def _count_once(pk: int) -> None:
 
 
 def _chunks(resend: Resend) -> Iterator[list[_DeliveryRow]]:
-    """Yield everything that is left of a resend, chunk by chunk; each reads one range of ids."""
+    """Yield the rest of a resend in chunks; each reads one range of ids."""
     place = Resend(
         webhook_id=resend.webhook_id,
         scope=resend.scope,
@@ -279,7 +279,7 @@ def _chunks(resend: Resend) -> Iterator[list[_DeliveryRow]]:
 
 
 def following(resend: Resend, limit: int) -> list[_DeliveryRow]:
-    """Return the next rows of the log that the resend is about, oldest first."""
+    """Return the next deliveries of a resend, oldest first."""
     rows = Delivery.objects.filter(webhook__deleted_at=None)
     if resend.scope == ResendScope.SELECTION:
         rows = rows.filter(pk__in=resend.delivery_ids, status__in=FINAL_STATUSES)
@@ -298,9 +298,9 @@ def following(resend: Resend, limit: int) -> list[_DeliveryRow]:
 
 
 def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]:
-    """Leave out what was sent again later: each event goes to each webhook once.
+    """Leave out deliveries that were sent again later: each event goes to each webhook once.
 
-    What failed and has a newer delivery, by whatever trigger, is judged by that one.
+    A failed delivery that has a newer one, by whatever trigger, is judged by that one.
     """
     same = Delivery.objects.filter(
         event__in={row.event_id for row in rows},
@@ -318,10 +318,10 @@ def _newest_only(resend: Resend, rows: list[_DeliveryRow]) -> list[_DeliveryRow]
 
 
 def _until(rows: DeliveryQuerySet, resend: Resend) -> DeliveryQuerySet:
-    """Leave out what was added since the resend began: above all its own deliveries."""
+    """Leave out deliveries that were added since the resend began, above all its own."""
     if resend.until_at is None:
         return rows
-    # The database says when; ids are a bound, by clocks that differ from its own.
+    # The database's time decides; ids only narrow the range, as other clocks made them.
     return rows.filter(
         pk__lt=_first_id(resend.until_at + _CLOCKS_APART), created_at__lt=resend.until_at
     )

@@ -1,11 +1,11 @@
-"""Deletes what is kept too long: finished deliveries by age and by count, and sessions that ended.
+"""Deletes what is kept too long: finished deliveries by age and count, and expired sessions.
 
-On PostgreSQL whole partitions at once (`partitions`), and everywhere rows in small batches.
+On PostgreSQL it drops whole partitions (`partitions`), and everywhere it deletes small batches.
 
-Hourly counts go with the deliveries they count, but not before the charts of 30 days are done with
+Hourly counts are deleted with the deliveries they count, but not while the charts of 30 days need
 them; those of a deleted webhook stay as long as its log.
 
-Never touches a delivery that is pending, sending, held or parked. Ids sort by time, so the oldest
+Never deletes a delivery that is pending, sending, held or parked. Ids sort by time, so the oldest
 rows are found through the primary key.
 """
 
@@ -38,17 +38,17 @@ BATCH = 500
 BATCHES = 40
 # The longest chart shows 30 days, the first of which may have begun a day earlier.
 _CHARTED_DAYS = 31
-# How far web servers may be behind the database: what has ended is for them to judge.
+# How far web servers may be behind the database: their clocks decide what has expired.
 _CLOCKS_APART = dt.timedelta(hours=1)
-# Small rows that nothing refers to.
+# Larger than `BATCH`, as these rows are small and nothing refers to them.
 _COUNTS_BATCH = 5000
 
 
 def delete_old_rows(now: dt.datetime | None = None) -> int:
     """Delete finished deliveries past the limits; return about how many.
 
-    Without `now` nothing is too old that is not so by both clocks, the database's and this
-    machine's: one that is ahead would empty the log.
+    Without `now`, rows have to be too old by both clocks, the database's and this machine's: one
+    that is ahead would empty the log.
     """
     present = now or queue.now()
     partitions.make_ahead(present)
@@ -73,7 +73,7 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
 
 
 def close_deliveries_of_deleted_webhooks(now: dt.datetime) -> int:
-    """Cancel what a deleted webhook still had in flight when it was deleted; return how many."""
+    """Cancel deliveries that were in flight when their webhook was deleted; return how many."""
     of_deleted = Delivery.objects.filter(webhook__deleted_at__isnull=False)
     closed = 0
     # One status at a time: each has a partial index.
@@ -94,7 +94,7 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
     finished = finished.filter(status__in=FINAL_STATUSES).order_by("id")
     deleted, seen, last = 0, 0, ""
     while seen < at_most:
-        # From where the last batch ended: before it may lie a backlog that stays.
+        # Continue after the last batch: an open backlog may lie before it.
         following = finished.filter(id__gt=last).values_list("id", flat=True)
         batch = list(following[: min(BATCH, at_most - seen)])
         if not batch:
@@ -107,12 +107,12 @@ def _delete_finished(*, before: dt.datetime, at_most: int) -> int:
 
 
 def _surplus() -> int:
-    """Return about how many more finished deliveries there are than are kept."""
+    """Return about how many finished deliveries exceed the limit."""
     surplus: int = estimated_deliveries() - settings.WEBHOOKS_RETENTION_ROWS
     for status in OPEN_STATUSES:
         if surplus <= 0:
             return 0
-        # Nothing of this is ever deleted, so a backlog is no reason to delete what is finished.
+        # Open deliveries are never deleted, so a backlog must not delete finished ones instead.
         surplus -= Delivery.objects.filter(status=status).order_by()[:surplus].count()
     return max(surplus, 0)
 
@@ -123,10 +123,10 @@ def _delete_orphaned_events(cutoff: dt.datetime) -> None:
     orphans = unused.filter(id__lt=ids.floor("evt", cutoff.timestamp())).order_by("id")
     for _ in range(BATCHES):
         with transaction.atomic():
-            # Not those that somebody sends again right now.
+            # Skip events that are being resent.
             free = orphans.select_for_update(skip_locked=True, of=("self",))
             batch = list(free.values_list("id", flat=True)[:BATCH])
-            # Asked again once they are locked: a delivery may have been added before.
+            # Checked again under the lock: a delivery may have been added before.
             old = list(unused.filter(id__in=batch).values_list("id", flat=True))
             if not old:
                 return
@@ -147,7 +147,7 @@ def _delete_old_counts(now: dt.datetime) -> None:
 
 
 def _delete_ended_sessions(before: dt.datetime) -> None:
-    """Delete sessions of browsers that did not log out: each may hold what was typed into forms."""
+    """Delete sessions of browsers that did not log out: each may hold input of forms."""
     for _ in range(BATCHES):
         ended = Session.objects.filter(expire_date__lt=before).values_list("pk", flat=True)
         batch = list(ended[:BATCH])
@@ -159,8 +159,8 @@ def _delete_ended_sessions(before: dt.datetime) -> None:
 def estimated_deliveries() -> int:
     """Return about how many deliveries there are; a full count is too slow at ten million.
 
-    PostgreSQL's planner knows how many there were, and its statistics what came and went since.
-    The lower of the two, as neither follows at once: too few deleted now are deleted later.
+    PostgreSQL's planner has a past count, and its statistics follow the changes since. The lower of
+    the two is used, as neither is exact: rows that are not deleted now are deleted later.
     """
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

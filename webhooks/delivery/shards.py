@@ -1,9 +1,9 @@
 """Which webhooks a drain serves: those of its shards, `webhook_id % WEBHOOKS_SHARDS`.
 
-Drains say in the database that they are there, and divide the shards by their order among those
-that work with the same number of shards. So each shard has a drain whatever comes, goes or stands
-still, and while the number changes each group serves everything. Two drains on one webhook are no
-fault: claims are exclusive, and order and limits are the database's. It only costs time.
+Drains register in the database and divide the shards by their order among those that work with the
+same number of shards. So each shard has a drain, whichever drains start, end or hang, and while the
+number is being changed each group serves all webhooks. Two drains on one webhook do no harm: claims
+are exclusive, and the database enforces order and limits. It only costs time.
 """
 
 import secrets
@@ -17,9 +17,9 @@ from django.db.models.functions import Now
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.models import Drain
 
-# How often a drain says that it is there, and after which silence others take its shards.
+# How often a drain renews its registration, and how long after the last renewal others take over.
 _SEEN_SECONDS, _GONE_SECONDS = 1.0, 5.0
-# A process that died leaves a row.
+# When the row is deleted that a dead process left.
 _FORGOTTEN = timedelta(hours=1)
 
 
@@ -35,11 +35,11 @@ class Shards:
 
     @property
     def own(self) -> dict[str, Any]:
-        """Return what the queue is asked with."""
+        """Return the arguments for the queue's functions."""
         return {"shards": self.count, "numbers": self.numbers}
 
     def look(self, now: float) -> None:
-        """Say that this drain is there, and learn which shards are its own; `now` is monotonic."""
+        """Renew the registration and learn which shards are its own; `now` is monotonic."""
         if self.count == 1 or now < self._look_at:
             return
         self._look_at = now + _SEEN_SECONDS
@@ -60,6 +60,6 @@ class Shards:
         return list(present.order_by("pk").values_list("pk", flat=True))
 
     def leave(self) -> None:
-        """Let the others take over at once."""
+        """Let the other drains take over at once."""
         if self.count > 1:
             self._session.run(lambda: Drain.objects.filter(pk=self._member).delete())

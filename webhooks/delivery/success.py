@@ -1,7 +1,7 @@
-"""The success rule of a webhook: which status codes and which answers count as delivered.
+"""The success rule of a webhook: which status codes and which responses count as delivered.
 
-Many APIs answer 200 and say no in the JSON. The rule reads the part of the answer that is read
-anyway (64 KiB), in a time that grows with its length. Most webhooks have no rule.
+Many APIs answer 200 and report an error in the JSON. The rule looks only at the part of a response
+that is read anyway (64 KiB), in a time linear in its length. Most webhooks have no rule.
 """
 
 import json
@@ -16,9 +16,9 @@ from webhooks.models import AnswerRule, Outcome, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, Violation, as_text, finder
 
-# The name of the whole answer: the list or value that it is, or else its text.
+# The name of the whole response: the list or value that it is, or else its text.
 WHOLE_ANSWER = "answer"
-# How a condition may compare; the field's words are those of filters.
+# The operators that a condition may use, with the names that they have in filters.
 OPERATORS = (
     Operator.EQUALS,
     Operator.NOT_EQUALS,
@@ -28,13 +28,13 @@ OPERATORS = (
     Operator.EXISTS,
     Operator.NOT_EXISTS,
 )
-# Of a reason that is shown.
+# The most characters of a reason that are shown.
 _MAX_REASON = 200
 _CONTENT_TYPE = re.compile(rb"^content-type:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _CONTENT_ENCODING = re.compile(rb"^content-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-# As much as is read of an answer.
+# As much as is read of a response.
 _MAX_UNPACKED_BYTES = 65_536
-# What ends or begins something in JSON; a string may be cut, also in an escape.
+# JSON's brackets, commas and strings; a string may be cut, even in an escape.
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+("?)|[\[\]{},]', re.DOTALL)
 _PARTIAL_ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{0,3}\Z")
 _CLOSING = {"[": "]", "{": "}"}
@@ -42,17 +42,17 @@ _CLOSING = {"[": "]", "{": "}"}
 
 class Judged(NamedTuple):
     outcome: Outcome
-    # Why an answer that looks like a success is none.
+    # Why a response that looks like a success is none.
     message: Message | None = None
     is_token_expired: bool = False
 
 
 class _Seen(NamedTuple):
-    """What a rule sees of an answer."""
+    """What a rule sees in a response."""
 
     reason: str
     is_as_wanted: bool
-    # Whether what the rule asks for could be read.
+    # Whether the part that the rule asks for could be read.
     is_read: bool
 
 
@@ -62,28 +62,28 @@ class SuccessRule:
 
     # Empty: every 2xx.
     codes: frozenset[int]
-    # None: every answer will do.
+    # None: every response is a success.
     condition: Callable[[Mapping[str, Any]], bool] | None
     find: Callable[[Mapping[str, Any]], Any]
-    # Whether the condition is about the whole answer: of a JSON object its text, or whether it is
-    # empty.
+    # Whether the condition is about the whole response, and whether it tests for presence. Of a
+    # JSON object the whole is its text, or for presence whether it is empty.
     is_of_whole: bool
     is_of_presence: bool
-    # Whether a success has to meet the condition, or must not.
+    # Whether a success must meet the condition, or must not meet it.
     is_met_by_success: bool
     find_reason: Callable[[Mapping[str, Any]], Any] | None
-    # Reasons, without regard to case, that mean an expired access token.
+    # Reasons that mean an expired access token, compared without regard to case.
     expired: frozenset[str]
     is_retried: bool
 
     def judge(
         self, status_code: int, body: bytes, size: int, by_status: Outcome, *, headers: bytes = b""
     ) -> Judged:
-        """Return what a whole response came to; `by_status` is what its status alone says."""
+        """Judge a response; `by_status` is the outcome that its status alone gives."""
         is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
         is_whole = len(body) >= size
         if found := _CONTENT_ENCODING.search(headers):
-            # Some servers pack without being asked to.
+            # Some servers compress without being asked to.
             body = network.unpack(body, found[1].decode("latin-1"), max_bytes=_MAX_UNPACKED_BYTES)
             is_whole = is_whole and len(body) <= _MAX_UNPACKED_BYTES
         found = _CONTENT_TYPE.search(headers)
@@ -106,9 +106,9 @@ class SuccessRule:
         return Judged(Outcome.REJECTED, said)
 
     def _see(self, text: str, *, is_whole: bool) -> _Seen:
-        """Look at an answer as JSON, or as text when it is none that can be read and compared.
+        """Look at a response as JSON, or as text if it cannot be parsed or compared as JSON.
 
-        Python's parser takes more than JSON: NaN, numbers without end, any depth of nesting.
+        Python's parser accepts more than JSON: NaN, numbers of any length, any depth of nesting.
         """
         for candidate in (text,) if is_whole else (text, *_closed(text)):
             try:
@@ -124,9 +124,9 @@ class SuccessRule:
 
     def _look(self, answer: Mapping[str, Any], is_read: bool) -> _Seen:
         found = self.find_reason(answer) if self.find_reason else None
-        # A list or an object is no reason, and may be all that was sent.
+        # A list or an object is no reason, and may be the whole response.
         reason = "" if isinstance(found, list | dict) else as_text(found)[:_MAX_REASON]
-        # Half of a pair, which JSON can hold and no column.
+        # Replaces half surrogate pairs, which JSON can hold and no column.
         reason = reason.encode(errors="replace").decode()
         if self.condition is None:
             return _Seen(reason, True, is_read)
@@ -134,7 +134,7 @@ class SuccessRule:
         is_there = self.find(answer) is not None
         if is_read or (is_there and (is_met or WHOLE_ANSWER not in answer)):
             return _Seen(reason, is_met is self.is_met_by_success, True)
-        # What is asked for may be in the rest.
+        # The part that the rule asks for may be in the rest.
         return _Seen(reason, not self.is_met_by_success, False)
 
 
@@ -162,7 +162,7 @@ def _condition(webhook: Webhook) -> Callable[[Mapping[str, Any]], bool]:
     if webhook.answer_operator not in PRESENCE:
         return compiled.matches
     find, is_wanted = finder(webhook.answer_variable), webhook.answer_operator == Operator.EXISTS
-    # {"error": false}, 0, a blank text and an empty list are how many APIs say that there is none.
+    # Many APIs say with {"error": false}, 0, a blank text or an empty list that there is no error.
     return lambda answer: _says_something(find(answer)) is is_wanted
 
 
@@ -171,9 +171,9 @@ def _says_something(found: Any) -> bool:
 
 
 def _closed(text: str) -> Iterator[str]:
-    """Give what JSON may be that was cut: closed where it ends, then after its last whole member.
+    """Yield what cut JSON may have been: closed where it ends, then after its last whole member.
 
-    Where it ends in a number or a word, no one knows whether that is all of it.
+    A number or a word at the end may be incomplete, so then only the second is yielded.
     """
     found = _scan(text)
     if found.is_in_string:
@@ -186,13 +186,13 @@ def _closed(text: str) -> Iterator[str]:
 
 
 class _Scanned(NamedTuple):
-    """Where a JSON text is at its end."""
+    """The state of a JSON text at its end."""
 
-    # The brackets that are open, closed.
+    # The closing brackets that are missing.
     closing: str
-    # The last comma between members; -1 for none.
+    # The position of the last comma; -1 for none.
     comma: int
-    # After the last bracket, comma or string; in one that is not closed.
+    # The position after the last bracket, comma or string, which may be an unclosed string.
     end: int
     is_in_string: bool
 
@@ -213,13 +213,13 @@ def _scan(text: str) -> _Scanned:
 
 
 def condition_of(webhook: Webhook) -> dict[str, Any]:
-    """Return the condition on the answer, as filters write it."""
+    """Return the condition on the response, in the form that filters have."""
     operator, value = webhook.answer_operator, webhook.answer_value
     condition: dict[str, Any] = {"variable": webhook.answer_variable, "operator": operator}
     if operator in LISTS:
         condition["value"] = [part.strip() for part in value.split(",") if part.strip()]
     elif operator not in PRESENCE:
-        # As a flag it is 1 and 0 too.
+        # As a boolean it also equals 1 and 0.
         flag = {"true": True, "false": False}.get(value.strip().lower(), value)
         condition["value"] = flag if operator in EQUALITY else value
     return condition
@@ -227,7 +227,7 @@ def condition_of(webhook: Webhook) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulePreset:
-    """The rule of a known API, filled in by its name."""
+    """A ready-made rule for a known API, which fills in the form's fields."""
 
     key: str
     label: str

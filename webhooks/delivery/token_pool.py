@@ -12,25 +12,25 @@ from webhooks.delivery.queue.rows import Candidate
 
 logger = logging.getLogger(__name__)
 
-# An exchange that takes longer counts as one that hangs.
+# An exchange that takes longer counts as hanging.
 _QUICK_SECONDS = 1.0
-# Exchanges at a time with servers that gave a token when asked last, and with one of them.
+# Exchanges at a time with servers that gave a token last time: in all, and with one of them.
 _GOOD, _PER_GOOD_SERVER = 8, 2
-# With servers that gave none yet; with each of them one. Those that hung leave room for new ones.
+# Exchanges with other servers, one for each. Those that hung before leave room for new ones.
 _UNKNOWN, _HANGING = 96, 32
 _THREADS = _GOOD + _UNKNOWN + _GOOD
-# How many of these begin at once, and not before those that began wait for their servers: each
-# costs 15 ms of Python until then, several times as much on a busy machine, and the good ones and
-# the engine need Python as well. One that waits for something else keeps others for a second.
-# The time between looks while something waits, also whether a good server hangs.
+# How many of these start at once. The next ones start when these wait for their servers: until then
+# each costs 15 ms of Python, several times as much on a busy machine, and the good ones and the
+# engine need Python as well. An exchange that waits for something else delays others for a second.
+# Also the time between looks while exchanges wait, which also notice that a good server hangs.
 _AT_ONCE, _LOOK_SECONDS, _STARTING_SECONDS = 2, 0.1, 1.0
 
 
 class TokenPool:
-    """Runs what waits for an authorization server, in turn.
+    """Runs work that waits for an authorization server, in turn, each in a thread of its own.
 
-    `work` returns whether a new token came. What servers are like is learned from that, and at
-    first from what their tokens' rows say. Each has a thread of its own.
+    `work` returns whether a new token was obtained. Servers are judged by that, and at first by
+    what their tokens' rows say.
     """
 
     def __init__(self, work: Callable[[Candidate], bool]) -> None:
@@ -38,19 +38,19 @@ class TokenPool:
         self._changed = threading.Condition()
         self._is_closed = False
         self._waiting: dict[str, deque[Candidate]] = {}
-        # When the exchanges under way began, on the monotonic clock.
+        # By server, when its exchanges under way began, on the monotonic clock.
         self._began: defaultdict[str, list[float]] = defaultdict(list)
-        # Those of them that are not asked yet, and were not good.
+        # Servers with an exchange under way that were not good and have not been asked yet.
         self._starting: set[str] = set()
-        # Whether a server gave a token when it was asked last; a quick refusal changes nothing.
+        # Whether a server gave a token last time; a quick refusal changes nothing.
         self._gave_token: dict[str, bool] = {}
         self._threads: set[threading.Thread] = set()
-        # Whether the machine had none left for the last one.
+        # Whether the machine had no thread left for the last one.
         self._lacks_thread = False
         self._dispatcher = threading.Thread(target=self._dispatch, name="tokens", daemon=True)
 
     def submit(self, server: str, candidate: Candidate, *, is_good: bool | None = None) -> None:
-        """Fetch a token in turn; `is_good` is what is stored of the last exchange."""
+        """Fetch a token in turn; `is_good` is what is stored about the last exchange."""
         with self._changed:
             if is_good is not None:
                 self._gave_token.setdefault(server, is_good)
@@ -68,18 +68,18 @@ class TokenPool:
         for thread in threads:
             thread.join()
 
-    # In other threads.
+    # Called in other threads.
 
     def _dispatch(self) -> None:
         with self._changed:
             while not self._is_closed:
                 try:
-                    # A process that ends waits for what has begun, and for nothing else.
+                    # A process that ends only waits for exchanges that have begun.
                     while self._lives() and (chosen := self._may_begin(time.monotonic())):
                         for server in chosen:
                             self._begin(server)
                 except RuntimeError as error:
-                    # What waits is begun once there are threads again.
+                    # Waiting exchanges begin once there are threads again.
                     if not self._lacks_thread:
                         logger.error("token_thread_missing error=%s", error)
                     self._lacks_thread = True
@@ -90,7 +90,7 @@ class TokenPool:
         return threading.main_thread().is_alive()
 
     def _may_begin(self, now: float) -> list[str]:
-        """Return the servers of which one more exchange may begin."""
+        """Return the servers with which one more exchange may begin."""
         good = others = starting = 0
         for server, began in self._began.items():
             if self._is_good(server, now):
@@ -123,7 +123,7 @@ class TokenPool:
 
     def _begin(self, server: str) -> None:
         began, waiting = time.monotonic(), self._waiting[server]
-        # No daemon: an exchange that changes a token at its server is to be written down.
+        # Not a daemon: an exchange that changes a token at its server has to be recorded.
         thread = threading.Thread(
             target=self._run, args=(server, waiting[0], began), name="token", daemon=False
         )
@@ -133,7 +133,7 @@ class TokenPool:
         waiting.popleft()
         del self._waiting[server]
         if waiting:
-            # Behind the others.
+            # Behind the other servers.
             self._waiting[server] = waiting
         if not self._is_good(server, began):
             self._starting.add(server)

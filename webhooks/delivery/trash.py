@@ -1,4 +1,4 @@
-"""Deleted webhooks: they send nothing, can be restored for 30 days, and lose their secrets then."""
+"""Deleted webhooks: they send nothing, and lose their secrets after 30 days unless restored."""
 
 import copy
 import datetime as dt
@@ -23,23 +23,23 @@ from webhooks.models import (
     WebhookVersion,
 )
 
-# As long as people look for what they miss.
+# How long people may look for what they miss.
 KEPT_DAYS = 30
-# A revocation may take some seconds; the next run goes on. Other tasks wait for the same slot.
+# A revocation may take some seconds; the next run continues. Other tasks wait for the same slot.
 _PURGED_AT_ONCE, PURGE_SECONDS = 20, 5.0
 
 
 def delete(webhook: Webhook) -> None:
-    """Move a webhook to the trash: cancel what waits, keep its secrets sealed and its log."""
+    """Move a webhook to the trash: cancel what waits, keep its log and encrypted secrets."""
     own = webhook.private_credential
     with transaction.atomic():
         webhook.deleted_at = queue.now()
         if webhook.is_active:
             webhook.pause(PauseReason.PERSON)
-            # The same moment in both tells `restore` that it was active.
+            # Equal times tell `restore` that it was active.
             webhook.paused_at = webhook.deleted_at
         webhook.save(update_fields=["deleted_at", "is_active", "pause_reason", "paused_at"])
-        # So that nothing refreshes its token.
+        # Prevents a refresh of its token.
         own.deleted_at = webhook.deleted_at
         own.save(update_fields=["deleted_at"])
         # The first rows; the sweep cancels the rest, and the engine sends none of them.
@@ -50,9 +50,9 @@ def delete(webhook: Webhook) -> None:
 
 
 def restore(pk: int) -> Webhook | None:
-    """Take a webhook out of the trash as it was; return None when it is not there (any more).
+    """Restore a webhook from the trash as it was; return None if it is not there (any more).
 
-    It stays paused when the connection it used was deleted since, and uses its own credentials.
+    If the connection it used was deleted since, it stays paused and uses its own credential.
     """
     with transaction.atomic():
         found = Webhook.objects.trashed().select_for_update(of=("self",))
@@ -77,7 +77,7 @@ def restore(pk: int) -> Webhook | None:
 def purge(webhook: Webhook) -> bool:
     """Erase the secrets of a webhook in the trash and revoke its token; its log stays.
 
-    Return False when it is not there any more: restored, or purged by another.
+    Return False if it is no longer there: restored, or purged by another process.
     """
     own = webhook.private_credential
     before = copy.copy(own)
@@ -92,13 +92,13 @@ def purge(webhook: Webhook) -> bool:
         webhook.purged_at = timezone.now()
         webhook.save()
         WebhookVersion.objects.filter(webhook=webhook).delete()
-    # Best effort and over the network: whatever fails there, nothing secret is left here.
+    # Best effort and over the network: even if it fails, no secret is left here.
     oauth.revoke(before, tokens)
     return True
 
 
 def purge_old(now: dt.datetime) -> None:
-    """Purge what has been in the trash for too long."""
+    """Purge webhooks that have been in the trash for too long."""
     ends_at = now - dt.timedelta(days=KEPT_DAYS)
     until = time.monotonic() + PURGE_SECONDS
     for webhook in Webhook.objects.trashed().filter(deleted_at__lte=ends_at)[:_PURGED_AT_ONCE]:
@@ -109,11 +109,11 @@ def purge_old(now: dt.datetime) -> None:
 
 
 def erase(credential: Credential) -> list[oauth.Given]:
-    """Mark a credential as deleted and forget its secrets, in the caller's transaction.
+    """Mark a credential as deleted and erase its secrets, in the caller's transaction.
 
     Return its tokens, for the provider to revoke.
     """
-    # Also of one that was changed to another type since: its grant lives on.
+    # Even if the credential was changed to another type since: its grant is still valid.
     tokens = oauth.given_tokens(credential.pk)
     credential.deleted_at = credential.deleted_at or timezone.now()
     for field in CREDENTIAL_SECRETS:

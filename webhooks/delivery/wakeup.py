@@ -1,8 +1,8 @@
 """Wakeups: a hint that rows are due. It may be lost, doubled or late without harm.
 
-With Redis it is a short list that a waiting drain pops; without Redis it is a condition inside the
-one process. A drain that waits says so, so that notifying needs a Celery task only while no drain
-listens. `notify` neither blocks nor fails.
+With Redis it is a short list that a waiting drain pops; without Redis it is a condition variable
+inside the one process. A waiting drain sets a sign, so that notifying needs a Celery task only
+while no drain listens. `notify` neither blocks nor fails.
 """
 
 import logging
@@ -17,20 +17,20 @@ logger = logging.getLogger(__name__)
 
 _LIST = "webhooks:wakeup"
 _LISTENING = "webhooks:listening"
-# A listener renews its sign about every second; three missed ones mean it has ended.
+# A listener renews its sign about every second; after three missed renewals it has ended.
 _LISTENING_SECONDS = 3
-# So that a listener that is woken often does not renew it each time.
+# A listener that is woken often renews the sign no more often than this.
 _SIGN_SECONDS = 0.5
-# One string per drain is enough; more than this are dropped.
+# One entry per drain is enough; more than this are dropped.
 _MAX_WAITING = 16
-# How long Redis is left alone after a failure, so that publishing stays quick without it.
+# How long Redis is not used after a failure, so that publishing stays fast without it.
 _PAUSE_SECONDS = 2.0
 
 
 class ProcessWakeup:
     """Wakeups inside one process."""
 
-    # Whether the last thing it did failed, and so most likely the broker fails too.
+    # Whether the last operation failed, in which case the broker most likely fails too.
     is_broken = False
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ProcessWakeup:
         with self._changed:
             self._listened_at = time.monotonic()
             is_woken = self._changed.wait_for(lambda: self._waiting > 0, timeout_seconds)
-            # Wakeups that piled up say the same thing once.
+            # Several wakeups mean the same as one.
             self._waiting = 0
             self._listened_at = time.monotonic()
             return is_woken
@@ -68,7 +68,7 @@ class RedisWakeup:
             url, socket_connect_timeout=1, socket_timeout=5, retry=None
         )
         self._silent_until = 0.0
-        # When the sign of a listener is due again, on the monotonic clock.
+        # When the sign is due again, on the monotonic clock.
         self._sign_at = 0.0
         self.failures = 0
         self.is_broken = False
@@ -78,7 +78,7 @@ class RedisWakeup:
             return False
         try:
             with self._redis.pipeline(transaction=False) as pipe:
-                # Of drains that divide the shards each serves other webhooks.
+                # One for each shard, as drains that divide the shards serve different webhooks.
                 pipe.lpush(_LIST, *[1] * min(settings.WEBHOOKS_SHARDS, _MAX_WAITING))
                 pipe.ltrim(_LIST, 0, _MAX_WAITING - 1)
                 pipe.exists(_LISTENING)
@@ -86,7 +86,7 @@ class RedisWakeup:
             self.is_broken = False
             return is_heard
         except Exception as error:
-            # Not only errors of redis-py: what answers at its port may be something else.
+            # Not only errors of redis-py: another service may answer at its port.
             self._failed("notify", error)
             return False
 
@@ -99,7 +99,7 @@ class RedisWakeup:
             self.is_broken = False
             return is_woken
         except Exception as error:
-            # A drain ends with its listener.
+            # Not raised: a drain ends with its listener.
             self._failed("wait", error)
             time.sleep(timeout_seconds)
             return False
