@@ -55,7 +55,7 @@ class Affinity:
                 self._keep()
 
     def release(self) -> None:
-        """Restore the affinity of before, unless something else changed it since."""
+        """Restore the previous affinity, unless something else changed it since."""
         with self._lock, suppress(OSError):
             self._release()
 

@@ -81,7 +81,7 @@ class Report:
     backlog: Backlog
     # Something has been due for longer than LATE_SECONDS.
     is_late: bool
-    # All of it waits behind blocking deliveries of ordered webhooks, as it should.
+    # All that is late waits behind blocking deliveries of ordered webhooks, as it should.
     waits_for_order: bool
     # Nothing is being sent, and ordering does not explain it.
     seems_stopped: bool

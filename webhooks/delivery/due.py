@@ -26,12 +26,12 @@ WINDOW, LEAST = 500, 100
 PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 # The most rows expected per webhook and turn: to read a webhook costs as much as a row.
 _DEPTH = 4
-# How far each query for newly due rows looks back, for transactions that commit late, and how far a
-# second query looks back that takes at most this share of the time. The walk finds later commits.
+# How far queries for newly due rows look back, for transactions that commit late: usually, and now
+# and then, in about this share of the time. The walk finds rows that are committed even later.
 _OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.02
 _ASK_AGAIN_SECONDS = 0.2
-# How long a webhook is left out that waits for an unknown time, at first and at most. A known wait,
-# if not longer than the second constant, also ends on time.
+# How long a webhook with an unknown wait is left out, at first and at most. A known wait up to the
+# second constant is timed exactly.
 _WAIT_SECONDS = (0.1, 10.0)
 _LONGEST_TIMED_SECONDS = 60.0
 
@@ -153,7 +153,7 @@ class DueWebhooks:
         return True
 
     def _is_listed(self, webhook_id: int) -> bool:
-        """Return whether a webhook has a turn or waits for one."""
+        """Return whether a webhook is in line for a turn or has to wait."""
         return (
             webhook_id in self._known
             or webhook_id in self._new

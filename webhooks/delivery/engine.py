@@ -3,7 +3,7 @@
 The engine thread decides what to claim; `Claimer` claims it, `Sender` owns the network and
 `Writer` writes results, each in a thread of its own, so that claims and writes overlap with
 hundreds of requests in flight. One more thread listens for wakeups. Retries are decided in
-`requests`, requests in flight in `limiter`. Every row that this process holds is leased, so nothing
+`requests`, numbers in flight in `limiter`. Every row that this process holds is leased, so nothing
 is lost when it dies.
 """
 
@@ -254,10 +254,10 @@ class Engine:
             self._finish()
 
     def _note_end(self, overdue_seconds: float) -> None:
-        """Near the end, continue only with receivers that answer quickly, so that ending is fast.
+        """Once overdue, continue only with receivers that answer quickly, so that ending is fast.
 
-        A busy drain never gets idle, and the slowest receiver must not keep the others waiting.
-        After a minute, claim nothing: a receiver that alternates must not keep the drain alive.
+        A busy drain is never idle, and the slowest receiver must not keep the others waiting. After
+        a minute, claim nothing: a receiver that is quick and slow in turn keeps no drain alive.
         """
         is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
         if is_ending:
@@ -754,7 +754,7 @@ class Engine:
             self._is_notified = True
 
     def _hand_back(self) -> None:
-        """Return claimed rows that were not sent; while the database is away they stay here.
+        """Hand back claimed rows that were not sent; while the database is away they stay here.
 
         A failed hand-back may have been committed, and a database crash releases rows as well:
         the claim under way could then return the same rows, so wait until it has arrived.
@@ -775,7 +775,7 @@ class Engine:
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
 
     def _hand_back_lost(self) -> None:
-        """Return rows that a failed claim took after all, because its confirmation was lost.
+        """Hand back rows that a failed claim took after all, because its confirmation was lost.
 
         While no claim is under way, all other rows of this lease are in hand.
         """

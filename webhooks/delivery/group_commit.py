@@ -1,8 +1,8 @@
-"""Group commit: what is written at the same moment goes into one transaction.
+"""Group commit: items written at the same moment go into one transaction.
 
-The first thread writes at once. What comes during its commit is the next group, which the first of
-its threads writes for all. Each thread returns after the commit of its own item. The tasks of an
-event loop do the same.
+The first thread writes at once. Items that come during its commit are the next group, which the
+first of its threads writes for all. Each thread returns after the commit of its own item. The
+tasks of an event loop do the same.
 """
 
 import asyncio

@@ -173,7 +173,7 @@ class Plans:
         return entry is not None and entry.token_version <= plan.token_version
 
     def token_refused(self, plan: RequestPlan) -> bool:
-        """Note that the receiver refused a token; return whether to send again, uncounted.
+        """Note that the receiver refused a token; return whether to send again, as no retry.
 
         False while the token is on trial: it replaced a refused one and is refused as well, so the
         receiver has another reason.
@@ -197,7 +197,7 @@ class Plans:
                 entries.pop(plan.webhook_id, None)
 
     def hand_over(self, *, forgets: bool) -> None:
-        """Begin a new drain with what is known; `forgets` drops what was unused since the last."""
+        """Begin a drain with all entries; with `forgets`, with those used since it last forgot."""
         self.on_ready = lambda _: None
         if forgets:
             self._before, self._entries = self._entries, {}

@@ -235,7 +235,7 @@ class Recorder:
         return now >= self._count_at and bool(self._counts)
 
     def write_counts(self) -> None:
-        """Add to the hourly counts; what a fault keeps out is added with the next try."""
+        """Add to the hourly counts; those that a fault keeps out are added with the next try."""
         self._count_at = time.monotonic() + _COUNT_SECONDS
         # The oldest first.
         chosen = list(islice(self._counts.items(), _COUNTS_AT_ONCE))

@@ -61,7 +61,7 @@ _FINISHED = (*FINAL_STATUSES, Status.PARKED)
 
 
 class AlreadyRunningError(DeliveryError):
-    """The same resend is already running, as `resend`."""
+    """The same resend, `resend`, is already running."""
 
     def __init__(self, resend: Resend) -> None:
         super().__init__(str(resend))
@@ -109,7 +109,7 @@ def start(resend: Resend) -> Resend:
 
 
 def _lock(resend: Resend) -> None:
-    """Make two requests that start the same resend wait for each other."""
+    """Make requests that start the same resend run one after the other."""
     rows: QuerySet[Any]
     if resend.webhook_id:
         rows = Webhook.objects.filter(pk=resend.webhook_id)

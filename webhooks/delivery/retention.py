@@ -112,7 +112,7 @@ def _surplus() -> int:
     for status in OPEN_STATUSES:
         if surplus <= 0:
             return 0
-        # Open deliveries are never deleted, so a backlog must not delete finished ones instead.
+        # Open deliveries are never deleted, so a backlog must not get finished ones deleted.
         surplus -= Delivery.objects.filter(status=status).order_by()[:surplus].count()
     return max(surplus, 0)
 

@@ -23,7 +23,7 @@ from webhooks.models import (
     WebhookVersion,
 )
 
-# How long people may look for what they miss.
+# How long people have to notice that they miss one.
 KEPT_DAYS = 30
 # A revocation may take some seconds; the next run continues. Other tasks wait for the same slot.
 _PURGED_AT_ONCE, PURGE_SECONDS = 20, 5.0

@@ -216,10 +216,10 @@ ATTEMPT_TYPES = ["varchar", "int2", "timestamptz", *_TIMINGS, "varchar", "varcha
 ATTEMPT_TYPES += ["bytea", "int2", "text", "bytea", "int8", "varchar", "varchar"]
 COPY = f"COPY webhooks_attempt ({', '.join(ATTEMPT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
-# Each row is looked up by its key, whatever the statistics say. So the status is not in the
-# condition (the lease alone says that a row is being sent), and the lease is a column behind OFFSET
-# 0: as a constant it would make the planner expect one row and read the whole table to find it. A
-# row that waits as it did before its claim is ours as well: a crash of the server lost that claim.
+# Each row is looked up by its key, whatever the statistics say. So the status is no condition (the
+# lease alone says that a row is being sent), and the lease is a column behind OFFSET 0: a constant
+# would make the planner expect one row and read the whole table to find it. A row that waits as it
+# did before its claim is ours as well: a crash of the server lost that claim.
 _IS_OURS = """(d.lease = r.lease AND d.attempt_count = r.number
     OR d.lease = '' AND d.attempt_count = r.number - 1 AND d.next_attempt_at IS NOT NULL)"""
 SUCCEEDED = f"""
