@@ -1,4 +1,4 @@
-"""The ways to the event API: through Django, and as servers call config/wsgi.py and asgi.py."""
+"""Clients of the event API: through Django, through config/wsgi.py, and over HTTP to asgi.py."""
 
 import asyncio
 import http.client
@@ -24,7 +24,7 @@ from webhooks.management.web_server import BoundedProtocol
 
 
 class WsgiClient(Client):
-    """Sends a request to a WSGI application of its own, and closes the answer as a server does."""
+    """Calls a WSGI application directly, and closes the response as a server does."""
 
     def __init__(self, application: wsgi.Application | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -41,7 +41,7 @@ class WsgiClient(Client):
 
 @contextmanager
 def _open_connection() -> Iterator[None]:
-    """Let the test's own transaction go on, as Django's client does."""
+    """Keep the test's own transaction open across the call, as Django's test client does."""
     signals = (request_started, request_finished)
     for signal in signals:
         signal.disconnect(close_old_connections)
@@ -56,7 +56,7 @@ def _open_connection() -> Iterator[None]:
 def call(
     application: wsgi.Application, environ: dict[str, Any]
 ) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Return the status, the headers and the body; it was closed then."""
+    """Return the status, the headers and the body of a response, which is closed afterwards."""
     started: list[Any] = []
     body: Any = application(environ, lambda *arguments: started.append(arguments))
     content = b"".join(body)
@@ -120,7 +120,7 @@ class LiveServer:
 
 
 def _closing(site: wsgi.Application) -> wsgi.Application:
-    """Close what a thread of the server opened: the test's database is dropped at the end."""
+    """Close the thread's database connections, so that the test database can be dropped."""
 
     def closed(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         answer: Any = site(environ, start_response)

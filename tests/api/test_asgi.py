@@ -1,4 +1,4 @@
-"""The event API on an event loop: the same answers, and ordinary events without a thread."""
+"""The event API on an event loop: same responses, and ordinary events need no thread."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ Post = Callable[..., Any]
 
 
 def refuse(environ: Any, start_response: Any) -> list[bytes]:
-    """Stand for the site, which is not to be asked."""
+    """Stand in for the site, which these requests must not reach."""
     start_response("418 I'm a Teapot", [("Content-Length", "0")])
     return []
 
@@ -50,7 +50,7 @@ def server() -> Iterator[LiveServer]:
 
 @pytest.fixture
 def loop_alone(server: LiveServer, key: dict[str, str]) -> Iterator[LiveServer]:
-    """A server without a site, once the key and who wants the type are remembered."""
+    """Yield a server without the site, once the API key and the webhooks of the type are cached."""
     with LiveServer(refuse) as alone:
 
         def is_ordinary() -> bool:
@@ -64,7 +64,7 @@ def loop_alone(server: LiveServer, key: dict[str, str]) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def assumed_role(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A role that DATABASE_URL names beside the one that logs in; events say who inserted them."""
+    """A role to assume besides the one that logs in; a trigger notes the role in `call_id`."""
     name = f"{connection.settings_dict['NAME']}_assumed"
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
         other.execute(f"CREATE ROLE {name} SUPERUSER")
@@ -79,7 +79,7 @@ def assumed_role(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         with monkeypatch.context() as patch:
             patch.setitem(connection.settings_dict["OPTIONS"], "assume_role", name)
             yield name
-        # The next one is the login's own again.
+        # The next connection uses the login role again.
         connection.close()
         other.execute("DROP FUNCTION sign() CASCADE")
         other.execute(f"DROP ROLE {name}")
@@ -146,7 +146,7 @@ def test_refusals_are_those_of_the_site(
 ) -> None:
     server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
     sent = JSON | key | {"Host": f"{HOST}:{server.port}"} | headers
-    # The second one is looked at by a loop that knows the head.
+    # The second request meets a loop that has cached the headers.
     for _ in range(2):
         answer = server.ask("POST", URL, body.encode(), sent)
         media_type = sent.pop("Content-Type")
@@ -253,7 +253,7 @@ def test_batches_are_answered(server: LiveServer, key: dict[str, str]) -> None:
 
 
 def raw(server: LiveServer, *pieces: bytes, is_ended: bool = False) -> bytes:
-    """Send pieces, each on its own, and return all that comes until the server is silent."""
+    """Send each piece on its own, and return all data until the server falls silent."""
     with socket.create_connection((HOST, server.port), 20) as opened:
         for piece in pieces:
             opened.sendall(piece)
@@ -316,7 +316,7 @@ def test_what_is_cut_short_is_no_event(
     length = CHUNKED if is_chunked else {"Content-Length": str(2 * len(line))}
     piece = b"%x\r\n%b\r\n" % (len(line), line) if is_chunked else line
     raw(server, head(server, kind | key | length, path), piece, is_ended=True)
-    # One that came after it is answered, so it was judged.
+    # A later request has its response, so the truncated one has been processed.
     server.ask("POST", path, b"{", kind | key)
     assert not Event.objects.exists()
 
@@ -470,7 +470,7 @@ def test_bodies_beyond_what_is_read_at_once_are_refused(
     assert b"retry-after: 5" in top
     if path != "/login/":
         assert json.loads(content)["error"]["code"] == "unavailable"
-    # What was refused is not counted any more, and strangers leave room for others.
+    # A rejected body no longer counts, and anonymous requests leave room for others.
     assert server.ask("POST", URL, body, JSON | key).status_code == 202
     assert server.ask("POST", path, b"a" * 900, JSON).status_code in {401, 403}
 
@@ -481,7 +481,7 @@ def test_who_leaves_amid_answers_keeps_no_thread(server: LiveServer) -> None:
         with socket.create_connection((HOST, server.port), 20) as opened:
             opened.sendall(request * 2)
             opened.recv(100)
-            # An end that is a reset.
+            # Close with a reset.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert server.ask("GET", "/login/").status_code == 200
 

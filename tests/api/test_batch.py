@@ -1,4 +1,4 @@
-"""Many events in one request: one transaction, and a result for each."""
+"""Many events in one request: one transaction, and one result per event."""
 
 import json
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_a_mistake_is_named_by_its_line_of_the_request(send: Send, line: bytes, 
 
 
 def test_only_the_first_of_many_long_lines_that_are_no_json_are_explained(send: Send) -> None:
-    # A comma after each event.
+    # Each event is followed by a comma.
     line = json.dumps({"type": "form.submitted", "payload": {"n": [1] * 5000}}).encode() + b","
     answer = send(lines(*[line] * 10, event()), NDJSON)
     said = [one["error"]["message"] for one in answer.json()["results"][:-1]]

@@ -1,4 +1,4 @@
-"""The event API: what it accepts, every way it refuses, and what it leaves behind."""
+"""The event API: what it accepts, how it rejects requests, and what it stores."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def plain_key() -> str:
 
 @pytest.fixture(params=CLIENTS)
 def send(plain_key: str, request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Send a body (bytes, or something to write as JSON) with a good key."""
+    """Return a function that sends bytes, or an object as JSON, with a valid key."""
     client = request.param(enforce_csrf_checks=True)
 
     def send(body: Any = BODY, method: str = "POST", **headers: str) -> Any:
@@ -77,7 +77,7 @@ def make_webhook(**fields: Any) -> Webhook:
     return Webhook.objects.create(**arguments | fields)
 
 
-# What is accepted
+# Accepted events
 
 
 def test_an_event_is_accepted_with_its_id_and_the_number_of_deliveries(send: Any) -> None:
@@ -156,7 +156,7 @@ def test_the_same_idempotency_key_twice_is_one_event(send: Any, place: str) -> N
 
 
 def test_a_key_is_the_same_in_the_header_and_in_the_body(send: Any) -> None:
-    # A server hands on the bytes of a header as Latin-1.
+    # A WSGI server passes header bytes on as Latin-1.
     header = "замовлення-1".encode().decode("latin-1")
     first = send({**BODY, "idempotency_key": "замовлення-1"})
     second = send(HTTP_IDEMPOTENCY_KEY=header)
@@ -188,7 +188,7 @@ def test_an_empty_header_is_a_wrong_key(send: Any) -> None:
     assert error_of(send(HTTP_IDEMPOTENCY_KEY=""), 422)["code"] == "invalid_key"
 
 
-# Who may
+# Authentication and permissions
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_key_in_use_is_looked_up_once_the_client_has_its_answer(
         looked_up = ['FROM "webhooks_apikey"' in query["sql"] for query in queries]
         asked.append(looked_up[0])
         assert any(looked_up[1:]) == (now in (0.6, 1.2))
-    # At first, and after a second without a request.
+    # The first request, and one after a second without requests.
     assert asked == [True, False, False, False, False, True, False]
 
 
@@ -266,7 +266,7 @@ def test_drains_are_woken_once_the_client_has_its_answer(
 ) -> None:
     wakeup = ProcessWakeup()
     monkeypatch.setattr(tasks, "wakeup", lambda: wakeup)
-    # After it nothing is to come of the events of other tests.
+    # Wait for the wakeups that earlier tests caused.
     wake_drains()
     eventually(lambda: wakeup.wait(0))
     make_webhook()
@@ -309,7 +309,7 @@ def test_the_time_of_the_last_use_is_kept_to_the_minute(
     send()
     assert ApiKey.objects.get().last_used_at == first
     ApiKey.objects.update(last_used_at=first - timedelta(seconds=61))
-    # A key is remembered for so long.
+    # A key is cached for one second.
     now = 1.0
     send()
     assert ApiKey.objects.get().last_used_at >= first  # type: ignore[operator]
@@ -324,7 +324,7 @@ def test_the_time_of_the_last_use_does_not_stay_with_a_clock_that_was_wrong(send
     assert last < timezone.now()
 
 
-# How it is sent
+# Method and headers
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
@@ -385,7 +385,7 @@ def test_a_body_that_is_no_object_is_refused(send: Any, body: object) -> None:
     assert error_of(send(body), 400)["code"] == "not_object"
 
 
-# How much
+# Size limits
 
 
 def event_of_size(size: int) -> bytes:
@@ -413,7 +413,7 @@ class Counting(io.BytesIO):
     taken = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        # A server may give less than it is asked for.
+        # A server may return fewer bytes than requested.
         chunk = super().read(min(size or 0, 65_536))
         self.taken += len(chunk)
         return chunk
@@ -500,7 +500,7 @@ def test_lines_of_a_batch_that_is_cut_short_are_no_events(plain_key: str, missin
 
 
 class Slow(io.BytesIO):
-    """A body that takes a minute, in which its key is revoked."""
+    """A body that takes a minute to read, during which its key is revoked."""
 
     def read(self, size: int | None = -1) -> bytes:
         for caller in events.callers.values():
@@ -521,7 +521,7 @@ def test_a_key_that_is_revoked_while_its_body_comes_in_is_refused(
     assert not Event.objects.exists()
 
 
-# What it says
+# Validation
 
 
 @pytest.mark.parametrize(
@@ -563,7 +563,7 @@ def test_a_missing_field_is_named(send: Any, name: str) -> None:
 
 @pytest.mark.parametrize("key", ["", ', "idempotency_key": "k"'])
 def test_deep_nesting_is_refused(send: Any, key: str) -> None:
-    # Somewhere below 1,000 levels the parser gives up, and the encoder a little before it.
+    # The parser fails somewhere below 1,000 levels, and the encoder slightly before it.
     for levels in (33, 200, *range(800, 1000, 2)):
         value = "[" * levels + "]" * levels
         body = f'{{"type": "form.submitted", "payload": {{"a": {value}}}{key}}}'
@@ -599,7 +599,7 @@ def unreachable_database(error: Exception) -> Iterator[None]:
     [
         OperationalError("no connection"),
         InterfaceError("the connection is closed"),
-        # PostgreSQL while it only reads, in a failover.
+        # PostgreSQL when it is read-only, during a failover.
         InternalError("cannot execute INSERT in a read-only transaction"),
     ],
 )
@@ -619,7 +619,7 @@ def test_a_database_that_does_not_answer_makes_a_clear_503(
 def test_a_role_that_lost_a_right_makes_a_503_without_a_traceback(
     send: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # A role is one of all databases of a server, which other workers use too.
+    # A role belongs to the whole server, which other pytest workers use too.
     weak = f"{connection.settings_dict['NAME']}_weak"
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE ROLE {weak}")

@@ -1,4 +1,4 @@
-"""The public door: what is accepted, what is refused, and what a publish leaves behind."""
+"""The public functions: which events are accepted or rejected, and what publishing stores."""
 
 import datetime as dt
 import json
@@ -70,7 +70,7 @@ def test_a_filter_refuses_events_and_the_refusal_is_counted() -> None:
 def test_a_filter_that_cannot_be_read_holds_its_own_events_and_no_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # SQLite gives the numbers of earlier tests again.
+    # SQLite reuses the ids of earlier tests.
     fan_out.filter_of.cache_clear()
     broken = make_webhook(filter={"variable": "disposition", "operator": "no such"})
     fine = make_webhook()
@@ -136,7 +136,7 @@ def test_a_key_used_for_other_content_is_refused() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_an_event_published_in_no_transaction_keeps_to_the_same_rules() -> None:
     assert events.publish("call.incoming.after", {"call_id": "0"}).deliveries == 0
-    # What was remembered of the webhooks a moment ago is not used any more.
+    # The webhooks cached a moment ago must not be used any more.
     webhook = make_webhook(name='Quoted, "braced" {and} \\ more')
     first = events.publish(
         "call.incoming.after", {"call_id": '"1", {2}', "caller": "+380441234567"},

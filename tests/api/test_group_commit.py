@@ -1,4 +1,4 @@
-"""Events of requests that come together share a transaction, and neither's failure is another's."""
+"""Concurrent requests share a transaction, and one event's failure does not affect the others."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from webhooks.delivery import fan_out, queue
 from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 
-# A trigger that waits, fails or ends its connection stands for a disk, a bug or a failover.
+# The trigger waits, raises or ends its connection, to simulate a slow disk, a bug or a failover.
 _TRIGGER = """
 CREATE FUNCTION disturb() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
 BEGIN
@@ -34,8 +34,8 @@ END $$;
 CREATE TRIGGER disturb BEFORE INSERT ON webhooks_event
 FOR EACH ROW EXECUTE FUNCTION disturb()
 """
-# pg_locks has those of every database, and other tests of this file may run in theirs.
-# pg_stat_activity would stay as it was when a transaction first read it.
+# pg_locks covers every database, and other tests of this file may run in theirs.
+# pg_stat_activity would keep the snapshot of its first read in a transaction.
 _LOCKS = (
     "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks JOIN "
     "pg_database ON oid = database WHERE datname = current_database()) AND locktype = "
@@ -47,7 +47,7 @@ Post = Callable[..., "Future[Any]"]
 
 @pytest.fixture(params=["threads", "loop"])
 def way(request: pytest.FixtureRequest) -> Iterator[LiveServer | None]:
-    """A server with an event loop; None: threads of this process."""
+    """A server with an event loop, or None for threads of this process."""
     if request.param == "threads":
         yield None
         return
@@ -57,7 +57,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[LiveServer | None]:
 
 @pytest.fixture
 def post(way: LiveServer | None) -> Iterator[Post]:
-    """Post an event without waiting for its answer."""
+    """Return a function that posts an event without waiting for its response."""
     key = ApiKey.objects.issue("CRM")[1]
 
     def send(call_id: str, idempotency_key: str | None, language: str) -> Any:
@@ -80,7 +80,7 @@ def post(way: LiveServer | None) -> Iterator[Post]:
 
 @pytest.fixture
 def other() -> Iterator["psycopg.Connection[Any]"]:
-    """Another process's connection, and the trigger."""
+    """A connection outside the test's own, with the trigger installed."""
     with psycopg.connect(**connection.get_connection_params()) as opened:
         opened.autocommit = True
         opened.execute(_TRIGGER)
@@ -90,8 +90,8 @@ def other() -> Iterator["psycopg.Connection[Any]"]:
 
 @contextmanager
 def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
-    """Keep a first event in its commit, so that what is posted inside is the next group."""
-    # The key and who wants the type are remembered then.
+    """Keep a first event in its commit, so that events posted inside form the next group."""
+    # Afterwards the API key and the webhooks of the type are cached.
     known = post("known").result()
     assert known.status_code == 202
     Event.objects.filter(call_id="known").delete()
@@ -123,7 +123,7 @@ def _waiting_tasks(loop: asyncio.AbstractEventLoop) -> int:
 
 
 def _codes(coroutine: Any) -> list[Any]:
-    """Return the code of a coroutine, and of each that it waits for."""
+    """Return the code objects of a coroutine and of everything it awaits."""
     codes = []
     while hasattr(coroutine, "cr_code"):
         codes.append(coroutine.cr_code)
@@ -132,7 +132,7 @@ def _codes(coroutine: Any) -> list[Any]:
 
 
 def groups() -> int:
-    """Return how many transactions wrote the events."""
+    """Return the number of transactions that inserted the events."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(DISTINCT xmin::text) FROM webhooks_event")
         return int(cursor.fetchone()[0])
@@ -165,7 +165,7 @@ def test_a_role_that_writes_moments_in_another_style_is_understood(
     try:
         connection.close()
         assert post("a", "key").result().status_code == 202
-        # Answered from the row.
+        # Read from the stored row.
         assert post("a", "key").result().json()["duplicate"]
         assert Event.objects.get().created_at
     finally:
@@ -247,7 +247,7 @@ def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
         assert not taken.done()
     finally:
         other.execute("COMMIT")
-    # Its content is another one.
+    # The stored event has different content.
     assert taken.result().json()["error"]["code"] == "key_reused"
 
 
@@ -262,12 +262,12 @@ def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(
         assert one.result().status_code == 503
         assert one.result()["Retry-After"]
     assert (Event.objects.count(), Delivery.objects.count()) == (1, 1)
-    # The connection that was lost is not used again.
+    # The lost connection must not be reused.
     assert post("a").result().status_code == 202
 
 
 def ended(other: "psycopg.Connection[Any]") -> None:
-    """End this thread's connection, as a restart of the server does."""
+    """End this thread's connection on the server, as a restart does."""
     connection.ensure_connection()
     pid = connection.connection.info.backend_pid
     other.execute("SELECT pg_terminate_backend(%s)", [pid])
@@ -278,7 +278,7 @@ def ended(other: "psycopg.Connection[Any]") -> None:
 def test_a_connection_that_the_server_ended_is_not_asked_for_anything(other: Any) -> None:
     public.publish("form.submitted", {})
     ended(other)
-    # Of a type that was not asked for yet.
+    # Nothing is cached for this type yet.
     public.publish("deal.created", {})
     assert Event.objects.count() == 2
 
@@ -295,7 +295,7 @@ def test_a_connection_that_was_found_broken_is_replaced(other: Any) -> None:
 def test_a_rollback_ends_no_statement_of_ours_where_psycopg_prepares_its_own() -> None:
     connection.close()
     connection.ensure_connection()
-    # OPTIONS of DATABASES may say so.
+    # OPTIONS in DATABASES can set this.
     connection.connection.prepare_threshold = 0
     try:
         assert queue.backend().subscriptions_version() >= 0
@@ -347,7 +347,7 @@ def test_events_take_their_keys_in_one_order_so_that_no_two_publishers_wait_for_
             published = threads.submit(publish)
             eventually(lambda: other.execute(_BLOCKED).fetchone() == (1,))
             other.execute("SET LOCAL lock_timeout = '1s'")
-            # Which it would have, had it begun with the first of its events.
+            # It would block if publishing had taken the keys in the order given.
             other.execute(KEY, ["b", "evt_1"])
         finally:
             other.execute("ROLLBACK")

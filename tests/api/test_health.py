@@ -1,4 +1,4 @@
-"""`/healthz` needs nothing; `/readyz` names what fails, and nothing more than its name."""
+"""`/healthz` needs no service; `/readyz` gives the name of each failing check and no detail."""
 
 import time
 from collections.abc import Iterator
@@ -114,7 +114,7 @@ def test_a_sweep_that_was_not_written_here_is_none(client: Client, value: object
 
 
 def test_both_take_only_reading_requests() -> None:
-    # As every program that sends no token of a form.
+    # Like clients that send no CSRF token.
     client = Client(enforce_csrf_checks=True)
     assert [client.post(path).status_code for path in ("/healthz", "/readyz")] == [405, 405]
 

@@ -1,4 +1,4 @@
-"""The event API ahead of Django's handler: the same answers, and nothing else answered."""
+"""The event API ahead of Django's handler: same responses, and all other paths go to Django."""
 
 import json
 import time
@@ -28,7 +28,7 @@ def key() -> dict[str, str]:
 
 
 class _Refusing:
-    """Stands for Django, which is not to be asked."""
+    """Stands in for Django, which these requests must not reach."""
 
     def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
         raise AssertionError(f"Django was asked for {environ['PATH_INFO']}.")
@@ -60,7 +60,7 @@ def test_both_ways_give_the_same_answers(
         ("PUT", "", key),
     ]
     for method, body, headers in requests:
-        # The first of them is an event, the others repeat it.
+        # The first request creates an event, the second repeats it.
         for _ in range(2):
             answers = [
                 client().generic(
@@ -99,7 +99,7 @@ def test_a_content_type_that_django_cannot_read_is_refused(
     assert answer.status_code == 415
     assert answer.json()["error"]["code"] == "unsupported_media_type"
     page = WsgiClient().generic("POST", reverse("login"), "username=a", media_type)
-    # Without a CSRF token, as Django says.
+    # Django rejects it because the CSRF token is missing.
     assert page.status_code == 403
 
 
@@ -162,7 +162,7 @@ def forbid(get_response: Any) -> Any:
 
 @pytest.fixture
 def aged(settings: Any) -> Iterator[None]:
-    """Let connections end at once."""
+    """Close connections after each request."""
     connection.close()
     before = connection.settings_dict["CONN_MAX_AGE"]
     connection.settings_dict["CONN_MAX_AGE"] = 0

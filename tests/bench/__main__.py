@@ -1,4 +1,4 @@
-"""Run every part, print a table, and last one line of JSON. `QUICK=1` does all of it small.
+"""Run every part; print a table and, on the last line, JSON. `QUICK=1` runs smaller samples.
 
 Options: `--plans FILE` writes the plans of the hot statements there; `--only PART` runs one part.
 """
@@ -29,7 +29,7 @@ from tests.bench.scale import Scale, chosen
 from tests.bench.stage import Stage
 
 _T = TypeVar("_T")
-# The rate that latency is measured at when nothing was measured before.
+# The delivery rate that latency is measured at when throughput was not measured before.
 _ASSUMED_RATE = 10_000.0
 _PARTS: dict[str, Callable[[Stage, Scale], object]] = {
     "throughput": throughput.compare,
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--plans", type=Path, help="write the plans of the hot statements here")
     parser.add_argument("--only", choices=_PARTS, help="run one part and print what it found")
     options = parser.parse_args()
-    # So that the servers are ended too.
+    # Exit normally on SIGTERM, so that the servers are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     with Stage() as stage:
@@ -78,7 +78,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     http = _timed(stage, "http", partial(front_door.measure, stage, scale))
     sqlite = _timed(stage, "sqlite", partial(embedded.measure, stage, scale))
     many_found = _timed(stage, "many webhooks", partial(many.measure, stage, scale))
-    # Last: it leaves a large database behind.
+    # Last, because it leaves a large database behind.
     grown = _timed(stage, "growth", partial(growth.measure, stage, scale))
     return report.Findings(
         rates=rates,

@@ -1,8 +1,9 @@
-"""The bare client: what libcurl alone does, with nothing decided, signed, read or written.
+"""The bare client: libcurl alone, without any decision, signature, read or write of the engine.
 
-A plain pycurl multi loop (`socket_action` over epoll, as the engine's sender) that posts the same
-bytes with the same headers to the same URLs. `python -m tests.bench.bare URL REQUESTS IN_FLIGHT`
-reads the header lines and the body as JSON from standard input and prints requests per second.
+A plain pycurl multi loop (`socket_action` over epoll, as in the engine's sender) that posts the
+same bytes with the same headers to the same URLs. `python -m tests.bench.bare URL REQUESTS
+IN_FLIGHT` reads the header lines and the body as JSON from standard input and prints requests per
+second.
 """
 
 import json
@@ -29,7 +30,7 @@ class Loop:
         self.failed = 0
 
     def run(self, in_flight: int) -> float:
-        """Send everything; return the seconds it took."""
+        """Send all requests; return the duration in seconds."""
         began = time.perf_counter()
         for _ in range(min(in_flight, self._left)):
             curl = pycurl.Curl()
@@ -61,7 +62,7 @@ class Loop:
         self._multi.add_handle(curl)
 
     def _collect(self) -> int:
-        """Start the next request on each handle that ended; return how many found none."""
+        """Start the next request on each finished handle; return how many handles stay idle."""
         rested = 0
         more = 1
         while more:
@@ -98,7 +99,7 @@ def _ignore(chunk: bytes) -> None:
 
 
 def measure(url: str, requests: int, in_flight: int, headers: list[str], body: str) -> float:
-    """Run the client in a process of its own, on the core of the measured; return its rate."""
+    """Run the client in its own process, on the measured core; return requests per second."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.bare", url, str(requests), str(in_flight)],
         stdin=subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""The one-process mode on SQLite: `manage.py run` with nothing beside it.
+"""The one-process mode on SQLite: `manage.py run` without other processes.
 
-The database is filled before the start by `python -m tests.bench.embedded ROWS URL`, in a process
-of its own because this one's Django speaks to PostgreSQL.
+The database is filled before the start by `python -m tests.bench.embedded ROWS URL`, in its own
+process because Django in this process is connected to PostgreSQL.
 """
 
 import os
@@ -79,7 +79,7 @@ def _fill(rows: int, url: str) -> None:
     from webhooks import events
     from webhooks.models import Webhook
 
-    # One webhook is active at a time, so that each event makes one delivery, in turn.
+    # Only one webhook is subscribed at a time, so that each event makes one delivery.
     webhooks = stages.make_webhooks(WEBHOOKS, url)
     each = max(1, rows // WEBHOOKS)
     for webhook in Webhook.objects.filter(pk__in=webhooks)[: rows // each]:

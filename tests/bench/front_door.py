@@ -1,7 +1,7 @@
-"""From the POST to the stored result, as a customer sees it: the set that compose.yaml starts.
+"""From the POST to the stored result, with the processes that compose.yaml starts.
 
-Every process of ours and PostgreSQL count; Redis, the receiver and the client do not. The client is
-one thread of this process that keeps `_CLIENTS` connections busy.
+CPU and memory include the product's processes and PostgreSQL, not Redis, the receiver or the
+client. The client is one thread of this process that keeps `_CLIENTS` connections busy.
 """
 
 import json
@@ -38,7 +38,7 @@ _PATIENCE_SECONDS = 120.0
 
 @dataclass(slots=True)
 class FrontDoor:
-    """Events (or deliveries) for each CPU second, milliseconds of lone POSTs, and MiB."""
+    """Events (or deliveries) per CPU second, milliseconds of single POSTs, and MiB."""
 
     single: list[float] = field(default_factory=list)
     single_rate: list[float] = field(default_factory=list)
@@ -46,7 +46,7 @@ class FrontDoor:
     idle_ms: list[float] = field(default_factory=list)
     end_to_end: list[float] = field(default_factory=list)
     pss_mib: float = 0.0
-    # Microseconds of CPU for each event (or delivery) of the last round, by process.
+    # Microseconds of CPU per event (or delivery) in the last round, by process.
     single_us: dict[str, float] = field(default_factory=dict)
     batch_us: dict[str, float] = field(default_factory=dict)
     end_to_end_us: dict[str, float] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def _each(spent: dict[str, float], count: int) -> dict[str, float]:
 def _spent(
     stage: Stage, compose: "Compose", hooks: Sequence[int], send: Any
 ) -> tuple[int, dict[str, float]]:
-    """Return how many events were accepted, and the CPU seconds of each process for them."""
+    """Return the number of accepted events, and the CPU seconds each process spent on them."""
     before = compose.cpu_seconds() | {"postgres": machine.cpu_seconds([stage.postgres.pid])}
     count = send()
     stage.wait(hooks, _PATIENCE_SECONDS)
@@ -107,7 +107,7 @@ def _spent(
 
 
 class Compose:
-    """The processes of this project in compose.yaml, with their own commands."""
+    """The project's services in compose.yaml, run with the commands written there."""
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
@@ -125,7 +125,7 @@ class Compose:
         words = [word.replace("@%h", f"-{name}@%h") for word in words]
         found = Path(sys.executable).parent / program
         command = [str(found) if program != "python" else sys.executable, *words]
-        # What is not chosen by who installs it.
+        # Only fixed values; the others are chosen by the operator.
         fixed = {
             key: value
             for key, value in service.get("environment", {}).items()
@@ -144,7 +144,7 @@ class Compose:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as one:
                     one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     if b" 200 " in one.recv(100):
-                        # The first drain begins within one look of webhooks.delivery.drains.
+                        # Drains start within one polling interval of webhooks.delivery.drains.
                         time.sleep(3)
                         return
             except OSError:
@@ -183,7 +183,7 @@ def running(stage: Stage) -> Iterator[Compose]:
 
 
 class Client:
-    """Posts events over connections that stay open, each as soon as the last was answered."""
+    """Posts events over open connections; each sends its next request after the response."""
 
     def __init__(self, port: int, key: str) -> None:
         self._address = ("127.0.0.1", port)
@@ -191,7 +191,7 @@ class Client:
         self.ended_at = 0.0
 
     def send(self, requests: int, type: str, *, batch: int = 0) -> int:
-        """Send this many requests; return how many events were accepted."""
+        """Send this many requests; return the number of accepted events."""
         request = self._request(type, batch)
         left = requests - _CLIENTS
         with selectors.DefaultSelector() as selector:
@@ -213,7 +213,7 @@ class Client:
         return requests * (batch or 1)
 
     def lone(self, requests: int, type: str) -> list[float]:
-        """Send one request after the other, with rests; return the milliseconds of each."""
+        """Send requests one after the other with pauses; return the milliseconds of each."""
         request = self._request(type, 0)
         connection = _Connection(self._address)
         times = []
@@ -248,7 +248,7 @@ class _Connection:
         self.socket.sendall(request)
 
     def is_answered(self) -> bool:
-        """Read what has come; return whether the answer is whole."""
+        """Read from the socket; return whether the response is complete."""
         chunk = self.socket.recv(262_144)
         self._answer += chunk
         head, end, body = self._answer.partition(b"\r\n\r\n")

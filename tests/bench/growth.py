@@ -1,8 +1,8 @@
-"""What a claim and a record cost behind ten thousand, a million and ten million finished rows.
+"""The cost of claiming and recording behind 10,000, a million and ten million finished rows.
 
-The history is made by SQL in one shape: a month of deliveries that succeeded, one attempt each.
+The history is made by SQL in one shape: a month of successful deliveries with one attempt each.
 Then batches of 500 due rows are claimed and recorded through `webhooks.delivery.queue`, as the
-engine does. At last retention lets all of it go.
+engine does. At the end retention removes the whole history.
 """
 
 import datetime as dt
@@ -47,7 +47,7 @@ SELECT 'dlv_' || id, 1, now(), 1, 1, '127.0.0.1', 'POST http://127.0.0.1/hook',
 
 @dataclass(slots=True)
 class Cost:
-    """Median milliseconds for a batch of 500 behind that many finished rows."""
+    """Median milliseconds per batch of 500, behind this many finished rows."""
 
     history: int
     claim_ms: float
@@ -58,9 +58,9 @@ class Cost:
 class Growth:
     costs: list[Cost] = field(default_factory=list)
     plans: dict[str, str] = field(default_factory=dict, repr=False)
-    # Statements whose plan scanned a whole table when statistics said that nothing is due.
+    # Statements whose plan scanned a whole table when the statistics said that no row is due.
     flipped: list[str] = field(default_factory=list)
-    # How long it takes to forget all of them, attempts too.
+    # Time to remove all deliveries and their attempts.
     retention_seconds: float = 0.0
 
     @property
@@ -93,7 +93,7 @@ def measure(stage: Stage, scale: Scale) -> Growth:
         for first in range(made, rows, _CHUNK):
             _add_history(stage, {**terms, "first": first, "last": min(first + _CHUNK, rows) - 1})
         made = rows
-        # Statistics of an empty due set: what autovacuum sees on a quiet night.
+        # Collect statistics while no row is due, as autovacuum does on a quiet night.
         stage.database.execute("VACUUM (ANALYZE) webhooks_delivery, webhooks_attempt")
         stage.database.execute("CHECKPOINT")
         queue.backend().prepare_session()
@@ -106,13 +106,13 @@ def measure(stage: Stage, scale: Scale) -> Growth:
 
 def _add_history(stage: Stage, terms: dict[str, Any]) -> None:
     with stage.database.transaction():
-        # History needs no durability of its own.
+        # The history need not survive a crash.
         stage.database.execute("SET LOCAL synchronous_commit = off")
         stage.database.execute(_HISTORY.encode(), terms)
 
 
 def _retention_seconds(stage: Stage) -> float:
-    """Return how long retention takes when everything is finished and too old."""
+    """Return how long retention takes when every delivery is finished and expired."""
     from django.utils import timezone
 
     from webhooks.delivery.queue import partitions
@@ -154,7 +154,7 @@ def _cost(stage: Stage, scale: Scale, webhooks: list[int], rows: int) -> Cost:
 
 
 def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "AttemptResult"]:
-    """Return a function that makes what the engine records of a success."""
+    """Return a function that makes the result that the engine records for a success."""
     from webhooks.delivery import auth, requests
     from webhooks.models import Outcome, Webhook
 
@@ -179,7 +179,7 @@ def _results_of(webhooks: list[int]) -> Callable[["Claimed"], "AttemptResult"]:
 
 
 def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
-    """Return how PostgreSQL runs the hot statements while its statistics know of no due row."""
+    """Return PostgreSQL's plans of the hot statements while its statistics show no due row."""
     from django.db import connection, transaction
 
     from webhooks.delivery import queue
@@ -199,7 +199,7 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
     plans = {}
     for name, (statement, parameters) in statements.items():
         with transaction.atomic(), psycopg.ClientCursor(connection.connection) as cursor:
-            # As the engine runs it: planned once, without the values.
+            # As the engine runs it: planned once, without the parameter values.
             places = [f"${place}" for place in range(1, len(parameters) + 1)]
             if isinstance(parameters, dict):
                 places, values = dict(zip(parameters, places, strict=True)), parameters.values()

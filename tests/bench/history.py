@@ -1,7 +1,7 @@
-"""A log as it looks after a month: deliveries of many webhooks, most of them fine, made by SQL.
+"""A month of log made by SQL: deliveries of many webhooks, most of them successful.
 
 Ids are made as `webhooks.models.ids` makes them, so that time and key agree as in a real log.
-`fill` is for PostgreSQL, after `divide`, and `fill_file` for SQLite; both know only the tables.
+`fill` is for PostgreSQL, after `divide`, and `fill_file` for SQLite; both only use the tables.
 """
 
 import datetime as dt
@@ -18,12 +18,12 @@ DAYS = 30
 WEBHOOKS = 200
 _CHUNK = 250_000
 
-# The ten characters of an id that are the time `ms`, in Crockford's base 32.
+# The first ten characters of an id: the time `ms` in Crockford's base 32.
 TIME_KEY = "||".join(
     f"substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (ms >> {shift} & 31)::int + 1, 1)"
     for shift in range(45, -1, -5)
 )
-# One event and one delivery a row; one in a hundred failed after five attempts.
+# One event and one delivery per row; one in a hundred failed after five attempts.
 _CHUNK_SQL = f"""
 WITH r AS MATERIALIZED (
   SELECT i, to_timestamp(ms / 1000.0) AS moment, {TIME_KEY} || lpad(i::text, 16, '0') AS id,
@@ -96,7 +96,7 @@ SELECT indexname, indexdef FROM pg_indexes
 WHERE tablename IN ('webhooks_event', 'webhooks_delivery', 'webhooks_attempt')
   AND indexname NOT IN (SELECT conname FROM pg_constraint)
 """
-# Of a partition that was found empty nothing is read, or a page that rows of another test left.
+# Ignores scans whose estimated cost is near zero: empty partitions or a single leftover page.
 _SCAN = re.compile(
     r"Seq Scan on webhooks_(?:delivery|attempt|event|hourlycount|auditentry|oauthexchange)"
     r"(?:_\w+)?\b[^(]*\(cost=(?!0\.\d\d\.\.[01]\.\d)"
@@ -105,7 +105,7 @@ _TABLES = "webhooks_event, webhooks_delivery, webhooks_attempt, webhooks_hourlyc
 
 
 def divide() -> None:
-    """Make the partitions that a log of a month has."""
+    """Make the partitions that a log of one month has."""
     from webhooks.delivery.queue import partitions
 
     now = dt.datetime.now(dt.UTC)
@@ -113,7 +113,7 @@ def divide() -> None:
 
 
 def fill(database: psycopg.Connection[Any], webhooks: list[int], rows: int) -> Iterator[int]:
-    """Write a month of `rows` deliveries that ends now; yield how many there are, as it grows."""
+    """Write a month of `rows` deliveries that ends now; yield the number written so far."""
     milliseconds = DAYS * 86400 * 1000
     parameters: dict[str, Any] = {
         "webhooks": webhooks,
@@ -136,18 +136,18 @@ def fill(database: psycopg.Connection[Any], webhooks: list[int], rows: int) -> I
 
 
 def _drop_indexes(database: psycopg.Connection[Any]) -> list[str]:
-    """Drop what is quicker made again at the end; return how to make it."""
+    """Drop indexes that are faster to rebuild at the end; return their CREATE statements."""
     found = database.execute(_INDEXES).fetchall()
     for name, _definition in found:
         database.execute(f'DROP INDEX "{name}"'.encode())
-    # On the partitions too.
+    # Create the indexes on the partitions too.
     return [definition.replace(" ON ONLY ", " ON ") for _name, definition in found]
 
 
 def has_scan(plan: str) -> bool:
-    """Return whether PostgreSQL's plan reads a table that grows from its beginning.
+    """Return whether PostgreSQL's plan scans a growing table sequentially.
 
-    The partition in which the month begins does not count: it may have a few pages only.
+    The partition in which the month begins is ignored: it may have only a few pages.
     """
     from webhooks.delivery.queue import partitions
 
@@ -162,7 +162,7 @@ def has_scan(plan: str) -> bool:
 
 
 def settle(database: psycopg.Connection[Any]) -> None:
-    """Gather statistics, as autovacuum would have by then."""
+    """Gather statistics, as autovacuum does over time."""
     database.execute(f"VACUUM (ANALYZE) {_TABLES}".encode())
     database.execute("ANALYZE")
     database.execute("CHECKPOINT")
@@ -189,7 +189,7 @@ _HOUR = """
 INSERT INTO webhooks_hourlycount (webhook_id, hour, outcome, duration_step, count)
 VALUES (?, ?, ?, ?, 7)
 """
-# The share of a thousand that has each status, with its outcome and code.
+# The cumulative share of each status in a thousand, with its outcome and status code.
 _KINDS = [
     (10, "failed", "timeout", None), (14, "held", "", None), (16, "cancelled", "", None),
     (17, "parked", "", None), (18, "pending", "server_error", 503),
@@ -204,7 +204,7 @@ def _time_key(moment: dt.datetime) -> str:
 
 
 def fill_file(database: sqlite3.Connection, webhooks: list[int], rows: int) -> Iterator[int]:
-    """Write the same into SQLite's file; one attempt each."""
+    """Write the same history into an SQLite file, with one attempt per delivery."""
     chance = random.Random(1)
     now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     step = dt.timedelta(days=DAYS) / rows

@@ -1,7 +1,7 @@
-"""What receivers that never answer take from those that do; and latency, idle and at half rate.
+"""How much silent receivers slow down healthy ones; and latency, idle and at half the full rate.
 
-A dead receiver accepts the connection, reads and says nothing until the webhook's timeout. The
-dead webhooks of each round are new, so the engine has to find out about them each time.
+A dead receiver accepts the connection, reads, and sends nothing until the webhook's timeout. Each
+round makes new dead webhooks, so that the engine has to detect them each time.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tests.bench import pacing
 from tests.bench.scale import Scale
 from tests.bench.stage import WEBHOOKS, Stage, make_webhooks, notify
 
-# Of 100 webhooks, and of the due rows.
+# Of 100 webhooks, and the same share of the due rows.
 _DEAD = 10
 _IDLE_PAUSE_SECONDS = 0.075
 _PATIENCE_SECONDS = 300.0
@@ -18,11 +18,11 @@ _PATIENCE_SECONDS = 300.0
 
 @dataclass(slots=True)
 class Isolation:
-    """Healthy deliveries a second, alone and beside the dead."""
+    """Healthy deliveries per second, alone and beside dead webhooks."""
 
     alone: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)
-    # How long the disturbed drains took, in seconds.
+    # Duration of the drains with dead webhooks, in seconds.
     seconds: list[float] = field(default_factory=list)
 
 
@@ -30,12 +30,12 @@ class Isolation:
 class Latency:
     idle: list[pacing.Times] = field(default_factory=list)
     half: list[pacing.Times] = field(default_factory=list)
-    # At the same pace, with dead webhooks getting 10 % more.
+    # At the same rate, with dead webhooks receiving 10 % more.
     half_beside: list[pacing.Times] = field(default_factory=list)
 
 
 def measure_rates(stage: Stage, scale: Scale) -> Isolation:
-    """Drain the same healthy rows with and without dead ones between them, in turn."""
+    """Drain the same healthy rows with and without dead ones between them, alternating."""
     healthy = make_webhooks(WEBHOOKS - _DEAD, stage.receiver.url)
     rows = scale.isolation_rows * (WEBHOOKS - _DEAD) // WEBHOOKS
     found = Isolation()
@@ -65,7 +65,7 @@ def _spread(healthy: list[int], dead: list[int]) -> list[int]:
 
 
 def _drain(stage: Stage, healthy: list[int], webhooks: list[int], rows: int) -> tuple[float, float]:
-    """Return the healthy deliveries a second, and the seconds they took."""
+    """Return healthy deliveries per second, and the seconds they took."""
     stage.empty()
     stage.fill(rows, webhooks)
     notify()
@@ -77,7 +77,7 @@ def _drain(stage: Stage, healthy: list[int], webhooks: list[int], rows: int) -> 
 
 
 def measure_latency(stage: Stage, scale: Scale, full_rate: float) -> Latency:
-    """Publish singly, then at half of `full_rate`, then so beside dead webhooks; in turn."""
+    """Publish singly, at half of `full_rate`, and at that rate beside dead webhooks, per round."""
     url = stage.timing_receiver.url
     make_webhooks(1, url, event_types=[pacing.lone_type()])
     pacing.make_subscribers(url)
@@ -99,7 +99,7 @@ def measure_latency(stage: Stage, scale: Scale, full_rate: float) -> Latency:
 
 
 def _paced(stage: Stage, scale: Scale, full_rate: float) -> pacing.Times:
-    # What was learned about a webhook a moment ago stays learned, as in production. Nor is the log
-    # emptied: PostgreSQL would plan by what was in it, and read all of the new one for seconds.
+    # What the engine has learned about a webhook is kept, as in production. The log is not emptied:
+    # PostgreSQL would keep the plans for the old content and scan the new one for seconds.
     pacing.publish_steadily(stage.timing_receiver, full_rate / 8, 0.5)
     return pacing.publish_steadily(stage.timing_receiver, full_rate / 2, scale.paced_seconds)

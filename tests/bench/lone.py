@@ -1,6 +1,6 @@
-"""What one event alone costs: statements from accept to stored; and what nothing to do costs.
+"""The cost of a single event in statements, from accept to stored, and the cost of being idle.
 
-PostgreSQL logs each statement that it is asked for, of the publisher and of the worker.
+PostgreSQL logs every statement of the publisher and of the worker.
 """
 
 import time
@@ -12,7 +12,7 @@ from tests.bench import front_door, machine, pacing
 from tests.bench.scale import Scale
 from tests.bench.stage import PAYLOAD, Stage, make_webhooks
 
-# One event at a time: each is stored before the next one.
+# One event at a time: each one is stored before the next is published.
 _PAUSE_SECONDS = 0.1
 _REST_SECONDS = 3.0
 _STATEMENTS = ("  statement: ", "  execute ")
@@ -20,9 +20,9 @@ _STATEMENTS = ("  statement: ", "  execute ")
 
 @dataclass(slots=True)
 class Lone:
-    # For one event to one webhook, BEGIN and COMMIT counted.
+    # For one event to one webhook, including BEGIN and COMMIT.
     statements_per_event: float = 0.0
-    # Of a core: all of what compose.yaml starts, PostgreSQL and Redis together.
+    # Of one core: everything that compose.yaml starts, with PostgreSQL and Redis.
     idle_cpu_percent: float = 0.0
 
 
@@ -33,7 +33,7 @@ def measure(stage: Stage, scale: Scale) -> Lone:
     found = Lone()
     stage.empty()
     with stage.worker():
-        # The first makes the plan, opens the connection and teaches the limiter.
+        # The first event makes the plan, opens the connection and sets up the limiter.
         events.publish(pacing.lone_type(), PAYLOAD)
         stage.wait(webhooks, 60)
         time.sleep(_REST_SECONDS)
@@ -61,7 +61,7 @@ def _logged(stage: Stage) -> Iterator[None]:
     for value in ("all", "none"):
         stage.database.execute(f"ALTER SYSTEM SET log_statement = '{value}'".encode())
         stage.query("SELECT pg_reload_conf()")
-        # The processes read it when they are asked for something next.
+        # Processes read the setting at their next request.
         time.sleep(_REST_SECONDS)
         if value == "all":
             yield

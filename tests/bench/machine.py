@@ -1,6 +1,6 @@
-"""What the machine is, and what processes used of it: CPU, memory, and which core they may use.
+"""Facts about the machine, and the CPU, memory and cores of processes.
 
-Everything is read from /proc, so that nothing runs inside what is measured.
+Everything is read from /proc, so that the measured processes run no extra code.
 """
 
 import os
@@ -19,13 +19,13 @@ from tests.services import redis_binary
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _CORES = tuple(sorted(os.sched_getaffinity(0)))
-# The process under measurement has one core to itself, the servers have the others.
+# The measured process has one core to itself; the servers have the others.
 CLIENT_CORES = _CORES[:1]
 SERVER_CORES = _CORES[1:] or _CORES
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and all its descendants that live now."""
+    """Return a process and all its living descendants."""
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*"):
@@ -37,7 +37,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time of these process trees, children that ended included."""
+    """Return the CPU time of these process trees, including ended children."""
     ticks = 0
     for root in pids:
         for pid in tree(root):
@@ -51,7 +51,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def pin(pids: Iterable[int], cores: Iterable[int] = _CORES) -> None:
-    """Let every thread of these process trees run on these cores only; their children inherit."""
+    """Restrict every thread of these process trees to these cores; new children inherit this."""
     wanted = set(cores)
     for root in pids:
         for pid in tree(root):
@@ -71,7 +71,7 @@ def memory_mib(pid: int) -> float:
 
 
 def pss_mib(pid: int) -> float:
-    """Return the memory of a process tree; what processes share counts once, in parts."""
+    """Return the memory of a process tree, with shared pages divided between their processes."""
     kilobytes = 0
     for one in tree(pid):
         try:
@@ -88,7 +88,7 @@ def allow_many_files() -> None:
 
 
 def describe(postgres: str, receiver: str) -> list[tuple[str, str]]:
-    """Return what a reader needs to compare the figures with those of another machine."""
+    """Return the facts needed to compare the figures with those of another machine."""
     model = "unknown"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -1,8 +1,8 @@
-"""What a delivery costs, and how long a healthy one takes, beside very many other webhooks.
+"""The cost of a delivery, and the latency of a healthy webhook, beside very many other webhooks.
 
-100 webhooks have due rows and thousands do, in turn; at last thousands only wait, in four ways.
-Rows are made by SQL, so that only the engine is measured. What a webhook's first delivery costs
-(its plan, its receiver's limit) is paid before.
+100 and then thousands of webhooks have due rows, alternating; at the end thousands only wait, in
+four ways. Rows are inserted by SQL, so that only the engine is measured. The one-time cost of a
+webhook's first delivery (its plan, its receiver's limit) is paid before.
 """
 
 import statistics
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 900.0
 _PAUSE_SECONDS = 0.15
-# After so long without a request nothing more comes; on a busy machine it takes seconds until one
-# drain follows the other.
+# Give up after this long without a request; on a busy machine the next drain can start seconds
+# after the previous one.
 _STILL_SECONDS = 10.0
 
 _WAITING = """
@@ -39,14 +39,14 @@ SELECT 'dlv_' || row, 'evt_' || row, id, CASE kind WHEN 1 THEN 'held' ELSE 'pend
        WHEN kind = 2 OR (kind = 3 AND behind = 1) THEN now() ELSE now() + interval '1 hour' END,
   1, 1, 0, '', '', now() FROM r
 """
-# By kind: retries, held, limited with the next turn far away, ordered with a head that waits.
+# By kind: retries, held, limited with the next turn an hour away, ordered behind a waiting row.
 _LIMITED = """
 UPDATE webhooks_webhook
 SET concurrency_limit = CASE n %% 4 WHEN 2 THEN 1 END, is_ordered = n %% 4 = 3
 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM webhooks_webhook
       WHERE id = ANY(%(webhooks)s)) w WHERE w.id = webhooks_webhook.id
 """
-# The one request that a limited webhook may have in flight is another worker's, for an hour.
+# The only request that a limited webhook may have in flight is leased to another worker for 1 hour.
 _IN_FLIGHT = """
 UPDATE webhooks_delivery SET status = 'sending', lease = 'bench',
   next_attempt_at = now() + interval '1 hour'
@@ -93,14 +93,14 @@ class Load:
 
 @dataclass(slots=True)
 class Many:
-    # By how many webhooks have due rows, or beside that many that only wait: one of each round.
+    # By the number of webhooks with due rows, or waiting: one load per round.
     due: dict[int, list[Load]] = field(default_factory=dict)
     waiting: dict[int, list[Load]] = field(default_factory=dict)
-    # Deliveries a second, each as many in turn: of 100 webhooks, and of one event to many.
+    # Deliveries per second of as many deliveries: events of 100 webhooks, and one event to many.
     wide: list[tuple[float, float]] = field(default_factory=list)
 
     def growth(self, of: str) -> dict[str, float]:
-        """Return each load over that of 100 webhooks: `cost_us` or `p99_ms`, the medians."""
+        """Return the median ratio of each load to that of 100 webhooks: `cost_us` or `p99_ms`."""
         found = {}
         for name, loads in (("due", self.due), ("waiting", self.waiting)):
             (_, base), *more = loads.items()
@@ -112,9 +112,9 @@ class Many:
 
     @property
     def wide_ratio(self) -> float:
-        """Return by how much the engine is quicker than at one event to many webhooks: the median.
+        """Return the median ratio of the rate with few webhooks to that of one event to many.
 
-        Between one drain and the next a shared machine may lose half of its speed.
+        Paired by round, because a shared machine may lose half of its speed between two drains.
         """
         return statistics.median(rate / wide for rate, wide in self.wide)
 
@@ -124,7 +124,7 @@ def measure(stage: Stage, scale: Scale) -> Many:
     (healthy,) = make_webhooks(1, stage.timing_receiver.url)
     base = make_webhooks(WEBHOOKS, stage.receiver.url)
     others = base + _make(stage, scale.many_webhooks[-1] - WEBHOOKS)
-    # The log is not emptied from here on: plans that are made for an empty one last for seconds.
+    # `_due` and `_one_event` leave the log as it is: plans made for an empty log last for seconds.
     stage.empty()
     with stage.worker() as worker:
         for _ in range(scale.many_rounds):
@@ -144,7 +144,7 @@ def measure(stage: Stage, scale: Scale) -> Many:
 
 
 def _make(stage: Stage, count: int) -> list[int]:
-    """Make webhooks with credentials of their own: copies of one, as a row of Django takes 1 ms."""
+    """Insert webhooks with their own credentials as copies of one: Django needs 1 ms per row."""
     from tests.factories import make_many_webhooks
     from webhooks.models import Credential, Webhook
     from webhooks.security import encryption, signatures
@@ -170,13 +170,13 @@ def _make(stage: Stage, count: int) -> list[int]:
 
 
 def _columns(model: "type[Model]", *own: str) -> str:
-    """Return what a copy has in common with its model."""
+    """Return the columns that a copy shares with its original."""
     kept = [field for field in model._meta.concrete_fields if field.name not in ("id", "uid", *own)]
     return ", ".join(field.column for field in kept)
 
 
 def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: int) -> Load:
-    # Known to the worker from here on.
+    # Make the webhooks known to the worker.
     _drain(stage, worker, [*webhooks, healthy], len(webhooks) + 1)
     stage.timing_receiver.arrivals()
     times: list[float] = []
@@ -194,10 +194,10 @@ def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: 
 def _one_event(
     stage: Stage, worker: Worker, base: list[int], wide: list[int]
 ) -> tuple[float, float]:
-    """Return the rates of as many deliveries: of all the events of few webhooks, and of one."""
+    """Return the rates of the same number of deliveries: many events to few webhooks, and one."""
     rates = []
     for webhooks, is_one in ((base, False), (wide, True)):
-        # Known to the worker from here on.
+        # Make the webhooks known to the worker.
         _drain(stage, worker, webhooks, len(webhooks))
         rates.append(_drain(stage, worker, webhooks, len(wide), one_event=is_one)[1])
     return rates[0], rates[1]
@@ -230,9 +230,9 @@ def _drain(
     healthy: int = 0,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
-    """Deliver that many rows; return CPU microseconds for each, and how many that were a second.
+    """Deliver this many rows; return CPU microseconds per delivery, and deliveries per second.
 
-    `meanwhile` may send a few more, of the healthy one.
+    `meanwhile` may send a few more to the healthy webhook.
     """
     with stage.asleep([worker]):
         stage.fill(rows, webhooks, one_event=one_event)
@@ -242,7 +242,7 @@ def _drain(
     notify()
     meanwhile()
     _wait_for(stage, came + rows)
-    # To name thousands of them in the question would be a part of the cost.
+    # Listing thousands of ids in the query would add to the measured cost.
     stage.wait(webhooks if len(webhooks) <= WEBHOOKS else None, _PATIENCE_SECONDS)
     spent = machine.cpu_seconds([worker.pid, stage.postgres.pid]) - before
     seconds = stage.query(_SECONDS, [began, healthy])[0][0]
@@ -250,9 +250,9 @@ def _drain(
 
 
 def _wait_for(stage: Stage, requests: int) -> None:
-    """Wait until the receiver got so many requests, or no more.
+    """Wait until the receiver got this many requests, or until no more arrive.
 
-    PostgreSQL would read all that is done each time it is asked, and that is counted as its cost.
+    Polling PostgreSQL would read all finished rows each time, and would count as its cost.
     """
     ends, known = time.monotonic() + _STILL_SECONDS, -1
     while (count := stage.receiver.count()) < requests and time.monotonic() < ends:
@@ -264,7 +264,7 @@ def _wait_for(stage: Stage, requests: int) -> None:
 def _singly(
     stage: Stage, healthy: int, others: list[int], times: list[float], *, count: int = 0
 ) -> None:
-    """Note how long single deliveries take, in milliseconds: `count`, or until others are done."""
+    """Append latencies of single deliveries in ms: `count`, or until the others are done."""
     while len(times) < count or (others and (len(times) < 20 or _is_open(stage, others))):
         stage.fill(1, [healthy])
         began = time.time()

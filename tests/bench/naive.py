@@ -1,8 +1,8 @@
-"""The honest baseline: one Celery task for each delivery, as most Django projects send webhooks.
+"""The baseline: one Celery task per delivery, as most Django projects send webhooks.
 
-An ORM read, `requests` with a session that is kept, an ORM insert and an ORM update; one prefork
-process that reuses its database connection (CELERY_DB_REUSE_MAX); everything else as the libraries
-come. It sends and logs what the engine sends and logs, and refuses, retries and leases nothing.
+An ORM read, `requests` with a persistent session, an ORM insert and an ORM update; one prefork
+process that reuses its database connection (CELERY_DB_REUSE_MAX); otherwise library defaults. It
+sends and logs what the engine sends and logs, but has no address checks, retries or leases.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Publishing at a steady pace through `publish_many()`, and how long each delivery then took.
+"""Publishing at a steady rate through `publish_many()`, and the latency of each delivery.
 
-The time of a delivery runs from the commit of its event until the receiver has read the request.
-The publisher's own statements come before; how long they took is kept beside it.
+Latency runs from the commit of the event until the receiver has read the request. The publisher's
+own statements come before that; latency from the call is kept separately.
 """
 
 import time
@@ -14,7 +14,7 @@ from tests.bench.stage import PAYLOAD, make_webhooks
 if TYPE_CHECKING:
     from webhooks.events import NewEvent
 
-# Each event type has ten webhooks: with 10 % dead ones nine that answer and one that does not.
+# Ten webhooks per event type: with 10 % dead ones, nine healthy and one dead.
 TYPES = 10
 _HEALTHY_EACH = 9
 _TICK_SECONDS = 0.01
@@ -22,12 +22,12 @@ _TICK_SECONDS = 0.01
 
 @dataclass(slots=True)
 class Times:
-    """Milliseconds from commit to request, one for each delivery that arrived."""
+    """Milliseconds from commit to request, one value per delivery that arrived."""
 
     milliseconds: list[float] = field(default_factory=list)
-    # The same from the call of `publish()` or `publish_many()`.
+    # The same, measured from the call of `publish()` or `publish_many()`.
     from_call: list[float] = field(default_factory=list)
-    # How many deliveries a second were published.
+    # Deliveries published per second.
     rate: float = 0.0
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ def _percentile(values: list[float], percent: float) -> float:
 
 
 class _Publisher:
-    """Publishes in a transaction of its own and remembers when that was called and committed."""
+    """Publishes in its own transaction and records the times of the call and of the commit."""
 
     def __init__(self) -> None:
         # Event id -> Unix seconds of the call, of the commit.
@@ -61,7 +61,7 @@ class _Publisher:
         committed: list[float] = []
         called = time.time()
         with transaction.atomic():
-            # First in line: before the wakeup.
+            # Registered first, so that it runs before the wakeup.
             transaction.on_commit(lambda: committed.append(time.time()))
             published = events.publish_many(items)
         for event in published:
@@ -89,7 +89,7 @@ def event_types() -> list[str]:
 
 
 def lone_type() -> str:
-    """Return a type that only one webhook of the bench wants."""
+    """Return a type that only one webhook of the bench is subscribed to."""
     return publishable()[TYPES]
 
 
@@ -119,14 +119,14 @@ def publish_singly(receiver: OwnReceiver, count: int, pause_seconds: float) -> T
 
     publisher = _Publisher()
     for number in range(count):
-        # Never in step with anything that looks at the queue at regular times.
+        # Varied, to stay out of step with everything that polls the queue at regular intervals.
         time.sleep(pause_seconds * (0.7 + 0.6 * (number * 0.618 % 1.0)))
         publisher.publish([NewEvent(lone_type(), PAYLOAD)])
     return publisher.times(_collect(receiver, count), rate=1 / pause_seconds)
 
 
 def publish_steadily(receiver: OwnReceiver, rate: float, seconds: float) -> Times:
-    """Publish so many healthy deliveries a second, a batch each 10 ms."""
+    """Publish this many healthy deliveries per second, in batches 10 ms apart."""
     from webhooks.events import NewEvent
 
     publisher = _Publisher()
@@ -150,7 +150,7 @@ def publish_steadily(receiver: OwnReceiver, rate: float, seconds: float) -> Time
 
 
 def _collect(receiver: OwnReceiver, expected: int) -> list[Arrival]:
-    """Fetch arrivals until all came or nothing came for a while."""
+    """Fetch arrivals until all have come, or none has come for 10 seconds."""
     arrivals: list[Arrival] = []
     quiet_since = time.monotonic()
     while len(arrivals) < expected and time.monotonic() - quiet_since < 10.0:

@@ -1,10 +1,10 @@
-"""How long the first answer of every page takes behind a month of deliveries.
+"""How long the first response of every page takes behind a month of deliveries.
 
-`python -m tests.bench.pages --rows 1000000 --database postgres` starts its own PostgreSQL, or with
-`sqlite` writes a file of its own, fills it, asks for every page of `tests/pages.py` through
-Django's whole stack in one process, and prints a table: the first answer (nothing of this page was
-asked before), the best and the median of nine more, how much of the best one this process
-computed, queries, and bytes. On a machine that does other work too the best is what the page costs.
+`python -m tests.bench.pages --rows 1000000 --database postgres` starts its own PostgreSQL (or
+writes a new file with `sqlite`), fills it, requests every page of `tests/pages.py` through Django's
+whole stack in one process, and prints a table: the first response of each page, the best and the
+median of nine more, the CPU time of this process, queries, and bytes. On a machine that does other
+work too, the best time is the cost of the page.
 """
 
 import argparse
@@ -35,7 +35,7 @@ BUDGET_MS = 150.0
 _AGAIN = 9
 _POSTGRES = POSTGRES | {
     "maintenance_work_mem": "512MB",
-    # Filled once and only read: nothing here has to survive a power cut.
+    # Filled once and then only read: the data need not survive a power failure.
     "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
 }  # fmt: skip
 
@@ -80,7 +80,7 @@ def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
 
 @contextmanager
 def started(rows: int, database: str) -> Iterator[tuple["Client", "Scene"]]:
-    """Fill a database of its own; yield a person's browser and what the pages are about."""
+    """Fill a new database; yield a logged-in client and the rows that the pages show."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         url = f"sqlite:///{directory}/webhooks.sqlite3"
@@ -114,7 +114,7 @@ def _fill(url: str, rows: int) -> tuple["Client", "Scene"]:
 
     history.divide()
     webhooks = [make_webhook(name=f"Webhook {number}").pk for number in range(history.WEBHOOKS)]
-    # The busiest webhook is the one whose page is opened, and the newest rows are the scene's.
+    # The scene uses the busiest webhook, and its rows are the newest.
     if connection.vendor == "sqlite":
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
             for made in history.fill_file(file, webhooks, rows):
@@ -139,12 +139,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
     options = parser.parse_args()
-    # So that the server is ended too.
+    # Exit normally on SIGTERM, so that the server is stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with started(options.rows, options.database) as (browser, scene):
         from tests.pages import PAGES, url_names
 
-        # Templates and modules are loaded once in the life of a process.
+        # Load templates and modules, which a process does only once.
         browser.get("/integrations/webhooks/connections/")
         names = set(url_names())
         pages = [page for page in PAGES if page.name in names and page.name != "login"]

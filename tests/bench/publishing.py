@@ -1,7 +1,7 @@
-"""How many events `publish_many()` accepts, and how many statements a wide fan-out takes.
+"""How many events `publish_many()` accepts per second, and the statements of a wide fan-out.
 
 The publisher is this process on the measured core, PostgreSQL is on the other: the figure is
-events by the clock, the database's commits included.
+events per wall-clock second, including the database's commits.
 """
 
 import os
@@ -52,7 +52,7 @@ def _rate(event_type: str, count: int) -> float:
 
 
 def _widen(stage: Stage, event_type: str, found: Publishing) -> None:
-    """Publish to 1,000 webhooks; count statements where no layer can hide them: on the wire."""
+    """Publish to 1,000 webhooks; count statements on the wire, where no layer can hide them."""
     from django.db import connection
 
     from tests.factories import make_many_webhooks

@@ -1,8 +1,8 @@
-"""A receiver in one thread over epoll: notes when each request arrived, or never answers.
+"""A receiver in one thread over epoll: notes when each request arrived, or never responds.
 
 `python -m tests.bench.receiver PORT SILENT_PORT`. Requests to PORT get 204; `GET /arrivals` there
-gives and forgets the lines `Unix time, webhook-id, path` so far. SILENT_PORT accepts and says
-nothing. nginx is faster but notes arrivals in whole milliseconds only.
+returns and clears the lines `Unix time, webhook-id, path` so far. SILENT_PORT accepts connections
+and sends nothing. nginx is faster but notes arrivals in whole milliseconds only.
 """
 
 import select
@@ -71,7 +71,7 @@ class Receiver:
         self._open.pop(fd).close()
 
     def _answer_all(self, fd: int, data: bytes) -> bytes:
-        """Answer every complete request; return what is left over."""
+        """Respond to every complete request; return the remaining bytes."""
         while (end := data.find(b"\r\n\r\n")) >= 0:
             head = data[: end + 2]
             length = int(_header(head, b"content-length") or 0)

@@ -1,4 +1,4 @@
-"""Receivers as servers of the bench: nginx for throughput, our own for times and silence."""
+"""The receiver servers of the bench: nginx for throughput, our own for times and silence."""
 
 import os
 import re
@@ -36,7 +36,7 @@ class Arrival(NamedTuple):
 
 
 class Nginx(Server):
-    """One nginx worker that answers 204 to everything."""
+    """One nginx worker that responds with 204 to everything."""
 
     name = "nginx"
 
@@ -60,7 +60,7 @@ class Nginx(Server):
         self._spawn([str(self._program), "-p", str(self.directory), "-c", str(configuration)])
 
     def count(self) -> int:
-        """Return how many requests came so far, those that ask for this not counted."""
+        """Return how many requests came so far, without the requests of this method."""
         self._asked = getattr(self, "_asked", 0) + 1
         text = _get(f"{self.url}/status").decode()
         found = re.search(r"^ *\d+ +\d+ +(\d+)", text, re.MULTILINE)
@@ -77,7 +77,7 @@ class Nginx(Server):
 
 
 class OwnReceiver(Server):
-    """`tests.bench.receiver` in a process of its own."""
+    """`tests.bench.receiver` in its own process."""
 
     name = "receiver"
     description = "tests/bench/receiver.py, one process"
@@ -99,7 +99,7 @@ class OwnReceiver(Server):
         self._spawn([sys.executable, str(program), str(self.port), str(self._silent_port)])
 
     def arrivals(self) -> list[Arrival]:
-        """Return what arrived since the last call."""
+        """Return the arrivals since the last call."""
         lines = _get(f"{self.url}/arrivals").decode().splitlines()
         parts = (line.split(" ") for line in lines)
         return [Arrival(float(moment), event_id, path) for moment, event_id, path in parts]
@@ -117,7 +117,7 @@ class OwnReceiver(Server):
 
 
 def fast_receiver() -> Nginx | OwnReceiver:
-    """Return nginx where there is one or one can be fetched without installing it."""
+    """Return nginx if it is installed or can be fetched without installing, else our own."""
     program = _installed() or _fetched(Path(tempfile.gettempdir()) / "webhooks-bench-nginx")
     return Nginx(program) if program else OwnReceiver()
 
@@ -128,7 +128,7 @@ def _installed() -> Path | None:
 
 
 def _fetched(home: Path) -> Path | None:
-    """Unpack Debian's package into a directory of ours; the machine itself stays as it is."""
+    """Unpack Debian's package into our own directory, without changing the machine."""
     program = home / "usr" / "sbin" / "nginx"
     if not program.exists() and shutil.which("apt-get") and shutil.which("dpkg"):
         home.mkdir(exist_ok=True)

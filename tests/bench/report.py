@@ -1,4 +1,4 @@
-"""The table for people and the one line of JSON for programs."""
+"""The table for people and the line of JSON for programs."""
 
 import json
 import statistics
@@ -53,7 +53,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Return the ratio of each round: its two halves ran one after the other."""
+    """Return the ratio of each round, whose two halves ran one after the other."""
     return [value / other for value, other in zip(values, others, strict=True)]
 
 
@@ -103,7 +103,7 @@ def json_line(found: Findings) -> str:
 
 
 def table(found: Findings) -> str:
-    """Return one line for each figure: its name, its median, and the values of each round."""
+    """Return one line per figure: its name, its median, and the value of each round."""
     rows = [*_rate_rows(found), *_isolation_rows(found), *_growth_rows(found), *_other_rows(found)]
     name, median = (max(len(row[column]) for row in rows) for column in (0, 1))
     return "\n".join(f"{row[0]:{name}}  {row[1]:>{median}}  {row[2]}".rstrip() for row in rows)

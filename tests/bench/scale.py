@@ -1,4 +1,4 @@
-"""How much each part does: the whole measurement, a quick one, and one small enough for a test."""
+"""The size of each part: the whole measurement, a quick one, and one small enough for a test."""
 
 import os
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    # Every compared figure is the median of so many runs, taken in turn.
+    # Every compared figure is the median of this many alternating runs.
     rounds: int
-    # What PostgreSQL's log holds before anything is measured: more than any round writes.
+    # MiB of write-ahead log written before the measurements: more than any round writes.
     wal_mib: int
     engine_rows: int
     naive_rows: int
     bare_requests: int
     two_workers_rows: int
-    # Rows of 100 webhooks, ten of which never answer.
+    # Rows of 100 webhooks, ten of which never respond.
     isolation_rows: int
     dead_timeout_seconds: int
     idle_publishes: int
     paced_seconds: float
-    # Without an event: until each entry of the clock has run once, and then measured.
+    # Idle, without an event: first until each periodic task has run once, then while measuring.
     idle_start_seconds: float
     idle_seconds: float
-    # Finished deliveries (and as many attempts) behind the due ones; the last is compared with
+    # Finished deliveries (one attempt each) behind the due ones; the last count is compared with
     # the first.
     history_rows: tuple[int, ...]
     growth_batches: int
-    # How many webhooks have due rows, or wait, beside others; and get one event.
+    # Number of webhooks that have due rows or wait beside others; and that get one event.
     many_webhooks: tuple[int, ...]
     many_rounds: int
     many_rows: int

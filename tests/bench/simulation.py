@@ -1,9 +1,9 @@
-"""What 100,000 deliveries a second take, on paper: a queueing model under a fake clock.
+"""What 100,000 deliveries per second take, on paper: a queueing model with a fake clock.
 
-`python -m tests.bench.simulation` prints one line for each layout; docs/scaling.md reads them. No
-time passes and nothing is random: the same numbers come out everywhere. The costs below are
-measured (docs/performance.md); of the layouts several databases are not built, and the model says
-where each one breaks.
+`python -m tests.bench.simulation` prints one line per layout; docs/scaling.md explains them. No
+real time passes and nothing is random: the output is the same everywhere. The costs below are
+measured (docs/performance.md). Layouts with several databases are not built; the model shows where
+each layout reaches its limit.
 
 A drain queue is served by its own workers, which claim only webhooks of their shard. A worker's
 round claims up to 500 rows, prepares and judges them in Python while the next claim and the last
@@ -16,20 +16,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# Microseconds of CPU for each delivery, and bytes of write-ahead log.
+# Microseconds of CPU per delivery, and bytes of write-ahead log.
 WORKER_US = 55.0
 PUBLISH_US, CLAIM_US, RECORD_US = 16.0, 16.0, 20.0
 WAL_BYTES = 4_100
 STORED_BYTES = 2_900
-# Each further worker on the same queue looks at rows that the others hold.
+# Each further worker on the same queue also reads rows that the others hold.
 CONTENTION = 0.04
 # Fixed cost of a round: finding the webhooks with due rows, round trips, one commit.
 ROUND_SECONDS = 0.004
 CLAIM_ROWS = 500
-# One log device, and what one PostgreSQL can insert into its log whatever the device.
+# The throughput of one log device, or of one PostgreSQL's log insertion on any device.
 WAL_BYTES_PER_SECOND = 600e6
-# Indexes for each delivery, and the memory that should hold those of the newest partition: claims,
-# records and vacuum touch them everywhere.
+# Index bytes per delivery, and the memory that should hold the newest partition's indexes:
+# claims, records and vacuum touch them everywhere.
 INDEX_BYTES = 710
 MEMORY_BYTES = 128e9
 
@@ -43,7 +43,7 @@ class Layout:
     rate: float
     databases: int = 1
     cores: int = 16
-    # Drain queues in all; each database holds its share of them.
+    # Drain queues in total; each database has an equal share of them.
     queues: int = 1
     workers: int = 1
     receiver_seconds: float = 0.1
@@ -52,7 +52,7 @@ class Layout:
 
 
 class Clock:
-    """A fake clock: time moves to the next thing that was asked for."""
+    """A fake clock: time jumps to the next scheduled action."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -88,7 +88,7 @@ class Database:
             self.log_bytes -= size
 
     def load(self) -> float:
-        """Return how busy the busier of processor and log is, from 0 to 1 and beyond."""
+        """Return the load of the busier of processor and log; 1.0 is full, more is overload."""
         return max(self.cpu_seconds / self.cores, self.log_bytes / WAL_BYTES_PER_SECOND)
 
     def slowdown(self) -> float:
@@ -99,7 +99,7 @@ class Database:
 class Queue:
     database: Database
     workers: int
-    # (when published, how many rows), oldest first.
+    # (time published, number of rows), oldest first.
     due: deque[tuple[float, int]] = field(default_factory=deque)
     busy_seconds: float = 0.0
 
@@ -124,7 +124,7 @@ class Outcome:
     worker_load: float
 
     def breaks(self) -> str:
-        """Say what this layout reaches first."""
+        """Return the limit that this layout is closest to, with its load."""
         layout = self.layout
         each = layout.rate / layout.databases
         limits = {
@@ -150,7 +150,7 @@ class Simulation:
             Queue(self._databases[number % layout.databases], layout.workers // layout.queues)
             for number in range(layout.queues)
         ]
-        # (seconds from publish to request, rows).
+        # (seconds from publish to request, number of rows).
         self._delays: list[tuple[float, int]] = []
 
     def run(self) -> Outcome:

@@ -1,7 +1,7 @@
 """The servers, workers and rows that the parts of the bench share.
 
-`Stage` sets the environment and starts Django, so a module that imports models is imported only
-after `Stage.start()`.
+`Stage` sets the environment and starts Django, so modules that import models must be imported
+after `Stage.__enter__()`.
 """
 
 import os
@@ -29,7 +29,7 @@ WEBHOOKS = 100
 LOGIN, PASSWORD = "bench-login", "bench-password"
 # Pads the event document to 1 KB.
 PAYLOAD = {"call_id": "1700000000.1", "caller": "+380441234567", "note": "x" * 810}
-# As compose.yaml has them; fsync and synchronous_commit stay on.
+# As in compose.yaml; fsync and synchronous_commit stay on.
 POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "4GB", "min_wal_size": "2GB"}
 _START_SECONDS = 60.0
 
@@ -67,7 +67,7 @@ WHERE d.webhook_id = ANY(%s) AND a.outcome = 'succeeded'
 
 
 class Stage:
-    """A context manager: everything that runs belongs to it and ends with it."""
+    """A context manager that owns all servers and stops them at its end."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -75,7 +75,7 @@ class Stage:
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.postgres = PostgresServer(settings=POSTGRES)
         self.redis = RedisServer()
-        # Counts and answers as fast as can be; and one that notes times and can stay silent.
+        # One counts and responds as fast as possible; the other notes times and can stay silent.
         self.receiver = fast_receiver()
         self.timing_receiver = OwnReceiver()
 
@@ -90,7 +90,7 @@ class Stage:
 
             django.setup()
             call_command("migrate", verbosity=0)
-            # A plan for any parameters would cast an array of them anew for each row.
+            # A generic plan would cast an array parameter again for each row.
             self.database: psycopg.Connection[Any] = self._stack.enter_context(
                 psycopg.connect(self.postgres.url, autocommit=True, prepare_threshold=None)
             )
@@ -108,7 +108,7 @@ class Stage:
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
-        """Keep the servers off the core of the process under measurement for a while."""
+        """Keep the servers off the core of the measured process while the context is open."""
         machine.pin(self.servers, machine.SERVER_CORES)
         try:
             yield
@@ -119,9 +119,9 @@ class Stage:
         return self.database.execute(sql.encode(), parameters).fetchall()
 
     def age(self, wal_mib: int) -> None:
-        """Give PostgreSQL so many files of its log to use again, as a server has that ran a while.
+        """Fill this much write-ahead log, so that PostgreSQL reuses its files like an older server.
 
-        A new one fills each file with zeros before its first use: a sixth of its CPU.
+        A new server fills each file with zeros before its first use: a sixth of its CPU.
         """
         self.database.execute(
             "SELECT pg_logical_emit_message(false, 'bench', repeat('x', 1048576)) "
@@ -131,17 +131,17 @@ class Stage:
         self.database.execute("CHECKPOINT")
 
     def empty(self) -> None:
-        """Forget every event, delivery and attempt; what they left in the log is free again."""
+        """Delete every event, delivery and attempt; a checkpoint frees their write-ahead log."""
         self.database.execute("TRUNCATE webhooks_event, webhooks_delivery, webhooks_attempt")
         self.database.execute("CHECKPOINT")
 
     def clear(self) -> None:
-        """Forget the webhooks too: what the next part publishes would go to them as well."""
+        """Delete the webhooks too, or events of the next part would be delivered to them."""
         self.database.execute("TRUNCATE webhooks_webhook, webhooks_credential CASCADE")
         self.empty()
 
     def forget(self, webhooks: Sequence[int]) -> None:
-        """Delete webhooks as the product does: they stay as names in the log."""
+        """Delete webhooks as the product does: their names stay in the log."""
         from webhooks import events
         from webhooks.models import Webhook
 
@@ -156,10 +156,7 @@ class Stage:
         status: str = "pending",
         one_event: bool = False,
     ) -> None:
-        """Publish one event of 1 KB for each delivery, all in one commit, webhooks in turn.
-
-        Or one event for all of them.
-        """
+        """Insert an event of 1 KB per delivery (or one for all) in one commit, webhooks in turn."""
         parameters = {
             "rows": rows,
             "document": self.document(),
@@ -167,13 +164,13 @@ class Stage:
             "count": len(webhooks),
             "status": status,
             "one_event": one_event,
-            # A row that is not pending belongs to the naive worker: the engine leaves it alone.
+            # Rows that are not pending belong to the naive worker; the engine must not claim them.
             "after": 0 if status == "pending" else 86400,
         }
         self.database.execute(_DUE.encode(), parameters)
 
     def document(self) -> str:
-        """Return the JSON of an event whose id is still to be put in."""
+        """Return the JSON of an event, with a placeholder for its id."""
         from django.utils import timezone
 
         from webhooks import payloads
@@ -184,24 +181,24 @@ class Stage:
         ).decode()
 
     def wait(self, webhooks: Sequence[int] | None, seconds: float) -> None:
-        """Wait until nothing of these webhooks, or of any, is due or in flight."""
+        """Wait until no delivery of these webhooks, or of any webhook, is due or in flight."""
         deadline = time.monotonic() + seconds
         asked = _OPEN.format(" AND webhook_id = ANY(%s)" if webhooks else "")
         named = [list(webhooks)] if webhooks else []
         while any(self.query(asked, [status, *named])[0][0] for status in ("pending", "sending")):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Deliveries were still open after {seconds:.0f} s.")
-            # Seldom: PostgreSQL reads through what is done to answer.
+            # Polls rarely, because PostgreSQL reads through the finished rows each time.
             time.sleep(0.5)
 
     def rate(self, webhooks: Sequence[int]) -> tuple[int, float]:
-        """Return how many requests succeeded, and how many that were a second."""
+        """Return how many requests succeeded, and their rate per second."""
         count, seconds = self.query(_SPAN, [list(webhooks)])[0]
         return count, count / seconds if seconds else 0.0
 
     @contextmanager
     def asleep(self, workers: Sequence["Worker"]) -> Iterator[None]:
-        """Stop workers for a while."""
+        """Pause workers while the context is open."""
         for worker in workers:
             worker.pause(self)
         try:
@@ -241,7 +238,7 @@ class Worker:
 
     @property
     def pool_pid(self) -> int:
-        """Return the process that runs the tasks."""
+        """Return the pid of the process that runs the tasks."""
         return machine.tree(self.pid)[1]
 
     @property
@@ -249,7 +246,7 @@ class Worker:
         return self._log.read_text(errors="replace")
 
     def pause(self, stage: Stage) -> None:
-        """Stop its processes where they are, but not amid a transaction that others wait for."""
+        """Stop the worker's processes, but not within a transaction that others wait for."""
         while True:
             self._signal(signal.SIGSTOP)
             # A statement ends without its client, a transaction does not.
@@ -273,7 +270,7 @@ class Worker:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"The Celery worker did not start:\n{self.log[-3000:]}")
             time.sleep(0.1)
-        # Its first drain begins within one look of webhooks.delivery.drains.
+        # The first drain begins within one polling interval of webhooks.delivery.drains.
         time.sleep(1.0)
 
     def stop(self) -> None:
@@ -317,7 +314,7 @@ def _set_environment(database_url: str, redis_url: str, directory: Path) -> None
 
 
 def environment(database_url: str, redis_url: str, directory: Path) -> Mapping[str, str]:
-    """Return what a process of the product needs; only loopback is opened beside the defaults."""
+    """Return the environment of the product's processes; loopback is the only extra network."""
     return {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "DATA_DIR": str(directory),

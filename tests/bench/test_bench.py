@@ -1,4 +1,4 @@
-"""The bench runs, counts what it claims to count, and prints the line that programs read."""
+"""The bench runs, counts what it should count, and prints the line that programs read."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_the_table_shows_every_round() -> None:
 
 
 @pytest.mark.once
-# Servers and workers start within seconds, unless the machine is full of other tests.
+# Servers and workers start within seconds, unless the machine is busy with other tests.
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("part", "found"), [("throughput", "Rates(engine=["), ("growth", "flipped=[]")]

@@ -1,4 +1,4 @@
-"""Requests per second on one core: the engine, one task per delivery, and bare libcurl, in turn."""
+"""Requests per second on one core: the engine, a task per delivery, and bare libcurl."""
 
 import base64
 import statistics
@@ -26,9 +26,9 @@ class Rates:
     engine: list[float] = field(default_factory=list)
     naive: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
-    # The pool process after each round of the engine, in MiB.
+    # The memory of the pool process after each round of the engine, in MiB.
     memory: list[float] = field(default_factory=list)
-    # CPU microseconds for each delivery: worker, PostgreSQL, receiver.
+    # CPU microseconds per delivery: worker, PostgreSQL, receiver.
     worker_us: list[float] = field(default_factory=list)
     postgres_us: list[float] = field(default_factory=list)
     receiver_us: list[float] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Pairs:
 
 
 def compare(stage: Stage, scale: Scale) -> Rates:
-    """Measure the three in turn, each alone on the first core while the servers have the rest."""
+    """Measure the three alternately, each on the first core while the servers have the rest."""
     webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
     rates = Rates()
     cores = machine.CLIENT_CORES
@@ -75,7 +75,7 @@ def _measure_engine(
 
 
 def compare_workers(stage: Stage, scale: Scale) -> Pairs:
-    """Measure one worker and two in turn, without pinning anything."""
+    """Measure one worker and two alternately, without pinning."""
     webhooks = make_webhooks(WEBHOOKS, stage.receiver.url)
     pairs = Pairs()
     with stage.worker() as first, stage.worker() as second:
@@ -96,8 +96,8 @@ def _drain(
 ) -> tuple[float, list[float]]:
     """Publish rows, then let the workers deliver them.
 
-    Returns deliveries a second, and the CPU microseconds of workers, PostgreSQL and receiver for
-    each delivery.
+    Returns deliveries per second, and the CPU microseconds of workers, PostgreSQL and receiver per
+    delivery.
     """
     stage.empty()
     sent_before = stage.receiver.count()
@@ -153,5 +153,5 @@ def _cpu(stage: Stage, workers: list[Worker]) -> tuple[float, float, float]:
 
 
 def growth_mib(memory: list[float]) -> float:
-    """Return what the worker gained between its first round and the middle of the later ones."""
+    """Return the MiB gained between the first round and the median of the later ones."""
     return statistics.median(memory[1:] or memory) - memory[0]
