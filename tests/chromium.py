@@ -1,6 +1,6 @@
-"""The Chromium that browser tests and screenshots drive: found, or installed as the machine allows.
+"""The Chromium that browser tests and screenshots drive: found, or installed if possible.
 
-`python -m tests.chromium` makes sure there is one and prints its path.
+`python -m tests.chromium` installs one if none is found and prints its path.
 """
 
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tests.services import ServiceUnavailable, install_debian_package, is_debian_root
 
-# The headless shell draws the same pages for less than half of the processor time: it has no
-# window of a browser around them.
+# The headless shell renders the same pages with less than half of the CPU time, because it has no
+# browser window.
 _SHELLS = ("chromium-headless-shell", "chrome-headless-shell")
 _NAMES = (*_SHELLS, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Longer than the package needs over a slow line; a whole browser does as well.
+# More than the package needs on a slow line; the full browser works as well.
 _SHELL_SECONDS = 120
-# The browser looks up nothing and asks nobody: only the pages under test use the network.
+# No background requests of the browser: only the pages under test use the network.
 ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -39,7 +39,7 @@ def find() -> str | None:
     for name in _NAMES:
         if path := shutil.which(name):
             return path
-    # Asked in a process of its own: inside pytest another playwright may be running.
+    # In its own process, because another playwright may be running inside pytest.
     own = subprocess.run(
         [sys.executable, "-c", _PRINT_PLAYWRIGHTS_OWN], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -56,7 +56,7 @@ with sync_playwright() as playwright:
 def install() -> None:
     """Install Chromium: Debian's package as root, playwright's download elsewhere."""
     if is_debian_root():
-        # Ubuntu has them as a snap only.
+        # Ubuntu has these packages only as a snap.
         for package in ("chromium-headless-shell", "chromium"):
             with suppress(subprocess.CalledProcessError):
                 install_debian_package(package)
@@ -67,7 +67,7 @@ def install() -> None:
 
 
 def ensure() -> str:
-    """Return the path of a Chromium, installed now if there was none."""
+    """Return the path of a Chromium, after installing one if there was none."""
     if path := find():
         return path
     with suppress(subprocess.CalledProcessError):
@@ -79,7 +79,7 @@ def ensure() -> str:
 
 
 def _prefer_the_shell() -> None:
-    """Add the headless shell where that is Debian's package; without it all runs, but slower."""
+    """Install the headless shell if it is Debian's package; without it tests run, but slower."""
     if "CHROMIUM" in os.environ or any(map(shutil.which, _SHELLS)) or not is_debian_root():
         return
     with suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""`manage.py` in a process of its own."""
+"""`manage.py` in its own process."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def manage(
     *arguments: str, environment: Mapping[str, str], given: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, with these variables alone, and return what it printed."""
+    """Run a command to its end, with only these variables, and return the finished process."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,

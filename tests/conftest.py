@@ -1,9 +1,9 @@
-"""What every test stands on: the environment, set before Django reads it, and real servers.
+"""The basis of every test: the environment, set before Django reads it, and real servers.
 
 One run can cover several databases. `TEST_DATABASES=sqlite,postgres pytest -n 4 --dist each`
 (`make test`) gives each worker one of them: a test that touches the database runs on all of them,
-every other test runs once. A worker takes the next test that no other has begun, so that all end
-at about the same time. Plain `pytest` runs on SQLite.
+every other test runs once. A worker takes the next test that no other worker has begun, so that
+all finish at about the same time. Plain `pytest` runs on SQLite.
 """
 
 import atexit
@@ -58,26 +58,26 @@ DATABASE = _DATABASES[_NUMBER % len(_DATABASES)]
 BROWSER = Path(__file__).parent / "browser"
 DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
-# Whether workers of several databases share the tests. Then this folder, of which they inherit the
-# name, has an empty file for each test that one of them began.
+# Whether workers of several databases share the tests. If so, the folder in TESTS_BEGUN, which
+# workers inherit, has an empty file for each test that a worker has begun.
 _IS_SHARED = bool(_WORKER) and len(_DATABASES) > 1
 if not _WORKER:
     (DATA_DIR / "begun").mkdir()
     os.environ["TESTS_BEGUN"] = str(DATA_DIR / "begun")
-# Of a table `make quick` takes these few rows, from its whole length; rows that do not ask the
-# database cost less.
+# `make quick` takes this many evenly spaced rows of a table of parameters; rows that do not use
+# the database cost less.
 _QUICK_DATABASE_ROWS = 3
 _QUICK_ROWS = 24
-# Names of tests go from process to process, three times each.
+# xdist sends test names between processes, three times each.
 _NAME_CHARACTERS = 1000
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}
 
-# The port of the live server, held until that starts: everybody else looks for free ports too.
+# The live server's port, held until the server starts, because other code looks for free ports.
 _site_port = socket.socket()
 _site_port.bind(("127.0.0.1", free_port()))
 atexit.register(_site_port.close)
 
-# One PostgreSQL for all workers, which inherit its address: each has a database of its own there.
+# One PostgreSQL for all workers, which inherit its URL; each worker has its own database in it.
 _postgres: PostgresServer | None = None
 if "postgres" in _DATABASES and "TEST_DATABASE_URL" not in os.environ:
     _postgres = PostgresServer(settings=FAST_POSTGRES, in_memory=True)
@@ -86,12 +86,12 @@ if "postgres" in _DATABASES and "TEST_DATABASE_URL" not in os.environ:
 
 
 def _set_environment() -> None:
-    """Give each setting that tests rely on a value, whatever the shell or a `.env` says."""
+    """Set every setting that tests rely on, regardless of the shell's environment or a `.env`."""
     for name in [name for name in os.environ if name.startswith("WEBHOOKS_")]:
         del os.environ[name]
     address = f"127.0.0.1:{_site_port.getsockname()[1]}"
     sqlite_url = f"sqlite:///{DATA_DIR / 'webhooks.sqlite3'}"
-    # A proxy of the shell brings packages; this machine's own addresses are asked directly.
+    # The shell's proxy is for installing packages; requests to this machine must bypass it.
     bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     os.environ |= {
         "no_proxy": f"{bypassed},127.0.0.1,localhost,::1".lstrip(","),
@@ -103,7 +103,7 @@ def _set_environment() -> None:
         "FIELD_ENCRYPTION_KEY": "b25seS1mb3ItdGVzdHMtb25seS1mb3ItdGVzdHMtMzI=",
         "DATABASE_URL": sqlite_url if DATABASE == "sqlite" else os.environ["TEST_DATABASE_URL"],
         "REDIS_URL": "",
-        # The live server of browser tests is this site's public address.
+        # The live server of browser tests has this site's public address.
         "DJANGO_LIVE_TEST_SERVER_ADDRESS": address,
         "PUBLIC_URL": f"http://{address}",
         "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
@@ -117,22 +117,22 @@ def _set_environment() -> None:
 if settings.configured:
     raise pytest.UsageError("Unset DJANGO_SETTINGS_MODULE: the tests set their environment first.")
 _set_environment()
-settings.DATABASES  # noqa: B018 - asks it.
-# Workers inherit this environment, and pytest-django would ask before they have their own.
+settings.DATABASES  # noqa: B018 - loads the settings.
+# Workers inherit this environment, and pytest-django would load their settings too early.
 del os.environ["DJANGO_SETTINGS_MODULE"]
 
 if DATABASE == "sqlite":
-    # A file: in a shared memory database two threads meet "table is locked" instead of waiting.
+    # A file: with a shared in-memory database, threads get "table is locked" instead of waiting.
     settings.DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
-    # As tests.services.FAST_POSTGRES: what a test commits need not outlive the machine.
+    # As in tests.services.FAST_POSTGRES: test data need not survive a crash of the machine.
     settings.DATABASES["default"]["OPTIONS"]["init_command"] += " PRAGMA synchronous=OFF;"
-# A static file is looked for when it is asked for: each client of a test would list them all first.
+# Find static files on request; otherwise each test client would first list them all.
 settings.WHITENOISE_AUTOREFRESH = True
-# Passwords of tests protect nothing and a slow hash costs 0.2 s each.
+# Test passwords protect nothing, and a slow hash takes 0.2 s each.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-# How long one case takes is up to the machine and what else it does.
+# The duration of an example depends on the machine and its load.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("tests")
@@ -151,7 +151,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @contextmanager
 def _or_end_the_run(config: pytest.Config) -> Iterator[None]:
-    """End the whole run at once, not one test after another, where a service cannot start."""
+    """End the whole run at once if a service cannot start, instead of failing test after test."""
     try:
         yield
     except ServiceUnavailable as error:
@@ -162,14 +162,14 @@ def _or_end_the_run(config: pytest.Config) -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """End the other workers, in the process that started them, when one misses a service."""
+    """End the other workers, from the main process, when one of them lacks a service."""
     if reason := getattr(node, "workeroutput", {}).get("unavailable"):
         pytest.exit(reason, returncode=pytest.ExitCode.TESTS_FAILED)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Collect no garbage meanwhile: nearly all that is made stays."""
+    """Collect without garbage collection: nearly all objects made here are kept."""
     gc.disable()
     try:
         if _WORKER and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
@@ -180,9 +180,9 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 
 def _import_tests(*, is_quick: bool) -> None:
-    """Import all tests, each worker from another one on.
+    """Import all test modules, each worker starting at a different one.
 
-    In a new clone each then compiles its share of them, and finds those of the others compiled.
+    In a new clone each worker compiles its share and finds the rest already compiled.
     """
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
     begin = len(files) * _NUMBER // _WORKERS
@@ -190,13 +190,13 @@ def _import_tests(*, is_quick: bool) -> None:
         if is_quick and BROWSER in file.parents:
             continue
         name = ".".join(file.relative_to(BROWSER.parents[1]).with_suffix("").parts)
-        # The collection says what is wrong with a file.
+        # Pytest's own collection reports errors of the file.
         with suppress(Exception):
             importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:
-    # Ten thousand tests, and all that they import, stay: no garbage collection looks at them again.
+    # The tests and their imports live until the end, so garbage collection should skip them.
     gc.collect()
     gc.freeze()
 
@@ -215,12 +215,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not even read the tests in a browser where none is started."""
+    """Skip the browser tests entirely in a quick run, without importing them."""
     return True if config.option.quick and collection_path == BROWSER else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what this worker may run, in the order of `_turn`."""
+    """Keep the tests that this worker may run, in the order of `_turn`."""
     if long := [item.nodeid[:200] for item in items if len(item.nodeid) > _NAME_CHARACTERS]:
         raise pytest.UsageError(f"These need shorter ids: {long}")
     for item in items:
@@ -239,10 +239,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(item: pytest.Item) -> tuple[bool, bool]:
-    """Return what sorts first the modules that one worker runs, and last what needs a browser.
+    """Return a sort key: modules that run on one worker first, tests with a browser last.
 
-    To start one takes longer than most of those tests, and they share it. The longest of them come
-    first: one begun at the end would keep the run from ending.
+    Browser tests share a browser, whose start takes longer than most of them. The slow ones come
+    first, because one that begins at the end would prolong the run.
     """
     if "chromium" in getattr(item, "fixturenames", ()):
         return True, not item.get_closest_marker("slow")
@@ -251,12 +251,12 @@ def _turn(item: pytest.Item) -> tuple[bool, bool]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Leave out a test that another worker has begun."""
+    """Skip a test that another worker has begun."""
     if not _IS_SHARED or _is_first_at(item):
-        # Shown with a failure: what runs once does so on any database.
+        # Reported with a failure, because a test that runs once does so on any database.
         item.add_report_section("setup", "database", DATABASE)
         return None
-    # What was kept for this test has to end before what comes next begins.
+    # Tear down the skipped test's fixtures before the next test begins.
     end = pytest.CallInfo.from_call(
         lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown"
     )
@@ -267,7 +267,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _is_first_at(item: pytest.Item) -> bool:
-    """Return whether no other worker began a test, or the module of one that stays together."""
+    """Return whether no other worker began this test, or its module if marked `together`."""
     name = item.path.name if item.get_closest_marker("together") else item.nodeid
     return _begins(name if _runs_once(item) else f"{DATABASE} {name}")
 
@@ -288,7 +288,7 @@ def _keep(config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item
 
 
 def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Leave out what is slow or starts a process, and most rows of long tables."""
+    """Return the tests of a quick run: none that is slow or starts a process, fewer table rows."""
     tables: dict[str, list[pytest.Item]] = {}
     for item in sorted(items, key=lambda item: item.nodeid):
         is_other = _wanted_database(item) not in (None, DATABASE)
@@ -298,7 +298,7 @@ def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
     kept: set[pytest.Item] = set()
     for rows in tables.values():
         wanted = _QUICK_DATABASE_ROWS if _touches_database(rows[0]) else _QUICK_ROWS
-        # At the most as many: 47 rows of 24 are every second one.
+        # At most `wanted` rows: 47 rows with a limit of 24 become every second row.
         kept.update(rows[:: -(-len(rows) // wanted)])
     return kept
 
@@ -309,9 +309,9 @@ def _runs_once(item: pytest.Item) -> bool:
 
 
 def _wanted_database(item: pytest.Item) -> str | None:
-    """Return the only database that a test may run on.
+    """Return the only database that a test may run on, or None.
 
-    What runs once and commits runs on SQLite, which is emptied in a tenth of the time.
+    A test that runs once and commits runs on SQLite, which is emptied in a tenth of the time.
     """
     if marker := item.get_closest_marker("database"):
         return str(marker.args[0])
@@ -333,7 +333,7 @@ def _commits(item: pytest.Item) -> bool:
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """Leave no language of a page active in this thread, and nothing in this process's cache."""
+    """Reset this thread's active language and this process's cache after each test."""
     yield
     translation.deactivate()
     caches["default"].clear()
@@ -353,14 +353,14 @@ def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL of this test alone, to stop, kill and restart; durable."""
+    """A durable PostgreSQL for this test alone, to stop, kill and restart."""
     with PostgresServer() as server:
         yield server
 
 
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
-    """A Redis of this test alone, to stop, kill and restart."""
+    """A Redis for this test alone, to stop, kill and restart."""
     with RedisServer() as server:
         yield server
 
@@ -384,7 +384,7 @@ def database_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Let tests with a live server empty their database, which the audit trail would refuse."""
+    """Drop the audit trail's trigger, so that tests with a live server can empty the database."""
     drop = {
         "sqlite": "DROP TRIGGER IF EXISTS audit_is_not_deleted",
         "postgresql": "DROP TRIGGER IF EXISTS audit_is_not_emptied ON webhooks_auditentry",
@@ -397,7 +397,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def module_transaction(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[DjangoDbBlocker]:
-    """Around the tests of a module, for rows that are made once: each test starts with them."""
+    """Wrap a module's tests in a transaction, for rows that are made once and seen by each test."""
     whole = transaction.atomic()
     with django_db_blocker.unblock():
         whole.__enter__()
@@ -420,14 +420,14 @@ def live_server(_free_site_port: None, live_server: LiveServer) -> LiveServer:
 
 @pytest.fixture(scope="session")
 def chromium_path(request: pytest.FixtureRequest) -> str:
-    """Path of a Chromium; `make test` installs one beforehand where there is none."""
+    """Path of a Chromium; `make test` installs one beforehand if there is none."""
     with _or_end_the_run(request.config):
         return chromium.ensure()
 
 
 @pytest.fixture(scope="session")
 def provider_server() -> Iterator[Provider]:
-    """The sandbox's OAuth provider, which knows this site's callback URL."""
+    """The sandbox's OAuth provider, with this site's callback URL registered."""
     callback_url = f"{settings.PUBLIC_URL}/integrations/webhooks/oauth/callback/"
     with running_provider([callback_url]) as running:
         yield running
@@ -435,7 +435,7 @@ def provider_server() -> Iterator[Provider]:
 
 @pytest.fixture(scope="session")
 def receiver_server(provider_server: Provider) -> Iterator[Receiver]:
-    """The sandbox's receiver, which asks that provider about bearer tokens."""
+    """The sandbox's receiver, which checks bearer tokens with that provider."""
     with running_receiver(provider=provider_server) as running:
         yield running
 
@@ -458,6 +458,6 @@ def receiver(receiver_server: Receiver) -> Receiver:
 
 @pytest.fixture
 def fake() -> Iterator[FakeProvider]:
-    """An authorization server that answers what the test says, 404 before."""
+    """An authorization server that sends the replies a test sets, and 404 before that."""
     with fake_provider() as running:
         yield running

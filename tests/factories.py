@@ -1,4 +1,4 @@
-"""Rows for tests: plain functions with keyword overrides, and one that lets the engine run."""
+"""Rows for tests: plain functions with keyword overrides, and functions that run the engine."""
 
 import datetime as dt
 import time
@@ -24,7 +24,7 @@ from webhooks.models import (
     origin_of,
 )
 
-# The hosts of a credential that the tests leave to `make_webhook`.
+# The allowed host of credentials whose test names none; `make_webhook` adds more.
 LOCAL = "http://127.0.0.1:9"
 _SETTLED = (Status.SUCCEEDED, Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 
@@ -32,7 +32,7 @@ _SETTLED = (Status.SUCCEEDED, Status.FAILED, Status.HELD, Status.PARKED, Status.
 def make_webhook(**fields: Any) -> Webhook:
     """Save an active webhook for every call event; secrets are given as plain text.
 
-    Fields of the authorization go into its own credential; `credential` is a shared one to use.
+    Authorization fields go into its own credential; `credential` is a shared one to use instead.
     """
     given = {"name": "CRM", "url": "http://127.0.0.1:9/hook", "event_types": ["call.*"], **fields}
     shared = given.pop("credential", None)
@@ -55,9 +55,9 @@ def make_webhook(**fields: Any) -> Webhook:
 
 
 def make_credential(**fields: Any) -> Credential:
-    """Save a credential under a name, with a login, for receivers of this machine.
+    """Save a named credential with a login, allowed for receivers of this machine.
 
-    `make_webhook` adds those it is used for, unless `allowed_hosts` were given.
+    `make_webhook` adds the receivers it is used for, unless `allowed_hosts` was given.
     """
     values = {
         "name": "CRM login",
@@ -75,7 +75,7 @@ def make_credential(**fields: Any) -> Credential:
 
 
 def _allow(credential: Credential, url: str) -> None:
-    """Let a credential be sent to a further receiver of this machine, its password too."""
+    """Allow a credential and its secrets to be sent to one more receiver of this machine."""
     origin = origin_of(url)
     if LOCAL in credential.allowed_hosts and origin not in credential.allowed_hosts:
         credential.allowed_hosts = [*credential.allowed_hosts, origin]
@@ -86,7 +86,7 @@ def _allow(credential: Credential, url: str) -> None:
 
 
 def change(credential: Credential, **fields: Any) -> None:
-    """Save other values of a credential's fields."""
+    """Save new values of a credential's fields."""
     fill(credential, **fields)
     credential.save()
 
@@ -112,7 +112,7 @@ def make_many_webhooks(rows: Iterable[Webhook]) -> list[Webhook]:
 
 
 def make_delivery(webhook: Webhook, **payload: object) -> Delivery:
-    """Publish one event that `webhook` wants and return its delivery, not yet sent."""
+    """Publish an event that `webhook` is subscribed to; return its delivery, not yet sent."""
     published = events.publish("call.incoming.after", {"call_id": "call-1", **payload})
     return Delivery.objects.get(event_id=published.event_id, webhook=webhook)
 
@@ -123,9 +123,9 @@ def run_engine(
     seconds: float = PATIENCE_SECONDS,
     learned: Learned | None = None,
 ) -> Engine:
-    """Run a drain in this thread until `until()`; fail if that takes too long.
+    """Run a drain in this thread until `until()` is true; fail if that takes too long.
 
-    `until()` reads what it needs in one query, and is not asked again once it held.
+    `until()` should read all it needs in one query; it is not called again once it was true.
     """
     ends = time.monotonic() + seconds
     is_there = False
@@ -142,7 +142,7 @@ def run_engine(
 
 
 def deliver_all(*, seconds: float = PATIENCE_SECONDS) -> Engine:
-    """Run the engine until no delivery is due or being sent; what fails now is not tried again."""
+    """Run the engine until no delivery is due or in flight; new failures are not retried."""
     failures = dict(Delivery.objects.values_list("pk", "failure_count"))
 
     def is_settled() -> bool:
@@ -159,7 +159,7 @@ def deliver_all(*, seconds: float = PATIENCE_SECONDS) -> Engine:
 
 
 def _described() -> str:
-    """Describe every delivery and attempt, for a test that failed."""
+    """Describe every delivery and attempt, for the message of a failed test."""
     rows = [
         f"{row.pk} {row.status} {row.hold_reason} due {row.next_attempt_at}, "
         f"{row.attempt_count} attempts, {row.failure_count} failures, lease {row.lease!r}"

@@ -1,4 +1,4 @@
-"""Encryption keys of tests: restart the field's library with others, and look at stored bytes."""
+"""Encryption keys of tests: reload the field's library with other keys, and read stored bytes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ FIRST_KEY, SECOND_KEY, THIRD_KEY = (Fernet.generate_key().decode() for _ in rang
 
 
 class Keys:
-    """The keys in use; the first encrypts, all decrypt."""
+    """The keys in use: the first encrypts, all decrypt."""
 
     def __init__(self, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self._settings, self._monkeypatch = settings, monkeypatch
@@ -36,7 +36,7 @@ def counted(request: pytest.FixtureRequest, security_figure: Any) -> Iterator[No
 
 @pytest.fixture
 def use_keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Keys:
-    """Restart the library with other keys; begin with FIRST_KEY and its canary."""
+    """Reload the library with other keys; starts with FIRST_KEY and its canary."""
     keys = Keys(settings, monkeypatch)
     EncryptionCanary.objects.all().delete()
     keys(FIRST_KEY)
@@ -45,7 +45,7 @@ def use_keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Keys:
 
 
 def replant() -> None:
-    """Make the keys in use the right ones."""
+    """Replace the canary with one that matches the keys in use."""
     EncryptionCanary.objects.all().delete()
     key_check.plant()
 
@@ -59,7 +59,7 @@ def stored(row: models.Model, column: str) -> str:
 
 
 def store(row: models.Model, column: str, ciphertext: str) -> None:
-    """Write a column past the field, as somebody with the database in hand could."""
+    """Write a column around the field, as an attacker with access to the database could."""
     table, key = row._meta.db_table, row._meta.pk.column
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE {table} SET {column} = %s WHERE {key} = %s", [ciphertext, row.pk])

@@ -1,4 +1,4 @@
-"""Deliveries that ended in several ways, for tests of the log."""
+"""Finished deliveries with various results, for tests of the log."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from webhooks.models import Attempt, Delivery, Outcome, Status, Trigger
 
 
 def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> Delivery:
-    """End a delivery without sending anything."""
+    """Finish a delivery without sending it."""
     Delivery.objects.filter(pk=delivery.pk).update(status=status, next_attempt_at=None, **fields)
     delivery.refresh_from_db()
     return delivery
 
 
 def make_attempt(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
-    """Save an attempt that the receiver answered with 503, after 50 ms."""
+    """Save an attempt with a 503 response after 50 ms."""
     given: dict[str, Any] = {
         "started_at": timezone.now(),
         "dns_ms": 1.0,

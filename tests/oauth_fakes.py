@@ -1,4 +1,4 @@
-"""An authorization server that answers whatever a test says, over a real socket."""
+"""An authorization server that sends the replies a test sets, over a real socket."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request as it came."""
+    """One request as received."""
 
     method: str
     path: str
@@ -39,14 +39,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer; a body that is no bytes is sent as JSON, `drip_seconds` passes between bytes."""
+    """A response; a body other than bytes is sent as JSON, with `drip_seconds` between bytes."""
 
     status: int = 200
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
     delay_seconds: float = 0.0
     drip_seconds: float = 0.0
-    # Sent as they are, and then the connection is closed.
+    # Sent unchanged; the connection is closed afterwards.
     raw: bytes | None = None
 
     def payload(self) -> bytes:
@@ -59,7 +59,7 @@ Answerer = Callable[[Asked], Reply]
 
 
 class FakeProvider:
-    """Answers from a queue; the last reply is given again and again."""
+    """Sends replies from a queue; the last one is repeated."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -80,16 +80,16 @@ class FakeProvider:
 
 
 def token(**fields: Any) -> Reply:
-    """Return a good answer with these fields beside the token."""
+    """Return a successful token response with these additional fields."""
     return Reply(body={"access_token": "fresh-token", "token_type": "Bearer", **fields})
 
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
-    """Serve in threads of this process while the block lasts; yield the URL."""
+    """Serve in threads of this process while the context is open; yield the URL."""
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
-    # A client that gave up must not hold up the test.
+    # A client that gave up must not delay the test.
     server.block_on_close = False
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -118,7 +118,7 @@ def fake_provider(port: int = 0) -> Iterator[FakeProvider]:
         do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
-            """Stay quiet."""
+            """Suppress the log."""
 
     with serving(Handler, port) as url:
         fake = FakeProvider(url)
@@ -141,7 +141,7 @@ def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
             handler.wfile.write(payload[start : start + 1] if reply.drip_seconds else payload)
             time.sleep(reply.drip_seconds)
     except OSError:
-        # The client went away, as it should when it is too slow or too much.
+        # The client closed the connection, as it should when a response is too slow or too large.
         return
     finally:
         handler.close_connection = True

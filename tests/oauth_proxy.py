@@ -1,4 +1,4 @@
-"""A proxy before an authorization server that holds, freezes or drops what passes."""
+"""A proxy in front of an authorization server that delays, drops or cuts responses."""
 
 import http.client
 import json
@@ -13,20 +13,20 @@ from tests.sandbox import Provider
 
 
 class Proxy:
-    """Forwards what is posted to the provider; what is set here is used by one request."""
+    """Forwards POST requests to the provider; each fault set here affects one request."""
 
     def __init__(self, url: str, provider: Provider) -> None:
         self.token_url = f"{url}/token/"
         self.provider = urlsplit(provider.url)
-        # The refresh tokens that came by, in order.
+        # The request bodies, in order of arrival.
         self.bodies: list[bytes] = []
-        # Before the provider gets the request, and before the client gets the answer.
+        # Delays before the provider gets the request, and before the client gets the response.
         self.freeze_seconds = 0.0
         self.hold_seconds = 0.0
         self.drops_answer = False
         self.cuts_answer = False
         self.omits_access_token = False
-        # Requests that are with the provider or on their way.
+        # Number of requests in flight.
         self.busy = 0
 
     def take(self) -> tuple[float, float, bool, bool]:
@@ -82,7 +82,7 @@ def proxy_to(provider: Provider) -> Iterator[Proxy]:
                 return
 
         def log_message(self, format: str, *args: object) -> None:
-            """Stay quiet."""
+            """Suppress the log."""
 
     with serving(Handler) as url:
         proxy = Proxy(url, provider)

@@ -1,4 +1,4 @@
-"""Rows of OAuth for tests: plain functions with keyword overrides."""
+"""OAuth rows for tests: plain functions with keyword overrides."""
 
 import itertools
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ def make_user(**overrides: Any) -> Any:
 
 
 def make_credential(server: Provider | None = None, /, **overrides: Any) -> Credential:
-    """Return the saved OAuth credential of a webhook; with a provider, one registered there."""
+    """Return the saved OAuth credential of a webhook, registered with `server` if given."""
     return make_webhook(server, **overrides).credential
 
 
@@ -33,7 +33,7 @@ def make_machine_credential(provider: Provider, **overrides: Any) -> Credential:
 
 
 def make_webhook(server: Provider | None = None, /, **overrides: Any) -> Webhook:
-    """Return a saved OAuth webhook; with a provider, one that is registered there."""
+    """Return a saved OAuth webhook, registered with `server` if given."""
     base = server.url if server else "https://provider.example"
     values = {
         "name": "CRM",
@@ -63,7 +63,7 @@ def make_machine_webhook(provider: Provider, **overrides: Any) -> Webhook:
 def make_token(
     credential: Credential, *, now: datetime | None = None, **overrides: Any
 ) -> OAuthToken:
-    """Return a saved token: an hour long, obtained now, with a refresh token."""
+    """Return a saved token that was obtained now, is valid for an hour and has a refresh token."""
     now = now or timezone.now()
     values = {
         "state": TokenState.VALID,
@@ -79,7 +79,7 @@ def make_token(
 
 
 def begin(credential: Credential, user: Any, **overrides: Any) -> tuple[str, dict[str, str]]:
-    """Return the address the browser is sent to, and its parameters."""
+    """Return the authorization URL that the browser is redirected to, and its parameters."""
     url = oauth.begin_authorization(credential, user=user, **{"session_key": SESSION, **overrides})
     return url, {name: values[0] for name, values in query_of(url).items()}
 
@@ -87,7 +87,7 @@ def begin(credential: Credential, user: Any, **overrides: Any) -> tuple[str, dic
 def authorize(
     credential: Credential, user: Any = None, *, code: str = "the-code"
 ) -> dict[str, str]:
-    """Come back from a provider that approved; return the parameters that it was asked with."""
+    """Return from a provider that approved; return the parameters of the authorization request."""
     user = user or make_user()
     _, sent = begin(credential, user)
     query = {"code": [code], "state": [sent["state"]]}
@@ -96,7 +96,7 @@ def authorize(
 
 
 def connect(credential: Credential, user: Any = None) -> None:
-    """Get a token of the sandbox's provider, whose consent is answered as a person does."""
+    """Get a token from the sandbox's provider, giving consent as a person does."""
     user = user or make_user()
     back = answer_consent(begin(credential, user)[0])
     oauth.finish_authorization(query_of(back), user=user, session_key=SESSION)
@@ -109,6 +109,6 @@ def query_of(url: str) -> dict[str, list[str]]:
 def refresh_refused(
     credential: Credential, version: int, *, now: datetime | None = None
 ) -> oauth.UsableToken:
-    """Return the token after the one a receiver refused, as a delivery gets it."""
+    """Return the token that replaces a refused one, as a delivery gets it."""
     oauth.refuse(credential.pk, version)
     return oauth.usable_token(credential.pk, now=now)

@@ -1,8 +1,8 @@
 """The worker processes of the refresh race: `python -m tests.oauth_worker 8`.
 
-Started by tests.oauth.test_processes against a database of its own. Each connection to the printed
-port is a process of its own, which takes a JSON line a command: forked, because the imports take
-longer than the race.
+Started by tests.oauth.test_processes with its own database. Each connection to the printed port
+gets its own process, which reads one JSON command per line. Processes are forked, because the
+imports take longer than the race.
 """
 
 import json
@@ -18,7 +18,7 @@ import requests
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-# Models can be imported only now.
+# Models can only be imported after `django.setup()`.
 from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
@@ -32,7 +32,7 @@ SESSION = "the-session-of-the-race"
 
 
 def begin(fields: dict[str, Any], secret: str) -> dict[str, Any]:
-    """Make a webhook with its credential and return where its browser is sent to."""
+    """Make a webhook with its credential; return the authorization URL for its browser."""
     webhook = Webhook(name="Race", url=fields.pop("url"))
     credential = webhook.credential
     credential.authorization_type = "oauth2"
@@ -51,13 +51,13 @@ def finish(query: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def expire() -> dict[str, Any]:
-    """Let the stored token be over by its own time too."""
+    """Set the stored token's expiry in the past."""
     OAuthToken.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
     return {}
 
 
 def use(url: str, dead_version: int | None) -> dict[str, Any]:
-    """Get a token, because one was refused or is over, and send it once."""
+    """Get a token, after marking a refused version if given, and send it once."""
     credential = Credential.objects.get()
     if dead_version is not None:
         oauth.refuse(credential.pk, dead_version)
@@ -70,7 +70,7 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
 
 
 def press() -> dict[str, Any]:
-    """Refresh as a person does who presses the button."""
+    """Refresh the token as the button on the page does."""
     return {"version": oauth.refresh(Credential.objects.get()).version}
 
 

@@ -1,6 +1,6 @@
-"""Every page of the site: what is visited by tests that hold for all of them, and rows to show.
+"""Every page of the site, for tests that hold for all of them, and the rows they show.
 
-A new address fails `tests/ui/test_pages.py` until it is listed here.
+A new URL fails `tests/ui/test_pages.py` until it is listed here.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ HTMX = {"HX-Request": "true"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Keys of rows that pages are about."""
+    """Primary keys of the rows that the pages show."""
 
     webhook: int
-    # A webhook with OAuth 2.0, a lost grant and held deliveries.
+    # A webhook with OAuth 2.0, a revoked grant and held deliveries.
     oauth: int
     connection: int
     delivery: str
@@ -35,16 +35,16 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A URL name, which keys of the scene it takes, and a query."""
+    """A URL name, the scene's keys that it takes, and a query string."""
 
     name: str
     keys: tuple[str, ...] = ()
     query: str = ""
-    # Answered to htmx alone.
+    # Only for htmx requests.
     is_part: bool = False
 
     def __str__(self) -> str:
-        """Name it in the report of a test."""
+        """Return the test id."""
         return "-".join(filter(None, [self.name, *self.keys, self.query]))
 
     def address(self, scene: Scene) -> str:
@@ -133,7 +133,7 @@ _ADMIN = [
     Page("admin:webhooks_apikey_add"),
     Page("admin:webhooks_apikey_change", ("key",)),
 ]
-# Django's own, in our look.
+# Django's own pages, in the site's design.
 _ACCOUNTS = [
     page
     for name in ("user", "group")
@@ -147,7 +147,7 @@ _ACCOUNTS = [
 ] + [Page("admin:auth_user_password_change", ("user",)), Page("admin:password_change_done")]
 PAGES = [*_OWN, *_ADMIN, *_ACCOUNTS]
 
-# What a GET finds there is no page, and why.
+# URLs whose GET shows no page, and why.
 NO_PAGES: dict[str, str] = {
     "healthz": "for machines",
     "readyz": "for machines",
@@ -182,7 +182,7 @@ NO_PAGES: dict[str, str] = {
 
 
 def url_names() -> list[str]:
-    """Return every URL name of the site that a person or a program can ask for."""
+    """Return every URL name of the site that a person or a program can request."""
     return sorted({name for name in _walk(get_resolver(), "") if not name.endswith("None")})
 
 

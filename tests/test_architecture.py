@@ -1,6 +1,6 @@
 """The import order of the product, read from its sources: the package list is the architecture.
 
-A package imports only from the rows above its own; SAME_ROW names the exceptions.
+A package imports only from the rows above its own; SAME_ROW lists the exceptions.
 """
 
 import ast
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "webhooks"
 
-# Top first. The root of the package holds these and nothing else.
+# From the top row down. The package's root holds only these.
 ROWS: list[set[str]] = [
     {"network", "security", "catalogue", "curl"},
     {"models"},
@@ -28,17 +28,17 @@ ROWS: list[set[str]] = [
     {"apps"},
 ]
 FIXED = {"migrations", "locale"}
-# Imports within a row: who may use whom.
+# Allowed imports within a row: (importer, imported).
 SAME_ROW = {
-    # A copied command masks secrets as everything else does.
+    # A copied command masks secrets with the same code as all other output.
     ("curl", "security"),
-    # And names its headers and joins its query as every request does.
+    # A copied command names headers and joins the query string as requests do.
     ("curl", "network"),
-    # Conditions look variables up as templates do.
+    # Conditions look up variables as templates do.
     ("filters", "payloads"),
     # A mail shows invisible characters as the log does.
     ("alerts", "delivery_log"),
-    # The public door notifies the engine through its task.
+    # The public functions notify the engine through its task.
     ("events", "tasks"),
     ("admin", "templatetags"),
 }
@@ -57,7 +57,7 @@ SCREENS = {
     "webhook_list",
 }
 
-# What a package must never import. A name also covers what is in it.
+# What a package must never import; a name includes its submodules.
 _HTTP_CLIENTS = {"requests", "urllib3", "http.client", "urllib.request"}
 _WEB = {"django.http", "django.views", "django.forms", "django.shortcuts"}
 NEVER: dict[str, set[str]] = {
@@ -76,17 +76,17 @@ NEVER: dict[str, set[str]] = {
     "admin": _HTTP_CLIENTS | {"webhooks.tasks"},
     "checks": _HTTP_CLIENTS | {"webhooks.tasks"},
 }
-# Only these open sockets, drive libcurl or speak to Redis; everything else asks them.
+# Only these open sockets, drive libcurl or connect to Redis; all other code goes through them.
 ALLOWED: dict[str, set[str]] = {
     "webhooks.network": {"pycurl", "socket"},
     "webhooks.delivery.sender": {"pycurl"},
     "webhooks.delivery.transport": {"pycurl"},
     "webhooks.delivery.wakeup": {"redis"},
-    # A drain lives in a Celery worker and ends with it.
+    # A drain runs in a Celery worker and ends with it.
     "webhooks.delivery.drains": {"celery"},
-    # `/readyz` asks the broker whether it answers.
+    # `/readyz` checks whether the broker responds.
     "webhooks.api.health": {"redis"},
-    # `run` looks whether the sandbox's ports are free.
+    # `run` checks whether the sandbox's ports are free.
     "webhooks.management": {"socket"},
 }
 
@@ -112,7 +112,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the dotted name of everything a module imports, wherever it does."""
+    """Yield the line and the dotted name of everything a module imports, also in functions."""
     package = module_name(path)
     return names(tree(path), package if is_package(path) else package.rpartition(".")[0])
 
@@ -176,7 +176,7 @@ def _folders(place: Path) -> set[str]:
 
 
 def _holds(path: Path) -> bool:
-    """Return whether a path is a file or a folder with more than what Python left there."""
+    """Return whether a path is a file, or a folder with files other than compiled ones."""
     return path.is_file() or any(one.is_file() and one.suffix != ".pyc" for one in path.rglob("*"))
 
 
@@ -205,11 +205,11 @@ def test_what_screens_share_imports_no_screen() -> None:
 
 
 def test_no_import_hides_in_a_function() -> None:
-    """A function that imports the product's own modules dodges a circle instead of ending it."""
+    """Importing the product's modules inside a function hides a cycle instead of removing it."""
     hidden = [
         f"{relative(path)}:{line} imports {name}"
         for path in sources()
-        # Django's hook: models are there only when it is called.
+        # Django's hook: models can only be imported when it is called.
         if module_name(path) != "webhooks.apps"
         for function in ast.walk(tree(path))
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -225,8 +225,8 @@ def test_modules_import_in_no_circle() -> None:
         name: {
             found
             for _, used in imports(path)
-            # The longest module that the dotted name begins with; a package's own parts
-            # import each other, not the package.
+            # The longest module that is a prefix of the dotted name; parts of a package import
+            # each other, not the package.
             for found in [next((one for one in _prefixes(used) if one in known), "")]
             if found and found != name and not name.startswith(found + ".")
         }
@@ -277,7 +277,7 @@ def test_the_top_level_is_the_agreed_one() -> None:
     folders = {path.parent.name for path in ROOT.glob("*/*.py")}
     assert folders == {".ci", "config", PACKAGE, "tests"}
     config = {path.stem for path in (ROOT / "config").glob("*.py")} - {"__init__"}
-    # What `manage.py run` needs before there are settings is in `environment`.
+    # `environment` has the parts that `manage.py run` needs before the settings exist.
     assert config == {"settings", "environment", "celery", "urls", "wsgi", "asgi"}
 
 
@@ -294,7 +294,7 @@ def test_no_module_has_a_name_that_could_hold_anything() -> None:
 
 
 def test_imports_are_found_in_every_form() -> None:
-    """The walk itself: a form it missed would make the tests above pass for nothing."""
+    """Checks the import scanner itself: if it missed a form, the tests above would pass wrongly."""
     text = (
         "import a.b\nfrom c import d\nfrom . import e\nfrom .. import f\nfrom ...tasks import g\n"
         "def h():\n    from webhooks.models import i\n    import_module('webhooks.views')\n"

@@ -1,4 +1,4 @@
-"""Each system check speaks up for what is wrong, by its id, and is silent otherwise."""
+"""Each system check reports its problem by id, and is silent otherwise."""
 
 import os
 import subprocess
@@ -118,7 +118,7 @@ def test_unreadable_canary_stops_migrate_and_check() -> None:
 def test_a_pooler_that_gives_sessions_to_others_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_pooler(databases=["default"]) == []
 
-    # Two connections through such a pooler are one of the server's.
+    # Behind a transaction pooler, two client connections can share one server connection.
     shared = connections.create_connection("default")
     monkeypatch.setattr(connections, "create_connection", lambda _using: shared)
 
@@ -200,7 +200,7 @@ def test_egress_proxy_is_an_address(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        # libcurl refuses these, or reads another host.
+        # libcurl rejects these, or parses a different host.
         *("http://login:p@ss@proxy.example:3128", "http://login:p/s@proxy.example:3128"),
         *("http://login:p#s@proxy.example:3128", "http://login:p s@proxy.example:3128"),
         *("http://bücher.example:3128", "http://12%37.0.0.1:3128", "http://[fd00::7%25eth0]:3128"),

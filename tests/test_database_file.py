@@ -1,4 +1,4 @@
-"""The SQLite database is for its owner alone, from its first byte on."""
+"""The SQLite database file is private to its owner from the moment it is created."""
 
 import os
 import subprocess

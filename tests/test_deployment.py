@@ -1,4 +1,4 @@
-"""compose.yaml and the Dockerfile, as far as they can be proved without a container engine.
+"""Tests of compose.yaml and the Dockerfile, as far as possible without a container engine.
 
 The commands of compose.yaml are started as processes against a real PostgreSQL and a real Redis,
 and deliver an event.
@@ -38,7 +38,7 @@ def test_every_variable_is_a_setting() -> None:
     text = (ROOT / "compose.yaml").read_text()
     known = set(settings_read()) | {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "PORT"}
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) <= known
-    # Of the C library.
+    # Read by the C library.
     known |= {"MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
     for service in OWN.values():
         assert set(service["environment"]) <= known
@@ -56,12 +56,12 @@ def test_own_services_run_without_privileges_on_a_read_only_root() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
     users = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
     assert users == ["webhooks"]
-    # Set after everything is copied: the files belong to root.
+    # Set after everything is copied, so that the files belong to root.
     assert DOCKERFILE.rindex("USER webhooks") > DOCKERFILE.rindex("COPY ")
 
 
 def test_one_process_is_the_whole_worker() -> None:
-    """Another one of ours takes 100 MiB."""
+    """Each additional process of the product takes 100 MiB."""
     assert [name for name, one in OWN.items() if "ports" not in one] == ["migrate", "worker"]
     assert OWN["worker"]["command"] == ["python", "manage.py", "worker"]
 
@@ -142,7 +142,7 @@ def test_every_direct_dependency_has_its_reason() -> None:
 
 
 def test_every_direct_dependency_is_pinned() -> None:
-    """`make lock` was run after the last change."""
+    """Fails if `make lock` was not run after the last change."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     for wanted, names in (
@@ -184,7 +184,7 @@ def test_collected_files_are_complete(tmp_path: Path, settings: Settings) -> Non
 
 
 class Deployment:
-    """The own services of compose.yaml as processes of this machine."""
+    """The project's own services in compose.yaml, as processes of this machine."""
 
     def __init__(self, directory: Path, *, database_url: str, redis_url: str, port: int) -> None:
         self.port = port
@@ -222,7 +222,7 @@ class Deployment:
 
     def start(self, stack: ExitStack, name: str) -> None:
         log = stack.enter_context((self.directory / f"{name}.log").open("wb"))
-        # What is not chosen by who installs it.
+        # Only fixed values; the others are chosen by the operator.
         shown: dict[str, str] = OWN[name]["environment"]
         fixed = {key: value for key, value in shown.items() if "$" not in value}
         process = subprocess.Popen(
@@ -241,7 +241,7 @@ class Deployment:
         return (self.directory / f"{name}.log").read_text()
 
     def readiness(self) -> dict[str, Any]:
-        """Return what `/readyz` says at the latest after half a minute."""
+        """Return the response of `/readyz`, waiting up to 30 seconds for the server."""
         deadline = time.monotonic() + 30
         while True:
             try:

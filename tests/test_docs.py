@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, and its pictures are those that the tour takes."""
+"""The documentation: links lead to existing files, and the tour takes all of its pictures."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PICTURES = ROOT / "docs" / "screenshots"
 SCENES = ROOT / "tests" / "screenshots"
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
-# What a reader on a slow line waits for, all pages together.
+# Limit for all pictures together, for readers with slow connections.
 MAX_BYTES = 6 * 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-""".ci/install.py, with which `make` installs: it says how far it is, and how it ended."""
+""".ci/install.py, which `make` uses to install: it reports its progress and its result."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Stands in for pip: its lines, each after a while.
+# Stands in for pip: prints each line after a pause.
 PIP = """
 import sys, time
 print(*sys.argv[1:], file=open("arguments", "w"))

@@ -1,4 +1,4 @@
-"""The product's own modules that each of seven journeys runs through, held against the document.
+"""The product's modules that each of seven journeys uses, compared with the documentation.
 
 docs/architecture.md lists them; a change that adds a module to a journey changes the page too.
 """
@@ -34,7 +34,7 @@ _IMPORTED = ("<module>", "<lambda>")
 
 @contextmanager
 def watched() -> Iterator[set[str]]:
-    """Collect the modules of the product whose functions run, in every thread begun meanwhile."""
+    """Collect the product's modules whose functions run, in this thread and in new ones."""
     modules: set[str] = set()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
@@ -77,7 +77,7 @@ def browser() -> Client:
 
 @pytest.mark.database("sqlite")
 def test_publish_over_http_to_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    # However slow this machine is: after a while a key is looked up again, by one more module.
+    # On a slow machine the key would be looked up again, which uses one more module.
     monkeypatch.setattr("webhooks.api.events._KEY_SECONDS", 3600.0)
     make_webhook()
     _, key = ApiKey.objects.issue("CRM")

@@ -1,4 +1,4 @@
-"""A database whose tables were made before the first release: one sentence, and nothing done."""
+"""A database made before the first release is rejected with one sentence and left unchanged."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def make_old_tables(database: BaseDatabaseWrapper) -> None:
 
 
 def make_old_history(database: BaseDatabaseWrapper) -> None:
-    """Its tables were dropped by hand, which the check of the history tells."""
+    """Its tables were dropped by hand, so only the migration history shows its age."""
     MigrationRecorder(database).ensure_schema()
     applied = "('webhooks', '0003_connections', CURRENT_TIMESTAMP)"
     with database.cursor() as cursor:
@@ -38,7 +38,7 @@ def on(database_url: str) -> dict[str, str]:
     [
         (make_old_tables, ("migrate", "--skip-checks")),
         (make_old_history, ("migrate",)),
-        # The commands ask alike, whatever the database.
+        # These commands check in the same way on every database.
         pytest.param(make_old_tables, ("migrate",), marks=pytest.mark.once),
         pytest.param(make_old_tables, ("rotate_keys",), marks=pytest.mark.once),
         pytest.param(

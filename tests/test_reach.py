@@ -1,4 +1,4 @@
-"""What `make quick` leaves out is found in the code of the tests themselves."""
+"""The tests that `make quick` leaves out are found from the tests' own code."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ class Starter:
 
 @pytest.fixture
 def started() -> None:
-    Starter().starts  # noqa: B018 - starts it.
+    Starter().starts  # noqa: B018 - the property starts a process.
 
 
 @pytest.fixture

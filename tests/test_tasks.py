@@ -9,7 +9,7 @@ from django.db import OperationalError, connection
 from kombu import Connection
 from kombu.exceptions import OperationalError as BrokerError
 
-import config.celery  # noqa: F401 - `redis://` means the product's transport.
+import config.celery  # noqa: F401 - maps `redis://` to the product's transport.
 from tests.services import RedisServer
 from webhooks import tasks
 from webhooks.delivery import backlog, holds

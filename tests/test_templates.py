@@ -1,4 +1,4 @@
-"""Templates: their width, and the comment that a partial begins with."""
+"""Templates: their line width, and the comment at the start of a partial."""
 
 from pathlib import Path
 

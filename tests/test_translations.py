@@ -1,4 +1,4 @@
-"""Texts for people: marked, in Ukrainian, and compiled as they are written."""
+"""User-visible texts are marked, translated into Ukrainian, and compiled from their sources."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from tests.translations.extracting import (
     template_files,
 )
 
-# Names, examples and values: the same in every language.
+# Names, examples and values that are the same in every language.
 _UNTRANSLATED = re.compile(
     r"""is-\w+|\w+-list|log-detail|JSON|TLS|null|curl\ .*|\{.*\}   # words of machines
       |[a-z_]+\.[a-z_]+|[a-z]+_[a-z_]+|(dlv|evt)_….*            # keys and ids
@@ -71,7 +71,7 @@ def test_unmarked_words_are_found_in_texts_attributes_and_calls(tmp_path: Path) 
 
 def test_every_marked_text_is_found() -> None:
     texts = {(text.text, text.plural) for text in every_text()}
-    # From a template's tag, its block with a plural, its attribute, and from Python.
+    # One text each from a template's tag, a plural block, an attribute, and Python.
     assert ("Recent deliveries", "") in texts
     assert ("request", "requests") in texts
     assert ("Breadcrumbs", "") in texts
@@ -95,7 +95,7 @@ def test_translations_keep_the_places_of_values(ukrainian: polib.POFile) -> None
     for entry in ukrainian:
         texts = list(entry.msgstr_plural.values()) if entry.msgid_plural else [entry.msgstr]
         wanted = set(_PLACEHOLDER.findall(entry.msgid_plural or entry.msgid))
-        # One of something may be said without its number.
+        # A singular text may omit the number.
         may_lack = wanted - set(_PLACEHOLDER.findall(entry.msgid))
         for text in filter(None, texts):
             found = set(_PLACEHOLDER.findall(text))

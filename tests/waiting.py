@@ -1,4 +1,4 @@
-"""Wait for what another thread or process does: one condition, read as a whole, and patience."""
+"""Wait for the effect of another thread or process."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# No measure of speed: a machine with many other things to do gets there too.
+# Not a measure of speed: long enough for a very busy machine.
 PATIENCE_SECONDS = 30.0
 
 
@@ -17,9 +17,9 @@ def eventually(
     seconds: float = PATIENCE_SECONDS,
     every: float = 0.02,
 ) -> T:
-    """Ask until the answer is true, and return it; fail with the last answer and what `saw` says.
+    """Poll until the condition is true and return its value; fail with the last value and `saw()`.
 
-    The condition reads what it needs at once: between two questions things move.
+    The condition should read all it needs at once: the state changes between two reads.
     """
     ends = time.monotonic() + seconds
     while not (answer := condition()):

@@ -1,1 +1,1 @@
-"""The pages that are written from the sources (`make docs`), and tests of those that are not."""
+"""The pages generated from the sources (`make docs`), and tests of the other pages."""

@@ -9,7 +9,7 @@ import django
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.docs", description=__doc__)
     parser.parse_args()
-    # The settings want keys, but nothing is stored; types of a local .env are not documented.
+    # The settings need keys, but nothing is stored; event types of a local .env are not documented.
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "ENV_FILE": os.devnull,
@@ -19,7 +19,7 @@ def main() -> None:
         "LANGUAGE_CODE": "en",
     }
     django.setup()
-    # Imported here: the catalogue reads the settings.
+    # Imported here, because the catalogue reads the settings.
     from tests.docs import events, third_party
 
     for page in (events.PAGE, third_party.PAGE):

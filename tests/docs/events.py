@@ -40,7 +40,7 @@ def _types() -> Iterator[str]:
 
 
 def _link(event_type: EventType) -> str:
-    # How GitHub and others name the heading of a type.
+    # The anchor that GitHub and others give to the heading of a type.
     return f"[`{event_type.key}`](#{event_type.key.replace('.', '')})"
 
 
@@ -49,8 +49,8 @@ def _moment(event_type: EventType) -> str:
 
 
 def _wrapped(document: dict[str, object]) -> str:
-    """Return JSON with as many fields in a line as fit."""
-    # No text is broken: spaces inside a field are joined for the wrapping.
+    """Return JSON with as many fields per line as fit."""
+    # Spaces within a field are replaced, so that no field is wrapped in the middle.
     fields = [
         f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}".replace(" ", "\0")
         for name, value in document.items()
@@ -77,7 +77,7 @@ def _variables() -> Iterator[str]:
 
 
 def _shortened(keys: Sequence[str]) -> str:
-    """Name event types, a whole group by its wildcard."""
+    """Return the names of event types, with a wildcard for a whole group."""
     if len(keys) == len(EVENT_TYPES):
         return "every event"
     names = []

@@ -1,4 +1,4 @@
-"""A page of docs/ of which one part, between two comments, is generated."""
+"""A page of docs/ with one generated part, between two comments."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _END = "<!-- End of the generated part. -->\n"
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPage:
-    """A Markdown file; `generate` returns what stands between the comments."""
+    """A Markdown file; `generate` returns the text between the comments."""
 
     path: Path
     generate: Callable[[], str]
@@ -21,7 +21,7 @@ class GeneratedPage:
         return self.path.read_text(encoding="utf-8")
 
     def expected(self) -> str:
-        """Return the page with its generated part made anew."""
+        """Return the page with its part generated again."""
         before, begin, rest = self.text.partition(_BEGIN)
         _, end, after = rest.partition(_END)
         if not begin or not end:

@@ -1,6 +1,6 @@
-"""The languages of docs/receivers.md: how each snippet is run, where its runtime is installed.
+"""The languages of docs/receivers.md: how a snippet is run, and its runtime's Debian package.
 
-`python -m tests.docs.runtimes` installs what is missing as root on Debian, and names it elsewhere.
+`python -m tests.docs.runtimes` installs missing ones as root on Debian, and lists them elsewhere.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.services import install_debian_package, is_debian_root
 
 HARNESS = Path(__file__).parent / "harness"
-# A compiler with a cold cache on a busy machine.
+# Enough for a compiler with a cold cache on a busy machine.
 _TIMEOUT_SECONDS = 110
 
 
@@ -48,7 +48,7 @@ class Runtime:
             done = subprocess.run(
                 command,
                 cwd=directory,
-                # The Go command downloads neither modules nor another version of itself.
+                # The Go command must not download modules or another version of itself.
                 env={**os.environ, "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
                 input=cases,
                 capture_output=True,
@@ -136,7 +136,7 @@ RUNTIMES = [
 def main() -> None:
     for runtime in RUNTIMES:
         if runtime.missing and is_debian_root():
-            # Its tests are skipped and say why, which is no reason to run none.
+            # A failed installation is not fatal: tests of this runtime are skipped with a reason.
             with suppress(subprocess.CalledProcessError):
                 install_debian_package(runtime.debian_package)
         found = shutil.which(runtime.programs[0])

@@ -1,4 +1,4 @@
-"""Links to a heading, on the same page or another, lead to one that is there."""
+"""Links to a heading, on the same page or another, lead to an existing heading."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s:]*)#([^)\s]+)\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what GitHub calls the headings of a page."""
-    # A line in a block of code may begin with a mark of a heading.
+    """Return the anchors that GitHub makes of a page's headings."""
+    # A line in a code block may begin like a heading.
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md names files and commands that are there."""
+"""CONTRIBUTING.md names only files and commands that exist."""
 
 import re
 
@@ -11,7 +11,7 @@ ROOTS = ("webhooks/", "templates/", "static/", "tests/", "config/", ".ci/", "com
 def test_every_file_is_there() -> None:
     named = {name for name in re.findall(r"`([^`\s]+)`", TEXT) if name.startswith(ROOTS)}
     assert len(named) > 10
-    # <screen> stands for any of them.
+    # <screen> stands for any screen.
     wanted = {name.replace("<screen>", "webhook_list") for name in named}
     assert [name for name in sorted(wanted) if not (ROOT / name).exists()] == []
 

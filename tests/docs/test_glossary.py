@@ -1,4 +1,4 @@
-"""docs/glossary.md: it has the words of every status, and the screens use none that it rejects."""
+"""docs/glossary.md has the words of every status, and the screens use no rejected word."""
 
 import re
 
@@ -9,7 +9,7 @@ from tests.translations.extracting import every_text
 from webhooks.models import Status, TokenState
 
 TEXT = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-# Each has a word that is said instead.
+# The glossary gives a word to use instead of each of these.
 REJECTED = re.compile(
     r"\b(held|parked|pending|queued|redeliver\w*|replay\w*|send again|drop)\b", re.I
 )

@@ -1,4 +1,4 @@
-"""docs/receivers.md: its functions accept what we sign and nothing else, its tables are true."""
+"""docs/receivers.md: its functions accept only what the product signs; its tables are right."""
 
 import base64
 import re
@@ -54,7 +54,7 @@ def sign(secrets: list[str], *, age_seconds: int = 0, body: bytes = BODY) -> tup
 
 
 def cases() -> dict[str, tuple[bool, str, str, str, bytes]]:
-    """Return by name: whether it is genuine, then id, timestamp, signatures and body."""
+    """Return by name: whether the request is genuine, then id, timestamp, signatures and body."""
     now, signed = sign([SECRET])
     _, stranger = sign([OLD_SECRET])
     rotated = sign([SECRET, OLD_SECRET])
@@ -100,7 +100,7 @@ def test_a_function_accepts_what_we_sign_and_nothing_else(runtime: Runtime, tmp_
         for _, *headers, body in named.values()
     ]
     printed = runtime.run(snippet(runtime), "".join(lines), tmp_path).splitlines()
-    # Mono also prints that it does not know how an idle process is scheduled.
+    # Mono also prints a warning about the scheduling of idle processes.
     printed = [line for line in printed if not line.startswith("mono_thread_")]
     expected = {name: "yes" if is_genuine else "no" for name, (is_genuine, *_) in named.items()}
     assert dict(zip(named, printed, strict=True)) == expected
@@ -172,7 +172,7 @@ def rows(head: str) -> list[str]:
 
 
 def what_follows(code: int) -> str:
-    """Return how the page puts what the product does after an answer."""
+    """Return what the product does after a response, in the words of the page."""
     answer = no_response(Outcome.NETWORK, Message("not_sent", {}))._replace(
         error=None, status_code=code
     )
@@ -194,7 +194,7 @@ def test_each_answer_leads_to_what_the_table_says() -> None:
         answer, _, follows = (cell.strip() for cell in row.strip("|").split("|"))
         codes = [int(code) for code in re.findall(r"\d+", answer)]
         if " to " in answer:
-            # Single codes win over the span that they are in.
+            # A single code takes precedence over the range that contains it.
             codes = [code for code in range(codes[0], codes[1] + 1) if code not in said]
         said.update(dict.fromkeys(codes, follows))
     assert said == {code: what_follows(code) for code in sorted(range(200, 600))}
@@ -223,7 +223,7 @@ TRANSLATIONS = sorted((ROOT / "docs").glob("receivers.*.md"))
 
 
 def skeleton(text: str) -> list[str]:
-    """Return what is the same in every language: code, marks of headings and lists, table rows."""
+    """Return what is the same in every language: code, heading and list marks, table rows."""
     fence = re.compile(r"^```\w+\n.+?^```$", re.M | re.S)
     code, rest = fence.findall(text), fence.sub("", text)
     marks = re.findall(r"^(#+|\d\.|-|\|)(?= )", rest, re.M)

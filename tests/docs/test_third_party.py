@@ -1,4 +1,4 @@
-"""docs/third-party.md names what requirements.txt installs, with its license."""
+"""docs/third-party.md names the packages of requirements.txt, with their licenses."""
 
 from email.message import Message
 
@@ -14,7 +14,7 @@ def test_the_page_is_what_make_docs_writes() -> None:
 def test_every_required_package_has_a_row() -> None:
     names = third_party.required()
     assert {"django", "pycurl", "celery"} <= set(names)
-    # Every requirement line of the compiled file is understood.
+    # No requirement line of the compiled file was missed.
     lines = third_party.REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     assert len(names) == len([line for line in lines if "==" in line])
     assert [name for name in names if f"| [{name}](" not in third_party.PAGE.text] == []

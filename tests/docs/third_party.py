@@ -8,8 +8,8 @@ from tests.docs.page import ROOT, GeneratedPage, table
 
 REQUIREMENTS = ROOT / "requirements.txt"
 _REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9-]*)==", re.MULTILINE)
-# What older metadata calls a license, as SPDX does. Each was compared with the license file of
-# the packages that say so; a name that is in neither list has to be.
+# SPDX identifiers for license names in older metadata. Each was checked against the license file
+# of the packages that use it; a name in neither list has to be checked the same way.
 _SPDX = {
     "Apache 2": "Apache-2.0",
     "BSD": "BSD-3-Clause",
@@ -20,13 +20,13 @@ _SPDX = {
     "ZPL 2.1": "ZPL-2.1",
 }
 _KNOWN = {"Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
-# Installed on other Pythons or systems only, so their metadata may be out of reach.
+# Installed only on other Pythons or systems, so their metadata may be missing here.
 _ELSEWHERE = {"async-timeout": ("Apache-2.0", "https://github.com/aio-libs/async-timeout")}
 _HOME_LABELS = ("homepage", "home", "source", "source code", "repository", "github", "code")
 
 
 class LicenseUnknownError(ValueError):
-    """The metadata of a package names no license that we know."""
+    """The metadata of a package names no known license."""
 
 
 def required() -> list[str]:
