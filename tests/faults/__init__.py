@@ -1,4 +1,4 @@
-"""`make faults`: every fault of the list made for real, and what became of each delivery counted.
+"""`make faults`: make every fault of the list for real, and count what became of each delivery.
 
-`python -m tests.faults --help` says how to run a part of it; docs/reliability.md what it proves.
+`python -m tests.faults --help` explains how to run parts of it; docs/reliability.md what it proves.
 """

@@ -1,6 +1,6 @@
 """`make faults`: break everything on both databases, count, and print a table and one JSON line.
 
-python -m tests.faults                        all of it, three rounds
+python -m tests.faults                        all faults, three rounds
 python -m tests.faults --only F2 F14 R        two process faults and the receivers
 python -m tests.faults --database sqlite --rounds 1
 """
@@ -22,7 +22,7 @@ DATABASES = ("postgres", "sqlite")
 
 def main() -> int:
     options = _options()
-    # Whoever ends this ends the run, which ends its workers and servers.
+    # Exit normally on SIGTERM, so that the run's workers and servers are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         postgres_binaries()
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(command: list[str], rows: list[Row]) -> bool:
-    """Run one database's faults, show each row as it comes, and return whether all ended well."""
+    """Run one database's faults, show each row as it comes; return whether the run succeeded."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.one", *command],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""F8-F13, F53: Redis stopped, killed, emptied, frozen, full, read-only, closed, or no Redis."""
+"""F8-F13, F53: Redis stopped, killed, emptied, frozen, full, read-only, closed, or not Redis."""
 
 import itertools
 import socketserver
@@ -16,14 +16,14 @@ from webhooks import events
 from webhooks.delivery.wakeup import RedisWakeup, wakeup
 from webhooks.models import Attempt
 
-# Publishing may not wait longer for a broker that is not there.
+# Publishing must not wait longer than this for an unreachable broker.
 PUBLISH_SECONDS = 2.0
-# Drains that end soon: the next one has to come through the broker.
+# Short drains, so that the next one has to start through the broker.
 _SHORT_DRAINS = {"WEBHOOKS_DRAIN_SECONDS": "2"}
 
 
 def _worker(world: World) -> Process:
-    """Start a worker and let it deliver something, so that everything is connected."""
+    """Start a worker and let it deliver something, so that all its connections are open."""
     world.webhook("/a")
     world.webhook("/b")
     worker = world.worker(environment=_SHORT_DRAINS)
@@ -33,7 +33,7 @@ def _worker(world: World) -> Process:
 
 
 def _publish_timed(world: World, count: int) -> None:
-    """Publish one by one; each must neither fail nor wait."""
+    """Publish one by one; no call may fail or take too long."""
     slowest = 0.0
     for number in range(count):
         began = time.monotonic()
@@ -45,7 +45,7 @@ def _publish_timed(world: World, count: int) -> None:
 
 
 def _works_again(world: World, worker: Process) -> None:
-    """Publish, and see that it arrives through a drain that began after the fault."""
+    """Publish, and check that it is delivered by a drain that started after the fault."""
     seen = worker.log.count("drain[")
     world.publish(5)
     world.wait(lambda: worker.log.count("drain[") > seen, 60, "A new drain")
@@ -79,7 +79,7 @@ def kill(world: World) -> None:
 @fault("F10", "FLUSHALL with due and future rows")
 def flush(world: World) -> None:
     worker = _worker(world)
-    # Retried a second later, so that rows of the future exist.
+    # Retried a second later, so that there are rows due in the future.
     world.receiver.statuses["/b"] = 500
     world.receiver.delays["/a"] = 0.3
     world.publish(40)
@@ -116,7 +116,7 @@ def fill(world: World) -> None:
             woken = wakeup()
             assert isinstance(woken, RedisWakeup)
             before = woken.failures
-            # Past the end of every drain that began before.
+            # Long enough for every drain that started before to end.
             for _ in range(5):
                 world.publish(4)
                 time.sleep(1)
@@ -153,7 +153,7 @@ def refuse(world: World) -> None:
     _works_again(world, worker)
 
 
-# What a program that is no Redis says; the fourth is no number, where one has to be.
+# Replies of a program other than Redis; the fourth has text where a number is required.
 _STRANGE = (
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
     b"\0\xff" * 50,

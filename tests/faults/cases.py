@@ -1,4 +1,4 @@
-"""R1 to R40: each misbehaviour, and as what its attempt must be recorded."""
+"""R1 to R40: each misbehaviour, and the outcome that its attempt must have."""
 
 import email.utils
 import gzip
@@ -16,7 +16,7 @@ _CHUNKED = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
 _HUNDRED = _OK + b"Content-Length: 100\r\n\r\n"
 _NAUGHTY = "\x00 \x1b[2J\x1b]0;owned\x07 <script>alert(1)</script> \u202e".encode()
 _BLOCK = bytes(64 * 1024)
-# A webhook with these fields gets the event with the large body.
+# These fields subscribe a webhook to the event with the large body.
 _LARGE: dict[str, object] = {"event_types": ["form.submitted"]}
 
 
@@ -24,20 +24,20 @@ _LARGE: dict[str, object] = {"event_types": ["form.submitted"]}
 class Case:
     id: str
     title: str
-    # The outcomes that are right, separated by spaces.
+    # The accepted outcomes, separated by spaces.
     outcomes: str
-    # None: the case has a socket of its own kind.
+    # None: the case has its own kind of socket.
     handler: Handler | None
-    # "": plain HTTP; else the kind of server certificate, or "none" for https without TLS.
+    # "": plain HTTP; otherwise the kind of server certificate, or "none" for https without TLS.
     tls: str = ""
     events: int = 1
-    # Seconds until the next attempt, lowest and highest; None: not looked at.
+    # Minimum and maximum seconds until the next attempt; None: not checked.
     delay_seconds: tuple[float, float] | None = None
     fields: dict[str, object] = field(default_factory=dict)
 
 
 def cases(seen: do.Seen, *, redirect_port: int) -> list[Case]:
-    """Return every case; those of one id are variants of it."""
+    """Return every case; cases with the same id are variants."""
     return [
         *_slow_or_large(),
         *_broken(),
@@ -135,16 +135,16 @@ def _statuses() -> Iterator[Case]:
     yield Case("R31", "410", "gone", do.status(410))
     for code in (413, 414, 431):
         yield Case("R32", str(code), "refused", do.status(code))
-    # The first step is 5 s, the second 5 min: an asked wait is kept between the two.
+    # Retry-After is limited to the range between the first delay of 5 s and the second of 5 min.
     in_four_minutes = email.utils.formatdate(time.time() + 240, usegmt=True)
     asked: dict[str, tuple[float, float]] = {
         "120": (110, 125),
-        # However long the attempt waits for its turn.
+        # A wide range, because the attempt may wait for its turn.
         in_four_minutes: (140, 245),
         "-5": (3, 7),
         "1000000000": (290, 305),
         "soon, I guess": (3, 7),
-        # Later than a clock of Python can say.
+        # Later than a Python datetime can represent.
         "Fri, 31 Dec 9999 23:59:59 -9999": (3, 305),
     }
     for value, seconds in asked.items():
@@ -165,13 +165,13 @@ def _bodies_and_connections(seen: do.Seen) -> Iterator[Case]:
     charset = do.body("привіт".encode("cp1251"), "Content-Type: text/plain; charset=utf-16")
     yield Case("R37", "wrong charset", "succeeded", charset)
     yield Case("R38", "closed when idle", "succeeded", do.closes_when_idle, events=2)
-    # The request is repeated at once on a new connection, or reported and tried again.
+    # The request is either repeated at once on a new connection, or recorded and retried.
     reused = do.closes_when_used_again
     yield Case("R38", "closed when used again", "succeeded network", reused, events=2)
     stays = do.early(413, stays=True)
     yield Case("R39", "413 before the body is read", "refused", stays, fields=_LARGE)
     yield Case("R39", "the body is never read", "timeout", do.unread, fields=_LARGE)
-    # The reset can overtake the answer.
+    # The reset can arrive before the response.
     closes = do.early(200, stays=False)
     yield Case("R39", "200 and closed", "succeeded network", closes, fields=_LARGE)
     yield Case("R40", "answers after the timeout", "timeout", do.late)

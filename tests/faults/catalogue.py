@@ -1,4 +1,4 @@
-"""Every process fault by its id, in order, with the databases it is made on."""
+"""Every process fault with its id, in order, and the databases it is made on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Fault:
     title: str
     run: Callable[[World], None]
     databases: tuple[str, ...]
-    # Takes too long for the part that runs with the tests.
+    # Too slow for the part that runs with the tests.
     is_slow: bool
 
 

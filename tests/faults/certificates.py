@@ -1,4 +1,4 @@
-"""Certificates for TLS faults: an authority of the run's own and what it signs, in memory files."""
+"""Certificates for TLS faults: a new authority for each run, and the certificates it signs."""
 
 import datetime as dt
 import ipaddress
@@ -14,7 +14,7 @@ from tests.services import HOST
 
 
 class Authority:
-    """Signs certificates; `path` is its own certificate, to be trusted by the sender."""
+    """Signs certificates; `path` is its own certificate, which the sender trusts."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""F33, F34: webhooks changed between attempts, and keys that do not fit."""
+"""F33, F34: webhooks changed between attempts, and wrong encryption keys."""
 
 import time
 
@@ -18,7 +18,7 @@ def change(world: World) -> None:
         world.webhook(path, retry_schedule_seconds=[3, 3, 3, 3, 3]) for path in paths
     )
     world.receiver.statuses[""] = 500
-    # A lease as in life: what a worker claimed may wait in its memory for long.
+    # A realistic lease: claimed rows may wait in a worker's memory for a long time.
     world.any_worker({"WEBHOOKS_LEASE_SECONDS": "60"})
     world.publish(10)
     world.wait(lambda: Delivery.objects.filter(failure_count=1).count() == 30, 30, "Failures")
@@ -43,14 +43,14 @@ def _count(webhook: Webhook, status: Status) -> int:
 def _change_under_load(world: World) -> None:
     """Pause and delete while hundreds of rows are claimed and wait for a slow receiver."""
     slow = [world.webhook("/slow-paused"), world.webhook("/slow-deleted")]
-    # Within the second in which rows wait in memory for it.
+    # Below 1 s the receiver still counts as quick, so rows are claimed ahead and wait in memory.
     world.receiver.delays |= {"/slow-paused": 0.8, "/slow-deleted": 0.8}
     world.publish(600)
     world.wait_for_flight(8)
     time.sleep(1)
     events.pause(slow[0])
     events.delete(slow[1])
-    # What is on the wire ends; nothing begins any more after a moment.
+    # Requests in flight finish; after a moment none may start any more.
     time.sleep(2)
     before = len(_to(world, "/slow"))
     check(before < 900, "too much was sent before to see anything")

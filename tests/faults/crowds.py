@@ -1,4 +1,4 @@
-"""F43 on: thousands of webhooks, many waiting rows, a database that only reads."""
+"""F43-F46: thousands of webhooks, many waiting rows, a database that is read-only."""
 
 import http.client
 import json
@@ -26,12 +26,12 @@ from webhooks.models import ApiKey, Delivery, Status, Trigger, Webhook, ids
 from webhooks.security import signatures
 
 _FORM = {"form_id": "f", "page_url": "p"}
-# How long a request of a person may take, whatever waits.
+# Maximum duration of a person's request, however many rows wait.
 _LONGEST_SECONDS = 3.0
 
 
 def _crowd(world: World, count: int) -> list[Webhook]:
-    """Make webhooks that want forms only, and were never sent to."""
+    """Make webhooks that are subscribed to forms only, and have received nothing yet."""
     return make_many_webhooks(
         Webhook(
             name=f"/crowd/{number}",
@@ -74,7 +74,7 @@ def many_waiting_rows(world: World) -> None:
     webhook = world.webhook("/waiting", event_types=["form.submitted"])
     world.receiver.delays["/waiting"] = 0.2
     _fill(webhook, 50_000)
-    # All are of one event: the receiver sees it again and again.
+    # All rows are of one event, so the receiver gets the same webhook-id repeatedly.
     world.allowed += 50_000
     published: dict[str, float] = {}
     longest = 0.0
@@ -99,7 +99,7 @@ def many_waiting_rows(world: World) -> None:
 
 
 def _fill(webhook: Webhook, rows: int) -> None:
-    """Let deliveries of one event wait that is due."""
+    """Insert pending deliveries of one event that are due now."""
     published = events.publish("form.submitted", _FORM)
     now = timezone.now()
     made = (
@@ -128,7 +128,7 @@ def _arrived(world: World, path: str) -> int:
 
 @fault("F45", "PostgreSQL takes no writes, as in a failover")
 def read_only(world: World) -> None:
-    """The API asks its callers to come again, in a line of its log each; then all goes on."""
+    """The API asks clients to retry, logging at most a few lines each; then everything recovers."""
     world.webhook()
     world.worker()
     port, key = free_port(), ApiKey.objects.issue("faults")[1]
@@ -142,7 +142,7 @@ def read_only(world: World) -> None:
             check(status == 503 and after > 0, f"answered {status}, Retry-After {after}")
         lines = len(web.log.splitlines()) - lines
     finally:
-        # The faults after it write.
+        # Later faults need to write.
         _let_write(world, True)
     check(lines <= 60, f"{lines} lines of log for 20 requests")
     world.notes.append(f"{lines} lines of log for 20 requests")
@@ -153,7 +153,7 @@ def read_only(world: World) -> None:
 
 
 def _let_write(world: World, may: bool) -> None:
-    """Change what new sessions of everybody may do, and end those there are."""
+    """Set whether new sessions may write, and end the existing ones."""
     assert world.postgres is not None
     with psycopg.connect(world.postgres.url, autocommit=True) as session:
         session.execute("SET default_transaction_read_only = off")
@@ -171,7 +171,7 @@ def _let_write(world: World, may: bool) -> None:
 
 
 def _post(port: int, key: str, name: str) -> tuple[int, int]:
-    """Publish an event over HTTP; return the status and the seconds to wait. 0 without a web."""
+    """Publish over HTTP; return status and Retry-After seconds, or zeros if the server is down."""
     body = {"type": EVENT, "payload": {"n": 1}, "idempotency_key": name}
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     client = http.client.HTTPConnection(HOST, port, timeout=20)
@@ -191,12 +191,12 @@ def unusable_settings(world: World) -> None:
     world.any_worker()
     warm_up(world)
     crowd = _crowd(world, 1500)
-    # As a template or a policy makes them that another version reads otherwise.
+    # As if another version had accepted a URL that this one rejects.
     Webhook.objects.filter(pk__in=[one.pk for one in crowd]).update(url="https://[x]/")
     _publish_form(world)
     published: dict[str, float] = {}
     for number in range(10):
-        # Each is new, and so are its plan and its turn.
+        # A new webhook each time, so its plan and its first turn are new as well.
         world.webhook(f"/healthy/{number}", event_types=[EVENT])
         for event_id in world.publish(1):
             published[event_id] = time.monotonic()
@@ -206,7 +206,7 @@ def unusable_settings(world: World) -> None:
         arrived = [one for one in world.receiver.arrivals if one.path.startswith("/healthy")]
         return sorted(one.started_at - published[one.event_id] for one in arrived)
 
-    # The first got ten events, the second nine.
+    # The first webhook got ten events, the second nine, and so on.
     world.wait(lambda: len(waits()) == 55, 30, "55 healthy arrivals")
     note = f"healthy p50 {waits()[27]:.2f} s, slowest {waits()[-1]:.2f} s"
     world.notes.append(note)

@@ -1,17 +1,17 @@
-"""The environment of a fault run: set before Django reads it, given to every process started."""
+"""The environment of a fault run: set before Django reads it, inherited by every process."""
 
 import os
 import sys
 from pathlib import Path
 
-# Shorter than in life, so that a fault takes seconds. Timeouts of webhooks are 1 to 2 s.
+# Shorter than in production, so that a fault takes seconds. Webhook timeouts are 1 to 2 s.
 LEASE_SECONDS = 4.0
 GRACE_SECONDS = 5.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepare(directory: Path, *, database_url: str, redis_url: str, port: int) -> None:
-    """Replace what the shell says about the product by what the run needs."""
+    """Replace the shell's settings of the product with those of the run."""
     for name in [name for name in os.environ if name.startswith(("WEBHOOKS_", "CELERY_"))]:
         del os.environ[name]
     os.environ |= {

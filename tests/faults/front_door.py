@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 60.0
 
 @fault("F50", "web killed between commit and answer")
 def kill_web(world: World) -> None:
-    """Clients repeat what was not answered, with its idempotency key: each is one event."""
+    """Clients repeat unanswered requests with the same idempotency key: each makes one event."""
     world.webhook()
     world.worker()
     port, key = free_port(), ApiKey.objects.issue("faults")[1]
@@ -69,7 +69,7 @@ class _Client(threading.Thread):
             self.repeated += answer["duplicate"]
 
     def _post(self, number: int) -> dict[str, Any] | None:
-        """Return the answer of an accepted event; None when it has to be sent again."""
+        """Return the response of an accepted event, or None if it has to be sent again."""
         body = {"type": EVENT, "payload": {"n": number}, "idempotency_key": f"key-{number}"}
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         connection = http.client.HTTPConnection(HOST, self._port, timeout=20)

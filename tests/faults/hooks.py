@@ -1,9 +1,8 @@
-"""Faults inside a worker: where it dies is named by the environment, everything else is as shipped.
+"""Faults inside a worker: the environment names where it dies; all other code is as shipped.
 
-`FAULT` names one of the functions below, `FAULT_MARKER` a file that is made when it struck, so that
-it strikes once. `FAULT_CA` is a file of certificates to trust besides nothing else,
-`FAULT_DNS_PORT` the port of the one name server that is asked, `FAULT_FILES` how many files may be
-open.
+`FAULT` names one of the functions below, `FAULT_MARKER` a file that is created when the fault
+strikes, so that it strikes once. `FAULT_CA` is a file with the only certificates to trust,
+`FAULT_DNS_PORT` the port of the only name server, `FAULT_FILES` the limit of open files.
 """
 
 import os
@@ -28,7 +27,7 @@ class Hooks(AppConfig):
         if path := os.environ.get("FAULT_CA"):
             from webhooks.network import guard
 
-            setattr(guard, "ca_bundle", lambda: path)  # noqa: B010 - typed as what it was.
+            setattr(guard, "ca_bundle", lambda: path)  # noqa: B010 - mypy rejects an assignment.
         if port := os.environ.get("FAULT_DNS_PORT"):
             from webhooks.network import resolver
 
@@ -45,7 +44,7 @@ def _die() -> None:
 
 
 def _strikes() -> bool:
-    """Return whether this is the first time, over all processes of the run."""
+    """Return whether this is the first call, over all processes of the run."""
     try:
         Path(os.environ["FAULT_MARKER"]).touch(exist_ok=False)
     except FileExistsError:
@@ -54,7 +53,7 @@ def _strikes() -> bool:
 
 
 def _before(owner: Any, name: str, strike: Callable[..., None]) -> None:
-    """Let `strike` run with the arguments of `owner.name` before each call of it."""
+    """Call `strike` with the same arguments before each call of `owner.name`."""
     original = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -85,7 +84,7 @@ def _die_after_claim() -> None:
 
 
 def _die_of_poison() -> None:
-    """Die a moment after a poisoned body went out, each time."""
+    """Die a moment after each time a poisoned body is submitted."""
     from webhooks.delivery.sender import Sender
 
     def strike(sender: Sender, requests: Any, **_: object) -> None:
@@ -103,7 +102,7 @@ def _lose_wakeups() -> None:
 
 
 def _slow_record() -> None:
-    """Take long over each write, so that a lease can run out between answer and record."""
+    """Slow down each write, so that a lease can expire between response and record."""
     from webhooks.delivery import queue
 
     _before(queue.backend(), "record", lambda *_, **__: time.sleep(0.2))

@@ -18,7 +18,7 @@ _ROWS = 300
 
 
 def busy(world: World, process: Process, *, rows: int = _ROWS, arrivals: int = 60) -> None:
-    """Publish to three receivers that take their time, and return in mid-send."""
+    """Publish to three slow receivers, and return while requests are in flight."""
     for path in PATHS:
         world.webhook(path)
     world.receiver.delays[""] = 0.3
@@ -62,7 +62,7 @@ def stop_gently(world: World) -> None:
     check(seconds < GRACE_SECONDS + 15, f"took {seconds:.0f} s to end")
     left = world.statuses()[Status.SENDING]
     check(left == 0, f"{left} rows were neither finished nor handed back")
-    # Again, this time to the whole group at once, as systemd and a terminal do.
+    # Again with a signal to the whole group at once, as systemd and a terminal send it.
     again = world.any_worker()
     world.publish(_ROWS // len(PATHS))
     world.wait_for_arrivals(len(world.receiver.arrivals) + 20)
@@ -78,7 +78,7 @@ def stop_gently(world: World) -> None:
 
 @fault("F55", "SIGHUP while sending, as of a terminal that is closed", databases=BOTH)
 def hang_up(world: World) -> None:
-    """Celery starts its worker again; everything in one process ends as it does at SIGTERM."""
+    """Celery restarts its worker; the one-process mode ends as it does on SIGTERM."""
     worker = world.any_worker()
     busy(world, worker)
     os.kill(worker.pid, signal.SIGHUP)
@@ -95,7 +95,7 @@ def hang_up(world: World) -> None:
 
 @fault("F3", "SIGTERM while a receiver outlasts the grace time", databases=BOTH, is_slow=True)
 def stop_while_slow(world: World) -> None:
-    """Stop while a receiver takes longer than the worker may: only what is on the wire is cut."""
+    """Stop while a receiver takes longer than the grace time: only requests in flight are cut."""
     # An unknown receiver starts with one request in flight.
     for number in range(8):
         path = f"/slow/{number}"
@@ -119,7 +119,7 @@ def stop_while_slow(world: World) -> None:
 
 
 def _die_once(world: World, name: str) -> None:
-    """Let the worker die at a named place while it sends one delivery, and have another one."""
+    """Let the worker die once at a named place while it sends a delivery, then let it recover."""
     world.webhook("/a")
     marker = world.directory / f"struck-{time.monotonic_ns()}"
     worker = world.any_worker({"FAULT": name, "FAULT_MARKER": str(marker)})
@@ -127,7 +127,7 @@ def _die_once(world: World, name: str) -> None:
     world.wait(marker.exists, 30, "The crash")
     time.sleep(1)
     if not worker.is_running:
-        # Only a pool of processes outlives the death of one.
+        # Only a worker with pool processes survives the death of one.
         world.any_worker()
     world.settle()
 

@@ -1,4 +1,4 @@
-"""What receivers do wrong, as handlers of plain sockets. Nothing here knows the sender."""
+"""Misbehaving receivers, as handlers of plain sockets. Independent of the sender."""
 
 import asyncio
 import itertools
@@ -10,7 +10,7 @@ from asyncio import StreamWriter as Writer
 from tests.faults.receiver import Handler, read_request
 from tests.services import HOST
 
-# Longer than any timeout of the run; the client hangs up before.
+# Longer than any timeout of the run; the client disconnects first.
 _LONG_SECONDS = 30.0
 # 256 MiB of zeros by `brotli -q 11 -w 24`, 211 bytes.
 BROTLI_BOMB = bytes.fromhex(
@@ -33,7 +33,7 @@ def zstd_bomb(blocks: int) -> bytes:
 
 
 def answer(raw: bytes, *, closes: bool = True) -> Handler:
-    """Read a request, write `raw`, and close unless told otherwise."""
+    """Read a request, write `raw`, and close unless `closes` is false."""
 
     async def handler(reader: Reader, writer: Writer) -> None:
         while True:
@@ -68,7 +68,7 @@ def drip(head: bytes, drop: bytes) -> Handler:
 
 
 def flood(head: bytes, chunk: bytes) -> Handler:
-    """Write the head and then the chunk until the client hangs up."""
+    """Write the head and then the chunk until the client disconnects."""
 
     async def handler(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
@@ -76,7 +76,7 @@ def flood(head: bytes, chunk: bytes) -> Handler:
         while True:
             writer.write(chunk)
             await writer.drain()
-            # Others of this loop get their turn.
+            # Let other handlers of this loop run.
             await asyncio.sleep(0)
 
     return handler
@@ -88,7 +88,7 @@ def reset_after(raw: bytes, *, reads: bool = True) -> Handler:
             await read_request(reader)
         writer.write(raw)
         await writer.drain()
-        # What was written arrives before the reset.
+        # Time for the written data to arrive before the reset.
         await asyncio.sleep(0.05)
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -102,7 +102,7 @@ async def silent(reader: Reader, writer: Writer) -> None:
 
 
 async def unread(reader: Reader, writer: Writer) -> None:
-    """Read nothing, until the window of the connection is closed."""
+    """Read nothing, so that the connection's receive window closes."""
     transport = writer.transport
     assert isinstance(transport, asyncio.Transport)
     transport.pause_reading()
@@ -126,7 +126,7 @@ async def late(reader: Reader, writer: Writer) -> None:
 
 
 async def closes_when_idle(reader: Reader, writer: Writer) -> None:
-    """Promise keep-alive, answer once, and close a little later."""
+    """Promise keep-alive, respond once, and close a little later."""
     await read_request(reader)
     writer.write(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
     await writer.drain()
@@ -134,7 +134,7 @@ async def closes_when_idle(reader: Reader, writer: Writer) -> None:
 
 
 async def closes_when_used_again(reader: Reader, writer: Writer) -> None:
-    """Answer once; close when the next request comes on the same connection."""
+    """Respond once; close when the next request comes on the same connection."""
     await read_request(reader)
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     await writer.drain()
@@ -142,7 +142,7 @@ async def closes_when_used_again(reader: Reader, writer: Writer) -> None:
 
 
 def early(code: int, *, stays: bool) -> Handler:
-    """Answer after the headers, without reading the body."""
+    """Respond after the headers, without reading the body."""
 
     async def handler(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -155,7 +155,7 @@ def early(code: int, *, stays: bool) -> Handler:
 
 
 class Seen:
-    """What handlers noticed that must not have happened."""
+    """Forbidden requests that handlers noticed."""
 
     def __init__(self) -> None:
         self.cookies: list[str] = []
@@ -177,7 +177,7 @@ class Seen:
 
 
 class Refusing:
-    """A port that nothing listens on, kept from other programs while the run lasts."""
+    """A port without a listener, reserved for the duration of the run."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()
@@ -189,7 +189,7 @@ class Refusing:
 
 
 class Blackhole:
-    """A listener whose queue is full: the kernel drops what knocks, as a lost network does."""
+    """A listener with a full backlog: the kernel drops connection attempts, like a dead network."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()

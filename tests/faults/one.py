@@ -1,4 +1,4 @@
-"""Runs faults on one database and prints a JSON line for each: `__main__` starts it for each."""
+"""Run faults on one database and print a JSON line for each; started by `__main__`."""
 
 import argparse
 import json
@@ -20,11 +20,11 @@ from tests.faults.report import BROKEN, SKIPPED, SURVIVED, Row, number
 from tests.services import PostgresServer, RedisServer, free_port
 
 if TYPE_CHECKING:
-    # Django reads the environment when these are imported, so it has to be set before.
+    # Importing these makes Django read the environment, which has to be set before.
     from tests.faults.catalogue import Fault
     from tests.faults.world import World
 
-# Enough for the database of a run, and for a log; small enough to fill.
+# Large enough for a run's database and for a log; small enough to fill.
 _DATABASE_DISK, _LOG_DISK = "400m", "8m"
 RECEIVER_IDS = [f"R{n}" for n in range(1, 41)]
 
@@ -36,9 +36,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="leave out what takes long")
     options = parser.parse_args()
-    # Whoever ends this run ends what it started, too.
+    # Exit normally on SIGTERM, so that everything this run started is stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # What this is run by may ignore it, as nohup does, and so would all that faults start.
+    # The parent may ignore SIGHUP, as nohup does, and processes started here would inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with ExitStack() as stack:
         world = _world(stack, options.database)
@@ -53,7 +53,7 @@ def main() -> int:
 
 @contextmanager
 def _small_disk(place: Path, size: str) -> Iterator[Path | None]:
-    """Mount a file system that can be filled; None where that is not allowed."""
+    """Mount a file system that can be filled; yield None if that is not allowed."""
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "faults", str(place)]
     try:
@@ -111,7 +111,7 @@ def _world(stack: ExitStack, database: str) -> "World":
 
 
 def _postgres_on(disk: Path | None) -> PostgresServer:
-    # The server makes its directory where temporary files are.
+    # The server creates its directory where temporary files are.
     tempfile.tempdir = str(disk) if disk else None
     try:
         return PostgresServer()
@@ -132,7 +132,7 @@ def _rows(world: "World", options: argparse.Namespace) -> Iterator[Row]:
         and not (fault.is_slow and options.quick)
     ]
     for round in range(1, options.rounds + 1):
-        # Pool processes and pool threads in turn.
+        # Alternate between pool processes and pool threads.
         world.pool = "prefork" if round % 2 else "threads"
         for fault in chosen:
             yield _one(world, fault, round)
@@ -197,7 +197,7 @@ def _receivers(
 
 
 def _told(world: "World", error: Exception) -> str:
-    """Show everything on standard error and return one line."""
+    """Print the error and the logs to standard error, and return one line."""
     traceback.print_exception(error)
     for process in world.processes:
         print(f"--- {process.log_path.name}\n{process.log[-6000:]}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Processes of the product in groups of their own, started, frozen and ended by their own ids."""
+"""Processes of the product in their own process groups, started, frozen and ended by id."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from tests.faults.environment import ROOT
 
 
 class Process:
-    """One process and its children, in a session of their own; `log` is what they wrote."""
+    """One process and its children, in their own session; `log` is their output."""
 
     def __init__(
         self, arguments: list[str], log: Path, environment: Mapping[str, str] | None = None
@@ -60,7 +60,7 @@ class Process:
         return sum(psutil.Process(pid).memory_info().rss for pid in (self.pid, *self.children))
 
     def signal(self, number: signal.Signals) -> None:
-        """Send to the whole group."""
+        """Send a signal to the whole group."""
         if self.is_running:
             os.killpg(self.pid, number)
 
@@ -75,7 +75,7 @@ class Process:
         self._popen.wait(30)
 
     def terminate(self, seconds: float = 40.0) -> float:
-        """Send SIGTERM to the main process alone; return how many seconds its end took."""
+        """Send SIGTERM to the main process only; return how many seconds it took to end."""
         began = time.monotonic()
         if self.is_running:
             self._popen.terminate()
@@ -83,7 +83,7 @@ class Process:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """End whatever is left of the group."""
+        """Kill all remaining processes of the group."""
         try:
             os.killpg(self.pid, signal.SIGCONT)
             os.killpg(self.pid, signal.SIGKILL)

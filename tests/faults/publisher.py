@@ -1,4 +1,4 @@
-"""Publishes events in a process of its own, so that it can die of a fault: see F6."""
+"""Publish events in a separate process, so that it can die of a fault: see F6."""
 
 import sys
 

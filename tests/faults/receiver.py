@@ -1,6 +1,6 @@
-"""A receiver in plain sockets that counts: every request by webhook-id, path and bytes of its body.
+"""A receiver in plain sockets that counts every request by webhook-id, path and body bytes.
 
-It runs in a thread of its own loop; what it did is read from any other thread.
+It runs on its own loop in a thread; its records can be read from any other thread.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @dataclass(slots=True)
 class Arrival:
-    """One request that came in whole. Times are on the monotonic clock."""
+    """One complete request. Times are on the monotonic clock."""
 
     path: str
     event_id: str
@@ -32,11 +32,11 @@ class Arrival:
 
 
 class Loop:
-    """An asyncio loop in a thread, with the servers that tests ask it to run."""
+    """An asyncio loop in a thread, with the servers that tests start on it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        # Failed handshakes are what some cases are about.
+        # Ignore errors: some cases are about failed handshakes.
         self._loop.set_exception_handler(lambda *_: None)
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,7 +44,7 @@ class Loop:
         self._thread.start()
 
     def serve(self, handler: Handler, *, tls: ssl.SSLContext | None = None) -> int:
-        """Listen on a new port of loopback and return it."""
+        """Listen on a new loopback port and return it."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
@@ -55,7 +55,7 @@ class Loop:
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, EOFError):
                 pass
             except asyncio.CancelledError:
-                # Only at the end of a run.
+                # Happens only at the end of a run.
                 pass
             finally:
                 self._tasks.discard(task)
@@ -97,18 +97,18 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str
 
 
 class CountingReceiver:
-    """Answers 204 after the delay set for its path, and remembers every request."""
+    """Responds with 204 after the delay set for its path, and remembers every request."""
 
     def __init__(self, loop: Loop) -> None:
         self._lock = threading.Lock()
         self._arrivals: list[Arrival] = []
-        # Seconds before the answer, and the status, by path; "" is every other path.
+        # Seconds before the response, and its status, by path; "" is the default for other paths.
         self.delays: dict[str, float] = {}
         self.statuses: dict[str, int] = {}
         self.port = loop.serve(self._serve)
 
     def listen(self, loop: Loop, tls: ssl.SSLContext) -> int:
-        """Count what comes over TLS, too; return its port."""
+        """Count requests over TLS too; return the port."""
         return loop.serve(self._serve, tls=tls)
 
     def url(self, path: str) -> str:
@@ -129,7 +129,7 @@ class CountingReceiver:
         self.delays, self.statuses = {}, {}
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Return how often each (path, webhook-id) came and was, or would have been, accepted."""
+        """Return how often each (path, webhook-id) arrived with a status below 300."""
         return Counter(
             (arrival.path, arrival.event_id) for arrival in self.arrivals if arrival.status < 300
         )

@@ -1,6 +1,6 @@
 """R1-R40: every misbehaviour at once against one real worker, with healthy receivers beside it.
 
-All at once is harder than one after the other: what one receiver does must not reach the next.
+All at once is harder than one after the other: no receiver may affect another.
 """
 
 import datetime as dt
@@ -23,10 +23,10 @@ from webhooks import events
 from webhooks.models import Attempt, Delivery, Outcome, Status, Webhook
 
 TIMEOUT_SECONDS = 2
-# Recorded within the timeout and so much more.
+# An attempt must be recorded within the timeout plus this.
 SLACK_SECONDS = 1.0
 MEMORY_BYTES = 32 * 2**20
-# Healthy deliveries beside the faults arrive within this, on a machine that is busy.
+# Healthy deliveries beside the faults arrive within this time, even on a busy machine.
 HEALTHY_SECONDS = 2.0
 SECOND_EVENT = "call.incoming.before"
 LARGE_EVENT = "form.submitted"
@@ -36,7 +36,7 @@ _LARGE_BYTES = 600_000
 
 @dataclass(slots=True)
 class Running:
-    """A case, its webhook, and what is wrong with what was recorded."""
+    """A case, its webhook, and the problems found in its records."""
 
     case: Case
     webhook: Webhook
@@ -44,14 +44,14 @@ class Running:
 
 
 class Sampler:
-    """Looks every 50 ms at the worker's memory and at which attempts are in the log."""
+    """Samples the worker's memory and the logged attempts every 50 ms."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._stop = threading.Event()
         self.first_bytes = process.rss_bytes
         self.most_bytes = self.first_bytes
-        # (delivery id, number): Unix time at which the attempt was first seen.
+        # (delivery id, attempt number): Unix time at which the attempt was first seen.
         self.seen_at: dict[tuple[str, int], float] = {}
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -76,7 +76,7 @@ class Sampler:
 
 
 def run(world: World) -> dict[str, list[str]]:
-    """Run every case once; return by id what is wrong, nothing when it survived."""
+    """Run every case once; return the problems found, by id."""
     authority = Authority(world.directory)
     seen = Seen()
     sockets: list[Refusing | Blackhole] = []
@@ -110,7 +110,7 @@ def run(world: World) -> dict[str, list[str]]:
         f"memory +{sampler.growth_bytes / 2**20:.1f} MiB",
         f"slowest healthy {slowest:.2f} s",
     ]
-    # What goes wrong for all of them belongs to no single one.
+    # Problems of the whole run are added to every case.
     return {id: [*found, *together] for id, found in problems.items()}
 
 
@@ -152,7 +152,7 @@ def _context(authority: Authority, kind: str) -> ssl.SSLContext:
 
 
 def _warm_up(world: World) -> None:
-    """Let the worker start and make its first connections before its memory is measured."""
+    """Let the worker start and open its first connections before its memory is measured."""
     for _ in range(3):
         _publish(world, _HEALTHY_EVENT)
     world.settle()
@@ -163,7 +163,7 @@ def _publish(world: World, type: str, **payload: object) -> None:
 
 
 def _misbehave(world: World, running: list[Running]) -> float:
-    """Publish to every case, and to the healthy one all the while; return its slowest seconds."""
+    """Publish to every case, and steadily to the healthy webhook; return its slowest seconds."""
     began_at = dt.datetime.now(dt.UTC)
     _publish(world, LARGE_EVENT, padding="x" * _LARGE_BYTES)
     _publish(world, EVENT)
@@ -190,7 +190,7 @@ def _misbehave(world: World, running: list[Running]) -> float:
 
 
 def _judge(item: Running, sampler: Sampler) -> None:
-    """Hold the recorded first attempts of a case against what they must be."""
+    """Compare the recorded first attempts of a case with what they must be."""
     case = item.case
     with fresh_connection():
         attempts = list(Attempt.objects.filter(delivery__webhook=item.webhook).order_by("id"))

@@ -1,4 +1,4 @@
-"""Rows of a run, the table they make, and the one line of numbers at its end."""
+"""The rows of a run, their table, and the line of numbers at the end."""
 
 import json
 from collections import defaultdict
@@ -10,7 +10,7 @@ SURVIVED, BROKEN, SKIPPED = "survived", "broken", "skipped"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one round of one fault came to on one database."""
+    """The result of one round of one fault on one database."""
 
     id: str
     title: str
@@ -25,7 +25,7 @@ class Row:
 
 
 def number(id: str) -> tuple[str, int]:
-    """Return what sorts F2 before F10 and faults of processes before those of receivers."""
+    """Return a sort key: F2 before F10, and process faults before receiver faults."""
     return id[0], int(id[1:])
 
 
@@ -42,7 +42,7 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return a Markdown table: one line for each fault and database, over all rounds."""
+    """Return a Markdown table: one line per fault and database, over all rounds."""
     lines = [
         "| fault | database | result | rounds | lost | duplicates / allowed | slowest | |",
         "|---|---|---|---|---|---|---|---|",
@@ -60,7 +60,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Return the last line: what survived of what was tried, and every delivery counted."""
+    """Return the last line: how many of the tried faults survived, and the delivery counts."""
     by_id: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_id[row.id].append(row)

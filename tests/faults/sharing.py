@@ -51,11 +51,11 @@ def outlive_lease(world: World) -> None:
 
 @fault("F52", "every worker stands still for longer than the lease", databases=BOTH)
 def stand_still(world: World) -> None:
-    """As when a machine is suspended: all live, so none takes from another, and nothing is lost."""
+    """As when a machine is suspended: workers live on, so no lease is taken and nothing is lost."""
     first = world.any_worker()
     workers = [first, world.any_worker()] if world.database == "postgres" else [first]
     busy(world, first)
-    # What each waits before it takes back what ended, so that it would.
+    # Long enough for each worker to start taking back expired leases.
     time.sleep(4)
     world.publish(60)
     world.wait_for_flight(4)
@@ -89,11 +89,11 @@ def two_beats(world: World) -> None:
 
 @fault("F23", "no beat", databases=BOTH)
 def no_beat(world: World) -> None:
-    # More steps than it takes until each came once, however busy the machine is.
+    # More retries than are needed until each event came once, even on a busy machine.
     world.webhook("/a", retry_schedule_seconds=[2] * 8)
     world.receiver.statuses["/a"] = 503
     world.publish(20)
-    # Nothing notifies any more: neither a publisher nor a beat.
+    # From here on nothing sends a wakeup: neither a publisher nor a beat.
     world.flush_redis()
     world.worker()
     world.wait_for_arrivals(20)
@@ -113,7 +113,7 @@ def wrong_clock(world: World) -> None:
         wrong = world.worker(environment=clock)
         before = len(world.receiver.arrivals)
         world.publish(20)
-        # Alone with its wrong clock, then beside a right one.
+        # First alone with the wrong clock, then beside a worker with the right one.
         world.wait_for_arrivals(before + 40)
         right = world.worker()
         time.sleep(3)
@@ -157,7 +157,7 @@ def stepped_clock(world: World) -> None:
 
 
 def _step(clock: Path, seconds: float) -> None:
-    """Let the clock be wrong by so much from now on."""
+    """Shift the clock by this many seconds from now on."""
     whole = clock.with_suffix(".new")
     whole.write_text(str(seconds))
     whole.replace(clock)
@@ -165,7 +165,7 @@ def _step(clock: Path, seconds: float) -> None:
 
 @fault("F42", "the number of shards changes under load", databases=BOTH)
 def changed_shards(world: World) -> None:
-    """Workers with 3 shards are replaced by some with 2, one after another; one is killed."""
+    """Workers with 3 shards are replaced one by one by workers with 2; one is killed."""
     for number in range(6):
         world.webhook(f"/{number}")
     for number in range(3):
@@ -178,7 +178,7 @@ def changed_shards(world: World) -> None:
         world.publish(10)
         time.sleep(0.1 if step == 7 else 1)
         if step == 3:
-            # Each group serves everything meanwhile.
+            # Until both have ended, either group of workers serves every webhook.
             workers += [world.worker(concurrency=1, environment=_SHARDS | {"WEBHOOKS_SHARDS": "2"})]
         elif step == 5:
             workers[0].terminate()
@@ -190,12 +190,12 @@ def changed_shards(world: World) -> None:
     _check_limits(world)
 
 
-# Longer than a drain has to be calm before it takes leases back.
+# A drain longer than the 8 s without faults after which a worker takes back expired leases.
 _SHARDS = {"WEBHOOKS_DRAIN_SECONDS": "12"}
 
 
 def _check_limits(world: World) -> None:
-    """Hold that order and concurrency were kept, whoever sent."""
+    """Check that order and concurrency limits were kept across all workers."""
     for name in ("/limited", "/ordered"):
         for number in range(3):
             seen = [one for one in world.receiver.arrivals if one.path == f"{name}/{number}"]
@@ -215,7 +215,7 @@ def poison(world: World) -> None:
     for path in ("/a", "/b"):
         world.webhook(path)
     world.webhook("/poison", event_types=["form.submitted"])
-    # The poison kills before its answer comes.
+    # The process dies of the poison before the response comes.
     world.receiver.delays |= {"": 0.05, "/poison": 1.0}
     environment = {"FAULT": "die_of_poison"}
     worker = world.any_worker(environment)
@@ -234,7 +234,7 @@ def poison(world: World) -> None:
     check(found[Status.PARKED] == 1, f"parked: {world.described()}")
     check(found[Status.SUCCEEDED] == world.accepted - 1, f"harmed: {world.described()}")
     unknown = Attempt.objects.filter(outcome=Outcome.UNKNOWN)
-    # Each was in flight or unwritten when the process died.
+    # Each of these was in flight or unrecorded when the process died.
     world.allowed = unknown.count()
     world.verify(arrives=False)
 
@@ -245,7 +245,7 @@ def _publish_poison() -> list[events.Published]:
 
 @fault("F28", "worker recycled by a memory limit")
 def recycle(world: World) -> None:
-    # Every process is over this limit, so that it is replaced after each drain.
+    # Every process is above this limit, so it is replaced after each drain.
     worker = world.worker(
         pool="prefork",
         environment={"WEBHOOKS_DRAIN_SECONDS": "1"},

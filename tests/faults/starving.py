@@ -1,4 +1,4 @@
-"""F35 on: what some webhooks do, with many requests, names, tokens or limits, to all the others."""
+"""F35 on: webhooks that starve all others by many requests, names, tokens, limits or bodies."""
 
 import asyncio
 import os
@@ -24,16 +24,16 @@ from webhooks import events
 from webhooks.events import NewEvent
 from webhooks.models import Attempt, Delivery, Webhook
 
-# How long a healthy delivery may take from its publishing to its arrival, whatever others do, on a
-# machine with at most twice as much to run as it has cores; with more it takes longer.
+# Maximum time of a healthy delivery from publishing to arrival, whatever other webhooks do, on a
+# machine with a load of at most twice its cores; it grows with a higher load.
 _LONGEST_SECONDS = 2.0
 _HEALTHY = "/healthy"
-# A drain of a few seconds, so that each run has several hand-overs; few places for requests.
+# Drains of a few seconds, so that each run has several handovers; few requests in flight.
 _SHORT_DRAINS = {"WEBHOOKS_DRAIN_SECONDS": "4", "WEBHOOKS_MAX_IN_FLIGHT": "64"}
 
 
 def silent_url(world: World) -> str:
-    """Return the address of a server that takes requests and says nothing."""
+    """Return the URL of a server that reads requests and sends nothing."""
 
     async def say_nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         while await reader.read(65536):
@@ -50,9 +50,9 @@ def healthy(world: World, count: int, *, urls: Iterable[str] = ()) -> None:
 
 
 def longest_seconds(world: World) -> float:
-    """Return how long a healthy delivery may take on this machine as it is now.
+    """Return the maximum seconds of a healthy delivery under this machine's current load.
 
-    On SQLite there is no wakeup from the process that publishes here: the next poll finds it.
+    On SQLite the process that publishes here sends no wakeup: the next poll finds the rows.
     """
     poll = settings.WEBHOOKS_POLL_SECONDS if world.database == "sqlite" else 0.0
     load = os.getloadavg()[0] / 2 / len(os.sched_getaffinity(0))
@@ -60,7 +60,7 @@ def longest_seconds(world: World) -> float:
 
 
 def publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dict[str, float]:
-    """Publish events at a steady pace; return when each was published."""
+    """Publish events at a steady rate; return the publishing time of each."""
     published: dict[str, float] = {}
     ends = time.monotonic() + seconds
     while (now := time.monotonic()) < ends:
@@ -71,7 +71,7 @@ def publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dic
 
 
 def check_healthy(world: World, published: dict[str, float], count: int) -> None:
-    """Hold that every healthy webhook got every event, once and soon."""
+    """Check that every healthy webhook got every event, once and soon enough."""
 
     def arrived() -> list[tuple[float, str]]:
         return [
@@ -97,7 +97,7 @@ def check_healthy(world: World, published: dict[str, float], count: int) -> None
 
 
 def warm_up(world: World) -> None:
-    """Wait until the worker delivers: what follows is not its start."""
+    """Wait until the worker delivers, so that its start does not affect the measurement."""
     world.webhook("/first", event_types=["form.submitted"])
     world.accept(lambda: [events.publish("form.submitted", {"form_id": "f", "page_url": "p"})])
     world.wait(lambda: len(world.receiver.arrivals) == 1, 60, "The first delivery")
@@ -105,7 +105,7 @@ def warm_up(world: World) -> None:
 
 @contextmanager
 def ending(world: World) -> Iterator[None]:
-    """Delete the webhooks that no delivery reaches, so that nothing is left to be sent."""
+    """Delete the webhooks that can never receive, so that no delivery stays due."""
     try:
         yield
     finally:
@@ -137,7 +137,7 @@ def garbled_names(world: World) -> None:
 
 
 def _publish_beside_names(world: World, names: Iterable[str], *, seconds: float) -> None:
-    """Deliver to ten names that can be looked up, beside webhooks of these names."""
+    """Deliver to ten resolvable host names, beside webhooks with the given names."""
     with name_server("127.0.0.1") as port, ending(world):
         world.any_worker({"FAULT_DNS_PORT": str(port), **_SHORT_DRAINS})
         warm_up(world)
@@ -212,7 +212,7 @@ def _busy_worker(world: World, environment: Mapping[str, str] | None = None) -> 
 
 
 def _check_lack(world: World, worker: Process, line: str) -> None:
-    """Check that a worker said what it lacked, and that no attempt failed for it."""
+    """Check that a worker logged what it lacked, and that no attempt failed because of it."""
     world.settle()
     world.verify()
     with fresh_connection():
@@ -278,7 +278,7 @@ def new_beside_hanging(world: World) -> None:
         url = silent_url(world)
         for number in range(300):
             world.webhook(f"/silent/{number}", url=f"{url}/{number}", timeout_seconds=3)
-        # Until each of them was tried once: a new one is as good as they are before.
+        # Until each was tried once; before that, they are as promising as a new webhook.
         publish_steadily(world, 10)
         published: dict[str, float] = {}
         for number in range(6):
@@ -286,7 +286,7 @@ def new_beside_hanging(world: World) -> None:
             [event_id] = _publish_form(world)
             published[event_id] = time.monotonic()
             publish_steadily(world, 2)
-        # The first got six events, the last one.
+        # The first webhook got six events, the last one got one.
         world.wait(lambda: len(_waits(world, published)) == 21, 30, "21 healthy arrivals")
         slowest = _waits(world, published)[-1]
         world.notes.append(f"slowest {slowest:.2f} s, load {os.getloadavg()[0]:.0f}")
@@ -320,7 +320,7 @@ def large_bodies(world: World) -> None:
                 body_template=f"{{{template}}}",
                 timeout_seconds=3,
             )
-        # Known to answer quickly, so that many are claimed at a time.
+        # Receivers known to be quick get many rows claimed at a time.
         _publish_form(world)
         world.publish(1)
         world.wait_for_arrivals(1 + 11 + 6)

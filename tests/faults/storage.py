@@ -1,4 +1,4 @@
-"""F14-F19, F25, F26, F51, F57, F59, F61: the database stopped, cut off, pooled, locked, full."""
+"""F14-F19, F25, F26, F39, F51, F57, F59, F61: the database stopped, pooled, locked, full."""
 
 import datetime as dt
 import os
@@ -36,7 +36,7 @@ def _server(world: World) -> PostgresServer:
 
 
 def _recovers(world: World, worker: Process) -> None:
-    """See that the same worker, not restarted, delivers what is left and what is new."""
+    """Check that the same worker, without a restart, delivers old and new rows."""
     world.settle()
     world.publish(5)
     world.settle()
@@ -118,7 +118,7 @@ def exhaust(world: World) -> None:
 
 
 def _take_all_connections(server: PostgresServer, *, seconds: float) -> None:
-    """Take every connection there is, end those of others, and keep them all for a while."""
+    """Take all connections, end those of other clients, and keep them for this long."""
     taken: list[psycopg.Connection[tuple[object, ...]]] = []
     ends = time.monotonic() + seconds
     try:
@@ -147,7 +147,7 @@ CREATE TRIGGER wait BEFORE UPDATE ON webhooks_delivery FOR EACH ROW EXECUTE FUNC
 
 @fault("F59", "drains change rows that others are about to lock, and freed memory is overwritten")
 def collide(world: World) -> None:
-    """PostgreSQL 18.6 read freed memory in a claim then, and crashed (decision 0032)."""
+    """In this case PostgreSQL 18.6 read freed memory in a claim and crashed (decision 0032)."""
     server = _server(world)
     connection.close()
     with _overwritten_memory(server), psycopg.connect(server.url, autocommit=True) as own:
@@ -167,7 +167,7 @@ def collide(world: World) -> None:
 
 @contextmanager
 def _overwritten_memory(server: PostgresServer) -> Iterator[None]:
-    """Let the C library overwrite what PostgreSQL frees."""
+    """Let the C library overwrite the memory that PostgreSQL frees."""
     os.environ["MALLOC_PERTURB_"] = "165"
     try:
         server.restart()
@@ -181,7 +181,7 @@ def _overwritten_memory(server: PostgresServer) -> Iterator[None]:
 
 @fault("F57", "a connection pooler between the product and PostgreSQL")
 def pool(world: World) -> None:
-    """One that keeps sessions is restarted in mid-send; one that does not is refused by name."""
+    """A session pooler is restarted while sending; a transaction pooler is rejected by name."""
     with _pooler(world, "transaction") as (url, _restart):
         check(_problem(url) == postgres.NO_SESSIONS, "sessions that others get were not noticed")
     with _pooler(world, "session") as (url, restart):
@@ -194,7 +194,7 @@ def pool(world: World) -> None:
 
 
 def _problem(url: str) -> str:
-    """Return what the system checks say of the sessions of a database."""
+    """Return what the system checks report about a database's sessions."""
     command = ["manage.py", "check", "--database", "default"]
     environment = {**os.environ, "DATABASE_URL": url}
     asked = subprocess.run(
@@ -205,7 +205,7 @@ def _problem(url: str) -> str:
 
 @contextmanager
 def _pooler(world: World, mode: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Start PgBouncer in front of the database; yield its address and what restarts it."""
+    """Start PgBouncer in front of the database; yield its URL and a function that restarts it."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise Skip("PgBouncer is not installed")
@@ -280,7 +280,7 @@ def lock(world: World) -> None:
         writer.execute("BEGIN IMMEDIATE")
         publishing = threading.Thread(target=_publish_until_accepted, args=(world,))
         publishing.start()
-        # Longer than Django and the worker wait for a lock.
+        # Longer than the lock timeout of Django and of the worker.
         time.sleep(23)
         writer.execute("ROLLBACK")
     writer.close()
@@ -297,7 +297,7 @@ def freeze(world: World) -> None:
     world.publish(120)
     world.wait_for_flight(8)
     with _frozen(world):
-        # Everything in flight is answered, and nothing of it can be written.
+        # All requests in flight get their response, and no result can be written.
         time.sleep(3 * LEASE_SECONDS)
     world.receiver.delays.clear()
     _recovers(world, worker)
@@ -306,7 +306,7 @@ def freeze(world: World) -> None:
 
 @contextmanager
 def _frozen(world: World) -> Iterator[None]:
-    """Let every write wait, for less time than Django and the worker wait for a lock."""
+    """Block every write, for less time than the lock timeout of Django and of the worker."""
     if world.postgres is not None:
         with psycopg.connect(world.postgres.url) as locking:
             locking.execute("LOCK TABLE webhooks_delivery IN EXCLUSIVE MODE")
@@ -330,7 +330,7 @@ def _publish_until_accepted(world: World) -> None:
 
 
 class _Ballast:
-    """Fills a disk to the last byte, and gives it back."""
+    """Fills a disk to the last byte, and frees it again."""
 
     def __init__(self, disk: Path) -> None:
         self._path = disk / "ballast"
@@ -369,7 +369,7 @@ def fill_database_disk(world: World) -> None:
         while time.monotonic() < ends:
             ballast.fill()
             try:
-                # A large event needs room that is not there.
+                # A large event needs more room than is left.
                 with fresh_connection():
                     world.publish(10, padding="x" * 100_000)
             except DatabaseError:
@@ -377,7 +377,7 @@ def fill_database_disk(world: World) -> None:
             time.sleep(0.2)
     check(refused > 0, "no publish was refused: the disk was not full")
     if world.postgres is not None and not world.postgres.is_running:
-        # A server that cannot write its log ends, as PostgreSQL does; a supervisor starts it again.
+        # PostgreSQL ends when it cannot write its log; a supervisor would restart it.
         world.notes.append("the server ended and was started again")
         world.postgres.start()
     _recovers(world, worker)
@@ -431,13 +431,13 @@ def drop_partitions(world: World) -> None:
     check(left == 0, f"{left} finished rows outlived their partition")
     arrived = sum(path == "/old" and event in aged for path, event in world.receiver.counts())
     check(arrived == len(aged), f"{arrived} of {len(aged)} old deliveries arrived")
-    # Finished and too old, so these rows are gone.
+    # These rows were finished and expired, so they are deleted.
     world.accepted -= len(aged)
     _recovers(world, worker)
 
 
 def _age(webhook: Webhook, weeks: list[dt.datetime]) -> set[str]:
-    """Let a webhook's deliveries be of some past weeks, in turn; return their events."""
+    """Spread a webhook's deliveries over past weeks; return the ids of their events."""
     rows = list(Delivery.objects.filter(webhook=webhook).values_list("id", "event_id"))
     for number, (key, _event) in enumerate(rows):
         first = ids.floor("dlv", weeks[number % len(weeks)].timestamp())
@@ -446,7 +446,7 @@ def _age(webhook: Webhook, weeks: list[dt.datetime]) -> set[str]:
 
 
 def _drop(world: World, newest: dt.datetime) -> bool:
-    """Drop what can be dropped while more is published; return whether nothing old is left."""
+    """Run retention while publishing; return whether no old partition is left."""
     world.publish(10)
     with fresh_connection():
         retention.delete_old_rows()

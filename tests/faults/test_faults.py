@@ -10,11 +10,11 @@ import pytest
 from tests.faults.environment import ROOT
 from tests.faults.report import BROKEN, Row
 
-# What takes seconds and covers each kind: death, a gentle end, the broker, the database, keys.
+# Quick faults that cover each kind: death, a clean stop, the broker, the database, keys.
 POSTGRES = ("F2", "F3", "F6", "F9", "F14", "F17", "F20", "F50", "F52")
 SQLITE = ("F2", "F3", "F4", "F5", "F6", "F7", "F33", "F34", "F54")
 RECEIVERS = tuple(f"R{number}" for number in range(1, 41))
-# One process runs all of a database's faults before the first test of it is judged.
+# All of a database's faults run in one process before its first test is judged.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.together]
 
 
@@ -26,14 +26,14 @@ def rows(database: str) -> dict[str, Row]:
 
 @cache
 def _results(database: str) -> tuple[dict[str, Row], str]:
-    """Run the database's part once; return its rows and what was wrong with the run itself."""
+    """Run the database's part once; return its rows and the errors of the run itself."""
     wanted = POSTGRES if database == "postgres" else SQLITE
     command = ["-m", "tests.faults.one", "--database", database, "--quick"]
     command += ["--only", *wanted, "R"]
     output, errors, code = _run(command)
     found = [Row(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
     if any(row.result == BROKEN for row in found):
-        # Shown by pytest with the tests that fail.
+        # Pytest shows this with the failed tests.
         print(errors[-20_000:])
     return {row.id: row for row in found}, errors[-5000:] if code else ""
 
@@ -49,7 +49,7 @@ def _run(command: list[str]) -> tuple[str, str, int]:
         try:
             output, errors = run.communicate()
         finally:
-            # It ends the workers and servers it started; a killed one could not.
+            # On SIGTERM the run stops its workers and servers; killed, it could not.
             run.terminate()
     return output, errors, run.returncode
 

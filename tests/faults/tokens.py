@@ -1,4 +1,4 @@
-"""F29-F32: tokens raced for, lost, out of reach, and regained with hundreds of rows held."""
+"""F29-F32: tokens with concurrent refreshes, lost, unavailable, and restored with rows held."""
 
 import os
 import time
@@ -35,14 +35,14 @@ from webhooks.models import (
 _PERSON, _SESSION = "fault", "the-session-of-the-faults"
 _PROCESSES = 8
 ROUNDS = int(os.environ.get("OAUTH_ROUNDS", "200"))
-# Slow enough to be what holds the sends back, also on a busy machine.
+# Slow enough for the rate limit to be what delays the sends, even on a busy machine.
 _HELD, _RATE = 500, 25
-# A process that died while it refreshed keeps its lease for 30 s.
+# A process that died during a refresh keeps its lease for 30 s.
 _LEASE_SECONDS = 60.0
 
 
 def _webhook(world: World, provider: Provider | None, path: str, **fields: object) -> Webhook:
-    """Save a webhook that needs a token; without a provider its token is made here."""
+    """Save a webhook that needs a token, from `provider` if given."""
     webhook = world.webhook(
         path,
         authorization_type="oauth2",
@@ -60,7 +60,7 @@ def _webhook(world: World, provider: Provider | None, path: str, **fields: objec
 
 
 def _connect(webhook: Webhook) -> int:
-    """Get a new access token as a person does; return how many rows that released."""
+    """Get a new access token with consent as a person does; return the number of released rows."""
     person, _ = get_user_model().objects.get_or_create(username=_PERSON)
     address = oauth.begin_authorization(webhook.credential, user=person, session_key=_SESSION)
     query = query_of(answer_consent(address))
@@ -69,7 +69,7 @@ def _connect(webhook: Webhook) -> int:
 
 
 def _expire() -> None:
-    """Let each stored token be over by its own time, so that the next send has to refresh."""
+    """Let every stored token expire, so that the next send has to refresh it."""
     OAuthToken.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
 
 
@@ -115,7 +115,7 @@ def race(world: World) -> None:
         outcomes: Counter[tuple[int, int]] = Counter()
         for number in range(ROUNDS):
             provider.expire_tokens()
-            # In turn a 401, and an expiry that is known beforehand.
+            # Alternate between a 401 and an expiry that is known in advance.
             if number % 2:
                 workers[0].ask("expire")
             for worker in workers:
@@ -136,13 +136,13 @@ def crash_after_rotation(world: World) -> None:
         _connect(webhook)
         _expire()
         provider.clear_requests()
-        # The provider rotates at once, and its answer is still on the way when we die.
+        # The provider rotates at once, and its response is delayed until after the process dies.
         provider.fault(status=200, body="{}", delay_seconds=6, after=True)
         worker = world.any_worker()
         world.publish(100)
         refreshing = lambda: _token(webhook).state == TokenState.REFRESHING  # noqa: E731
         world.wait(refreshing, 30, "A refresh")
-        # Time for the provider to rotate; the answer takes longer.
+        # Time for the provider to rotate the token; the response takes longer.
         time.sleep(2)
         world.kill(worker)
         provider.clear_fault()

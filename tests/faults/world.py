@@ -1,7 +1,7 @@
-"""One database, one broker and one receiver to break, and the count of what became of deliveries.
+"""One database, one broker and one receiver to break, and the accounting of all deliveries.
 
-Faults are functions of a `World`. They start workers, publish, break something and mend it; then
-`settle` and `verify` hold the promises against what the receiver and the database say.
+Faults are functions of a `World`. They start workers, publish, break something and repair it; then
+`settle` and `verify` check the promises against the records of the receiver and the database.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from webhooks.models import (
     Webhook,
 )
 
-# No row may be stuck for longer after a fault ended.
+# After a fault, no row may be stuck for longer than this.
 SETTLE_SECONDS = 60.0
 EVENT = "call.incoming.after"
 
@@ -61,22 +61,22 @@ class World:
     redis_server: RedisServer
     # None on SQLite.
     postgres: PostgresServer | None
-    # Small file systems that can be filled, under the database and for logs; None without root.
+    # Small file systems that can be filled, for the database and for logs; None without root.
     database_disk: Path | None
     log_disk: Path | None
-    # The kind of pool that workers get unless a fault says which.
+    # The pool of workers, unless a fault chooses another.
     pool: str = "prefork"
     processes: list[Process] = field(default_factory=list)
-    # Ids of every process group of the run.
+    # Ids of all process groups of the run.
     groups: list[int] = field(default_factory=list)
     accepted: int = 0
     allowed: int = 0
     notes: list[str] = field(default_factory=list)
 
-    # What a fault does.
+    # Actions of a fault.
 
     def webhook(self, path: str = "/hook", **fields: object) -> Webhook:
-        """Save an active webhook for every call event that leads to the counting receiver."""
+        """Save an active webhook for every call event, with the counting receiver as its URL."""
         given = {
             "name": path,
             "url": self.receiver.url(path),
@@ -130,7 +130,7 @@ class World:
     def one_process(
         self, environment: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> Process:
-        """Start web, worker and clock in one process without Redis."""
+        """Start web server, worker and clock in one process without Redis."""
         log = log or self.directory / f"run-{len(self.processes)}.log"
         arguments = ["manage.py", "run", "--port", str(free_port()), "--no-sandbox"]
         process = Process(arguments, log, {"REDIS_URL": "", **(environment or {})})
@@ -139,8 +139,8 @@ class World:
     def any_worker(
         self, environment: Mapping[str, str] | None = None, *, log: Path | None = None
     ) -> Process:
-        """Start a usual worker of this database: on SQLite everything in one process, else by turns
-        that of compose.yaml, in threads and with a clock, and Celery's own with pool processes.
+        """Start this database's usual worker: on SQLite the one-process mode; otherwise, by `pool`,
+        compose.yaml's worker with threads and a clock, or Celery's own with pool processes.
         """
         if self.database == "sqlite":
             return self.one_process(environment, log=log)
@@ -150,7 +150,7 @@ class World:
         return self.worker(environment=environment, log=log)
 
     def own(self, process: Process) -> Process:
-        """End this process, too, when the fault is over."""
+        """End this process too when the fault is over."""
         self.processes.append(process)
         self.groups.append(process.pid)
         return process
@@ -162,10 +162,10 @@ class World:
         return self.own(process)
 
     def kill(self, process: Process, *, child: bool = False) -> None:
-        """Kill in mid-send and count what may be sent twice.
+        """Kill a process while it sends, and count the requests that may be sent twice.
 
-        The process is stopped for a moment before, so that what it had in flight and what it had
-        not written can be counted: nothing moves between the count and the end.
+        It is frozen before, so that its requests in flight and its unwritten results can be counted
+        while nothing changes.
         """
         process.freeze()
         frozen_at = time.monotonic()
@@ -182,7 +182,7 @@ class World:
         check(unwritten <= RECORD_ROWS, f"{unwritten} answers were not written: more than a batch")
 
     def at_risk(self, frozen_at: float) -> tuple[int, int]:
-        """Return how many requests have no answer, and how many answers no record."""
+        """Return the number of requests without a response, and of responses without a record."""
         with fresh_connection():
             sending = Delivery.objects.filter(status=Status.SENDING)
             rows = set(sending.values_list("webhook__name", "event_id"))
@@ -198,11 +198,11 @@ class World:
     # Waiting.
 
     def leftovers(self) -> list[int]:
-        """Return the processes of the run's groups that are still there."""
+        """Return the processes of the run's groups that still live."""
         return [pid for pid in psutil.pids() if _is_alive(pid, self.groups)]
 
     def wait(self, until: Callable[[], bool], seconds: float, what: str) -> float:
-        """Poll until something holds; return after how many seconds it did."""
+        """Poll until a condition holds; return the seconds it took."""
         began = time.monotonic()
         while not _holds(until):
             if time.monotonic() - began > seconds:
@@ -214,7 +214,7 @@ class World:
         self.wait(lambda: len(self.receiver.arrivals) >= count, seconds, f"{count} arrivals")
 
     def wait_for_flight(self, count: int, seconds: float = 30.0) -> None:
-        """Wait until so many requests are in flight at once."""
+        """Wait until this many requests are in flight at once."""
         self.wait(lambda: self.receiver.in_flight >= count, seconds, f"{count} in flight")
 
     def statuses(self) -> Counter[str]:
@@ -229,7 +229,7 @@ class World:
         return f"{self.accepted} accepted: {found}; {len(self.receiver.arrivals)} arrived"
 
     def settle(self, seconds: float = SETTLE_SECONDS) -> float:
-        """Wait until no row is being sent or due; return after how many seconds."""
+        """Wait until no row is in flight or due; return the seconds it took."""
         return self.wait(self._is_settled, seconds, "Settling")
 
     def _is_settled(self) -> bool:
@@ -240,7 +240,7 @@ class World:
     # The promises.
 
     def verify(self, *, arrives: bool = True) -> None:
-        """Hold the count: nothing missing, nothing twice beyond what is allowed, equal bytes."""
+        """Check the counts: nothing lost, no duplicates beyond those allowed, equal bytes."""
         found = self.statuses()
         lost = self.lost()
         check(lost == 0, f"{lost} lost: {self.described()}")
@@ -256,7 +256,7 @@ class World:
         )
 
     def lost(self) -> int:
-        """Return how many accepted deliveries have no row, or say succeeded and never arrived."""
+        """Return how many accepted deliveries have no row, or succeeded without arriving."""
         with fresh_connection():
             rows = list(Delivery.objects.values_list("status", "webhook__name", "event_id"))
         came = self.receiver.counts()
@@ -267,9 +267,9 @@ class World:
         return max(0, self.accepted - len(rows)) + never_arrived
 
     def duplicates(self) -> int:
-        """Return how many requests came beyond one for each delivery, retries not counted.
+        """Return how many requests came beyond one per delivery, not counting retries.
 
-        A receiver whose answer came too late, as on a machine that is busy, gets the next try.
+        A receiver whose response came too late, as on a busy machine, gets another attempt.
         """
         with fresh_connection():
             late = Attempt.objects.filter(outcome=Outcome.TIMEOUT)
@@ -280,7 +280,7 @@ class World:
     # Between faults.
 
     def clear(self) -> None:
-        """End every process, empty every table, and bring both servers back as they were."""
+        """End every process, empty every table, and restart servers that were stopped."""
         for process in self.processes:
             process.close()
         self.processes.clear()
@@ -294,7 +294,7 @@ class World:
         with fresh_connection(), transaction.atomic(), connection.cursor() as cursor:
             # Foreign keys are checked at the end.
             for model in apps.get_app_config("webhooks").get_models():
-                # The database itself refuses to empty the audit trail.
+                # A trigger prevents emptying the audit trail.
                 if not model._meta.proxy and model not in (EncryptionCanary, AuditEntry):
                     cursor.execute(f"DELETE FROM {model._meta.db_table}")
         self.flush_redis()
@@ -309,7 +309,7 @@ class World:
 
 def _is_alive(pid: int, groups: list[int]) -> bool:
     try:
-        # What is dead and not yet collected by the system's first process does nothing any more.
+        # A zombie that init has not reaped yet does nothing any more.
         return os.getpgid(pid) in groups and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (ProcessLookupError, psutil.Error):
         return False
@@ -319,13 +319,13 @@ def _holds(until: Callable[[], bool]) -> bool:
     try:
         return until()
     except DatabaseError:
-        # In the midst of a fault.
+        # Expected during a fault.
         return False
 
 
 @contextlib.contextmanager
 def fresh_connection() -> Iterator[None]:
-    """Use a connection that no earlier fault broke."""
+    """Use a new connection, as an earlier fault may have broken the current one."""
     try:
         connection.close()
         yield

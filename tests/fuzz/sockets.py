@@ -32,7 +32,7 @@ def _note(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int
 def around() -> Iterator[None]:
     with urls.names_are_answered():
         real = network.SocketOpener.open
-        setattr(network.SocketOpener, "open", _note)  # noqa: B010 - typed as what it was.
+        setattr(network.SocketOpener, "open", _note)  # noqa: B010 - mypy rejects an assignment.
         try:
             yield
         finally:

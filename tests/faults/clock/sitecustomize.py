@@ -1,11 +1,11 @@
 """Shifts this process's wall clock by CLOCK_SHIFT_SECONDS, as a wrong system clock would.
 
-With CLOCK_SHIFT_FILE it is by the seconds that stand in that file now, as a clock that is stepped.
+With CLOCK_SHIFT_FILE the shift is read from that file continuously, like a clock that is stepped.
 
 Python imports `sitecustomize` before anything else, so every later `from time import time` gets the
 shifted one. Shifted: time.time, time_ns, gmtime, localtime, ctime, strftime, and now(), utcnow(),
 today() of datetime and date. Not shifted: the monotonic clock, which a clock change does not move,
-and clocks read in C (libcurl's look at certificates, OpenSSL, the database server).
+and clocks read in C (libcurl's check of certificates, OpenSSL, the database server).
 """
 
 import datetime
@@ -15,7 +15,7 @@ import time
 
 _SHIFT_SECONDS = float(os.environ.get("CLOCK_SHIFT_SECONDS", "0"))
 _SHIFT_FILE = os.environ.get("CLOCK_SHIFT_FILE", "")
-# How long what the file said is used.
+# How long the value from the file is cached.
 _KNOWN_SECONDS = 0.05
 _real_time = time.time
 _RealDatetime, _RealDate = datetime.datetime, datetime.date
@@ -48,7 +48,7 @@ def _shift_time():
 
 
 def _default_to_now(name):
-    # No function: logging keeps one in a class, where it would become a method.
+    # Not a function: logging stores one in a class, where it would become a method.
     setattr(time, name, functools.partial(_at, getattr(time, name)))
 
 
@@ -57,7 +57,7 @@ def _at(real, seconds=None):
 
 
 class _Shifted(type):
-    """Stands in for a class of which only the clock differs: its instances are the real ones."""
+    """Metaclass of a stand-in that changes only the clock: instances are of the real class."""
 
     def __instancecheck__(cls, instance):
         return isinstance(instance, cls.__mro__[1])
