@@ -1,4 +1,4 @@
-"""Fuzzes for long: `python -m tests.fuzz --cases 1000000`, in as many processes as it is told.
+"""Fuzz for a long time: `python -m tests.fuzz --cases 1000000`, in several processes.
 
 The last line is JSON: {"cases": n, "crashes": n}. The exit status is 1 when anything crashed.
 """
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def spread(options: argparse.Namespace) -> int:
-    """Run a process for each core, each with seeds of its own."""
+    """Run the given number of processes, each with its own seeds."""
     running = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.processes):
@@ -49,7 +49,7 @@ def spread(options: argparse.Namespace) -> int:
             if path.exists():
                 counted = json.loads(path.read_text())
                 cases, crashes = cases + counted["cases"], crashes + counted["crashes"]
-    # A process that died has crashed, too.
+    # A process that ended with an error counts as a crash.
     crashes = crashes or int(is_bad)
     figures.report("fuzz", cases=cases, crashes=crashes)
     print(json.dumps({"cases": cases, "crashes": crashes}), flush=True)

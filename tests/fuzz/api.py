@@ -1,4 +1,4 @@
-"""The event API's input: refused with a code and a sentence, or an event that can be sent."""
+"""The event API's input: rejected with a code and a message, or an event that can be sent."""
 
 import json
 from typing import Any
@@ -70,7 +70,7 @@ def check(given: dict[str, Any]) -> bool:
 
 
 def _accept(given: dict[str, Any]) -> None:
-    """The steps of the view between the key and the database."""
+    """Run the steps of the view between the key and the database."""
     headers = {"Idempotency-Key": given["key"]} if given["key"] else {}
     request = _requests.post("/api/events/", given["body"], "application/json", headers=headers)
     events.check_content_type(request, "application/json")

@@ -1,4 +1,4 @@
-"""The callback's query: refused with a sentence, or exactly one code from where it was asked."""
+"""The callback's query string: rejected with a message, or exactly one code from the issuer."""
 
 from urllib.parse import quote, urlsplit
 
@@ -58,7 +58,7 @@ def check(given: tuple[str, bool]) -> bool:
         assert _SECRET not in str(error)
         return False
     except SuspiciousOperation:
-        # Too many parameters: Django answers 400.
+        # Too many parameters: Django responds with 400.
         return False
     assert code.isascii()
     assert code.isprintable()
@@ -71,7 +71,7 @@ def check(given: tuple[str, bool]) -> bool:
 
 
 def _is_home(issuer: str) -> bool:
-    """Return whether this is the origin, also in other letters or with its port."""
+    """Return whether this is the issuer's origin, ignoring case and an explicit default port."""
     parts = urlsplit(issuer)
     host = (parts.hostname or "").rstrip(".")
     return (parts.scheme, host, parts.port or 443) == ("https", "provider.example.com", 443)

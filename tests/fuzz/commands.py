@@ -1,4 +1,4 @@
-"""Pasted cURL commands: refused with a sentence, or read into fields of text; nothing is run."""
+"""Pasted cURL commands: rejected with a message, or read into text fields; nothing is run."""
 
 import shlex
 from typing import Any

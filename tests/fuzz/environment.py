@@ -1,4 +1,4 @@
-"""Django without a database, a service or an open network, for the processes that fuzz."""
+"""Django without a database, a service or an open network, for the fuzzing processes."""
 
 import os
 import warnings

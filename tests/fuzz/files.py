@@ -1,4 +1,4 @@
-"""Imported files: refused as a whole or by entry, with sentences; what is taken can be stored."""
+"""Imported files: rejected as a whole or by entry, with messages; accepted data can be stored."""
 
 import json
 

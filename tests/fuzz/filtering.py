@@ -1,4 +1,4 @@
-"""The filter language: a tree is refused with a sentence, or decides about every event."""
+"""The filter language: a tree is rejected with a message, or decides about every event."""
 
 import json
 

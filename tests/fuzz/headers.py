@@ -1,4 +1,4 @@
-"""Header rules: what is accepted is one line on the wire, and none of ours."""
+"""Header rules: an accepted header is one line on the wire, and none of the product's own."""
 
 from typing import Any
 
@@ -55,14 +55,14 @@ def check(given: dict[str, Any]) -> bool:
 
 
 def _check_lines(stored: str) -> None:
-    """One header more than without it, each on one line."""
+    """Check that exactly one header is added, and that each is on one line."""
     plain, plan = (make_plan(_webhook(json), _AUTHORIZATION) for json in ("", stored))
     names = [_name(line) for line in plan.headers]
     assert not any(mark in line for line in map(str, plan.headers) for mark in "\r\n\0")
     assert len(set(names)) == len(names)
     assert set(map(_name, plain.headers)) <= set(names)
     assert len(names) == len(plain.headers) + 1
-    # libcurl adds these and Host; an own one takes the place of its.
+    # libcurl adds these and Host, unless the request has its own.
     added = {"user-agent", "accept"} - set(names)
     assert len(plan.logged_headers.split("\n")) == len(names) + len(added) + 1
 

@@ -1,4 +1,4 @@
-"""Payload mapping: rows and JSON bodies are refused with sentences, or make sound requests."""
+"""Payload mapping: rows and JSON bodies are rejected with messages, or make valid requests."""
 
 import json
 from types import SimpleNamespace
@@ -118,7 +118,7 @@ def _check_request(webhook: Any, kind: str, document: bytes) -> None:
     try:
         made = render(document, 1)
     except payloads.MappingError as error:
-        # An address longer than any server reads.
+        # For example a URL longer than any server reads.
         assert error.problems
         return
     assert made == render(document, 1)
@@ -130,7 +130,7 @@ def _check_request(webhook: Any, kind: str, document: bytes) -> None:
     if kind == "json":
         json.loads(made.body)
     else:
-        # Nothing in a value makes a pair of its own: it is read back as it was meant.
+        # No value can add a parameter of its own: strict parsing must succeed.
         text = made.body.decode("ascii") if kind == "form" else parts.query
         parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
 

@@ -1,4 +1,4 @@
-"""Receiver answers: whatever comes back, the attempt can be stored, and our secrets are masked."""
+"""Receiver responses: whatever comes back, the attempt can be stored and secrets are masked."""
 
 import base64
 from typing import Any
@@ -16,7 +16,7 @@ from webhooks.delivery_log import decoded_body
 from webhooks.models import Outcome, Status, Trigger, Webhook
 from webhooks.models.messages import Message
 
-# By number, so that a variation leaves it alone.
+# Chosen by index, so that variations do not change the values.
 _ERRORS = (None, None, None, Outcome.TIMEOUT, Outcome.PROTOCOL, Outcome.TLS)
 _PASSWORD = "canary-päss word/+"
 _AUTHORIZATION = BasicAuthorization(login="login", password=_PASSWORD)
@@ -89,7 +89,7 @@ def check(given: dict[str, Any]) -> bool:
 
 
 def _check_reading(body: bytes, headers: bytes) -> None:
-    """Whatever was stored can be shown."""
+    """Check that every stored body can be shown."""
     kind = headers.rpartition(b"Content-Type: ")[2].partition(b"\r\n")[0].decode("latin-1")
     shown = decoded_body.read(body, content_type=kind)
     assert shown.kind in decoded_body.BodyKind

@@ -1,4 +1,4 @@
-"""Runs a target for a number of cases and counts; a failure is shrunk and told, not raised."""
+"""Run a target for a number of cases; failures are shrunk and reported instead of raised."""
 
 import traceback
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.fuzz.target import Target
 from tests.fuzz.varying import variations
 
-# Hypothesis remembers what it made; a new round forgets it.
+# Hypothesis keeps what it generated in memory until the end of a round.
 ROUND_EXAMPLES = 2000
-# Inputs made of each one that hypothesis makes.
+# Number of variations of each input that Hypothesis generates.
 VARIATIONS = 9
 _PER_EXAMPLE = 1 + VARIATIONS
 
@@ -19,13 +19,13 @@ _PER_EXAMPLE = 1 + VARIATIONS
 @dataclass(kw_only=True)
 class Count:
     cases: int = 0
-    # How many of them were taken.
+    # Number of accepted inputs.
     taken: int = 0
     crashes: list[str] = field(default_factory=list)
 
 
 def run(target: Target, cases: int, *, first_seed: int) -> Count:
-    """Check so many inputs."""
+    """Check at least this many inputs; stop after three crashes."""
     count, round_number = Count(), first_seed
     with target.around():
         while count.cases < cases and len(count.crashes) < 3:
@@ -65,7 +65,7 @@ def _round(target: Target, examples: int, number: int, count: Count) -> None:
 
 
 class Failed(AssertionError):
-    """An input that was not dealt with as it should be."""
+    """An input that was handled wrongly."""
 
 
 def check_with_variations(target: Target, one: Any, count: Count) -> None:

@@ -1,7 +1,7 @@
-"""Both senders' sockets, with neither form nor parser before libcurl: nothing denied is reached.
+"""The sockets of both senders, without a form or parser before them: no denied address passes.
 
-What passed is told by the guard and judged by the oracle; nothing that passed is connected to.
-Whatever went past the guard, strace would see (`make security` runs this under it).
+The guard reports what it lets pass and the oracle judges it; no connection is made. Any connection
+around the guard would be visible to strace (`make security` runs this under it).
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _PORTS = (80, 443, 8443, 6379, 5432, 8000, 8080, 11211)
 
 
 def _note(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int:
-    """Note what passes the guard, and open nothing."""
+    """Note the address that passed the guard, and open no socket."""
     _passed.append(str(where[0]))
     bad: int = pycurl.SOCKET_BAD
     return bad
@@ -51,7 +51,7 @@ def check(given: tuple[str, tuple[str, ...]]) -> bool:
 def by_requests(url: str, answers: tuple[str, ...]) -> None:
     urls._answers[:] = answers
     with (
-        # ValueError: requests itself reads the URL before the adapter does.
+        # ValueError: requests parses the URL itself before the adapter does.
         contextlib.suppress(requests.RequestException, ValueError),
         network.GuardedSession(policy=urls.CLOSED) as session,
     ):
@@ -65,13 +65,13 @@ def by_libcurl(url: str, answers: tuple[str, ...]) -> None:
         network.configure_curl(handle, network.SocketOpener(urls.CLOSED))
         handle.setopt(pycurl.URL, url)
         pins = ",".join(f"[{one}]" if ":" in one else one for one in answers) or "127.0.0.1"
-        # libcurl asks no name server: every name on every port of the URL leads there.
+        # libcurl makes no DNS lookup: every name on each of these ports resolves to the pins.
         handle.setopt(pycurl.RESOLVE, [f"*:{port}:{pins}" for port in ports if port < 65_536])
         handle.setopt(pycurl.TIMEOUT_MS, 2000)
         handle.setopt(pycurl.WRITEFUNCTION, lambda chunk: None)
         handle.perform()
     except (pycurl.error, ValueError):
-        # What became of it is told by what passed.
+        # Only the addresses that passed the guard matter.
         return
     finally:
         handle.close()

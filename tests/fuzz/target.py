@@ -1,4 +1,4 @@
-"""What a target is."""
+"""The definition of a fuzz target."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 class Target:
     """Inputs of plain Python values, and the check of one of them.
 
-    `check` fails by raising anything, and says whether the input was taken: a target that refuses
-    everything it is given tests nothing. `around` holds what it needs while it runs. `share` is the
-    part of a long run's cases that it gets, as a weight.
+    `check` fails by raising anything, and returns whether the input was accepted: a target that
+    rejects every input tests nothing. `around` is the context it needs. `share` is its weight among
+    the targets of a long run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Every target, in the order in which the issue names them, and what else is pasted in."""
+"""Every target, in the order of the issue that lists them; pasted commands and files are last."""
 
 from tests.fuzz import (
     api,

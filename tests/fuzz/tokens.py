@@ -1,4 +1,4 @@
-"""Token answers: whatever a provider writes is put into one class, and no secret into words."""
+"""Token responses: each falls into exactly one class, and no message contains a secret."""
 
 import json
 from typing import Any
@@ -102,7 +102,7 @@ def check(given: dict[str, Any]) -> bool:
 
 
 def storable(text: str) -> bool:
-    """Return whether every database takes a text: UTF-8, without NUL."""
+    """Return whether every database can store a text: UTF-8, without NUL."""
     text.encode()
     return "\0" not in text
 

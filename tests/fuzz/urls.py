@@ -1,4 +1,4 @@
-"""URLs: whatever passes the parser is read alike by others, and leads to public addresses only."""
+"""URLs: those the parser accepts mean the same to other parsers, and lead to public addresses."""
 
 import contextlib
 import ipaddress
@@ -97,7 +97,7 @@ INPUTS = st.tuples(
         st.lists(st.sampled_from(_PUBLIC), min_size=1, max_size=2), st.lists(_ANSWER, max_size=3)
     ).map(tuple),
 )
-# What the stand-in for getaddrinfo answers now.
+# The addresses that the stand-in for getaddrinfo returns.
 _answers: list[str] = []
 
 
@@ -109,7 +109,7 @@ def _getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def names_are_answered() -> Iterator[list[str]]:
-    """Answer every look-up of Python from the list, and ask no name server."""
+    """Answer every DNS lookup of Python from the list, without a name server."""
     real = socket.getaddrinfo
     socket.getaddrinfo = _getaddrinfo
     try:
@@ -151,7 +151,7 @@ def _check_target(target: network.Target) -> None:
         assert str(ipaddress.ip_address(target.host)) == target.host
         return
     with contextlib.suppress(OSError):
-        # The C library takes more for an address than anybody else.
+        # The C library accepts more spellings of an address than other parsers.
         socket.inet_aton(target.host)
         raise AssertionError(f"{target.host} is an address to the C library")
 

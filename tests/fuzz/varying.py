@@ -1,6 +1,6 @@
-"""Changes inputs a little: what a grammar would never write.
+"""Make small changes to inputs, to get inputs that a grammar would never produce.
 
-A variation depends on nothing but the input it is made of, so a failure can be made again.
+A variation depends only on the input it is made of, so that failures can be reproduced.
 """
 
 import random
@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-# Spellings that parsers disagree about, and characters that break out of something.
+# Spellings that parsers disagree about, and characters that end a quoted or nested context.
 TOKENS = (
     "@", ":", "/", "//", "\\", "#", "?", "%", "%00", "%2e", "%2f", "%40", "%0d%0a", "\r\n", "\n",
     "\r", "\t", "\0", " ", ".", "..", "[", "]", "::", "[::1]", "::ffff:127.0.0.1", "127.0.0.1",
@@ -27,7 +27,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def variations(given: Any, count: int) -> Iterator[Any]:
-    """Yield so many inputs that differ from the given one in one to three places."""
+    """Yield this many inputs that differ from the given one in one to three places."""
     seed = zlib.crc32(repr(given).encode("utf-8", "backslashreplace"))
     chance = random.Random(seed)
     for _ in range(count):
@@ -55,7 +55,7 @@ def vary(given: Any, chance: random.Random) -> Any:
 
 
 def varied_json(given: Any, chance: random.Random) -> Any:
-    """Return JSON changed in one place, where also the shape and the types change."""
+    """Return JSON changed in one place, where shape and types may change too."""
     how = chance.randrange(8)
     if how == 0 or not isinstance(given, dict | list | str) or not given:
         return chance.choice(VALUES)
@@ -78,7 +78,7 @@ def varied_json(given: Any, chance: random.Random) -> Any:
 
 
 class Json(dict[str, Any]):
-    """A part of an input in which also the shape may change: `Json(tree=...)`."""
+    """A part of an input whose shape may change too: `Json(tree=...)`."""
 
 
 def _part(given: Any, chance: random.Random) -> Any:

@@ -1,1 +1,1 @@
-"""Canary secrets, how a leak may spell them, and every place they could leak to."""
+"""Canary secrets, the possible spellings of a leak, and every place where one could appear."""

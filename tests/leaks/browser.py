@@ -1,4 +1,4 @@
-"""A person's browser that keeps everything it was shown, as sinks."""
+"""A person's browser that records everything it was shown, as sinks."""
 
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -9,7 +9,7 @@ from tests.leaks.sinks import Sink
 
 
 class Browser:
-    """One session with the site; follows no redirect by itself."""
+    """One session with the site; redirects are only followed by `follow`."""
 
     def __init__(self, url: str, sinks: list[Sink], *, name: str = "") -> None:
         self.url = url
@@ -35,7 +35,7 @@ class Browser:
     def _send(self, method: str, path: str, *, shown: str, **request: Any) -> requests.Response:
         url = urljoin(self.url, path)
         answer = self.session.request(method, url, allow_redirects=False, timeout=60, **request)
-        # The cookies of a session are the session's own.
+        # The session key is a secret elsewhere, but not in its own cookie.
         headers = [
             f"{name}: {value}"
             for name, value in answer.raw.headers.items()
@@ -54,7 +54,7 @@ class Browser:
         return answer
 
     def follow(self, answer: requests.Response, *, shown: str = "") -> requests.Response:
-        """Go where an answer leads, within the site."""
+        """Follow redirects within the site; return the last response."""
         while answer.is_redirect:
             answer = self.get(urljoin(answer.url, answer.headers["Location"]), shown=shown)
         return answer

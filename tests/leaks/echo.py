@@ -1,4 +1,4 @@
-"""A receiver that gives back what it was sent, in every header and in every spelling it knows."""
+"""A receiver that repeats the request in headers and body, in every spelling it knows."""
 
 import base64
 import html
@@ -18,10 +18,10 @@ class _Handler(BaseHTTPRequestHandler):
         return
 
     def do_POST(self) -> None:
-        """Answer the status that the address ends with."""
+        """Respond with the status at the end of the path."""
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         values = [self.path, *(value for _, value in self.headers.items())]
-        # A server that knows the scheme answers what is inside.
+        # A server that knows the scheme would repeat the decoded credentials.
         values += [word for value in values for word in _inside(value)]
         body = json.dumps([list(_spellings(one)) for one in values], indent=1)
         body += "\n" + "\n".join(f"{name}: {value}" for name, value in self.headers.items())
@@ -60,5 +60,5 @@ def _spellings(text: str) -> Iterator[str]:
 
 
 def running_echo() -> AbstractContextManager[str]:
-    """Run it in this process; `<url>/anything/<status>` answers with that status."""
+    """Run the echo in this process; `<url>/anything/<status>` responds with that status."""
     return serving(_Handler)

@@ -1,4 +1,4 @@
-"""How a leaked secret may be spelled. Written apart from the product's own masking: an oracle."""
+"""The spellings of a leaked secret. Independent of the product's masking, as an oracle."""
 
 import base64
 import html
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
-# Fewer characters are found in any long text.
+# Shorter texts occur in any long text by chance.
 _SHORTEST = 6
 _LOGINS = ("x", "demo-login", "sandbox-client", "odd:client", "odd%3Aclient")
 
@@ -39,7 +39,7 @@ def forms(secret: str) -> dict[str, str]:
         found[f"base64 at {alignment}"] = core
         found[f"base64url at {alignment}"] = core.replace("+", "-").replace("/", "_")
     for login in _LOGINS:
-        # RFC 6749 section 2.3.1 form-encodes what RFC 7617 takes as it is.
+        # RFC 6749 section 2.3.1 form-encodes the credentials, RFC 7617 does not.
         for name, text in (("basic", secret), ("basic, form-encoded", quote_plus(secret))):
             pair = base64.b64encode(f"{login}:{text}".encode()).decode()
             found[f"{name}, of {login}"] = pair.rstrip("=")
@@ -47,17 +47,17 @@ def forms(secret: str) -> dict[str, str]:
 
 
 def base64_core(secret: str, alignment: int) -> str:
-    """Return the characters that only the secret decides, when so many bytes are before it."""
+    """Return the Base64 characters that depend only on the secret, after this many other bytes."""
     data = secret.encode()
     bits = range(8 * alignment, 8 * (alignment + len(data)))
     text = base64.b64encode(b"\0" * alignment + data + b"\0\0").decode()
-    # A character holds six bits; it is the secret's own when all six are.
+    # A character holds six bits and belongs to the secret if all six do.
     own = [n for n in range(len(text)) if 6 * n in bits and 6 * n + 5 in bits]
     return "".join(text[n] for n in own)
 
 
 def leaks(text: str, secrets: dict[str, str], *, sink: str) -> Iterator[Leak]:
-    """Give each spelling of each secret that is in a text."""
+    """Yield a leak for each spelling of each secret that is in a text."""
     for name, secret in secrets.items():
         for form, spelled in forms(secret).items():
             if (at := text.find(spelled)) >= 0:

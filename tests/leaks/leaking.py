@@ -1,4 +1,4 @@
-"""A task that is given a secret, writes it down and returns it, and one that only breaks."""
+"""A task that logs and returns a secret from its arguments, and one that only fails."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Every address of the site, read from its URL map: a new page is looked at without being named."""
+"""Every URL of the site, read from the URLconf: new pages are included automatically."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
 
 Rows = dict[str, list[dict[str, Any]]]
-# Pages about one row are about these. A page with other parameters is told apart here first.
+# The kind of row that each set of parameters names; a page with new parameters must be added here.
 _ABOUT = {
     ("delivery_id",): "delivery",
     ("delivery_id", "pk"): "test",
@@ -23,14 +23,14 @@ _ABOUT_PK = {"connections": "connection", "credentials": "credential", "resends"
 
 
 class Route(NamedTuple):
-    """One pattern: its name, its text without converters, and the names of its parameters."""
+    """One URL pattern: its name, its text without converters, and its parameter names."""
 
     name: str
     text: str
     parameters: tuple[str, ...]
 
     def addresses(self, rows: Rows) -> Iterator[str]:
-        """Give the address for each row it can be about."""
+        """Yield the URL for each row that the pattern can show."""
         for row in rows[self._about()] if self.parameters else [{}]:
             address = self.text
             for name in self.parameters:
@@ -38,7 +38,7 @@ class Route(NamedTuple):
             yield f"/{address}"
 
     def _about(self) -> str:
-        """Return what rows the parameters name; a KeyError means: say it above."""
+        """Return the kind of row that the parameters name; KeyError if the tables above lack it."""
         if self.text.startswith("admin/") and self.parameters not in _ABOUT:
             return f"admin {self.text.split('/')[2]}"
         if self.parameters == ("pk",):
@@ -48,7 +48,7 @@ class Route(NamedTuple):
 
 
 def routes() -> list[Route]:
-    """Return every address of the site but those that end the session."""
+    """Return every URL pattern of the site except those that end the session."""
     found = list(_walk(get_resolver("config.urls"), "", ""))
     assert len(found) > 60, "the URL map is not where it was"
     return [one for one in found if "logout" not in one.name]
@@ -57,7 +57,7 @@ def routes() -> list[Route]:
 def _walk(resolver: URLResolver, before: str, namespace: str) -> Iterator[Route]:
     for pattern in resolver.url_patterns:
         if not isinstance(pattern.pattern, RoutePattern):
-            # The admin's own: what no other pattern takes.
+            # The admin's catch-all pattern.
             continue
         text = before + str(pattern.pattern)
         if isinstance(pattern, URLResolver):

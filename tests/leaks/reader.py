@@ -1,6 +1,6 @@
-"""Reads a site's stored secrets and sessions in a process of its own.
+"""Reads a site's stored secrets and sessions in its own process.
 
-Started as `python -m tests.leaks.reader`. For each line it is given it prints one JSON object:
+Started as `python -m tests.leaks.reader`. For each input line it prints one JSON object:
 `{"secrets": {"table.column": [text, ...]}, "tokens": {...}, "rows": {...}, "sessions": [...],
 "attempts": number}`.
 """
@@ -15,7 +15,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-# Models can be imported only now.
+# Models can only be imported after `django.setup()`.
 from django.contrib import admin  # noqa: E402
 from django.contrib.sessions.models import Session  # noqa: E402
 from django.db import models  # noqa: E402
@@ -47,9 +47,9 @@ def secrets() -> dict[str, list[str]]:
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
-    """Return what the parameters of an address can be, by what it is about.
+    """Return the values that URL parameters can have, by kind of row.
 
-    Of deliveries of one webhook that began and ended alike, the last one: they show the same.
+    Of a webhook's deliveries with the same trigger and result only the last: their pages are alike.
     """
     kinds = ("webhook_id", "trigger", "status", "outcome", "status_code")
     last = {

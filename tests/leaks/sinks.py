@@ -1,6 +1,6 @@
-"""Places a secret could leak to, and the search through all of them.
+"""Places where a secret could appear, and the search through all of them.
 
-A sink is one text with a name. What a page shows by design is named where the page is asked for
+A sink is one named text. Secrets that a page shows by design are named where the page is requested
 (`shown`), never here.
 """
 
@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 from tests.leaks.forms import Leak, forms
 
-# What makes each line of a log another one.
+# The timestamp, which makes log lines differ that are otherwise the same.
 _TIME = re.compile(r"^\[?\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*( \+0000\])?")
 
 
 class Sink(NamedTuple):
-    # "page", "log", "redis", ...: what kinds of place were looked at can be counted.
+    # "page", "log", "redis", ...: used to count the kinds of places that were searched.
     kind: str
     name: str
     text: str
-    # Kinds of secrets that this text must hold, because the person has just asked for them.
+    # Kinds of secrets that this text may hold, because the person has just asked for them.
     shown: frozenset[str] = frozenset()
 
 
 class Secrets:
-    """Values to look for, by kind; a kind may have had many values."""
+    """Values to look for, by kind; a kind can have many values."""
 
     def __init__(self) -> None:
         self.values: dict[str, set[str]] = defaultdict(set)
@@ -36,7 +36,7 @@ class Secrets:
         self.values[kind].update(value for value in values if value)
 
     def spellings(self) -> list[tuple[str, str, str]]:
-        """Return (kind, form, text) of each different text to look for."""
+        """Return (kind, form, text) for each different text to look for."""
         found = {
             (kind, text): form
             for kind, values in self.values.items()
@@ -47,10 +47,10 @@ class Secrets:
 
 
 def search(sinks: Iterable[Sink], secrets: Secrets) -> list[Leak]:
-    """Return every spelling of every secret in every sink, but for what is shown by design.
+    """Return every spelling of every secret in every sink, except those shown by design.
 
-    No secret has a line break in it, and pages and logs are mostly lines of other pages and logs:
-    each different line is looked through once.
+    No secret contains a line break, and most lines occur in many pages and logs, so each distinct
+    line is searched once.
     """
     holders: dict[str, set[Sink]] = defaultdict(set)
     for sink in sinks:

@@ -1,6 +1,6 @@
-"""A deployment of its own: two web servers, a worker with its clock, Redis and a database.
+"""A complete deployment: two web servers, a worker with its clock, Redis and a database.
 
-Everything writes its log at DEBUG. One of the two web servers has DEBUG on.
+All processes log at DEBUG. One of the two web servers has DEBUG on.
 """
 
 import base64
@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ENCRYPTION_KEY = base64.urlsafe_b64encode(b"the encryption key of a site ~~~").decode()
 SIGNING_KEY = "the-signing-key-of-a-site-with-fifty-or-more-characters-0123456789"
 PASSWORD = "log-in/with+th1s=pass&word"
-# Of Redis and of PostgreSQL, which takes anything here.
+# Of Redis and of PostgreSQL, which accepts any password here.
 SERVER_PASSWORD = "s3rver/password+of=it"
-# A machine with other work starts six processes slowly; one that ends is noticed at once.
+# A busy machine starts six processes slowly; a process that ends is noticed at once.
 START_SECONDS = 240.0
 _WEB = f"{shlex.quote(sys.executable)} manage.py web"
 _WORKER = "celery -A config worker -Q default,deliveries -c 3 -B --scheduler celery.beat:Scheduler"
@@ -63,7 +63,7 @@ class Site:
         }
 
     def run(self, *command: str, given: str = "", **environment: str) -> str:
-        """Run a command of the site to its end and return what it printed."""
+        """Run a command of the site to its end and return its output."""
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -83,7 +83,7 @@ class Site:
         return self.run(sys.executable, "manage.py", *arguments, given=given, **environment)
 
     def read(self) -> dict[str, Any]:
-        """Return stored secrets, decrypted, and what else only the site itself can read."""
+        """Return the decrypted stored secrets, and other data that only the site can read."""
         assert self._reader.stdin
         assert self._reader.stdout
         self._reader.stdin.write("\n")
@@ -158,7 +158,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 class Wire:
-    """Everything that is said to a Redis, and what it holds."""
+    """All commands sent to a Redis server, and its content."""
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url, socket_timeout=None)
@@ -168,7 +168,7 @@ class Wire:
         self._thread.start()
 
     def _listen(self) -> None:
-        # It ends with its Redis, if nobody asked before.
+        # Also ends with the Redis server.
         with suppress(redis.RedisError), self._client.monitor() as monitor:
             for command in monitor.listen():
                 self._heard.append(str(command["command"]))
@@ -193,21 +193,21 @@ class Wire:
             "set": self._client.smembers,
             "hash": self._client.hgetall,
             "zset": lambda name: self._client.zrange(name, 0, -1, withscores=True),
-            # Gone since the keys were listed.
+            # Deleted since the keys were listed.
             "none": lambda name: "",
         }
         return str(readers[kind](key))
 
 
 def _unescaped(heard: str) -> str:
-    """Return text as it was before MONITOR wrote its bytes as escapes."""
+    """Return the text with the escapes of MONITOR decoded."""
     data = heard.encode("latin-1", "backslashreplace").replace(b"\\\\", b"\\")
     plain = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), data)
     return plain.decode(errors="replace")
 
 
 def _bodies(heard: str) -> Iterator[str]:
-    """Give each Celery message's body, which is Base64 in JSON."""
+    """Yield each Celery message's body, which is Base64 in JSON."""
     for line in heard.splitlines():
         at = line.find('{"body": "')
         if at >= 0:

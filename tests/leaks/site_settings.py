@@ -8,9 +8,9 @@ ADMINS = [("Operator", "operator@example.com")]
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = str(DATA_DIR / "mails")
 CELERY_IMPORTS = ["tests.leaks.leaking"]
-# Where results of tasks would be, if the product kept any.
+# Task results would be stored here, if the product kept any.
 CELERY_RESULT_BACKEND = REDIS_URL
-# What the product's settings keep quiet is let loose: the lines themselves must be clean.
+# Loggers that the product's settings silence are enabled: their lines must be clean too.
 LOGGING = {
     **LOGGING,
     "root": {"handlers": ["stderr"], "level": "DEBUG"},

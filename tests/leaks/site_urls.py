@@ -1,6 +1,6 @@
-"""The product's addresses, one that breaks with secrets in its hands, and one that leaks.
+"""The product's URLs, one that fails with secrets in its variables, and one that leaks.
 
-The leak is of a secret that nobody has ("control"): where it is not found, nobody looks.
+The leaked secret ("control") is used nowhere else: a place where it is not found is not searched.
 """
 
 import logging

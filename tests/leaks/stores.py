@@ -1,4 +1,4 @@
-"""What a copy of the database holds, byte by byte."""
+"""The content of a copy of the database, byte by byte."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.leaks.sinks import Sink
 
 
 def dump(database_url: str) -> Iterator[Sink]:
-    """Give the whole database as its own tools dump it, and each table with its bytes as text."""
+    """Yield the whole database as its own tools dump it, and each table with its bytes as text."""
     if database_url.startswith("sqlite"):
         yield from _sqlite(Path(database_url.removeprefix("sqlite:///")))
     else:
@@ -20,7 +20,7 @@ def dump(database_url: str) -> Iterator[Sink]:
 
 def _sqlite(path: Path) -> Iterator[Sink]:
     for file in sorted(path.parent.glob(f"{path.name}*")):
-        # Also what was deleted and not yet overwritten.
+        # Includes rows that were deleted and not yet overwritten.
         yield Sink("database", f"file {file.suffix}", file.read_bytes().decode("latin-1"))
     connection = sqlite3.connect(path)
     try:

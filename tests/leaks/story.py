@@ -1,6 +1,6 @@
-"""A day of a site: everything is set up, works, fails and is looked at, with canaries for secrets.
+"""A day of a site: it is set up, works, fails and is inspected, with canaries for secrets.
 
-Every step is one that people or workers take; what they are shown is kept by the browsers.
+Every step is one that people or workers take; the browsers record the responses.
 """
 
 import json
@@ -23,12 +23,12 @@ from tests.waiting import eventually
 from webhooks import oauth
 
 PAGES = "/integrations/webhooks/"
-# Canaries a person types, with everything in them that some spelling changes.
+# Typed canaries, with every character that one of the spellings changes.
 BASIC_PASSWORD = "pässwört/with+b&d=chars?<1>"
 SECRET_HEADER = "k3y/of+a=header&that?is%secret<2>"
 MISTYPED = "mistyped/pass+word&of=a?person"
 PATIENCE_SECONDS = 90.0
-# Where the stored secrets are, by the kind of canary they are.
+# The kind of canary that each column with a secret holds.
 KINDS = {
     "basic_password": "password",
     "client_secret": "client secret",
@@ -42,7 +42,7 @@ KINDS = {
     "previous_signing_secret": "signing secret",
     "secret": "alert channel",
 }
-# Documents, whose secrets are known from where they were typed, and what every site has.
+# Documents, whose secrets are known from being typed, and values that every site has.
 NO_CANARIES = {"headers_json", "token_headers", "settings", "canary", "answered"}
 
 
@@ -60,22 +60,22 @@ class Story:
         self.secrets = Secrets()
         self.person = Browser(site.url, self.sinks)
         self.debug = Browser(site.debug_url, self.sinks, name="DEBUG ")
-        # What is done twice is the same session.
+        # Both browsers share one session.
         self.debug.session.cookies = self.person.session.cookies
         self.api_key = ""
-        # Addresses that could not be looked at.
+        # URLs that could not be inspected.
         self.broken: list[str] = []
         self.webhooks: dict[str, int] = {}
 
-    # What is known to be secret
+    # Known secrets
 
     def note_stored(self) -> dict[str, Any]:
-        """Learn every secret that is stored now; return what else was read."""
+        """Add every stored secret to the known ones; return everything that was read."""
         read = self.site.read()
         for column, values in read["secrets"].items():
             field = column.rpartition(".")[2]
             if field not in NO_CANARIES:
-                # A key is sent and kept with and without its prefix.
+                # A key is sent and stored with and without its prefix.
                 plain = [value.removeprefix("whsec_") for value in values]
                 self.secrets.add(KINDS[field], *plain)
         return read
@@ -99,7 +99,7 @@ class Story:
 
     def issue_api_key(self) -> None:
         self.person.get("/admin/webhooks/apikey/add/")
-        # By design: the one answer that shows it.
+        # By design: the only response that shows the key.
         asked = {"name": "PBX", "scopes": ["events:write"]}
         page = self.person.post("/admin/webhooks/apikey/add/", asked, shown="API key")
         self.api_key = re.findall(r"whapi_[\w-]{20,}", page.text)[0]
@@ -108,7 +108,7 @@ class Story:
     # Webhooks
 
     def create(self, name: str, *, path: str, **fields: Any) -> int:
-        """Fill in the form as a person does who forgets the address first."""
+        """Submit the form with mistakes first, then create the webhook; return its id."""
         header = header_fields({"name": "X-Api-Key", "value": SECRET_HEADER, "is_secret": "on"})
         data = posted(
             **{
@@ -173,21 +173,21 @@ class Story:
     # Tokens
 
     def credential(self, name: str) -> str:
-        """Return where the own credential of a webhook is authorized, as its form says."""
+        """Return the URL of a webhook's own credential, from the link in its form."""
         page = self.person.get(f"{PAGES}{self.webhooks[name]}/edit/")
         found = re.search(r"credentials/\d+/", page.text)
         assert found
         return f"{PAGES}{found[0]}"
 
     def authorize(self, name: str) -> str:
-        """Press Get new access token, consent, come back; return the address come back to."""
+        """Press Get new access token and consent; return the callback URL with its code."""
         # By design: the browser carries the state to the provider.
         answer = self.person.post(f"{self.credential(name)}authorize/", shown="state")
         assert answer.status_code == 303, f"{answer.status_code}: {_problems(answer.text)}"
         address = answer.headers["Location"]
         assert address.startswith(self.provider.auth_url), address
         self.secrets.add("state", *parse_qs(urlsplit(address).query)["state"])
-        # While it is pending.
+        # Pending authorizations have secrets, too.
         self.note_stored()
         back = answer_consent(address)
         self.secrets.add("code", *parse_qs(urlsplit(back).query)["code"])
@@ -200,7 +200,7 @@ class Story:
             assert page.status_code == 200
             self.note_stored()
         assert self.secrets.values["access token"], "no token was granted"
-        # The same state and code once more, somebody else's session, and both at once.
+        # A repeated callback, one in another session, and one that also has an error.
         self.person.follow(self.person.get(back))
         Browser(self.site.url, self.sinks, name="stranger ").get(back)
         Browser(self.site.debug_url, self.sinks, name="DEBUG stranger ").get(back)
@@ -209,7 +209,7 @@ class Story:
         )
 
     def fail_to_get_tokens(self) -> None:
-        """Let the provider answer with an error that repeats what it was asked."""
+        """Let the provider respond with an error that repeats the code and the callback URL."""
         back = self.authorize("OAuth")
         code = parse_qs(urlsplit(back).query)["code"][0]
         said = f'{{"error": "invalid_grant", "error_description": "{code} of {back}"}}'
@@ -294,7 +294,7 @@ class Story:
         self.person.follow(self.person.post(f"{PAGES}bulk/", {"action": "pause", "is_all": "1"}))
 
     def try_out(self) -> None:
-        """Ask for what a form would do, with secrets typed into it."""
+        """Use the form's previews and the cURL import, with secrets typed into them."""
         typed = posted(
             name="Typed",
             url=f"{self.echo_url}/typed/200",
@@ -311,7 +311,7 @@ class Story:
         )
         page = self.person.post(f"{PAGES}new/", {"action": "paste_curl", "curl": command})
         assert "/pasted/200" in page.text
-        # By design: a command that cannot be read is given back to be corrected.
+        # By design: a command that cannot be read is shown again for correction.
         broken = {"action": "paste_curl", "curl": f"{command} 'unclosed"}
         self.person.post(f"{PAGES}new/", broken, shown="password, secret header")
 
@@ -331,7 +331,7 @@ class Story:
         self.sinks.append(Sink("export", "dumpdata", self.site.manage("dumpdata")))
 
     def command(self) -> None:
-        """Run what operators run, and keep what it prints."""
+        """Run the commands that operators run, and record their output."""
         for arguments in (
             ("check", "--deploy"),
             ("rotate_keys", "--verbosity=3"),
@@ -364,16 +364,16 @@ class Story:
             stranger.get(f"{PAGES}?q=x")
 
     def leak(self, control: str) -> None:
-        """Let the site leak what nobody has, so that it is known where one looks."""
+        """Let the site leak the control secret, to prove that each place is searched."""
         address = f"/leak/?control={quote(control, safe='')}"
         assert self.debug.get(address).ok
         assert self.person.get(f"{address}&status=500").status_code == 500
         self.person.get(PAGES)
 
-    # Looking
+    # Inspection
 
     def look(self) -> None:
-        """Open every address of the site, as a page and as htmx asks for it."""
+        """Open every URL of the site, as a page and as an htmx request."""
         rows = self.site.read()["rows"]
         for route in routes():
             addresses = dict.fromkeys(route.addresses(rows))
@@ -383,7 +383,7 @@ class Story:
                 if route.name == "webhooks:oauth_callback":
                     continue
                 answer = self.person.get(address)
-                # `/readyz` says 503 while the machine is too busy for a sweep in time.
+                # `/readyz` responds with 503 while the machine is too busy for a sweep in time.
                 if answer.status_code >= 500 and answer.status_code != 503:
                     self.broken.append(address)
                 if not address.startswith("/admin/"):
@@ -397,6 +397,6 @@ class Story:
 
 
 def _problems(page: str) -> str:
-    """Return what a page says against what was typed; all of it if it says nothing so."""
+    """Return the error messages of a page, or the whole page if it has none."""
     found = re.findall(r'class="[^"]*\b(?:error|alert|problem)[^"]*".*?</', page, re.DOTALL)
     return "\n".join(found) or page

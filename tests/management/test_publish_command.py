@@ -1,4 +1,4 @@
-"""`manage.py publish`: what it prints and how it refuses."""
+"""`manage.py publish`: its output and its errors."""
 
 import io
 import json

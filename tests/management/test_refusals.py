@@ -1,4 +1,4 @@
-"""A command that cannot begin says why in one sentence, without a traceback."""
+"""A command that cannot start gives the reason in one sentence, without a traceback."""
 
 import os
 import signal
@@ -58,7 +58,7 @@ def test_a_command_of_django_says_in_a_sentence_that_there_is_no_database(comman
 @pytest.mark.parametrize(
     ("said", "ended_by", "code"),
     [
-        # What a shell starts in the background ignores it.
+        # Restores the handler: background processes of a shell ignore SIGINT.
         (
             "signal.signal(signal.SIGINT, signal.default_int_handler); "
             "print('begun', flush=True); time.sleep(60)",
@@ -116,7 +116,7 @@ def test_a_host_that_is_no_address_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["8000", "host", ":", "127.0.0.1:65536", "127.0.0.1:8x"])
 def test_an_address_that_the_web_cannot_listen_on_is_refused(address: str) -> None:
-    """A port alone would be the port of every network."""
+    """A port alone would listen on every network."""
     done = run({}, "web", f"--bind={address}")
     assert done.returncode == 2
     assert done.stderr.endswith(f"'{address}' is not host:port, such as 127.0.0.1:8000\n")
@@ -134,9 +134,9 @@ def test_an_address_of_no_database_is_named() -> None:
         "redis+tls://host/0",
         "redis://host/x",
         "host:6379",
-        # The host was forgotten: what stands where a port is would be in the error.
+        # The host is missing, so the error of the URL parser would contain the secret as the port.
         "redis://:secret",
-        # Read by one of Celery and redis-py, or by each in its own way.
+        # Options that only one of Celery and redis-py reads, or that each reads differently.
         "rediss://host/0?ssl_cert_reqs=CERT_NONE",
         "rediss://host/0?ssl_check_hostname=no",
         "rediss://host/0?socket_timeout=3",

@@ -26,7 +26,7 @@ START_SECONDS = 180
 
 
 class Product:
-    """One `manage.py run` with its own data directory, and what it printed."""
+    """One `manage.py run` with its own data directory, and its output."""
 
     def __init__(self, data_dir: Path, *arguments: str, port: int, **environment: str) -> None:
         self.port = port
@@ -65,7 +65,7 @@ class Product:
 
     def ready(self) -> "Product":
         deadline = time.monotonic() + START_SECONDS
-        # The last line of the block, so that all of it was read.
+        # The last line of the block, so the whole block was read.
         while not re.search(r"Ctrl-C stops it.*\n\n$", self.output, re.DOTALL):
             assert self.process.poll() is None, self.output
             assert time.monotonic() < deadline, self.output
@@ -73,13 +73,13 @@ class Product:
         return self
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal to this process alone and return its exit code."""
+        """Send the signal to this process only and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait until it ends by itself and return its exit code."""
+        """Wait until the process ends, and return its exit code."""
         code = self.process.wait(timeout=180)
         self._reader.join(timeout=60)
         assert self.process.stdout is not None
@@ -101,7 +101,7 @@ class Product:
         return session.post(page.url, form, headers={"Origin": self.url}, timeout=60)
 
     def readiness(self) -> dict[str, str]:
-        """Return what `/readyz` says once the first sweep has run."""
+        """Return the states in `/readyz` once the first sweep has run, or after 90 seconds."""
         deadline = time.monotonic() + 90
         while True:
             answer = requests.get(f"{self.url}/readyz", timeout=60)
@@ -111,7 +111,7 @@ class Product:
             time.sleep(0.2)
 
 
-# What `/readyz` says beside the states of its parts.
+# Keys of `/readyz` other than the states of its parts.
 _NO_STATES = {"queue", "networks_opened"}
 Start = Callable[..., Product]
 
@@ -123,7 +123,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(data_dir: Path, database_url: str) -> Iterator[Start]:
-    """Start the product on free ports, on an empty database of this worker's kind."""
+    """Return a function that starts the product on free ports, on a new database."""
     running: list[Product] = []
 
     def begin(*arguments: str, port: int | None = None, **environment: str) -> Product:
@@ -176,7 +176,7 @@ def test_first_start_shows_the_way_to_a_delivery_and_the_second_keeps_the_data(
     files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
     assert files
     for path in files:
-        # Nobody collected them.
+        # These are served although `collectstatic` was not run.
         assert session.get(product.url + path, timeout=60).status_code == 200, path
     published(product)
     (received,) = receiver.wait_for(1, timeout=60)
@@ -191,7 +191,7 @@ def test_first_start_shows_the_way_to_a_delivery_and_the_second_keeps_the_data(
     assert "ERROR" not in product.output
     assert "Traceback" not in product.output
 
-    # On other ports: the prepared webhooks move with the sandbox. And with a Redis of its own.
+    # On other ports, where the prepared webhooks follow the sandbox, and with its own Redis.
     second = start("--sandbox", REDIS_URL=redis_url.removesuffix("/0") + "/7").ready()
 
     assert second.password == ""
@@ -213,14 +213,14 @@ def test_without_sandbox_nothing_of_it_runs_and_two_signals_in_one_moment_are_on
 ) -> None:
     product = start("--no-sandbox", WEBHOOKS_ALLOWED_NETWORKS="").ready()
 
-    # The login has no Content-Length of its own.
+    # The login page has no Content-Length.
     for path in ("/healthz", "/login/", "/api/v1/events"):
         assert_answer_to_head_ends_with_its_head(product.port, path)
     assert psutil.Process(product.process.pid).children() == []
     assert "Sandbox" not in product.output
     count = "from webhooks.models import Webhook as W; print(len(W.objects.all()))"
     assert product.manage("shell", "--verbosity=0", "-c", count).strip() == "0"
-    # Also in the last moments of the process, if it is quick.
+    # Signals may arrive until the last moments of the process.
     ends = time.monotonic() + 0.5
     while time.monotonic() < ends:
         product.process.send_signal(signal.SIGTERM)
@@ -245,7 +245,7 @@ def test_behind_a_proxy_a_guesser_locks_an_account_for_nobody_else(start: Start)
             }
             proxy.headers.update(said)
             page = proxy.get(url, timeout=60)
-            # The cookie is for https.
+            # The cookie is for https only, so requests does not send it.
             proxy.headers["Cookie"] = f"csrftoken={page.cookies['csrftoken']}"
             token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
             assert token, page.text
@@ -300,7 +300,7 @@ def test_second_instance_on_the_same_data_is_refused(start: Start) -> None:
 @pytest.mark.once
 def test_a_broker_that_is_away_is_not_waited_for(start: Start) -> None:
     product = start("--no-sandbox", REDIS_URL="redis://127.0.0.1:1/0")
-    # Lines of its log follow at once.
+    # Log lines may follow at once.
     eventually(lambda: "Ctrl-C stops it" in product.output, seconds=START_SECONDS)
     assert requests.get(f"{product.url}/healthz", timeout=60).status_code == 200
     assert product.stop() == 0

@@ -1,4 +1,4 @@
-"""The web server of compose.yaml: what it refuses, and how it stops."""
+"""The web server of compose.yaml: the requests it rejects, and how it stops."""
 
 import http.client
 import json
@@ -30,7 +30,7 @@ Start = Callable[..., tuple["subprocess.Popen[bytes]", int]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the server without a database, which it needs for no request of these tests."""
+    """Start the server without a database, which no request of these tests needs."""
     with ExitStack() as stack:
 
         def start(**environment: str) -> tuple["subprocess.Popen[bytes]", int]:
@@ -68,7 +68,7 @@ def ask_over(connection: http.client.HTTPConnection) -> int:
 
 
 def send(port: int, content: bytes, *, is_ended: bool = False) -> bytes:
-    """Send as much as the server takes; return all of its answer."""
+    """Send as much as the server accepts; return its whole response."""
     with socket.create_connection((HOST, port), 20) as opened:
         with suppress(OSError):
             opened.sendall(content)
@@ -96,9 +96,9 @@ def test_a_stop_waits_for_a_request_and_not_for_kept_connections(start: Start) -
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         busy.sendall(b"&b=2&c=")
-        # Without a CSRF token.
+        # The CSRF token is missing.
         assert busy.recv(65_536).startswith(b"HTTP/1.1 403")
-    # For a connection that stays open it would be the 30 s of grace.
+    # If it waited for open connections, it would take the grace time of 30 s.
     assert process.wait(20) == 0
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_has_nothing_to_do_sleeps(start: Start) -> None:
     time.sleep(1)
     before, began = wakes(process.pid), time.monotonic()
     time.sleep(4)
-    # uvicorn's own wakes ten times a second.
+    # uvicorn's own loop wakes up ten times per second.
     assert wakes(process.pid) - before < 4 * (time.monotonic() - began)
 
 
@@ -143,7 +143,7 @@ def server() -> Iterator[LiveServer]:
 
 
 def _in_pieces(environ: Any, start_response: Any) -> Iterator[bytes]:
-    """Stand for a page without a length, as an export is."""
+    """Stand in for a page without a length, such as an export."""
     start_response("200 OK", [("Content-Type", "text/csv")])
     for _ in range(3):
         yield b"a" * 70_000
@@ -251,7 +251,7 @@ def test_a_client_that_has_sent_everything_is_answered(server: LiveServer) -> No
 )
 def test_a_head_that_is_too_long_is_refused(server: LiveServer, head: bytes) -> None:
     answer = send(server.port, head)
-    # One that goes on is cut off: the answer can be lost with what was still on its way.
+    # A client that keeps sending is cut off, and can lose the response with its unread data.
     assert answer.startswith(b"HTTP/1.1 400") or (not answer and len(head) > 1_000_000)
 
 
@@ -306,7 +306,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(
 
 
 def trickle(port: int, head: bytes, pieces: Iterable[bytes]) -> bytes:
-    """Send pieces, one each 50 ms; return what is answered."""
+    """Send pieces 50 ms apart; return the response."""
     with socket.create_connection((HOST, port), 20) as opened:
         opened.sendall(head)
         with suppress(ConnectionError):
@@ -363,7 +363,7 @@ def test_what_follows_an_answer_and_is_no_request_is_not_waited_for(
         assert opened.recv(65_536).startswith(b"HTTP/1.1 " + status)
         with suppress(ConnectionError):
             opened.sendall(b"\r\n")
-            # uvicorn keeps a connection for 5 s here.
+            # uvicorn would keep the connection for 5 s here.
             while opened.recv(65_536):
                 pass
 
@@ -386,7 +386,7 @@ def test_a_body_that_goes_wrong_after_its_answer_gets_no_second_one(server: Live
     head = _CHUNKED.replace(b"/login/", b"/api/v1/events")
     with socket.create_connection((HOST, server.port), 20) as opened:
         opened.sendall(head + b"1000000\r\n" + b"a" * 9_000_000)
-        # Without a key, and larger than any body.
+        # There is no API key, and the body is larger than any limit.
         assert opened.recv(65_536).startswith(b"HTTP/1.1 401")
         with suppress(ConnectionError):
             opened.sendall(b"a" * (0x1000000 - 9_000_000) + b"hello")
@@ -441,5 +441,5 @@ def test_an_offer_of_another_protocol_is_not_taken(server: LiveServer) -> None:
             answer = b""
             while chunk := opened.recv(65_536):
                 answer += chunk
-        # Without a key.
+        # There is no API key.
         assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"401", b"200"]

@@ -1,6 +1,6 @@
-"""What `manage.py worker` does not load, not for a token either.
+"""Modules that `manage.py worker` must not load, not even for a token request.
 
-tests/test_deployment.py starts it and lets it deliver.
+tests/test_deployment.py starts the worker and lets it deliver.
 """
 
 import datetime as dt
@@ -16,7 +16,7 @@ from django.conf import settings
 from config.celery import Clock, app
 
 ROOT = Path(__file__).resolve().parents[2]
-# Prints what is loaded at the moment of the start, with what a request for a token needs.
+# Prints the modules loaded when the worker starts, including those of a token request.
 LOADED = """
 import runpy, sys
 from celery.apps.worker import Worker
@@ -29,8 +29,8 @@ Worker.start = start
 sys.argv = ["manage.py", "worker"]
 runpy.run_path("manage.py", run_name="__main__")
 """
-# Megabytes that a worker has no use for: Celery's command line with its shell, other kinds of
-# pools, what serves pages, and the addresses that load every screen.
+# Megabytes that a worker does not need: Celery's command line with its shell, other kinds of
+# pools, web servers and page rendering, and the URLconfs that load every screen.
 UNUSED = {
     "celery.bin.celery", "prompt_toolkit", "pygments", "celery.concurrency.prefork", "uvicorn",
     "waitress", "markdown_it", "config.urls", "webhooks.urls", "webhooks.ui.webhook_form.forms",
@@ -59,7 +59,7 @@ def test_the_schedule_goes_on_when_the_clock_was_set_back(monkeypatch: pytest.Mo
     monkeypatch.setattr(schedule, "apply_async", lambda entry, **_: ran.append(entry.name))
 
     def tick(now: dt.datetime) -> list[str]:
-        """Return what runs at a time."""
+        """Return the names of the tasks that run at `now`."""
         ran.clear()
         monkeypatch.setattr(app, "now", lambda: now)
         while schedule.tick() == 0:

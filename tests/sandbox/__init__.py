@@ -1,6 +1,6 @@
-"""A receiver and an OAuth 2.0 provider, each in a process of its own, for tests and for the demo.
+"""A receiver and an OAuth 2.0 provider, each in its own process, for tests and for the demo.
 
-Nothing here imports the product, so that either server starts at once.
+Nothing here imports the product, so that both servers start quickly.
 """
 
 from tests.sandbox.clients import (

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 def call(
     url: str, method: str, path: str, payload: dict[str, Any] | None = None, *, timeout: float = 30
 ) -> Any:
-    """Send one request and return the JSON of its answer; RuntimeError unless it is a 2xx."""
+    """Send a request and return the JSON of its response; RuntimeError unless the status is 2xx."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
     try:
         body = None if payload is None else json.dumps(payload)

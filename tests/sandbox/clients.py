@@ -1,4 +1,4 @@
-"""The clients and people the sandbox provider knows, and the login of the receiver."""
+"""The clients and people registered with the sandbox provider, and the receiver's login."""
 
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ AUTHORIZATION_CLIENT = Client("sandbox-client", "sandbox-secret")
 OTHER_CLIENT = Client("other-client", "other-secret")
 MACHINE_CLIENT = Client("machine-client", "machine-secret")
 PUBLIC_CLIENT = Client("public-client", "")
-# Characters that survive only when id and secret are form-urlencoded (RFC 6749 2.3.1).
+# Has characters that survive only if id and secret are form-urlencoded (RFC 6749 2.3.1).
 ODD_CLIENT = Client("odd:client", "päss:w%rd +")
 
-# User name and password, equal to each other.
+# User names; the password is the same as the name.
 PEOPLE = ("demo", "other")
 
 BASIC_LOGIN = "demo-login"

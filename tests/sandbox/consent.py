@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 def answer_consent(
     authorization_url: str, *, is_approved: bool = True, person: str = "demo"
 ) -> str:
-    """Return the callback URL, with its code or error, that the provider sends the browser to.
+    """Return the callback URL, with code or error, that the provider redirects the browser to.
 
     ValueError when the provider shows a page of its own instead, such as one about an error.
     """
@@ -30,7 +30,7 @@ def answer_consent(
 
 
 def enter_device_code(verification_url: str) -> None:
-    """Approve at the page of a device code, whose address has the code in it (RFC 8628)."""
+    """Approve on the page of a device code; the URL contains the code (RFC 8628)."""
     browser = _Browser()
     page = browser.open(verification_url)
     browser.url = verification_url.partition("?")[0]
@@ -39,7 +39,7 @@ def enter_device_code(verification_url: str) -> None:
 
 
 class _Browser:
-    """Follows redirects within the provider and stops at the first that leads away from it."""
+    """Follows redirects within the provider and stops at the first that leaves it."""
 
     def __init__(self) -> None:
         cookies = urllib.request.HTTPCookieProcessor(CookieJar())

@@ -1,4 +1,4 @@
-"""Start the sandbox servers as subprocesses that end with the block, however it ends."""
+"""Start the sandbox servers as subprocesses that end with the context, also on errors."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def running_receiver(
     port: int = 0, *, provider: Provider | str | None = None, secrets: Sequence[str] = ()
 ) -> Iterator[Receiver]:
-    """Run a receiver; `provider` judges the bearer tokens of `/bearer/`."""
+    """Run a receiver; `provider` checks the bearer tokens of `/bearer/`."""
     arguments = ["--port", str(port)]
     if provider is not None:
         arguments += ["--provider", provider if isinstance(provider, str) else provider.url]
@@ -40,7 +40,7 @@ def running_provider(
     grace_seconds: int = 0,
     database: Path | None = None,
 ) -> Iterator[Provider]:
-    """Run a provider on a database of its own, thrown away unless `database` names one."""
+    """Run a provider on a temporary database, or on `database` if given."""
     arguments = [f"--port={port}", f"--token-seconds={token_seconds}"]
     arguments += [f"--grace-seconds={grace_seconds}"]
     arguments += [f"--callback={callback_url}" for callback_url in callback_urls]
@@ -56,7 +56,7 @@ def running_provider(
 
 @contextmanager
 def _running(module: str, arguments: list[str]) -> Iterator[str]:
-    """Yield the URL a server announces; end it, however the block ends."""
+    """Yield the URL that a server announces; end the server with the context, also on errors."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments, "--exit-with-stdin"],

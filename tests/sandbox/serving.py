@@ -1,4 +1,4 @@
-"""What both sandbox servers share: a loopback socket, the line that announces it, a clean end."""
+"""Code that both sandbox servers share: a loopback socket, the announcement, a clean end."""
 
 import argparse
 import os
@@ -13,15 +13,15 @@ HOST = "127.0.0.1"
 
 
 class LoopbackServer(socketserver.TCPServer):
-    """Mixed in before an HTTP server: binds without asking DNS for the name of this machine."""
+    """Mixed in before an HTTP server: binds without a DNS lookup of this machine's name."""
 
-    # Enough for a whole drain: hundreds of connects arrive within a millisecond.
+    # Enough for a whole drain: hundreds of connections arrive within a millisecond.
     request_queue_size = 1024
     server_name: str
     server_port: int
 
     def server_bind(self) -> None:
-        """Bind, and name the server by its address; `HTTPServer` would call `getfqdn`."""
+        """Bind, and use the address as the server's name; `HTTPServer` would call `getfqdn`."""
         socketserver.TCPServer.server_bind(self)
         self.server_name = HOST
         self.server_port = int(self.server_address[1])
@@ -31,7 +31,7 @@ class LoopbackServer(socketserver.TCPServer):
         return f"http://{HOST}:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent about a client that hung up; report all else."""
+        """Ignore clients that closed the connection; report all other errors."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 

@@ -1,4 +1,4 @@
-"""The sandbox is what other tests measure by: it has to be right itself."""
+"""The sandbox itself has to be right, because other tests rely on it."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ from tests.sandbox import (
     running_receiver,
 )
 
-# Nothing listens there: the browser of the tests stops before it.
+# Nothing listens there: the test browser stops before requesting it.
 CALLBACK = "http://127.0.0.1:9/integrations/webhooks/oauth/callback/"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -207,7 +207,7 @@ class TestClientAuthentication:
         )
         in_body = send("POST", provider.token_url, data={**body, **ODD_CLIENT._asdict()})
 
-        # The client is known: only the refresh token is not.
+        # The client was authenticated: only the refresh token is invalid.
         assert encoded.json()["error"] == "invalid_grant"
         assert in_body.json()["error"] == "invalid_grant"
         assert unencoded.json()["error"] == "invalid_client"

@@ -1,1 +1,1 @@
-"""Pictures of every screen, taken from the real product with the sandbox beside it."""
+"""Screenshots of every screen, taken from the real product with the sandbox beside it."""

@@ -1,4 +1,4 @@
-"""Take a picture of every screen: `python -m tests.screenshots`.
+"""Take a screenshot of every screen: `python -m tests.screenshots`.
 
 Light and dark, 1440 and 360 pixels wide, into build/screenshots; those that the documentation
 shows, light and 1200 wide, into docs/screenshots. Ends as soon as a page reports an error.
@@ -21,23 +21,23 @@ ALL = ROOT / "build" / "screenshots"
 DOCS = ROOT / "docs" / "screenshots"
 WIDTHS = (1440, 360)
 DOCS_WIDTH = 1200
-# A documentation page shows the top of a long form, not all of it.
+# The documentation shows only the top of a long form.
 DOCS_HEIGHT = 900
 _TALL = 12_000
 _PATIENCE_MILLISECONDS = 20_000
-# Two frames after a resize everything is drawn anew, blurred edges too.
+# Two frames after a resize the whole page is redrawn, including blurred edges.
 _PAINTED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 class Album:
-    """Takes each picture in every theme and width, of the page as it is."""
+    """Takes each screenshot of the current page in every theme and width."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
         self.count = 0
 
     def photograph(self, name: str, *, part: Locator | None = None, docs: bool = False) -> None:
-        """Take one picture of the page, or of a part of it, for each theme and width."""
+        """Take a screenshot of the page, or of a part of it, for each theme and width."""
         if problems := self._page.context.watch.problems():  # type: ignore[attr-defined]
             sys.exit("\n".join([f"Before the picture {name}:", *problems]))
         for theme in ("light", "dark"):
@@ -55,12 +55,12 @@ class Album:
         self._page.set_viewport_size({"width": WIDTHS[0], "height": 900})
 
     def _take(self, path: Path, width: int, part: Locator | None, max_height: int = _TALL) -> None:
-        """Make the window as high as the page: what sticks to an edge then covers nothing."""
+        """Make the window as high as the page, so that sticky elements cover nothing."""
         self._page.set_viewport_size({"width": width, "height": 600})
         height = self._page.evaluate("document.documentElement.scrollHeight")
         self._page.set_viewport_size({"width": width, "height": min(height, max_height)})
         self._page.evaluate(_PAINTED)
-        # Hiding the caret leaves `style=""` on every input, and htmx would copy that: a violation.
+        # Hiding the caret leaves `style=""` on every input; htmx would copy it and violate the CSP.
         (part or self._page).screenshot(path=path, animations="disabled", caret="initial")
         self.count += 1
 

@@ -1,4 +1,4 @@
-"""Scenes of what was sent: the webhook's page, the log, one delivery, resends, and Django admin."""
+"""Scenes of deliveries: the webhook's page, the log, one delivery, resends, and Django admin."""
 
 import re
 from typing import Any
@@ -151,7 +151,7 @@ def _publish(page: Page, key: str, *, count: int) -> None:
 
 
 def _reload_until_quiet(page: Page) -> None:
-    """Wait until the grant is known to be lost and only the broken receiver has a delivery due."""
+    """Wait until the grant is lost and only the failing receiver has a delivery due."""
     for _ in range(50):
         cells = page.get_by_role("cell")
         is_lost = cells.filter(has_text="Needs re-authorization").count()
@@ -164,7 +164,7 @@ def _reload_until_quiet(page: Page) -> None:
 
 
 def _reload_until_told(page: Page) -> None:
-    """Wait until the look for incidents, which comes every 15 seconds, has found the lost grant."""
+    """Wait until the check for incidents, every 15 seconds, has found the lost grant."""
     for _ in range(40):
         if page.locator(".notice").count():
             return

@@ -57,7 +57,7 @@ def _beginning(page: Page, photograph: Photograph) -> None:
 
 
 def _sections(page: Page, photograph: Photograph) -> None:
-    """Photograph each card of the form as it looks in use."""
+    """Photograph each card of the form with values in it."""
     conditions = steps.unfold(page, "filter")
     conditions.get_by_role("button", name="Missed calls").click()
     expect(conditions.get_by_label("Value, condition 1")).to_be_visible()

@@ -1,6 +1,6 @@
-"""A past for a product that has just been started: attempts of the last weeks, for its charts.
+"""Past hourly counts for a product that was just started, so that its charts show some weeks.
 
-Run by `product.py` as a program of its own, with the product's settings and database.
+Run by `product.py` as a separate program, with the product's settings and database.
 """
 
 import os
@@ -8,7 +8,7 @@ import random
 from datetime import timedelta
 
 _WEEKS = 4
-# The same picture every time.
+# Fixed, so that the screenshots are the same every time.
 _SEED = 2026
 
 

@@ -1,4 +1,4 @@
-"""Scenes of the list: found, chosen, exported, imported, and empty at last."""
+"""Scenes of the list: with search, selection, export and import, and empty at the end."""
 
 import json
 
@@ -58,7 +58,7 @@ def _import(page: Page, photograph: Photograph) -> None:
 
 
 def nothing_left(page: Page, photograph: Photograph) -> None:
-    """Delete everything, as the empty list is the first thing a new site shows."""
+    """Delete everything, because the empty list is the first page of a new site."""
     page.goto(steps.LIST)
     page.get_by_label("Select all on this page").check()
     page.get_by_role("form", name="Selected webhooks").get_by_role("button", name="Delete").click()

@@ -1,4 +1,4 @@
-"""The product as `make run` starts it, on free ports and data that are thrown away."""
+"""The product as `make run` starts it, on free ports and with temporary data."""
 
 import os
 import re
@@ -27,14 +27,14 @@ class Product:
     environment: dict[str, str] = field(repr=False)
 
     def write_history(self) -> None:
-        """Give every webhook a past, so that its charts show one."""
+        """Give every webhook past hourly counts, so that its charts show some."""
         command = [sys.executable, "-m", "tests.screenshots.history"]
         subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
 
 
 @contextmanager
 def running_product() -> Iterator[Product]:
-    """Run it until the block ends, however it ends."""
+    """Run the product until the context ends, also on errors."""
     port = _first_of_three_free_ports()
     with tempfile.TemporaryDirectory(prefix="webhooks-screenshots-") as directory:
         environment = {
@@ -77,8 +77,8 @@ def _announced_password(process: "subprocess.Popen[str]", errors: Path) -> str:
 
 
 def _first_of_three_free_ports() -> int:
-    """Return a port that is free and, most likely, followed by two that are."""
+    """Return a port that is, like the next two, most likely free."""
     while True:
-        # Below the range the system gives out by itself, which others take from meanwhile.
+        # Below the range of ephemeral ports, which other programs get at any time.
         if (port := free_port() - 20_000) > 1024:
             return port

@@ -1,6 +1,6 @@
-"""The tour: brings a page into one state after the other and has each photographed.
+"""The tour: brings a page into one state after the other and has each one photographed.
 
-The order is that of a first admin's first days: log in, a key, forms, a token, deliveries, repairs.
+The order is that of an admin's first days: log in, a key, forms, a token, deliveries, repairs.
 """
 
 import re
@@ -73,7 +73,7 @@ def _help(page: Page, photograph: Photograph) -> None:
 
 
 def _around(page: Page, photograph: Photograph) -> None:
-    """Photograph what belongs to no webhook."""
+    """Photograph what is not part of a webhook."""
     page.goto(steps.LIST)
     page.get_by_role("button", name="Keyboard shortcuts").click()
     photograph("shortcuts", part=page.get_by_role("dialog"))

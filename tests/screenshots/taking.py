@@ -1,4 +1,4 @@
-"""What the scenes call to have a picture taken."""
+"""The function that scenes call to take a screenshot."""
 
 from typing import Protocol
 
@@ -6,6 +6,6 @@ from playwright.sync_api import Locator
 
 
 class Photograph(Protocol):
-    """Take the page as it is, or a part of it; `docs` puts it into the documentation too."""
+    """Photograph the page, or a part of it; `docs` adds the picture to the documentation too."""
 
     def __call__(self, name: str, *, part: Locator | None = None, docs: bool = False) -> None: ...

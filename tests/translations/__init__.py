@@ -1,1 +1,1 @@
-"""Finds every text for people, keeps the Ukrainian translation in step, and compiles it."""
+"""Find every user-visible text, update the Ukrainian translation, and compile it."""

@@ -1,7 +1,7 @@
-"""Bring webhooks/locale/uk/LC_MESSAGES/django.po in step with the sources, and compile it.
+"""Update webhooks/locale/uk/LC_MESSAGES/django.po from the sources, and compile it.
 
-`--missing` prints what still wants a translation, and changes nothing. `--split DIR` writes that
-into several .po files (`--parts`), for several people; `--merge DIR` takes them back.
+`--missing` prints the texts without a translation, and changes nothing. `--split DIR` writes them
+into several .po files (`--parts`), for several people; `--merge DIR` reads them back.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=8)
     parser.add_argument("--merge", type=Path, metavar="DIR")
     options = parser.parse_args()
-    # Reading templates asks for no setting of ours.
+    # Reading templates needs none of the product's settings.
     settings.configure()
     django.setup()
     found = catalog.update(every_text())

@@ -10,7 +10,7 @@ from tests.translations.extracting import ROOT, Text
 PO = ROOT / "webhooks" / "locale" / "uk" / "LC_MESSAGES" / "django.po"
 MO = PO.with_suffix(".mo")
 _WIDTH = 100
-# 1, 21 | 2, 3, 4, 22 | 0, 5, 11, 12: дзвінок, дзвінки, дзвінків.
+# Example numbers per form: 1, 21 | 2, 3, 4, 22 | 0, 5, 11, 12: дзвінок, дзвінки, дзвінків.
 PLURAL_FORMS = 3
 _METADATA = {
     "Project-Id-Version": "webhooks 2.0",
@@ -30,10 +30,10 @@ def read() -> polib.POFile:
 
 
 def update(texts: Iterable[Text]) -> polib.POFile:
-    """Bring the catalog in step: new texts come untranslated, texts that are gone are left out."""
+    """Return the updated catalog: new texts are untranslated, and removed texts are left out."""
     texts = list(texts)
     old = {(entry.msgid, entry.msgid_plural): entry for entry in read()}
-    # A text that is also asked for without a plural is the same entry.
+    # A text that is also used without a plural shares the same entry.
     plurals = {text.text: text.plural for text in texts if text.plural}
     catalog = polib.POFile(wrapwidth=_WIDTH)
     catalog.metadata = dict(_METADATA)
@@ -79,7 +79,7 @@ def is_translated(entry: polib.POEntry) -> bool:
 
 
 def split(catalog: polib.POFile, directory: Path, parts: int) -> None:
-    """Write what is not translated into files that several people can work on at once."""
+    """Write the untranslated texts into files that several people can work on at once."""
     directory.mkdir(parents=True, exist_ok=True)
     missing = [entry for entry in catalog if not is_translated(entry)]
     size = -(-len(missing) // parts) or 1
@@ -91,7 +91,7 @@ def split(catalog: polib.POFile, directory: Path, parts: int) -> None:
 
 
 def merge(catalog: polib.POFile, directory: Path) -> None:
-    """Take the translations out of such files; what is not in the catalog is left."""
+    """Copy translations from such files; texts that are not in the catalog are ignored."""
     known = {(entry.msgid, entry.msgid_plural): entry for entry in catalog}
     for path in sorted(directory.glob("*.po")):
         for given in polib.pofile(str(path)):

@@ -15,7 +15,7 @@ TEMPLATES = ("templates", "webhooks")
 _SINGULAR = {"gettext", "gettext_lazy", "gettext_noop", "_"}
 _PLURAL = {"ngettext", "ngettext_lazy"}
 _MODULE = "django.utils.translation"
-# Django's own, which we translate anew: “%s ago” wants the accusative, «годину тому».
+# Django's texts, translated differently: “%s ago” needs the accusative, «годину тому».
 _SPANS = ("year", "month", "week", "day", "hour", "minute")
 _LITERAL = r"u?(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
 _IN_TEMPLATE = re.compile(
@@ -25,7 +25,7 @@ _IN_TEMPLATE = re.compile(
 
 @dataclass(frozen=True, slots=True, order=True)
 class Text:
-    """A text in English, where it is, and its plural when it has one."""
+    """A text in English, its location, and its plural if it has one."""
 
     text: str
     plural: str
@@ -60,7 +60,7 @@ def _of_python(path: Path) -> Iterator[Text]:
 
 
 def _local_names(tree: ast.Module) -> dict[str, str]:
-    """Return what a module calls gettext's functions: `gettext_lazy as _`."""
+    """Return a module's local names of gettext's functions: `gettext_lazy as _`."""
     return {
         alias.asname or alias.name: alias.name
         for node in ast.walk(tree)

@@ -1,4 +1,4 @@
-"""Texts for people that nobody marked: words of templates outside of tags, words given to forms."""
+"""Unmarked user-visible texts: template words outside of tags, and texts passed to forms."""
 
 import ast
 import re
@@ -9,12 +9,12 @@ from pathlib import Path
 from django.template.base import DebugLexer, Token, TokenType
 
 _BLOCKS = ("blocktranslate", "blocktrans", "comment")
-# What they hold stands inside of a tag of the template that is extended.
+# The content of these blocks is inside an HTML tag of the extended template.
 _ATTRIBUTE_BLOCKS = ("id", "attributes", "open", "page_class")
 _ATTRIBUTES = {"alt", "aria-label", "aria-description", "placeholder", "title", "label"}
 _SPOKEN_DATA = ("data-label", "data-copied", "data-announces", "data-text", "data-confirm")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-# Their text is for machines, or the same in every language.
+# Elements whose text is for machines, or the same in every language.
 _SILENT = {"script", "style", "code", "kbd", "samp"}
 _VOID = {"br", "hr", "img", "input", "link", "meta", "use", "rect", "path", "line", "circle"}
 _NAMED = {
@@ -36,7 +36,7 @@ def in_template(source: str) -> Iterator[str]:
 
 
 def _without_tags(source: str) -> str:
-    """Return the HTML of a template; a tag or a value is a space, a translated block is nothing."""
+    """Return a template's HTML: tags and values become spaces, translated blocks are removed."""
     pieces, inside = [], ""
     for token in DebugLexer(source).tokenize():
         word = _first_word(token)
@@ -84,7 +84,7 @@ class _Reader(HTMLParser):
 
 
 def in_python(path: Path) -> Iterator[str]:
-    """Yield literal texts where a form, a model, a message or an error takes one for people."""
+    """Yield literal texts passed to forms, models, messages or errors as user-visible text."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             for word in node.keywords:
@@ -104,7 +104,7 @@ def _method(call: ast.Call) -> str:
 
 
 def _literal(node: ast.expr) -> Iterator[str]:
-    """Yield a text with a space in it or a capital: not a key."""
+    """Yield a text if it contains a space or a capital, because others are keys."""
     if isinstance(node, ast.JoinedStr):
         words = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):

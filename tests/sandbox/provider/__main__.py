@@ -24,7 +24,7 @@ class Handler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Write no access log: it would hold states and codes."""
+        """Write no access log, because it would contain states and codes."""
 
 
 class ProviderServer(LoopbackServer, ThreadedWSGIServer):
@@ -38,7 +38,7 @@ class ProviderServer(LoopbackServer, ThreadedWSGIServer):
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="sandbox-provider-") as directory:
-        # Bound before Django is set up: the settings name the issuer, and with it the port.
+        # Bound before `django.setup()`, because the settings need the port for the issuer.
         server = ProviderServer((HOST, arguments.port), Handler)
         options = Options(
             url=server.url,
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def set_up(options: Options) -> None:
-    """Configure Django for these options and bring the database up to date."""
+    """Configure Django for these options and migrate the database."""
     options.export()
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.sandbox.provider.settings"
     set_token_seconds(options.token_seconds)
@@ -65,14 +65,14 @@ def set_up(options: Options) -> None:
         call_command("migrate", verbosity=0, interactive=False)
     else:
         make_tables()
-    # Its models can be imported only now.
+    # Models can only be imported after `django.setup()`.
     from tests.sandbox.provider.registration import register
 
     register(options.callback_urls)
 
 
 def make_tables() -> None:
-    """Make the tables of a new database as the models are; its migrations would take seconds."""
+    """Create the tables of a new database from the models; migrations would take seconds."""
     with connection.schema_editor() as editor:
         for model in apps.get_models():
             editor.create_model(model)

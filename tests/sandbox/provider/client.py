@@ -1,4 +1,4 @@
-"""The provider as a test sees it from another process. Must not import Django."""
+"""Access to the provider from another process. Must not import Django."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from tests.sandbox.calling import call
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """One request to the provider's token or revocation endpoint, without any secret in it."""
+    """One request to the provider's token or revocation endpoint, with all secrets removed."""
 
     number: int
     time: float
@@ -17,9 +17,9 @@ class TokenRequest:
     client_authentication: str
     grant_type: str
     status: int
-    # The OAuth error of the answer, "" without one.
+    # The OAuth error of the response, or "".
     error: str
-    # Whether the answer was injected by `Provider.fault`.
+    # Whether the response was injected by `Provider.fault`.
     is_fault: bool
     # Names and values as sent; codes, verifiers, secrets and tokens are "***".
     parameters: list[tuple[str, str]]
@@ -27,7 +27,7 @@ class TokenRequest:
 
 
 class Provider:
-    """Talks to a running provider."""
+    """Client of a running provider."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -53,9 +53,9 @@ class Provider:
     ) -> None:
         """Inject a fault into an endpoint (`token_endpoint`, `revocation_endpoint`, ...).
 
-        `status` None only delays the real answer. `after` does the real work first, then answers
-        with the fault: the answer that got lost. `drip_seconds` passes between two bytes of the
-        body. `times` None lasts until `clear_fault`.
+        `status` None only delays the real response. `after` processes the request first and then
+        responds with the fault, as if the real response was lost. `drip_seconds` passes between
+        two bytes of the body. `times` None lasts until `clear_fault`.
         """
         fault = {
             "status": status,
@@ -70,12 +70,12 @@ class Provider:
         self._control({endpoint: fault})
 
     def clear_fault(self) -> None:
-        """Let every endpoint answer for itself again."""
+        """Remove the faults of all endpoints."""
         endpoints = ("token_endpoint", "revocation_endpoint", "introspection_endpoint")
         self._control(dict.fromkeys((*endpoints, "metadata_endpoint")))
 
     def expire_tokens(self) -> None:
-        """End the life of every access token; refresh tokens stay good."""
+        """Let every access token expire; refresh tokens stay valid."""
         self._control({"expire_tokens": True})
 
     def revoke_grants(self) -> None:
@@ -83,18 +83,18 @@ class Provider:
         self._control({"revoke_grants": True})
 
     def set_token_seconds(self, seconds: int) -> None:
-        """Set the life of the access tokens issued from now on."""
+        """Set the lifetime of access tokens issued from now on."""
         self._control({"token_seconds": seconds})
 
     def token_requests(self, since: int = 0) -> list[TokenRequest]:
-        """Return what reached the token endpoint after number `since`, oldest first."""
+        """Return the requests to the token endpoint after number `since`, oldest first."""
         return self._recorded("/_token_requests", since)
 
     def revocation_requests(self, since: int = 0) -> list[TokenRequest]:
         return self._recorded("/_revocation_requests", since)
 
     def clear_requests(self) -> None:
-        """Forget the recorded token and revocation requests; numbers go on."""
+        """Delete the recorded token and revocation requests; numbering continues."""
         self._control({"clear_requests": True})
 
     def _recorded(self, path: str, since: int) -> list[TokenRequest]:

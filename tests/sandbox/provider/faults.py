@@ -1,4 +1,4 @@
-"""What goes wrong on demand: faults of endpoints and the life of tokens, in memory."""
+"""Faults on demand: faults of endpoints and the lifetime of tokens, in memory."""
 
 import threading
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ ENDPOINTS = {
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """An answer in place of the real one; `status` None only delays the real one."""
+    """A response in place of the real one; `status` None only delays the real one."""
 
     status: int | None = None
     body: str = ""
     content_type: str = "text/html"
     headers: dict[str, str] = field(default_factory=dict)
-    # How many requests it meets; None for all of them.
+    # Number of requests it affects; None for all of them.
     times: int | None = 1
     delay_seconds: float = 0.0
-    # Passes between two bytes of the body.
+    # Pause between two bytes of the body.
     drip_seconds: float = 0.0
-    # The real work is done first, and its answer is lost.
+    # Whether the request is processed first and its real response lost.
     after: bool = False
 
 
@@ -45,7 +45,7 @@ def set_fault(endpoint: str, description: dict[str, Any] | None) -> None:
 
 
 def take_fault(path: str) -> Fault | None:
-    """Return the fault the next request to a path meets, counting it down."""
+    """Return the fault of the next request to a path, or None, and count it down."""
     with _lock:
         fault = _faults.get(path)
         if fault is None or fault.times == 0:
@@ -61,5 +61,5 @@ def set_token_seconds(seconds: int) -> None:
 
 
 def token_seconds(request: object) -> int:
-    """Return the life of the access token being issued; oauthlib calls it with its request."""
+    """Return the lifetime of the access token being issued; oauthlib calls it with its request."""
     return _token_seconds

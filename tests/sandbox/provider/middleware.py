@@ -1,4 +1,4 @@
-"""Records what reaches the token endpoint, and puts faults in place of answers."""
+"""Records requests to the token endpoint, and replaces responses by faults."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""How the provider was started: the command's options on their way to the settings module."""
+"""The command's options, passed on to the settings module."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class Options:
     is_reuse_punished: bool = True
 
     def export(self) -> None:
-        """Leave the options where `read` finds them, in the environment of this process."""
+        """Store the options in this process's environment, where `read` finds them."""
         os.environ[_VARIABLE] = json.dumps(asdict(self))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the provider knows from its first start: its people and its clients."""
+"""The people and clients that the provider has from its first start."""
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -17,7 +17,7 @@ from tests.sandbox.clients import (
 
 @transaction.atomic
 def register(callback_urls: list[str]) -> None:
-    """Make people and clients, or bring those of an earlier start up to date."""
+    """Create people and clients, or update those of an earlier start."""
     for name in PEOPLE:
         person, _ = User.objects.get_or_create(username=name)
         person.set_password(name)
@@ -37,7 +37,7 @@ def _register(
         client_id=client.client_id,
         defaults={
             "name": name,
-            # Given raw: the toolkit's field hashes it on save.
+            # In plain text: the toolkit's field hashes it on save.
             "client_secret": client.client_secret,
             "client_type": "public" if is_public else "confidential",
             "authorization_grant_type": grant_type,

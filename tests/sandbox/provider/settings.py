@@ -67,7 +67,7 @@ DATABASES = {
 # The client secret is checked on every token request; a slow hash protects nothing here.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-# Cookies do not know ports: without names of their own they would log people out of the product.
+# Cookies ignore ports: with Django's names, these would replace the product's and log people out.
 SESSION_COOKIE_NAME = "sandbox_session"
 CSRF_COOKIE_NAME = "sandbox_csrf"
 LOGIN_URL = "login"

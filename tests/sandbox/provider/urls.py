@@ -1,4 +1,4 @@
-"""Paths of the sandbox provider; the endpoints have the names the toolkit's metadata looks up."""
+"""Paths of the sandbox provider; the endpoints have the names that the toolkit's metadata uses."""
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
@@ -16,7 +16,7 @@ endpoints = [
         toolkit.OAuthServerMetadataView.as_view(),
         name="oauth-server-metadata",
     ),
-    # The same document: there are no ID tokens here, only the address OpenID clients look at.
+    # The same document at the path that OpenID clients use; there are no ID tokens here.
     path(".well-known/openid-configuration", toolkit.OAuthServerMetadataView.as_view()),
 ]
 

@@ -1,4 +1,4 @@
-"""Client authentication to the letter of RFC 6749 2.3, where django-oauth-toolkit is lenient."""
+"""Strict client authentication by RFC 6749 2.3, where django-oauth-toolkit is lenient."""
 
 import base64
 import binascii
@@ -8,15 +8,15 @@ from typing import Any
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.common import Request
 
-# What application/x-www-form-urlencoded leaves: no raw colon, no stray "%", nothing but ASCII.
+# Output of application/x-www-form-urlencoded: no raw colon, no stray "%", only ASCII.
 _FORM_URLENCODED = re.compile(r"(?:[A-Za-z0-9*._~+-]|%[0-9A-Fa-f]{2})*")
 
 
 class StrictValidator(OAuth2Validator):
     def authenticate_client(self, request: Request, *args: Any, **kwargs: Any) -> bool:
-        """Accept exactly one way of authentication, and Basic only when it is form-urlencoded.
+        """Accept exactly one method of authentication, and Basic only if it is form-urlencoded.
 
-        The toolkit tries the body after a Basic header that failed, and takes "%" and non-ASCII
+        The toolkit tries the body after a failed Basic header, and accepts "%" and non-ASCII
         characters that were never encoded.
         """
         basic = self._extract_basic_auth(request)
@@ -28,7 +28,7 @@ class StrictValidator(OAuth2Validator):
 
 
 def _is_form_urlencoded(basic: str) -> bool:
-    """Tell whether both halves of a Basic credential are encoded as RFC 6749 2.3.1 asks."""
+    """Return whether both halves of a Basic credential are encoded as RFC 6749 2.3.1 requires."""
     try:
         decoded = base64.b64decode(basic, validate=True).decode("ascii")
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The toolkit's endpoints with their gaps closed, the first page, and the control of tests."""
+"""The toolkit's endpoints with their gaps closed, the first page, and the tests' controls."""
 
 import json
 from datetime import timedelta
@@ -27,7 +27,7 @@ class AuthorizationView(toolkit.AuthorizationView):
         return {**context, "redirect_origin": f"{callback.scheme}://{callback.netloc}"}
 
     def redirect(self, redirect_to: str, application: Application | None) -> HttpResponse:
-        """Name the issuer in every answer; the toolkit leaves it out of errors (RFC 9207 2)."""
+        """Add the issuer to every response; the toolkit leaves it out of errors (RFC 9207 2)."""
         parts = urlsplit(redirect_to)
         query = [(name, value) for name, value in parse_qsl(parts.query, True) if name != "iss"]
         query.append(("iss", Options.read().url))
@@ -40,9 +40,9 @@ class AuthorizationView(toolkit.AuthorizationView):
 class TokenView(toolkit.TokenView):
     @transaction.atomic
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer inside one write transaction: a code or refresh token is used by one request.
+        """Respond within one write transaction, so that one request uses a code or refresh token.
 
-        The toolkit validates before its own transaction, so that two refreshes at once both win.
+        The toolkit validates before its own transaction, so two at once would both succeed.
         """
         response: HttpResponse = super().post(request, *args, **kwargs)
         return response
@@ -50,7 +50,7 @@ class TokenView(toolkit.TokenView):
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """Show what to type into a webhook."""
+    """Show the values to type into a webhook."""
     url = Options.read().url
     context = {
         "auth_url": f"{url}/authorize/",
@@ -84,7 +84,7 @@ def _recorded(request: HttpRequest, endpoint: str) -> JsonResponse:
 @csrf_exempt
 @require_POST
 def control(request: HttpRequest) -> JsonResponse:
-    """Change how the provider behaves; a word it does not know is a 400."""
+    """Change how the provider behaves; an unknown name gives a 400."""
     try:
         changes = json.loads(request.body)
         for name, value in changes.items():

@@ -1,1 +1,1 @@
-"""A webhook receiver that shows what it got and fails on demand. No framework, loopback only."""
+"""A webhook receiver that shows its requests and fails on demand. No framework, loopback only."""

@@ -32,7 +32,7 @@ PAGE_HEADERS = (
 
 
 class ReceiverServer(LoopbackServer, ThreadingHTTPServer):
-    """One thread a connection; connections stay open."""
+    """One thread per connection; connections stay open."""
 
     daemon_threads = True
     block_on_close = False
@@ -44,7 +44,7 @@ class ReceiverServer(LoopbackServer, ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads a request of any method, records it, and sends its answer in one write."""
+    """Reads a request of any method, records it, and sends its response in one write."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
     server: ReceiverServer
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        """Take every method: `http.server` looks for `do_<METHOD>`."""
+        """Accept every method: `http.server` looks for `do_<METHOD>`."""
         if name.startswith("do_"):
             return self.respond
         raise AttributeError(name)
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         if self._is_own_page(request):
             return self._send(self._own_page(request))
         answer = self.server.answers.to(request)
-        # Recorded before it is answered: who has the answer finds the record.
+        # Recorded before responding, so that a client with a response finds the record.
         self.server.log.add(request, answer.status)
         return self._send(answer)
 
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         return request.path.startswith("/_") or request.path == "/favicon.ico"
 
     def _own_page(self, request: Request) -> Answer:
-        # Another site must not read what arrived by pointing its name at this machine.
+        # Against DNS rebinding: another site must not read the requests through its own host name.
         if request.header("host").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
             return text(403, "This page is for this machine only.")
         try:
@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
         return text(303, "Known.", ("Location", "/"))
 
     def _read_body(self) -> bytes:
-        """Return the body, of a given length or chunked; ValueError when it is malformed."""
+        """Return the body, with a length or chunked; ValueError if it is malformed."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             return self._read_chunks()
         length = int(self.headers.get("Content-Length", 0))

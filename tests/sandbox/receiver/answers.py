@@ -1,4 +1,4 @@
-"""What each path of the receiver answers, and the failures a test asked for."""
+"""The response of each path of the receiver, and the failures that tests request."""
 
 import base64
 import http.client
@@ -23,13 +23,13 @@ class Answer:
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     delay_seconds: float = 0.0
-    # Passes between two bytes of the body.
+    # Pause between two bytes of the body.
     drip_seconds: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Failure:
-    """An answer given in place of the real one below a path, `times` times or for ever (None)."""
+    """A response in place of the real one below a path, `times` times or always (None)."""
 
     path: str
     status: int | None = 503
@@ -58,7 +58,7 @@ def text(status: int, sentence: str, *headers: tuple[str, str]) -> Answer:
 
 
 class Answers:
-    """Chooses the answer to a request. Safe to use from many threads."""
+    """Chooses the response to a request. Safe to use from many threads."""
 
     def __init__(self, provider_url: str) -> None:
         self._provider_url = provider_url
@@ -83,7 +83,7 @@ class Answers:
         }
 
     def to(self, request: Request) -> Answer:
-        """Return the answer: a failure asked for, else what the path stands for."""
+        """Return the response: a requested failure, or else the path's own response."""
         failure = self._take_failure(request.path)
         if failure:
             return failure.as_answer()
@@ -144,7 +144,7 @@ class Answers:
 
 
 def _introspect(provider_url: str, token: str) -> bool:
-    """Ask the provider about a token (RFC 7662)."""
+    """Return whether the provider says that a token is active (RFC 7662)."""
     credentials = ":".join(map(quote_plus, MACHINE_CLIENT))
     headers = {
         "Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}",
@@ -152,7 +152,7 @@ def _introspect(provider_url: str, token: str) -> bool:
     }
     connection = http.client.HTTPConnection(urlsplit(provider_url).netloc, timeout=5)
     try:
-        # Header text is latin-1: give the provider the bytes that were sent.
+        # Header text is Latin-1: send the provider the original bytes.
         body = urlencode({"token": token.encode("latin-1")})
         connection.request("POST", "/introspect/", body, headers)
         response = connection.getresponse()
@@ -187,7 +187,7 @@ def _redirect(request: Request, rest: str) -> Answer:
 
 
 def _echo(request: Request, rest: str) -> Answer:
-    """Return what was sent, credentials included: the sender must mask them in its log."""
+    """Return the request, credentials included: the sender must mask them in its log."""
     echo: dict[str, Any] = {
         "headers": request.headers,
         "body": request.body.decode(errors="replace"),

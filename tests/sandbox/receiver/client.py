@@ -1,4 +1,4 @@
-"""The receiver as a test sees it from another process."""
+"""Access to the receiver from another process."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from tests.sandbox.calling import call
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """One request as it reached the receiver; `time` is Unix seconds, header text is latin-1."""
+    """One request as received; `time` is Unix seconds, header text is Latin-1."""
 
     number: int
     time: float
@@ -20,13 +20,13 @@ class Received:
     query: str
     headers: list[tuple[str, str]]
     body: bytes
-    # What was answered; None when the connection was reset.
+    # The status of the response; None when the connection was reset.
     status: int | None
-    # "valid", "no secret known", "not signed", or what the verifying library says is wrong.
+    # "valid", "no secret known", "not signed", or the error of the verifying library.
     signature: str
 
     def header(self, name: str) -> str | None:
-        """Return the first value of a header, names compared without case."""
+        """Return the first value of a header, ignoring case."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
     def json(self) -> Any:
@@ -34,13 +34,13 @@ class Received:
 
 
 class Receiver:
-    """Talks to a running receiver."""
+    """Client of a running receiver."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def requests(self, path_prefix: str | None = None, since: int = 0) -> list[Received]:
-        """Return what arrived after number `since`, oldest first."""
+        """Return the requests after number `since`, oldest first."""
         return self._received(path_prefix, since=since)
 
     def wait_for(
@@ -54,7 +54,7 @@ class Receiver:
         return received
 
     def clear(self) -> None:
-        """Forget requests, failures asked for and what `/flaky` counted; numbers go on."""
+        """Delete requests, requested failures and the counts of `/flaky`; numbering continues."""
         call(self.url, "DELETE", "/_requests")
 
     def fail(
@@ -67,9 +67,9 @@ class Receiver:
         body: str = "",
         delay_seconds: float = 0.0,
     ) -> None:
-        """Answer `status` to the next `times` requests below `path` (all of them when None).
+        """Respond with `status` to the next `times` requests below `path` (all of them when None).
 
-        `status` None closes the connection without an answer.
+        `status` None closes the connection without a response.
         """
         failure = {
             "path": path,
@@ -82,11 +82,11 @@ class Receiver:
         call(self.url, "POST", "/_fail", failure)
 
     def recover(self) -> None:
-        """Drop every failure asked for."""
+        """Remove every requested failure."""
         call(self.url, "DELETE", "/_fail")
 
     def add_secret(self, secret: str) -> None:
-        """Make a `whsec_` secret known, so that signatures are judged."""
+        """Add a `whsec_` secret, so that signatures are checked with it."""
         call(self.url, "POST", "/_secret", {"secret": secret})
 
     def _received(self, path_prefix: str | None, **query: float) -> list[Received]:

@@ -1,4 +1,4 @@
-"""The requests a receiver got, and whether their signatures are good."""
+"""The requests a receiver got, and whether their signatures are valid."""
 
 import base64
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-# Far more than a test sends, and little enough to keep in memory.
+# Far more than a test sends, and few enough to keep in memory.
 KEPT_REQUESTS = 50_000
 
 SECRET_FORM = re.compile(r"whsec_[A-Za-z0-9+/]{2,}={0,2}")
@@ -18,13 +18,13 @@ SECRET_FORM = re.compile(r"whsec_[A-Za-z0-9+/]{2,}={0,2}")
 NO_SECRET = "no secret known"
 NOT_SIGNED = "not signed"
 VALID = "valid"
-# What the verifying library says when the signature is of another secret, or wrong.
+# The verifying library's message for a signature that is wrong or made with another secret.
 NO_MATCH = "No matching signature found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request as it arrived; header names and values are text in latin-1, in their order."""
+    """One request as received; header names and values are Latin-1 text, in their order."""
 
     method: str
     path: str
@@ -33,18 +33,18 @@ class Request:
     body: bytes
 
     def header(self, name: str) -> str:
-        """Return the first value of a header given in lower case, "" when it was not sent."""
+        """Return the first value of a header, or ""; `name` is in lower case."""
         return next((value for key, value in self.headers if key.lower() == name), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A request with its number, arrival (Unix seconds), the status answered and the verdict."""
+    """A request with its number, arrival (Unix seconds), response status and signature verdict."""
 
     number: int
     time: float
     request: Request
-    # None: the connection was reset instead of answered.
+    # None: the connection was reset without a response.
     status: int | None
     signature: str
 
@@ -63,7 +63,7 @@ class Entry:
 
 
 class RequestLog:
-    """The last requests, safe to use from many threads."""
+    """The latest requests, safe to use from many threads."""
 
     def __init__(self, secrets: list[str]) -> None:
         self._entries: deque[Entry] = deque(maxlen=KEPT_REQUESTS)
@@ -86,20 +86,20 @@ class RequestLog:
             )
 
     def entries(self, *, since: int = 0, path_prefix: str = "") -> list[Entry]:
-        """Return what arrived after number `since`, oldest first."""
+        """Return the entries after number `since`, oldest first."""
         with self._lock:
             return self._matching(since, path_prefix)
 
     def wait_for(
         self, count: int, *, since: int, path_prefix: str, timeout_seconds: float
     ) -> list[Entry]:
-        """Return the entries once there are `count`, or whatever there is when time is up."""
+        """Return the entries once there are `count`, or those present at the timeout."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             entries = self.entries(since=since, path_prefix=path_prefix)
             if len(entries) >= count or time.monotonic() > deadline:
                 return entries
-            # Cheaper than a look at every arrival, when thousands arrive.
+            # Polling is cheaper than waking up at every arrival when thousands arrive.
             time.sleep(0.02)
 
     def clear(self) -> None:
@@ -107,8 +107,8 @@ class RequestLog:
             self._entries.clear()
 
     def add_secret(self, secret: str) -> None:
-        """Judge by this secret too, also what already came; ValueError when it is no secret."""
-        # The package itself takes almost any text for Base64.
+        """Check signatures with this secret too, also for earlier requests; ValueError if bad."""
+        # The package itself accepts almost any text as Base64.
         if not SECRET_FORM.fullmatch(secret):
             raise ValueError("A signing secret is whsec_ followed by Base64 text.")
         webhook = Webhook(secret)
@@ -141,7 +141,7 @@ class RequestLog:
         for webhook in list(self._webhooks.values()):
             try:
                 webhook.verify(request.body, dict(request.headers), json_parse=False)
-            except Exception as error:  # a malformed header raises whatever it runs into
+            except Exception as error:  # a malformed header can raise any exception
                 verdict = str(error) or type(error).__name__
             else:
                 return VALID

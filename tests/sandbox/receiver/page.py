@@ -1,4 +1,4 @@
-"""The page that shows what arrived. Plain HTML: no script, no inline style, refreshed by meta."""
+"""The page that shows the requests. Plain HTML: no script, no inline style, refreshed by meta."""
 
 import json
 from contextlib import suppress
@@ -39,7 +39,7 @@ _FRAME = """<!doctype html>
 def render_requests(
     entries: list[Entry], *, url: str, show: int | None, is_paused: bool, secret_count: int
 ) -> str:
-    """Return the page of the last requests beside the one shown, the newest unless chosen."""
+    """Return the page with the list of latest requests and one in full, by default the newest."""
     newest_first = entries[::-1][:SHOWN_REQUESTS]
     shown = next((entry for entry in newest_first if entry.number == show), None)
     if shown is None and newest_first:
@@ -56,7 +56,7 @@ def render_requests(
 
 
 def render_secret_form(*, secret_count: int, error: str = "") -> str:
-    """Return the page on which a signing secret is made known."""
+    """Return the page with the form for a signing secret."""
     known = f"{secret_count} known so far." if secret_count else "None is known yet."
     message = f'<p class="notice notice--bad" role="alert">{escape(error)}</p>' if error else ""
     main = f"""<main class="card">
@@ -159,7 +159,7 @@ def _body(body: bytes) -> str:
         content = body.decode()
     except UnicodeDecodeError:
         content = body.hex(" ", 4)
-    with suppress(ValueError, RecursionError):  # what is not JSON is shown as it came
+    with suppress(ValueError, RecursionError):  # text other than JSON is shown unchanged
         content = json.dumps(json.loads(content), indent=2, ensure_ascii=False)
     shown = content[:SHOWN_CHARACTERS]
     cut = '<p class="quiet">The rest is cut.</p>' if shown != content else ""
@@ -188,7 +188,7 @@ def _signature(entry: Entry, *, short: bool = False) -> str:
         case log.NOT_SIGNED:
             kind, words = "", "" if short else "not signed"
         case log.NO_MATCH:
-            # Most often a webhook whose secret nobody has told this receiver.
+            # Usually the webhook's secret was not added to this receiver.
             words = "secret not known" if short else "signed with a secret not known here"
             kind = ""
         case refusal:
