@@ -103,7 +103,7 @@ def make_subscribers(url: str) -> list[int]:
 
 
 def make_dead_subscribers(url: str, timeout_seconds: int) -> list[int]:
-    """Make one webhook for each event type whose receiver never answers."""
+    """Make one webhook per event type, with a receiver that never responds."""
     return [
         webhook
         for event_type in event_types()

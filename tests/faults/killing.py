@@ -1,4 +1,4 @@
-"""F1-F7, F55: processes that die, or end, at the worst moment."""
+"""F1-F7, F55: processes that die or end at the worst moment."""
 
 import os
 import signal
