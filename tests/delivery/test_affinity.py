@@ -1,4 +1,4 @@
-"""A busy process keeps to one processor, and to all that it may use as soon as it is not."""
+"""A busy process keeps to one processor and may use all allowed ones again once it is idle."""
 
 import os
 import resource
@@ -29,7 +29,7 @@ def allowed() -> Iterator[set[int]]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[[], int]]:
-    """Return what starts a thread that waits, and returns its id."""
+    """Return a function that starts a waiting thread and returns its native id."""
     is_over = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -47,13 +47,13 @@ def start() -> Iterator[Callable[[], int]]:
 
 @pytest.fixture
 def other(start: Callable[[], int]) -> int:
-    """Return the id of another thread that waits."""
+    """Return the native id of another thread, which waits."""
     return start()
 
 
 @contextmanager
 def no_files() -> Iterator[None]:
-    """Let this process open no file, as one that has used up its descriptors."""
+    """Let this process open no more files, as if it had used up its descriptors."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
@@ -69,7 +69,7 @@ def kept() -> tuple[Affinity, float]:
     used = time.process_time()
     while time.process_time() - used < 0.1:
         pass
-    # Of our own clock: this machine may have been busy with others.
+    # Simulated time: on a loaded machine the loop above takes longer.
     now += 0.2
     affinity.look(now)
     return affinity, now
@@ -171,7 +171,7 @@ def test_a_drain_that_ends_by_an_error_lets_go(
 
 
 def test_drains_that_run_at_once_share_it() -> None:
-    """Two of them could keep each other's threads, and none would let go."""
+    """Two separate ones could pin each other's threads, and neither would release them."""
     first, second = Learned(), Learned()
     assert first.affinity is second.affinity
     first.close()
@@ -179,7 +179,7 @@ def test_drains_that_run_at_once_share_it() -> None:
 
 
 class Container:
-    """Linux, as far as it says which of its processors a thread may run on."""
+    """Linux as far as it reports and sets the processors that a thread may run on."""
 
     def __init__(self, *given: int) -> None:
         self.given = set(given)
@@ -201,7 +201,7 @@ def test_processors_that_a_container_is_given_later_are_used_unless_somebody_cho
     container = Container(0, 1)
     container.ask(0, set(chosen))
     if len(chosen) < 8:
-        # Otherwise there is no telling who chose.
+        # The restriction counts as chosen only while the container has more processors.
         container.given |= {2, 3}
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_setaffinity", container.ask)

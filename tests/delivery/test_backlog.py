@@ -62,7 +62,7 @@ def test_what_waits_for_a_receiver_that_is_down_is_not_late() -> None:
     Delivery.objects.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
     assert (backlog.read().oldest_due_seconds, backlog.read().due) == (0, 1)
     assert not backlog.report().is_late
-    # One that answers with errors is not down.
+    # A receiver that responds with errors is not down.
     WebhookState.objects.update(last_status_code=500)
     assert backlog.report().is_late
 

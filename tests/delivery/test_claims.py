@@ -1,6 +1,6 @@
-"""What an engine holds: bounded in rows and bytes, patient with limits, one suspect at a time.
+"""Rows that an engine has claimed: bounded in rows and bytes, within limits, one suspect at a time.
 
-Rows are claimed while the last ones are prepared, and what comes too late goes back.
+Rows are claimed while the previous batch is prepared; rows that come too late are handed back.
 """
 
 import datetime as dt
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def engines_claims() -> Claims:
-    """Return those of an engine that knows every receiver to answer quickly."""
+    """Return the claims of an engine that knows every receiver to respond quickly."""
     limiters = Limiters(64)
     for pk in Webhook.objects.values_list("pk", flat=True):
         limiters.begin(pk, failures=0)
@@ -85,7 +85,7 @@ def test_large_events_after_small_ones_are_bounded_by_their_own_size(
     claims = engines_claims()
     first = take(claims)
     assert 1 <= len(first) <= 4
-    # What was too much is as if it had never been claimed.
+    # Rows over the limit look as if they had never been claimed.
     waiting = Delivery.objects.filter(status=Status.PENDING)
     assert set(waiting.values_list("attempt_count", "lease")) == {(0, "")}
     assert waiting.count() == 30 - len(first)
@@ -191,7 +191,7 @@ def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
 
 
 def until_ready(engine: Engine) -> None:
-    """Look until the webhook's plan is there; it is made in another thread."""
+    """Look until the webhook's plan is ready; another thread makes it."""
 
     def look() -> object:
         engine._look_at = 0.0
@@ -236,7 +236,7 @@ def test_a_wakeup_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.Monk
 
 
 def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> None:
-    """While all they may have is in flight, and when some of it is free again."""
+    """Both while the hanging receivers have all the slots they may have and when one is freed."""
     settings.WEBHOOKS_MAX_IN_FLIGHT = 16
     hanging = [make_webhook(name=str(number)) for number in range(40)]
     for webhook in hanging:
@@ -257,7 +257,7 @@ def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> N
 def test_webhooks_with_large_bodies_get_few_at_a_time_and_take_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The engine thread makes them, and all others wait meanwhile."""
+    """The engine thread builds the bodies, and all other webhooks wait for it."""
     monkeypatch.setattr(module, "MADE_BYTES", 1_000_000)
     large, other = [make_webhook(name=name) for name in "AB"], make_webhook(name="C")
     for webhook in (*large, other):
@@ -359,7 +359,7 @@ def started(webhook: Webhook) -> Engine:
 def test_an_error_between_a_claim_and_its_requests_gives_the_rows_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All but the one that it may come from: that is parked if it does so each time."""
+    """All but the row that may have caused it, which is parked if that happens every time."""
     webhook = make_webhook()
     fill(webhook, 3)
     engine = started(webhook)
@@ -423,7 +423,7 @@ def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
 
 
 def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_waits() -> None:
-    """A drain knows a limiter for each of a hundred thousand webhooks."""
+    """A drain keeps a limiter for each of a hundred thousand webhooks."""
     webhook = make_webhook()
     fill(webhook, 2)
     for number in range(20):
@@ -491,7 +491,7 @@ def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
 ) -> None:
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
-    # More than one row at a time.
+    # Allow more than one row at a time.
     engine._limiters.begin(delivery.webhook_id, failures=0)
     until_ready(engine)
     for part in (engine._sender, engine._claimer, engine._writer):
@@ -525,7 +525,7 @@ def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
 @pytest.mark.database("postgres")
 @pytest.mark.parametrize("is_recorded", [False, True])
 def test_an_attempt_that_is_claimed_twice_is_sent_once(is_recorded: bool) -> None:
-    """A crash of the server lost its first claim."""
+    """A crash of the database server lost the first claim."""
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     assert claimed_by(engine) == 1
@@ -547,7 +547,7 @@ def test_an_attempt_that_is_claimed_twice_is_sent_once(is_recorded: bool) -> Non
 def test_what_a_crash_of_the_server_gave_back_is_not_handed_back_from_its_next_claim() -> None:
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
-    # Its event could not be read.
+    # As if its event could not be read.
     engine._sender.unsent.extend(taken_by(engine))
     engine._claimer.is_busy = True
     engine._hand_back()
@@ -560,7 +560,7 @@ def test_what_a_crash_of_the_server_gave_back_is_not_handed_back_from_its_next_c
 
 
 def claimed_by(engine: Engine) -> int:
-    """Let an engine have what is claimed for it; return how many rows are to be sent."""
+    """Give an engine the rows claimed for it; return how many are to be sent."""
     batch = ClaimBatch(taken_by(engine), {}, 0.0)
     assert len(batch.claims) == 1
     engine._note_claimed(batch)
@@ -586,7 +586,7 @@ def test_a_row_that_is_claimed_anew_while_it_is_held_counts_once() -> None:
     [taken] = take(claims)
     later = claims.add(taken._replace(number=taken.number + 1))
     assert len(claims) == 1
-    # The end of the earlier attempt does not let go of this one.
+    # The end of the earlier attempt does not release this one.
     release(claims, [taken])
     assert claims.held() == [later.id]
     release(claims, [later])
@@ -613,7 +613,7 @@ def test_large_events_of_quick_receivers_leave_a_turn_to_a_new_one(
     claims = engines_claims()
     new = make_webhook(event_types=["deal.created"])
     events.publish("deal.created", {"deal_id": "1"})
-    # There is always room for one row, and always one of the quick receiver.
+    # There is always room for one row, and the quick receiver always has one waiting.
     for _turn in range(40):
         taken = take(claims)
         if new.pk in {claim.webhook_id for claim in taken}:
@@ -627,7 +627,7 @@ def test_where_few_connections_fit_receivers_that_hang_leave_some_to_the_others(
     receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch, places: int
 ) -> None:
     monkeypatch.setattr("webhooks.network.affordable_connections", lambda _wanted: places)
-    # What hangs is not waited for at the end.
+    # Do not wait for the hanging requests at the end.
     settings.WEBHOOKS_GRACE_SECONDS = 0
     for _ in range(20):
         make_webhook(url=f"{receiver.url}/slow/20", event_types=["deal.created"])
@@ -702,7 +702,7 @@ def test_rows_of_a_claim_whose_answer_was_lost_go_out_at_once(
     monkeypatch.setattr(backend, "claim", loses_its_answer)
     done = Delivery.objects.filter(status=Status.SUCCEEDED)
     run_engine(done.exists, seconds=20)
-    # It was sent once, and nothing says that a process died.
+    # It was sent once, and is not counted as in flight when a process died.
     assert list(done.values_list("attempt_count", "unknown_count")) == [(1, 0)]
     assert len(receiver.requests()) == 1
 
@@ -732,7 +732,7 @@ def test_a_suspect_whose_event_could_not_be_read_leaves_its_turn() -> None:
         taken: list[Claimed] = []
         claims.claim(queue.backend().page().candidates, taken)
         assert len(taken) == 1
-        # It goes back without having been held here.
+        # The row goes back without having been added to the held ones.
         queue.backend().hand_back(taken, lease="here")
         release(claims, taken)
 
@@ -741,7 +741,7 @@ def test_a_suspect_whose_event_could_not_be_read_leaves_its_turn() -> None:
 def test_what_goes_back_goes_before_the_next_claim(
     receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a fault nothing goes back while a claim is under way, and there may always be one."""
+    """After a fault no row goes back while a claim is under way, and claims may never pause."""
     monkeypatch.setattr(db_session, "_CALM_SECONDS", 3600.0)
     settings.WEBHOOKS_GRACE_SECONDS = 0
     slow = make_webhook(url=f"{receiver.url}/slow/20", event_types=["deal.created"])
@@ -749,7 +749,7 @@ def test_what_goes_back_goes_before_the_next_claim(
     for number in range(50):
         events.publish("deal.created", {"deal_id": str(number)})
     wakeup, ends = ProcessWakeup(), time.monotonic() + 30
-    # There is always news of events.
+    # Wakeups never stop.
     monkeypatch.setattr(wakeup, "wait", lambda _seconds: time.sleep(0.001) or True)
     engine = Engine(wakeup, lambda: has_gone_back() or time.monotonic() > ends)
     sending = Delivery.objects.filter(webhook=slow, status=Status.SENDING)
@@ -761,7 +761,7 @@ def test_what_goes_back_goes_before_the_next_claim(
         if not before and sending.exists():
             make_delivery(other)
             quota = [ClaimQuota(other.pk, 1)]
-            # Its event could not be read.
+            # As if its event could not be read.
             engine._sender.unsent.extend(queue.backend().claim(quota, **engine._claims._terms))
             before.append(len(claimed))
         return bool(before) and not engine._sender.unsent

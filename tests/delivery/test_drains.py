@@ -1,4 +1,4 @@
-"""How many drains a worker runs, and what is left for its other tasks."""
+"""How many drains a worker runs, and which slots are left for its other tasks."""
 
 import threading
 from types import SimpleNamespace
@@ -66,7 +66,7 @@ def test_a_worker_runs_no_more_drains_than_it_is_allowed(
 
 
 def test_threads_share_one_drain(running: set[Any], settings: Settings) -> None:
-    """They share one interpreter: a second one would need memory and send nothing more."""
+    """They share one interpreter: a second drain would need memory and send nothing more."""
     queues = ("deliveries", "default")
     assert most_drains(running, 4, *queues, pool=thread.TaskPool) == 1
     running.clear()
@@ -77,7 +77,7 @@ def test_threads_share_one_drain(running: set[Any], settings: Settings) -> None:
 def test_threads_take_no_drain_that_another_worker_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They share the queue; a second long one would take a thread of sweeps and tokens."""
+    """They share the queue: a second long drain would block a thread for sweeps and tokens."""
     monkeypatch.setattr(drains, "_wanted", 1)
     began: list[float] = []
     monkeypatch.setattr(tasks, "_drain", lambda seconds: began.append(seconds) or 1)
@@ -92,7 +92,7 @@ def test_threads_take_no_drain_that_another_worker_asked_for(
 def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     running: set[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the one it wants runs it looks rarely."""
+    """It looks rarely while the drain it wants is running."""
     monkeypatch.setattr(drains, "_wanted", 1)
     monkeypatch.setattr(drains, "_REST_SECONDS", 600.0)
     asked = threading.Event()
@@ -101,7 +101,7 @@ def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     app = SimpleNamespace(amqp=amqp, tasks={drains.DRAIN: drain})
     controller = SimpleNamespace(app=app, concurrency=1, pool=thread.TaskPool(1))
     running.add(Request())
-    # A drain that ended before counts for nothing.
+    # Ignore the end of an earlier drain.
     drains._changed.clear()
     looks = threading.Thread(target=drains._look, args=(controller,))
     try:

@@ -1,4 +1,4 @@
-"""Which webhooks are looked at when there are very many: each in turn, whatever others do."""
+"""When very many webhooks have due rows, each is looked at in turn, whatever the others do."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from webhooks.models import Delivery, Webhook, WebhookState
 
 
 class Database:
-    """What `DueWebhooks` asks: webhooks that have due rows, all of which were there before."""
+    """Stand-in for the queries of `DueWebhooks`; its webhooks were all due from the beginning."""
 
     def __init__(self, webhooks: Sequence[int]) -> None:
         self.due = list(webhooks)
@@ -30,7 +30,7 @@ class Database:
         self.asked_since: list[float] = []
         self.looked_at: Counter[int] = Counter()
         self.own: dict[str, Any] = {}
-        # Whether it breaks down while candidates are asked for.
+        # Whether `candidates` fails.
         self.is_faulty = False
 
     def run(self, work: Callable[[], Any]) -> Any:
@@ -127,7 +127,7 @@ def test_those_that_never_may_take_few_turns_of_others(clock: list[float]) -> No
 
 
 def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> None:
-    """Also while few are looked at, as most of them get no place."""
+    """Also while few are looked at because most of them get no slot."""
     database = Database(range(1, 6001))
     due = _due(database)
     found = [one.webhook_id for one in due.look() or []]
@@ -147,7 +147,7 @@ def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> 
 
 
 def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float]) -> None:
-    """There is nothing to look for in a hurry while no place is free."""
+    """While no slot is free, finding more webhooks is not urgent."""
     database = Database(range(1, 3001))
     due = _due(database)
     for _ in range(100):
@@ -155,7 +155,7 @@ def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float
         due.note_claimed([], [], found, 0)
         clock[0] += 0.1
     assert not due.has_others
-    # They have their turns all the same.
+    # They still have their turns.
     assert set(database.looked_at) == set(database.due)
     before = database.looked_at.total()
     due.look()
@@ -163,7 +163,7 @@ def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float
 
 
 def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float]) -> None:
-    """A minute, as by a rate; so long a wait is looked at before as well."""
+    """A wait of up to a minute, as for a rate limit; longer ones are also looked at before."""
     database = Database(range(1, 6001))
     due = _due(database)
     for webhook_id in range(1, 6000):
@@ -180,7 +180,7 @@ def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float])
 
 
 def test_one_whose_plan_is_made_again_is_not_behind_thousands(clock: list[float]) -> None:
-    """And thousands of these keep no one that said for how long it waits."""
+    """Thousands of these do not delay a webhook with a known wait either."""
     database = Database(range(1, 6001))
     due = _due(database)
     for webhook_id in range(1, 5999):
@@ -247,7 +247,7 @@ def test_those_whose_claim_failed_are_not_behind_thousands(clock: list[float]) -
 def test_new_rows_of_those_that_are_blocked_keep_no_others_waiting(
     clock: list[float], reason: str
 ) -> None:
-    """One event for thousands that are blocked."""
+    """One event is published for thousands of blocked webhooks."""
     database = Database(range(1, 6001))
     due = _due(database)
     for webhook_id in range(1, 6001) if reason == "a wait" else ():
@@ -257,18 +257,18 @@ def test_new_rows_of_those_that_are_blocked_keep_no_others_waiting(
         clock[0] += 0.1
     database.due.append(9000)
     database.now += 1.0
-    # The newest come first, in whatever order those of one time.
+    # The newest come first; those of the same time come in any order.
     order = [*range(1, 3001), 9000, *range(3001, 6001)]
     database.changes = dict.fromkeys(order, database.now)
     database.looked_at.clear()
     due.look()
     assert database.looked_at[9000] == 1
-    # A test or a freed head may be among them.
+    # The blocked webhooks may have a test delivery or a head that was set free.
     assert len(database.looked_at) > 1
 
 
 def test_those_that_may_go_after_a_wait_come_by_the_hundred(clock: list[float]) -> None:
-    """A plan, a name: thousands of new webhooks each wait for them once."""
+    """For a plan or a DNS name: thousands of new webhooks wait for each once."""
     database = Database(range(1, 6001))
     due = _due(database)
     for webhook_id in range(1, 3001):
@@ -293,7 +293,7 @@ def test_a_large_backlog_is_not_read_again_at_each_look(clock: list[float]) -> N
         due.look()
     long = [since for since in database.asked_since if since < database.now - 1.0]
     assert len(long) <= 1
-    # What a long transaction committed late is found all the same.
+    # Rows that a long transaction committed late are still found.
     database.changes[9000] = database.now - 1.5
     database.due.append(9000)
     clock[0] += module._ASK_AGAIN_SECONDS
@@ -315,7 +315,7 @@ def test_each_moment_is_asked_for_twice_however_long_asking_takes(clock: list[fl
     due = _due(database)
     while len(asked) < 100:
         due.look()
-    # Those that look for what was committed late: each from the last one on.
+    # Repeated queries for late commits: each begins no later than the last one was made.
     again = [(since, at) for since, at in asked if since < at - 1.0]
     assert len(again) > 10
     assert all(since <= before for (_, before), (since, _) in pairwise(again))
@@ -331,7 +331,7 @@ def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> N
     database.looked_at.clear()
     due.look(400)
     assert database.looked_at.total() == LEAST
-    # They have no more.
+    # These webhooks have no more rows.
     due.note_claimed(served, served, [], len(served))
     database.looked_at.clear()
     due.look(400)
@@ -339,7 +339,7 @@ def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> N
 
 
 def test_fewer_are_looked_at_while_most_of_them_get_no_place(clock: list[float]) -> None:
-    """Receivers that did not answer yet share a part of the places."""
+    """Receivers that have not responded yet share a part of the slots."""
     database = Database(range(1, 3001))
     due = _due(database)
     found = [one.webhook_id for one in due.look() or []]
@@ -407,7 +407,7 @@ def test_walking_on_takes_more_of_the_time_while_it_finds_many(
             due.look()
             clock[0] += 0.01
         walked.append(pages[0])
-    # The first time all of them once, then now and then.
+    # First all pages once, then one now and then.
     assert walked[0] >= 18
     assert walked[1] <= 4
 
@@ -415,7 +415,7 @@ def test_walking_on_takes_more_of_the_time_while_it_finds_many(
 def test_what_was_due_before_a_start_is_found_soon_among_thousands_that_wait_for_time(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what another drain had, whose shards came to this one."""
+    """Also those of another drain whose shards moved to this one."""
     database = Database(range(1, 20_001))
     due = _due(database)
     have_due = [19_999]
@@ -449,7 +449,7 @@ def test_a_walk_names_those_with_due_rows_and_where_it_ended() -> None:
         Webhook(name=f"Many {n}", url="http://127.0.0.1:9/", event_types=["call.*"])
         for n in range(5)
     )
-    # Everyone gets both.
+    # Both events go to all five webhooks.
     for _ in range(2):
         make_delivery(made[0])
     Delivery.objects.filter(webhook=made[4]).delete()
@@ -466,7 +466,7 @@ def test_a_walk_names_those_with_due_rows_and_where_it_ended() -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.database("postgres")
 def test_no_table_is_read_in_whole_for_each_webhook() -> None:
-    """The planner's choice after ANALYZE, and where a table was empty then."""
+    """Check the planner's choice after ANALYZE, also for a table that was empty at that time."""
     made = make_many_webhooks(
         Webhook(name=f"Many {n}", url="http://127.0.0.1:9/", event_types=["call.*"])
         for n in range(300)

@@ -117,7 +117,7 @@ def test_a_failing_receiver_is_tried_again_with_the_same_id_and_bytes(receiver: 
     assert (waiting.status, waiting.attempt_count, waiting.failure_count) == ("pending", 1, 1)
     assert waiting.next_attempt_at is not None
     answered = Attempt.objects.get()
-    # Five seconds and a fifth, after the answer was written down.
+    # 5 s plus or minus a fifth, counted from when the response was recorded.
     assert waiting.next_attempt_at > answered.started_at + dt.timedelta(seconds=4)
     assert waiting.next_attempt_at < timezone.now() + dt.timedelta(seconds=7)
     Delivery.objects.update(next_attempt_at=timezone.now())
@@ -158,7 +158,7 @@ def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(
     assert "address" in outcomes.sentence(attempt.error)
     assert "MappingError" not in attempt.error
     assert reload(body).status == Status.SUCCEEDED
-    # The attempt says it: a line for each could be thousands a second.
+    # The attempt holds the reason; a log line for each could be thousands per second.
     assert "Traceback" not in caplog.text
 
 
@@ -204,7 +204,7 @@ def test_long_answers_to_judge_wait_behind_all_others_and_are_judged_few_at_a_ti
     engine._sender.responses.extend([ended(2, object(), 100), ended(3, None, 60_000)])
     engine._collect()
     assert handled == [2, 3, 1]
-    # Nothing more is claimed for it until most of them are judged.
+    # The webhook gets no more claims until most of its responses are judged.
     assert set(engine._claims.behind) == {1}
     while len(engine._unjudged) > 10:
         engine._collect()
@@ -231,7 +231,7 @@ def test_an_event_that_makes_too_large_a_body_is_refused_alone(
 def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corrected(
     receiver: Receiver,
 ) -> None:
-    # Written past the form.
+    # Written to the row directly, bypassing the form.
     broken = json.dumps([{"name": "X Key", "value": "v", "secret": False}])
     webhook = make_webhook(url=f"{receiver.url}/open/hook", headers_json=broken)
     delivery, test = make_delivery(webhook), events.send_test(webhook)
@@ -331,12 +331,12 @@ def test_a_rate_limit_holds_after_a_stall_of_the_receiver(receiver: Receiver) ->
     deliver_all(seconds=60)
     times = sent_at()
     assert len(times) == 40
-    # A burst of ten, five in half a second, and what a second's grain adds.
+    # A burst of ten, five more in half a second, and up to two for the coarse pacing.
     assert max(sum(start <= one < start + 0.5 for one in times) for start in times) <= 17
 
 
 def sent_at() -> list[float]:
-    """Return when each request was sent, by the engine's clock: a receiver may read it later."""
+    """Return when the engine sent each request; the receiver may read it later."""
     started = Attempt.objects.order_by("started_at").values_list("started_at", flat=True)
     return [one.timestamp() for one in started]
 
@@ -470,7 +470,7 @@ def test_a_test_goes_out_while_the_webhook_is_paused_and_is_tried_once(
 def test_a_test_that_cannot_go_yet_costs_others_no_plan_and_no_claim(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its name is not there; another worker has all that the other webhook may have."""
+    """One waits for its DNS name; another worker uses all concurrency slots of the other."""
     full = make_webhook(concurrency_limit=1)
     in_an_hour = timezone.now() + dt.timedelta(hours=1)
     Delivery.objects.filter(pk=make_delivery(full).pk).update(
@@ -566,7 +566,7 @@ def test_a_rate_limit_spaces_requests(receiver: Receiver) -> None:
     deliver_all()
     times = sent_at()
     assert len(times) == 12
-    # A burst of five, then one each 0.2 s.
+    # A burst of five, then one every 0.2 s.
     assert times[-1] - began >= 1.3
 
 
@@ -594,7 +594,7 @@ def test_an_edited_url_is_used_by_the_next_attempt(receiver: Receiver) -> None:
 def test_an_unreadable_secret_sends_nothing_and_changes_nothing(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     delivery = make_delivery(webhook)
-    # Ciphertext of another row: as unreadable as with a wrong key.
+    # Another row's ciphertext is as unreadable as one made with a wrong key.
     other = make_webhook(event_types=["deal.*"])
     stored = Webhook.objects.filter(pk=other.pk).values_list("signing_secret", flat=True).get()
     Webhook.objects.filter(pk=webhook.pk).update(signing_secret=stored)
@@ -626,7 +626,7 @@ def test_a_success_ends_a_failing_spell(receiver: Receiver) -> None:
 
 
 def test_a_dead_receiver_does_not_delay_the_others(receiver: Receiver, settings: Any) -> None:
-    # What is in flight to the dead one is not waited for at the end.
+    # Do not wait for requests in flight to the dead receiver at the end.
     settings.WEBHOOKS_GRACE_SECONDS = 0
     dead = make_webhook(url=f"{receiver.url}/slow/20", event_types=["deal.created"])
     alive = make_webhook(url=f"{receiver.url}/open/hook")
@@ -641,7 +641,7 @@ def test_a_dead_receiver_does_not_delay_the_others(receiver: Receiver, settings:
 
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Believe in an ended lease at once; otherwise a new engine waits for workers to come back."""
+    """Trust an ended lease at once; a new engine otherwise waits for workers to come back."""
     monkeypatch.setattr("webhooks.delivery.db_session._CALM_SECONDS", 0.0)
 
 
@@ -685,7 +685,7 @@ def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_
         slow.reply(lose_claim)
         delivery = make_delivery(make_webhook(url=f"{slow.url}/hook"))
         learned = Learned()
-        # More than one may be under way.
+        # Allow more than one row in flight.
         learned.limiters.begin(delivery.webhook_id, failures=0)
         run_engine(lambda: reload(delivery).status == Status.SUCCEEDED, learned=learned)
         learned.close()
@@ -714,7 +714,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
     monkeypatch.setattr(due, "LEAST", 2)
     webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(9)]
     ordered = make_webhook(url=f"{receiver.url}/open/ordered", is_ordered=True)
-    # They stay more than a page, however many of the others are done.
+    # These alone fill more than a page, however many of the others are done.
     later = [make_webhook() for _ in range(4)]
     for _ in range(4):
         make_delivery(webhooks[0])
@@ -726,7 +726,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
     left = Delivery.objects.exclude(status=Status.SUCCEEDED).exclude(webhook__in=later)
     engine = run_engine(lambda: not left.exclude(webhook=ordered).exists())
     assert left.count() == 4
-    # Nothing is made ready for one that waits.
+    # No plan is prepared for a webhook that has to wait.
     assert not {ordered.pk} & {*engine._plans._before, *engine._plans._entries}
     blocked.filter(pk=head).update(next_attempt_at=timezone.now())
     run_engine(lambda: not left.exists())
@@ -739,7 +739,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
 def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """As after a start: who may be sent to is known when each was looked at."""
+    """As after a start: whether a webhook may be sent to is known once it was looked at."""
     monkeypatch.setattr(due, "PAGE", 5)
     monkeypatch.setattr(due, "WINDOW", 4)
     monkeypatch.setattr(due, "LEAST", 2)
@@ -755,7 +755,7 @@ def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
     for webhook in full:
         make_delivery(webhook)
     last = make_delivery(make_webhook(url=f"{receiver.url}/open/last"))
-    # Not one that became due just now, which would come first.
+    # Rows that became due just now would come first.
     waiting = Delivery.objects.filter(status=Status.PENDING)
     waiting.update(next_attempt_at=timezone.now() - dt.timedelta(hours=1))
     run_engine(lambda: reload(last).status == Status.SUCCEEDED)
@@ -766,7 +766,7 @@ def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
 def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long those are not looked at of which nobody knows for how long they wait."""
+    """However long webhooks whose wait is unknown are left out."""
     monkeypatch.setattr(due, "PAGE", 3)
     monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
     later = timezone.now() + dt.timedelta(hours=1)
@@ -784,9 +784,9 @@ def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
 def test_settings_of_very_many_webhooks_are_tried_again_in_time(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long those are not looked at of which nobody knows for how long they wait."""
+    """However long webhooks whose wait is unknown are left out."""
     monkeypatch.setattr(due, "PAGE", 3)
-    # One of those is looked at once, and then none.
+    # Of these webhooks one is looked at once, and then none.
     monkeypatch.setattr(due, "LEAST", 1)
     monkeypatch.setattr("webhooks.delivery.plans._RETRY_SECONDS", 0.2)
     webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(4)]
@@ -798,7 +798,7 @@ def test_settings_of_very_many_webhooks_are_tried_again_in_time(
     def are_sent() -> bool:
         entries = learned.plans._entries.values()
         if len(entries) == 4 and all(entry.retry_seconds > 0.2 for entry in entries):
-            # All were tried more than once. Not as a person would: that is a new version.
+            # All were tried more than once. Unlike an edit, `update` keeps the version.
             for webhook in webhooks:
                 Webhook.objects.filter(pk=webhook.pk).update(url=webhook.url)
         return not Delivery.objects.exclude(status=Status.SUCCEEDED).exists()
@@ -811,10 +811,10 @@ def test_settings_of_very_many_webhooks_are_tried_again_in_time(
 def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """Thousands that hang and have more take no turns of those that may be sent to."""
+    """Thousands of hanging webhooks with more rows take no turns from those that can be sent to."""
     monkeypatch.setattr(due, "PAGE", 3)
     monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
-    # What is in flight to them is not waited for at the end.
+    # Do not wait for the hanging requests at the end.
     settings.WEBHOOKS_GRACE_SECONDS = 0
     hanging = [make_webhook(url=f"{receiver.url}/slow/20") for _ in range(6)]
     healthy = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(2)]
@@ -831,7 +831,7 @@ def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
     monkeypatch.setattr(backend, "candidates", counted)
     left = Delivery.objects.filter(webhook__in=healthy).exclude(status=Status.SUCCEEDED)
     run_engine(lambda: not left.exists())
-    # For their plan, for a row, and when that was on its way.
+    # For its plan, for a row, and when that row was on its way.
     assert max(looked_at[webhook.pk] for webhook in hanging) <= 4
 
 
@@ -839,7 +839,7 @@ def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
 def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """All rows of those that were looked at are claimed, and there are others."""
+    """All rows of the webhooks looked at are claimed, and other webhooks have more."""
     learned = Learned()
     later = [make_webhook() for _ in range(4)]
     events.publish("call.incoming.after", {"call_id": "1"})
@@ -866,9 +866,9 @@ def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause
 def test_suspects_of_very_many_webhooks_go_one_after_another(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that were in flight at crashes are there for longer than one look."""
+    """Rows that were in flight at a crash stay for longer than one look."""
     monkeypatch.setattr(due, "PAGE", 3)
-    # The second walk comes after the test.
+    # No second walk during the test.
     monkeypatch.setattr(due, "_WALK_PART", 1e-6)
     later = [make_webhook() for _ in range(4)]
     for number in range(3):
@@ -878,7 +878,7 @@ def test_suspects_of_very_many_webhooks_go_one_after_another(
     in_an_hour = timezone.now() + dt.timedelta(hours=1)
     Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
     left = Delivery.objects.exclude(status=Status.SUCCEEDED).exclude(webhook__in=later)
-    # Not ones that became due just now.
+    # Due for an hour: rows that became due just now would come first.
     left.update(unknown_count=2, next_attempt_at=timezone.now() - dt.timedelta(hours=1))
     run_engine(lambda: not left.exists())
 
@@ -894,7 +894,7 @@ def test_suspects_of_very_many_webhooks_go_one_after_another(
 def test_a_drain_that_gets_not_all_its_threads_leaves_none_behind(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that goes on listening takes the wakeups of those that work."""
+    """A leftover listener would take the wakeups of drains that work."""
     start, started = threading.Thread.start, []
 
     def start_unless_full(self: threading.Thread) -> None:
@@ -912,7 +912,7 @@ def test_a_drain_that_gets_not_all_its_threads_leaves_none_behind(
 def test_a_wakeup_while_a_drain_ends_is_left_to_the_next_one() -> None:
     wakeup = ProcessWakeup()
     Engine(wakeup, lambda: True).run(1.0)
-    # It listened for a second when it ended, and somebody publishes.
+    # The listener of the ended drain still waits for up to a second when an event is published.
     wakeup.wait(0.0)
     wakeup.notify()
     eventually(lambda: not any(thread.name == "wakeup" for thread in threading.enumerate()))

@@ -1,4 +1,4 @@
-"""Deliveries with OAuth: fresh tokens, refreshes, lost grants, and nothing lost meanwhile."""
+"""Deliveries with OAuth: fresh tokens, refreshes, lost grants, and no delivery lost."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +98,7 @@ def test_a_test_whose_token_is_refused_and_lost_counts_both_attempts(
     deliver_all()
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempt_count) == (Status.FAILED, 2)
-    # The 401 is that of the first attempt; the second was not sent.
+    # The 401 is the first attempt's; the second was not sent.
     assert delivery.status_code is None
     tried = Attempt.objects.filter(delivery=delivery).values_list("number", "status_code")
     assert list(tried) == [(1, 401), (2, None)]
@@ -136,7 +136,7 @@ def test_a_refused_token_is_not_sent_with_all_that_waits(
     webhook = oauth_webhook(receiver, provider)
     connect(webhook.credential)
     learned = Learned()
-    # With the first hundred its receiver is known to be quick.
+    # The first hundred show that the receiver is quick.
     for number in (100, 200):
         for _ in range(number):
             make_delivery(webhook)
@@ -145,7 +145,7 @@ def test_a_refused_token_is_not_sent_with_all_that_waits(
         )
         provider.expire_tokens()
     refused = [request for request in receiver.requests() if request.status == 401]
-    # Those that were in flight.
+    # Only requests that were already in flight.
     assert 1 <= len(refused) < 100
     assert set(Delivery.objects.values_list("failure_count", flat=True)) == {0}
 
@@ -163,7 +163,7 @@ def test_what_was_claimed_while_a_token_was_refused_waits_for_the_fresh_one(
     engine._claimer.request(engine._candidates, engine._ready)
     batch = eventually(engine._claimer.batch)
     assert batch is not None
-    # The answer to a request before it.
+    # The response to an earlier request.
     answered: Any = SimpleNamespace(plan=engine._ready[webhook.pk])
     assert engine._after_refused_token(answered)
     engine._note_claimed(batch)
@@ -271,7 +271,7 @@ def test_two_workers_use_up_no_retry_for_tokens_that_die(
             for done in [pool.submit(work) for _ in range(2)]:
                 done.result()
 
-    # On a busy machine the receiver may fail for reasons of its own, and those count.
+    # On a busy machine the receiver may fail for other reasons, and those count.
     others = Q(attempts__outcome__in=[Outcome.SUCCEEDED, Outcome.UNAUTHORIZED])
     counted = Delivery.objects.annotate(reasons=Count("attempts", filter=~others))
     assert not counted.exclude(failure_count=F("reasons")).exists()
@@ -282,7 +282,7 @@ def test_two_workers_use_up_no_retry_for_tokens_that_die(
 def test_a_refused_token_is_in_its_row_before_the_retry_can_be_claimed(
     receiver: Receiver, provider: Provider
 ) -> None:
-    """Another worker takes the retry: it must not send the dead token once more."""
+    """Another worker that takes the retry must not send the dead token again."""
     webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}/status/401")
     connect(webhook.credential)
     make_delivery(webhook)
@@ -319,7 +319,7 @@ def test_a_worker_does_not_send_a_token_that_another_saw_refused(
     sent = [request.header("Authorization") for request in receiver.requests()]
     assert sent == [f"Bearer {OAuthToken.objects.get().access_token}"]
     assert f"Bearer {dead}" not in sent
-    # It got through, so that the next refusal is believed at once.
+    # The new token worked, so the next refusal is believed at once.
     assert OAuthToken.objects.get().refused_version == 0
 
 
@@ -342,7 +342,7 @@ def test_a_receiver_that_always_refuses_costs_the_others_of_a_connection_nothing
 
 
 def webhook_without_refresh(receiver: Receiver, provider: Provider, path: str) -> Webhook:
-    """Return a webhook with a token that nothing renews."""
+    """Return a webhook whose token cannot be refreshed."""
     webhook = oauth_webhook(receiver, provider, url=f"{receiver.url}{path}")
     connect(webhook.credential)
     OAuthToken.objects.update(refresh_token="")
@@ -350,7 +350,7 @@ def webhook_without_refresh(receiver: Receiver, provider: Provider, path: str) -
 
 
 def sharing(webhook: Webhook) -> Webhook:
-    """Return another webhook with the same token, whose receiver takes it while it lives."""
+    """Return another webhook with the same token, whose receiver accepts it while it is valid."""
     other = make_webhook(url=webhook.url.replace("/status/401", "/bearer/hook"))
     Webhook.objects.filter(pk=other.pk).update(credential=webhook.credential)
     return other
@@ -375,7 +375,7 @@ def test_one_receiver_that_refuses_a_shared_token_stops_only_its_own_webhook(
 ) -> None:
     refusing = webhook_without_refresh(receiver, provider, "/status/401")
     publish_and_deliver(refusing)
-    # Nobody else has tried the token, so it counts as refused.
+    # No other webhook has tried the token, so it counts as refused.
     assert rows(refusing) == [HELD]
     assert OAuthToken.objects.get().state == "needs_reauthorization"
 
@@ -384,7 +384,7 @@ def test_one_receiver_that_refuses_a_shared_token_stops_only_its_own_webhook(
     assert rows(good) == [DONE]
     assert OAuthToken.objects.get().state == "valid"
 
-    # From now on the refusals are those of a receiver in trouble: attempts that failed.
+    # From now on the refusals are failed attempts of a receiver in trouble.
     assert holds.release_overlooked() >= 1
     for _ in range(3):
         publish_and_deliver(good)

@@ -1,4 +1,4 @@
-"""A lost grant with 500 held: the next token lets each go once, in order, at its own rate."""
+"""After a lost grant a new token releases 500 held deliveries: once, in order, at their rate."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ def webhook_that_lost_its_grant(url: str, provider: Provider, **fields: bool) ->
 
 
 def hold(count: int) -> list[str]:
-    """Publish and let the engine hold everything, unsent; return the ids of the events."""
+    """Publish and let the engine hold all deliveries unsent; return the event ids."""
     items = [events.NewEvent("call.incoming.after", {"number": n}) for n in range(count)]
     ids = [published.event_id for published in events.publish_many(items)]
     held = Delivery.objects.filter(status=Status.HELD, hold_reason=HoldReason.REAUTHORIZATION)
@@ -59,7 +59,7 @@ def test_500_held_deliveries_go_out_once_each_and_at_the_rate_of_the_webhook(
     assert requests[-1].time - requests[0].time >= (500 - RATE) / RATE * 0.9
     token = OAuthToken.objects.get(credential=webhook.credential).access_token
     assert {request.header("Authorization") for request in requests} == {f"Bearer {token}"}
-    # The second person who presses the button releases nothing twice.
+    # Releasing once more, as a second person might, releases nothing twice.
     assert events.release_held(webhook.credential) == 0
 
 

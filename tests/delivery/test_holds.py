@@ -1,4 +1,4 @@
-"""What is held although it can be sent: the sweep finds it, and leaves what would be held again."""
+"""Held deliveries that can be sent: the sweep finds them, and leaves those held for a reason."""
 
 import threading
 from datetime import timedelta
@@ -193,7 +193,7 @@ def test_nothing_held_costs_one_statement(django_assert_num_queries: Any) -> Non
         assert holds.release_overlooked() == 0
 
 
-# On SQLite the resume waits for the commit, and finds the row.
+# On SQLite the resume waits for the commit, and then finds the row.
 @pytest.mark.database("postgres")
 @pytest.mark.django_db(transaction=True)
 def test_an_event_committed_after_a_resume_is_not_held_for_ever() -> None:
@@ -235,13 +235,13 @@ def test_a_large_log_is_not_scanned() -> None:
     with database.cursor() as cursor:
         for _ in history.fill(cursor.connection, [one.pk for one in webhooks], 100_000):
             pass
-        # A backlog that waits for tokens, and one that nothing waits for.
+        # Half of the webhooks have a backlog that waits for tokens, the others have none.
         cursor.execute(
             "UPDATE webhooks_delivery SET status = 'held', hold_reason = 'reauthorization', "
             "next_attempt_at = NULL, finished_at = NULL WHERE webhook_id % 2 = 0"
         )
         history.settle(cursor.connection)
-    # Not the first ones, which send most: more than is released at a time.
+    # Not the first webhooks, which have more rows than are released at a time.
     with_tokens = webhooks[10:12]
     for webhook in with_tokens:
         give_token(webhook.credential)
@@ -284,7 +284,7 @@ def test_a_pause_holds_the_first_rows_and_the_sweep_the_rest(
     webhook, other = make_webhook(), make_webhook(name="Other")
     for _ in range(8):
         make_delivery(webhook)
-    # A retry that is due much later.
+    # Retries that are due much later.
     Delivery.objects.update(next_attempt_at=timezone.now() + timedelta(hours=5))
     events.pause(webhook)
     assert held_of(webhook) == 3
@@ -351,7 +351,7 @@ def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
     assert "Cancelling deliveries: 5 left." in page
     tasks.sweep()
     assert Delivery.objects.filter(status=Status.CANCELLED).count() == 8
-    # What a later pause holds is another matter.
+    # Deliveries held by a later pause stay held.
     events.pause(webhook)
     late = held(webhook, HoldReason.PAUSED)
     tasks.sweep()

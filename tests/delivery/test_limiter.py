@@ -1,4 +1,4 @@
-"""Limiters: what one webhook may take of the engine."""
+"""Limiters: how much of the engine one webhook may use."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A drain holds an event once for all its rows: shown where the system gives it no more memory."""
+"""A drain holds an event once for all its rows; checked by limiting its address space."""
 
 import os
 import subprocess
@@ -12,8 +12,7 @@ from tests.bench.receivers import OwnReceiver
 ROOT = Path(__file__).resolve().parents[2]
 # 4 events of 1 MB for each of 200 webhooks: a copy for each row would be 800 MB.
 EVENTS, WEBHOOKS = 4, 200
-# What the process may take beside what it has before it delivers, three times what it
-# takes.
+# Memory for delivering, on top of what the process uses before: three times what it needs.
 ROOM_MIB = 160
 DRAIN = f"""
 import re, resource, sys, time
@@ -52,7 +51,7 @@ print(Attempt.objects.filter(outcome="succeeded").count())
 
 @pytest.mark.timeout(180)
 def test_large_events_of_many_webhooks_fit_into_little_memory(database_url: str) -> None:
-    # One arena: each further one would reserve 64 MiB of addresses.
+    # One malloc arena: each further one would reserve 64 MiB of address space.
     environment = {
         **os.environ,
         "DATABASE_URL": database_url,

@@ -1,4 +1,4 @@
-"""What is stored of a failed attempt is a code; the sentence is in the reader's language."""
+"""A failed attempt stores a code; the sentence is made in the reader's language."""
 
 import json
 import time

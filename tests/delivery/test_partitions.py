@@ -1,4 +1,4 @@
-"""The partitions of the log: made ahead, refusing no row, dropped without what is still open."""
+"""Partitions of the log: made ahead, refusing no row, dropped without losing open rows."""
 
 import datetime as dt
 import importlib
@@ -37,19 +37,19 @@ TABLES = (partitions.EVENT, partitions.DELIVERY, partitions.ATTEMPT)
 
 @pytest.fixture(autouse=True)
 def _vacuum_gives_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for locks so long that an autovacuum which has one gives it up, after a second."""
+    """Wait for locks long enough (over 1 s) that an autovacuum holding one is cancelled."""
     if "other" not in request.fixturenames:
         monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 30_000)
 
 
 @pytest.fixture
 def old_partitions() -> None:
-    """Have partitions of a time that is past every limit."""
+    """Make partitions older than every retention limit."""
     assert partitions.make(LONG_AGO, LONG_AGO) == 2
 
 
 def aged(webhook: Webhook, status: Status = Status.SUCCEEDED, *, at: dt.datetime = LONG_AGO) -> str:
-    """Make an event, a delivery and an attempt of another time by their ids."""
+    """Make an event, a delivery and an attempt whose ids carry another time."""
     made = make_delivery(webhook)
     event_id, delivery_id = (
         ids.floor(prefix, at.timestamp())[:-8] + before[-8:]
@@ -68,7 +68,7 @@ def aged(webhook: Webhook, status: Status = Status.SUCCEEDED, *, at: dt.datetime
 
 
 def place_of(table: str, key: str) -> str:
-    """Return the partition that a row is in."""
+    """Return the partition that holds a row."""
     column = "delivery_id" if table == partitions.ATTEMPT else "id"
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT tableoid::regclass::text FROM {table} WHERE {column} = %s", [key])
@@ -101,7 +101,7 @@ def test_what_comes_later_is_made_when_it_is_near() -> None:
 
 
 def test_migrate_makes_what_a_restored_backup_lacks() -> None:
-    """What comes before the schedule's first run would keep the present week in no partition."""
+    """Rows stored before the schedule's first run would leave this week without a partition."""
     now = timezone.now()
     with connection.cursor() as cursor:
         for table in TABLES:
@@ -125,7 +125,7 @@ def test_another_length_begins_where_the_last_partition_ends(settings) -> None:
 
 
 def test_a_clock_that_was_wrong_once_is_no_obstacle() -> None:
-    """What it made for another time stays, and the present gets its own."""
+    """Partitions made for a wrong time stay, and the present gets its own."""
     year_2100 = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
     assert partitions.make_ahead(year_2100) == 4
     later = timezone.now() + 10 * WEEK
@@ -149,7 +149,7 @@ def test_a_row_of_no_partition_is_accepted_and_sent(receiver: Receiver) -> None:
 
 
 def test_rows_that_came_while_there_was_no_partition_stay_where_they_are() -> None:
-    """The schedule was not running: from the next span of time on there are partitions again."""
+    """The schedule was not running; from the next time span on there are partitions again."""
     aged(make_webhook())
     assert partitions.make(LONG_AGO, LONG_AGO + WEEK) == 2
     assert old_ones() == []
@@ -183,7 +183,7 @@ def test_what_is_open_outlives_its_partition(status: Status) -> None:
     assert delivery.event.idempotency_key == IdempotencyKey.objects.get().key
     assert delivery.attempts.count() == Attempt.objects.count() == 1
     assert not Delivery.objects.filter(pk=gone).exists()
-    # Once it is finished it goes as every other row.
+    # Once finished, it is deleted like any other row.
     Delivery.objects.update(status=Status.CANCELLED, next_attempt_at=None)
     assert retention.delete_old_rows() == 1
     assert not any(model.objects.exists() for model in (Attempt, Event, IdempotencyKey))
@@ -231,7 +231,7 @@ def test_an_event_that_was_sent_again_outlives_its_partition() -> None:
     assert old_ones() == []
     again = Delivery.objects.get()
     assert again.event == Event.objects.get()
-    # Its key too: who repeats the call gets this event.
+    # Its idempotency key stays as well: a repeated call gets this event.
     assert IdempotencyKey.objects.get().event == again.event
 
 
@@ -249,14 +249,14 @@ def test_the_limit_of_rows_drops_a_partition_that_is_too_many(
     Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE webhooks_delivery")
-    # Not of these three, as two may stay.
+    # The partition stays: dropping its three rows would exceed the surplus of two.
     assert retention.delete_old_rows() == 2
     assert old_ones() == list(TABLES)
     settings.WEBHOOKS_RETENTION_ROWS = 0
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE webhooks_delivery")
     assert retention.delete_old_rows(timezone.now() + dt.timedelta(minutes=1)) == 2
-    # The events' days are not over.
+    # The partition of events stays: they are deleted by age, after 365 days.
     assert old_ones() == [partitions.EVENT]
 
 
@@ -286,7 +286,7 @@ def other() -> Iterator[psycopg.Connection]:
 def test_who_reads_for_long_is_not_waited_for(
     other: psycopg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A dump reads for hours; everybody else would wait behind retention."""
+    """A dump reads for hours, and everyone else would queue behind the lock of retention."""
     partitions.make(LONG_AGO, LONG_AGO)
     webhook = make_webhook()
     gone = aged(webhook)
@@ -367,7 +367,7 @@ def test_migrating_back_and_forth_leaves_the_log_as_it_is() -> None:
 
 
 def indexes(schema: str, table: str) -> set[str]:
-    """Return the indexes of a table as statements that name no schema."""
+    """Return the index definitions of a table without the schema name."""
     found = "SELECT indexdef FROM pg_indexes WHERE schemaname = %s AND tablename = %s"
     with connection.cursor() as cursor:
         cursor.execute(found, [schema, table])

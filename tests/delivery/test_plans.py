@@ -1,7 +1,7 @@
-"""The statements of the queue on PostgreSQL, planned with statistics of another hour.
+"""Query plans of the queue on PostgreSQL, made with statistics of another hour.
 
-Statistics are read between backlogs: what they say of waiting rows is wrong most of the time, and
-no plan may depend on it.
+Statistics are gathered between backlogs, so they are usually wrong about waiting rows, and no plan
+may depend on them.
 """
 
 import json
@@ -65,15 +65,15 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
             "claim": (sql.CLAIM, {"ids": webhooks, "quotas": [5] * WEBHOOKS, **_LEASE}),
         }
         read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
-    # Nor does the head of an ordered webhook cost more the more wait behind it.
-    # A few rows of each, from each partition, and not the 300 that it has. Of a partition of one
-    # page, as that in which the month begins may be, the page.
+    # A few rows of each webhook from each partition, and not the 300 that it has; the head of an
+    # ordered webhook costs no more with more rows behind it. A partition of a single page, such as
+    # the one in which the month begins, may be read whole.
     assert {name: rows for name, rows in read.items() if rows > 100 * WEBHOOKS} == {}
     assert (read["claim"] >= 5 * WEBHOOKS) is (now == "pending")
 
 
 def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
-    """PostgreSQL 18.6 crashes where a part of it does, after another part met a changed row."""
+    """PostgreSQL 18.6 crashes where a CTE does it after another part met a changed row."""
     terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, **_LEASE}
     claims = (sql.CLAIM, sql.CLAIM_TESTS, sql.CLAIM_QUARANTINED, sql.CLAIM_HEADS)
     with connection.cursor() as cursor:
@@ -98,13 +98,13 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
         ),
         "back": (sql.HAND_BACK, [["dlv_0"], [1], "plans"]),
     }
-    # As after a drain on the same connection, which had claimed a great deal.
+    # As after a drain on the same connection that had claimed many rows.
     postgres.prepare_session()
     for _ in range(3):
         postgres.claim([ClaimQuota(made[0], 10_000)], **_LEASE)
     postgres.prepare_session()
     with connection.cursor() as cursor:
-        # With the pages that rows of other tests left, a table is not empty.
+        # With pages left by rows of other tests, the planner would not see an empty table.
         cursor.execute("TRUNCATE webhooks_event, webhooks_delivery")
         _publish(before)
         cursor.execute("ANALYZE webhooks_delivery")
@@ -112,7 +112,7 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
             places = tuple(f"${place}" for place in range(1, len(values) + 1))
             text = statement % places if "%s" in statement else statement
             cursor.connection.execute(f"PREPARE {name} AS {text}".encode())
-            # It is planned by that.
+            # The first execution makes the plan.
             _rows_read_by(cursor, name, values)
         _publish(100)
         found = postgres.claim(quotas, **_LEASE) + postgres.claim(quotas, **_LEASE)
@@ -125,7 +125,7 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
             name: _rows_read_by(cursor, name, values) for name, (_, values) in statements.items()
         }
     postgres.reset_session()
-    # The claim finds 200 rows and changes them, the others look up 400.
+    # The claim finds 200 rows and updates them; the others look up 400.
     assert {name: rows for name, rows in read.items() if not 200 <= rows <= 600} == {}
 
 
@@ -135,7 +135,7 @@ def _publish(count: int) -> None:
 
 
 def _rows_read_by(cursor: Any, name: str, values: list[Any]) -> int:
-    """Return how many deliveries a prepared statement touches, kept or not."""
+    """Return how many deliveries a prepared statement reads, including those it filters out."""
     listed = ", ".join(["%s"] * len(values))
     with psycopg.ClientCursor(cursor.connection) as own:
         own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({listed})".encode(), values)
@@ -154,7 +154,7 @@ def _become(cursor: Any, status: str) -> None:
 
 
 def _rows_read(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
-    """Return how many deliveries a statement touched, kept or not."""
+    """Return how many deliveries a statement reads, including those it filters out."""
     cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
     found = cursor.fetchone()[0]
     return _touched((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])

@@ -70,7 +70,7 @@ def test_a_page_says_when_the_next_row_of_its_shards_is_due() -> None:
     for pk, seconds in in_seconds.items():
         due_at = timezone.now() + dt.timedelta(seconds=seconds)
         Delivery.objects.filter(webhook=pk).update(next_attempt_at=due_at)
-    # Keys may be apart by more than one.
+    # Primary keys may have gaps.
     shards = second.pk - first.pk + 1
     for pk, seconds in in_seconds.items():
         found = queue.backend().page(shards=shards, numbers=[pk % shards]).next_due_seconds
@@ -250,7 +250,7 @@ def test_a_schedule_that_lies_too_far_ahead_stops_nothing(limit: tuple[int, int]
     webhook = make_webhook(rate_limit=limit[0], rate_limit_seconds=limit[1])
     for _ in range(3):
         make_delivery(webhook)
-    # By a clock that was wrong, or under a slower limit.
+    # Set by a wrong clock, or under a slower limit.
     far = timezone.now() + dt.timedelta(days=3650)
     WebhookState.objects.create(webhook=webhook, next_send_at=far)
     taken = queue.backend().claim_paced([ClaimQuota(webhook.pk, 1)], **TERMS)
@@ -380,7 +380,7 @@ def test_holding_leaves_tests_alone() -> None:
 
 
 def test_a_thread_whose_drain_ended_publishes_after_a_rollback() -> None:
-    """Tasks run in such threads: notices of incidents are events too."""
+    """Tasks run in such threads and publish too: incident notices are events."""
     webhook = make_webhook()
     events.publish("call.incoming.after", {"call_id": "1"})
     queue.backend().prepare_session()
@@ -416,7 +416,7 @@ def test_a_lease_counts_from_the_end_of_a_claim_that_waited() -> None:
     quotas = [ClaimQuota(delivery.webhook_id, 1)]
     with transaction.atomic():
         with connection.cursor() as cursor:
-            # now() stays what it is here while the transaction waits.
+            # now() stays the same within the transaction while it waits.
             cursor.execute("SELECT clock_timestamp() FROM pg_sleep(1.2)")
             (waited_until,) = cursor.fetchone()
         queue.backend().claim(quotas, lease="x", lease_seconds=1.0)
@@ -474,7 +474,7 @@ def test_heads_of_many_webhooks_are_claimed_at_once() -> None:
 
 @pytest.mark.database("sqlite")
 def test_a_head_is_found_without_reading_what_waits_behind_it_or_was_sent() -> None:
-    """PostgreSQL: `test_plans`."""
+    """For PostgreSQL see `test_plans`."""
     webhook = make_webhook(is_ordered=True)
     head = make_delivery(webhook)
     quotas = [ClaimQuota(webhook.pk, 1)]
@@ -508,7 +508,7 @@ def test_a_head_is_found_without_reading_what_waits_behind_it_or_was_sent() -> N
     taken: list[Claimed] = []
     assert steps(lambda: taken.extend(queue.backend().claim_paced(quotas, **TERMS))) < 3 * few
     assert [row.id for row in taken] == [head.pk]
-    # It is sent now, and then held: the others wait.
+    # While the head is being sent, and while it is held, the others wait.
     assert queue.backend().claim_paced(quotas, **TERMS) == []
     Delivery.objects.filter(pk=head.pk).update(status="held", lease="", next_attempt_at=None)
     assert queue.backend().claim_paced(quotas, **TERMS) == []

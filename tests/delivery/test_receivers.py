@@ -1,6 +1,6 @@
-"""Answers that look whole and are not, and what a kept connection must not hand on to the next.
+"""Responses that look complete and are not, and what a kept connection must not pass on.
 
-`tests/faults` runs receivers that misbehave all at once; here each is held to its own record.
+`tests/faults` runs many misbehaving receivers at once; here each test checks its own attempt.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 NOTHING = OK + b"Content-Length: 0\r\n\r\n"
-# Not of HTTP/1.1, though a 200 or a 500 can be made out.
+# No HTTP/1.1 status lines, although a 200 or a 500 can be read in them.
 LINES = ["HTTP/1.1 2000 OK", "HTTP/1.1 1000 OK", "HTTP/2 200", "HTTP/2 500", "http/1.1 500 oops"]
 SECOND = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond"
 
@@ -40,7 +40,7 @@ def receiver(loop: Loop, handler: Handler, **fields: object) -> Webhook:
 
 
 def attempt_at(loop: Loop, raw: bytes) -> Attempt:
-    """Deliver to a receiver that answers so and closes; return what is recorded."""
+    """Deliver to a receiver that responds with `raw` and closes; return the recorded attempt."""
     make_delivery(receiver(loop, answer(raw)))
     deliver_all()
     return Attempt.objects.get()
@@ -105,7 +105,7 @@ def test_of_a_body_in_thousands_of_pieces_the_first_are_read(loop: Loop) -> None
     attempt = attempt_at(loop, CHUNKED + b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n")
     assert attempt.outcome == Outcome.SUCCEEDED
     assert bytes(attempt.response_body) == b"a" * 4096
-    # Which says that there was more.
+    # One byte more than is stored shows that the body was cut.
     assert attempt.response_size == 4097
 
 
@@ -146,12 +146,12 @@ def test_what_a_receiver_says_unasked_answers_no_later_delivery(loop: Loop, more
             await read_request(reader)
             writer.write(NOTHING)
             await writer.drain()
-            # In a packet of its own: what comes with the answer libcurl sees.
+            # In a separate packet: libcurl notices bytes that arrive with the response.
             await asyncio.sleep(0.02)
             writer.write(more)
             await writer.drain()
 
-    # A second from one to the other, in which the connection waits.
+    # One second between the requests, in which the connection is idle.
     webhook = receiver(loop, talks_on, rate_limit=1, rate_limit_seconds=1)
     for number in range(2):
         make_delivery(webhook, number=number)
@@ -173,7 +173,7 @@ def test_an_event_that_kills_its_receiver_is_sent_twice_at_most(loop: Loop, is_r
                 if is_reset:
                     writer.transport.abort()
                 return
-            # So that there are several connections.
+            # Long enough that several connections are opened.
             await asyncio.sleep(0.05)
             writer.write(NOTHING)
             await writer.drain()
@@ -185,6 +185,6 @@ def test_an_event_that_kills_its_receiver_is_sent_twice_at_most(loop: Loop, is_r
     deliver_all()
     attempt = Attempt.objects.get(delivery=poison)
     assert (attempt.number, attempt.outcome) == (1, Outcome.NETWORK)
-    # On a kept connection, and then on one of its own, as a closed one may not have read it.
+    # On a kept connection, then on a new one: a closed connection may not have read the request.
     assert seen.pop(poison.event_id) <= 2
     assert set(seen.values()) == {1}

@@ -170,7 +170,7 @@ def test_failures_in_a_row_are_counted_over_batches_and_end_with_a_success() -> 
         recorder.add(result)
     then = health(recorder)
     assert then.failures_in_a_row == 2
-    # A success that another failure followed at once still ended the spell.
+    # A success that another failure followed at once still ended the first series of failures.
     assert then.failing_since_at
     assert first.failing_since_at
     assert then.failing_since_at > first.failing_since_at
@@ -297,7 +297,7 @@ def test_a_drain_leaves_its_counts_behind(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     for _ in range(3):
         make_delivery(webhook)
-    # In no count: it would make the chart look worse, or better.
+    # Tests are not counted: they would distort the chart.
     events.send_test(webhook, "webhook.test")
     deliver_all()
     counted = HourlyCount.objects.filter(webhook=webhook, outcome=Outcome.SUCCEEDED)

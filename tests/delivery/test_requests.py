@@ -176,7 +176,7 @@ def test_the_log_keeps_the_beginning_of_a_large_body_and_its_length(settings: Se
     )
     request = prepare(a_claim(), large, NOW)
     assert len(request.body) == 1805
-    # libcurl adds its own.
+    # libcurl adds this header.
     assert not any(str(line).startswith("Content-Length") for line in request.headers)
     kept = attempt_of(an_answer(), large)
     assert kept["request_body"] == request.body[:1000]

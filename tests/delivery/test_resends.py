@@ -1,4 +1,4 @@
-"""Resends: what is sent again, how fast, once, after crashes, by several workers at once."""
+"""Resends: what is resent, how fast, only once, after crashes, by several workers at once."""
 
 import datetime as dt
 import threading
@@ -50,13 +50,13 @@ def resend_of(webhook: Webhook | None = None, **fields: Any) -> Resend:
         "rate": 1000,
         **fields,
     }
-    # Ids and the end of the range are made within the same millisecond.
+    # The ids are made within the same millisecond as the end of the range.
     given.setdefault("until_at", timezone.now() + dt.timedelta(milliseconds=2))
     return Resend(**given)
 
 
 def run(resend: Resend) -> Resend:
-    """Start a resend and move it on until it ends; nobody waits for its rate."""
+    """Start a resend and advance it until it ends, without waiting for its rate."""
     resends.start(resend)
     for _ in range(100):
         resend.refresh_from_db()
@@ -75,7 +75,7 @@ def let_pass(resend: Resend, seconds: float) -> None:
 
 
 def sent_again() -> list[str]:
-    """Return the ids of the events that resends resent, in order."""
+    """Return the event ids that resends sent, in order."""
     rows = Delivery.objects.filter(trigger=Trigger.BULK).order_by("pk")
     return list(rows.values_list("event_id", flat=True))
 
@@ -298,7 +298,7 @@ def test_a_resend_goes_on_when_the_clock_of_the_database_was_set_back(ahead: dt.
 
 @pytest.fixture
 def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the database's clock, so that a slow machine earns no more than a fast one."""
+    """Stop the database's clock, so that a slow machine may send no more than a fast one."""
     moment = queue.backend().clock()
     monkeypatch.setattr(queue.backend(), "clock", lambda: moment)
 
@@ -313,7 +313,7 @@ def test_the_rate_is_kept_by_the_clock_of_the_database() -> None:
     assert resends.advance_all() == 0
     let_pass(resend, 1.5)
     assert resends.advance_all() in (15, 16)
-    # Workers that were away for an hour do not make up for an hour.
+    # Workers that were away for an hour do not catch up on that hour.
     let_pass(resend, 3600)
     assert resends.advance_all() <= 120
     resend.refresh_from_db()
@@ -334,7 +334,7 @@ def test_a_slow_rate_gets_there_too() -> None:
 
 
 def test_what_is_left_out_takes_nothing_of_a_low_rate(monkeypatch: Any) -> None:
-    # One step each turn, as of many resends.
+    # One step per turn, as with many resends.
     monkeypatch.setattr(resends, "ADVANCE_SECONDS", 0.0)
     webhook = make_webhook()
     again = [finished(webhook) for _ in range(20)]
@@ -368,7 +368,7 @@ def test_many_resends_share_the_time_that_sweeps_need_as_well(monkeypatch: Any) 
         for _ in range(2):
             finished(webhook)
         resends.start(resend_of(webhook))
-    # One step of one of them.
+    # One step of one resend.
     assert resends.advance_all() == 1
     monkeypatch.setattr(resends, "ADVANCE_SECONDS", 5.0)
     assert resends.advance_all() == 5
@@ -393,7 +393,7 @@ def test_of_many_resends_each_asks_for_its_next_turn_later(
 
 @pytest.fixture
 def asked(monkeypatch: Any) -> Iterator[list[tuple[int, bool]]]:
-    """Return the turns that the broker was asked for: whose it is, and whether it is for later."""
+    """Return the turns requested from the broker: the resend's id and whether it is delayed."""
     found: list[tuple[int, bool]] = []
 
     def note(body: Any, headers: Any, **_: Any) -> None:
@@ -549,7 +549,7 @@ def test_several_workers_at_once_put_each_in_once() -> None:
     assert (resend.status, resend.done) == (ResendStatus.FINISHED, 60)
 
 
-# Or the clock of the database was set back since.
+# Positive minutes: the database's clock was set back after the count began.
 @pytest.mark.parametrize("minutes", [-2, 2])
 def test_a_count_that_was_broken_off_is_taken_up_by_another(
     minutes: int, monkeypatch: pytest.MonkeyPatch
@@ -594,7 +594,7 @@ def test_results_are_those_of_the_new_deliveries() -> None:
 
 
 def test_steps_read_ranges_of_ids(django_assert_max_num_queries: Any) -> None:
-    """No count, no offset, no sort but by the key: what makes a resend long costs nothing."""
+    """No COUNT, no OFFSET, no sort except by the key: the length of a resend costs nothing."""
     webhook = make_webhook()
     for _ in range(5):
         finished(webhook)

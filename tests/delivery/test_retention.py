@@ -1,4 +1,4 @@
-"""What is deleted from the log and what never is, also while somebody sends it again."""
+"""What is deleted from the log and what never is, also during a resend."""
 
 import datetime as dt
 import threading
@@ -22,7 +22,7 @@ LONG_AGO = timezone.now() - dt.timedelta(days=60)
 
 
 def aged(webhook: Webhook, status: str = Status.SUCCEEDED) -> Delivery:
-    """Make a delivery and its event that are 60 days old by their ids."""
+    """Make a delivery and its event whose ids are 60 days old."""
     delivery = make_delivery(webhook)
     event_id, delivery_id = (
         ids.floor(prefix, LONG_AGO.timestamp())[:-8] + made[-8:]
@@ -44,7 +44,7 @@ def test_events_go_with_their_last_delivery() -> None:
 
 
 def test_sessions_that_ended_are_deleted() -> None:
-    # To a web server that is behind the database the last one lives.
+    # The second session is still valid on a web server whose clock is behind the database's.
     lives_until = timezone.now() - dt.timedelta(minutes=30)
     for key, expires_at in (("ended", LONG_AGO), ("lives", lives_until)):
         Session.objects.create(session_key=key, expire_date=expires_at)
@@ -107,7 +107,7 @@ def test_a_backlog_that_is_held_is_no_surplus(settings, monkeypatch: pytest.Monk
     settings.WEBHOOKS_RETENTION_ROWS = 3
     monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
-    # Finished a moment ago: ids that are made within this millisecond are not deleted yet.
+    # Ids made within the current millisecond are not deleted yet.
     later = timezone.now() + dt.timedelta(minutes=1)
     finished = [make_delivery(webhook) for _ in range(4)]
     Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
@@ -162,11 +162,11 @@ def test_what_a_deleted_webhook_left_is_closed_in_batches(
     assert left.filter(webhook=other).count() == 5
 
 
-# On SQLite there is one writer at a time, and a transaction reads what was there as it began.
+# SQLite has one writer at a time, and a transaction reads the state at its beginning.
 @pytest.mark.database("postgres")
 @pytest.mark.django_db(transaction=True)
 def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
-    """Retention comes between the reading of what is sent again and its insertion."""
+    """Retention runs after a resend has inserted its delivery and before it commits."""
     webhook = make_webhook()
     event_id = aged(webhook).event_id
     is_made, may_commit = threading.Event(), threading.Event()
@@ -179,7 +179,7 @@ def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
 
     thread = in_thread(send_again)
     assert is_made.wait(10)
-    # The new delivery is not to be seen yet.
+    # The new delivery is not visible yet.
     assert retention.delete_old_rows() == 1
     may_commit.set()
     thread.join()
@@ -189,7 +189,7 @@ def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
 
 
 def test_what_retention_took_meanwhile_is_not_sent_again() -> None:
-    """A delivery without its event would stop whoever claims it."""
+    """A delivery without its event would stop the drain that claims it."""
     webhook = make_webhook()
     gone, kept = make_delivery(webhook), make_delivery(webhook)
     Delivery.objects.update(status=Status.FAILED, next_attempt_at=None)
@@ -213,7 +213,7 @@ def test_what_retention_took_meanwhile_is_not_sent_again() -> None:
     assert again.event_id == kept.event_id
 
 
-# On SQLite the resume comes before the transaction or after it.
+# On SQLite the resume runs before or after the transaction.
 @pytest.mark.database("postgres")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("how", ["resent", "edited", "bulk"])

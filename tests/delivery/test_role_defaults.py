@@ -1,4 +1,4 @@
-"""What an administrator may set for a role or a database of PostgreSQL, and the queue relies on."""
+"""PostgreSQL settings the queue relies on, changed by an administrator for a role or database."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ SetDefault = Callable[[str, str], None]
 
 @pytest.fixture
 def other() -> Iterator["psycopg.Connection[Any]"]:
-    """Another process's connection."""
+    """Return the connection of another process."""
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as opened:
         yield opened
 
 
 @pytest.fixture
 def set_default(other: "psycopg.Connection[Any]") -> Iterator[SetDefault]:
-    """Set something for each connection that is made from now on."""
+    """Return a function that sets a parameter for all connections made from now on."""
     name = connection.settings_dict["NAME"]
 
     def set_default(setting: str, value: str) -> None:

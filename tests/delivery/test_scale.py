@@ -1,7 +1,7 @@
-"""Pages behind a large log: PostgreSQL reads through indexes, and nothing is counted to the end.
+"""Pages behind a large log: PostgreSQL reads through indexes, and no query counts to the end.
 
-Here with a log just large enough that a scan would be chosen where no index fits; the same pages
-with a million rows and more: `python -m tests.bench.pages`, docs/performance.md.
+The log is just large enough that the planner would scan where no index fits. The same pages with a
+million rows and more: `python -m tests.bench.pages`, docs/performance.md.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _READING = [page for page in PAGES if page.name != "login"]
 
 @pytest.fixture(scope="module")
 def large_log(django_db_setup: None, django_db_blocker: object) -> Iterator[tuple[Client, Scene]]:
-    """A month of deliveries, made once for the module and taken back after it."""
+    """Make a month of deliveries once for the module, and remove it afterwards."""
     unblocked = django_db_blocker.unblock  # type: ignore[attr-defined]
     try:
         with unblocked(), connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The sender alone: whose turn it is while there are more requests than places."""
+"""The sender alone: which webhook is next while there are more requests than slots."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.once
 
 @pytest.fixture
 def sender() -> Iterator[Sender]:
-    """One with four places, whose receivers are all known to answer."""
+    """Return a sender with four slots, whose receivers are all known to respond."""
     limiters = Limiters(64)
     for webhook_id in range(1, 5):
         limiters.begin(webhook_id, failures=0)
@@ -57,7 +57,7 @@ def test_who_had_as_many_in_flight_as_places_were_left_goes_on_when_more_are(
 ) -> None:
     slow, quick = f"{receiver.url}/slow/15", f"{receiver.url}/open/hook"
     others = [request_to(f"{receiver.url}/slow/{number}", number) for number in (2, 3, 4)]
-    # One of the first webhook takes long; all places are taken as its second one comes.
+    # The first webhook has a slow request; all slots are taken when its second one comes.
     requests = [request_to(slow, 1), *others, request_to(quick, 1)]
     sender.submit(requests, lease_ends=float("inf"))
     eventually(lambda: 1 in answered(sender))

@@ -1,4 +1,4 @@
-"""Drains divide the webhooks among themselves, and each webhook has one at any time."""
+"""Drains divide the webhooks among themselves, and each webhook belongs to one at any time."""
 
 import itertools
 from datetime import timedelta
@@ -20,7 +20,7 @@ _CLOCK = itertools.count(10.0, 10.0)
 
 
 def look(*members: Shards) -> list[list[int]]:
-    """Let each drain look twice: at first it does not know of those that look after it."""
+    """Let each drain look twice: in the first round it does not see those that look after it."""
     for _ in range(2):
         now = next(_CLOCK)
         for one in members:
@@ -37,11 +37,11 @@ def test_drains_divide_the_shards_and_take_over_those_of_one_that_is_gone(
     assert look(*drains) == [[0, 2, 4], [1, 3]]
     drains[0].leave()
     assert look(drains[1]) == [[0, 1, 2, 3, 4]]
-    # Another number is another group, which serves everything as well.
+    # Drains with another number of shards form a separate group, which serves everything as well.
     settings.WEBHOOKS_SHARDS = 2
     third = Shards(session)
     assert look(third) == [[0, 1]]
-    # One that stands still.
+    # A drain that has stalled.
     Drain.objects.filter(shards=5).update(seen_at=Now() - timedelta(seconds=6))
     settings.WEBHOOKS_SHARDS = 5
     assert look(Shards(session)) == [[0, 1, 2, 3, 4]]

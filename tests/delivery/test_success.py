@@ -1,4 +1,4 @@
-"""The success rule: which answers count as delivered, and what follows from the others."""
+"""The success rule: which responses count as delivered, and what follows from the others."""
 
 import gzip
 import json
@@ -203,7 +203,7 @@ ESCAPES = "\\u0451" * 6_000
 def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
     rule = rule_of(**FAILS, answer_reason="error")
     for cut in range(8):
-        # Wherever in the text it is cut.
+        # Wherever the text is cut.
         assert "the response says “INVALID" in said(judged(rule, (" " * cut + body).encode()))
 
 
@@ -218,7 +218,7 @@ def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
         (CONTAINS, {"status": "done", "rows": LONG}, Outcome.SUCCEEDED),
         (CONTAINS, {"rows": LONG, "status": "done"}, Outcome.REJECTED),
         (CONTAINS | {"answer_rule": "fails"}, {"rows": LONG, "status": "done"}, Outcome.SUCCEEDED),
-        # What was cut off may be the error.
+        # The part that was cut off may contain the error.
         (SUCCEEDS | {"answer_variable": "error", "answer_operator": "not_exists"},
          {"ok": True, "rows": LONG}, Outcome.REJECTED),
         (FAILS | {"answer_variable": "ok", "answer_operator": "not_exists"},
@@ -423,7 +423,7 @@ def test_an_expired_token_is_refreshed_and_the_request_sent_once_more(
         run_engine(lambda: Attempt.objects.count() == 2)
     assert OAuthToken.objects.get().access_token != before
     assert "the access token has expired" in outcomes.sentence(Attempt.objects.latest("pk").error)
-    # The first one is free, the second one is not.
+    # The first rejection is free, the second one counts.
     assert Delivery.objects.get(pk=delivery.pk).failure_count == 1
 
 

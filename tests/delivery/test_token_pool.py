@@ -30,7 +30,7 @@ def test_servers_that_hang_leave_threads_to_those_that_gave_a_token() -> None:
 
     pool = TokenPool(work)
     for number in range(1, 41):
-        # Twice each; a good one at first, as its token's row says.
+        # Two requests each; half of the servers count as good at first, as their token rows say.
         for _ in range(2):
             pool.submit(f"hangs-{number}", candidate(number), is_good=number % 2 == 0 or None)
     pool.submit("answers", candidate(0), is_good=True)
@@ -46,7 +46,7 @@ def test_servers_that_hang_leave_threads_to_those_that_gave_a_token() -> None:
 def test_no_more_servers_are_asked_while_two_are_not_asked_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Until then each needs Python, which good servers' tokens and the engine need as well."""
+    """Until it waits for the network, a request takes interpreter time from tokens and engine."""
     monkeypatch.setattr("webhooks.delivery.token_pool._STARTING_SECONDS", 60.0)
     released, goes_on, all_began = threading.Event(), threading.Event(), threading.Event()
     began: list[int] = []
@@ -56,7 +56,7 @@ def test_no_more_servers_are_asked_while_two_are_not_asked_yet(
         if len(began) == 6:
             all_began.set()
         goes_on.wait(30)
-        # As the session that asks the server.
+        # The session does this before it waits for the server.
         network.before_waiting.get()()
         released.wait(30)
         return False
@@ -65,7 +65,7 @@ def test_no_more_servers_are_asked_while_two_are_not_asked_yet(
     try:
         for number in range(6):
             pool.submit(f"hangs-{number}", candidate(number))
-        # Others would begin after a tenth of a second.
+        # Otherwise the others would begin after a tenth of a second.
         assert not all_began.wait(0.5)
         assert len(began) == 2
         goes_on.set()
@@ -77,7 +77,7 @@ def test_no_more_servers_are_asked_while_two_are_not_asked_yet(
 
 
 def test_what_waits_long_before_it_asks_keeps_others_for_a_second_alone() -> None:
-    """As for another process that asks for the same token."""
+    """For example to wait for another process that requests the same token."""
     released, all_began = threading.Event(), threading.Event()
     began: list[int] = []
 

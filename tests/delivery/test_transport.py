@@ -1,4 +1,4 @@
-"""Sockets that libcurl watches: what the kernel is told, and what of idle connections is not."""
+"""Sockets watched for libcurl: what is registered with the kernel, also while one is idle."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from webhooks.delivery.transport import SocketWatch
 
 
 class Watched:
-    """A watch with its opener; `pair` gives a connected socket and its other end."""
+    """A socket watch with its opener; `pair` returns a connected socket and its other end."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -68,10 +68,10 @@ def test_an_idle_connection_that_its_other_end_closed_is_not_spun_on(watched: Wa
     watched.change(pycurl.POLL_REMOVE, ours)
     theirs.close()
     assert watched.watch.poll(1.0) == []
-    # The kernel says it no more, so a wait is a wait.
+    # The kernel no longer reports the closed end, so polling does not spin.
     os.write(watched.waker, b"w")
     assert watched.watch._epoll.poll(1.0) == [(watched.watch._wake, 1)]
-    # libcurl tries the connection once more and has to hear of the end.
+    # libcurl uses the connection once more and has to learn that it ended.
     watched.change(pycurl.POLL_IN, ours)
     assert (ours.fileno(), pycurl.CSELECT_IN) in watched.watch.poll(1.0)
 

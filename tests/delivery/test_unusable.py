@@ -1,4 +1,4 @@
-"""Webhooks whose settings cannot be used as they are: noted together, tried seldom."""
+"""Webhooks whose settings cannot be used: recorded together, retried seldom."""
 
 import datetime as dt
 import time
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """The clock of the plans, which stands until the test lets seconds pass."""
+    """Stop the clock of the plans; the returned function advances it by some seconds."""
     now = [time.monotonic()]
 
     def later(seconds: float) -> None:
@@ -104,7 +104,7 @@ def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
     test = make_delivery(failing)
     Delivery.objects.filter(pk=test.pk).update(trigger="test")
     make_delivery(other)
-    # Written past the form.
+    # Written to the row directly, bypassing the form.
     Webhook.objects.filter(pk=failing.pk).update(retry_schedule_seconds=["soon"])
     plans = Plans()
     first = {one.problem for one in entries(plans)}

@@ -1,4 +1,4 @@
-"""Wakeups: heard when it can be, harmless when it cannot."""
+"""Wakeups: received when possible, harmless when not."""
 
 import socketserver
 import threading
@@ -63,7 +63,7 @@ def test_a_frozen_redis_delays_a_wakeup_only_once(redis_server: RedisServer) -> 
     redis_server.freeze()
     started = time.monotonic()
     assert not any(wakeup.notify() for _ in range(100))
-    # A hundred waits of half a second are more.
+    # A hundred waits of half a second would take longer.
     assert time.monotonic() - started < 20
     redis_server.thaw()
 
@@ -108,7 +108,7 @@ def test_what_is_no_redis_is_a_broker_that_is_away(answer: bytes) -> None:
 def test_each_drain_that_has_a_part_of_the_webhooks_is_woken(
     redis_url: str, settings: Settings
 ) -> None:
-    """One that serves other webhooks than those with new rows must not be the only one."""
+    """A woken drain that does not serve the webhooks with new rows must not be the only one."""
     settings.WEBHOOKS_SHARDS = 4
     heard: list[bool] = []
     drains = [RedisWakeup(redis_url) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Plans of many webhooks: what they hold is read for all together, and nothing of it twice."""
+"""Plans of many webhooks: their rows are read together, and nothing is read twice."""
 
 from collections.abc import Sequence
 
@@ -83,7 +83,7 @@ def test_each_secret_of_a_webhook_is_decrypted_once(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_secret_and_no_origin_of_one_is_left_out_of_what_plans_are_made_from() -> None:
-    """A secret that is not there counts as bound to every receiver."""
+    """A secret that is missing here would count as bound to every receiver."""
     webhook = some_of_each_kind(1)[0]
     [read] = plans._rows_of([webhook.pk])[0].values()
     for row, whole in ((read, webhook), (read.credential, webhook.credential)):
