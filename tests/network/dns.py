@@ -1,4 +1,4 @@
-"""Names for tests: a name server that answers some names, and getaddrinfo's stand-in as one."""
+"""Names for tests: a name server for some names, and the getaddrinfo stand-in as a resolver."""
 
 import socket
 import struct
@@ -17,7 +17,7 @@ Done = Callable[[tuple[str, ...] | Failure], None]
 
 
 def by_getaddrinfo(host: str, port: int, done: Done) -> None:
-    """Answer a resolver with what the test's stand-in for getaddrinfo says, in a thread."""
+    """Answer a resolver from the test's stand-in for getaddrinfo, in a thread."""
 
     def look_up() -> None:
         try:
@@ -32,7 +32,7 @@ def by_getaddrinfo(host: str, port: int, done: Done) -> None:
 
 @pytest.fixture
 def engine_asks_getaddrinfo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let deliveries look names up where every other sender does: at the test's stand-in."""
+    """Let deliveries look names up where every other sender does: at the getaddrinfo stand-in."""
 
     def ask(_channel: object, host: str, port: int, done: Done) -> None:
         by_getaddrinfo(host, port, done)
@@ -42,10 +42,10 @@ def engine_asks_getaddrinfo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def name_server(address: str, *, silent: str = "dead", below: str = "") -> Iterator[int]:
-    """Answer every name with an address, and say nothing to those that begin with `silent`.
+    """Answer every name with `address`, except names that begin with `silent`.
 
-    Answers for names that begin with "garbled" cannot be read. With `below`, a domain, all other
-    names are not there.
+    Answers for names that begin with "garbled" cannot be parsed. With `below`, a domain, all other
+    names do not exist.
     """
     ending = b"".join(bytes([len(label)]) + label.encode() for label in below.split(".") if label)
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -74,7 +74,7 @@ def name_server(address: str, *, silent: str = "dead", below: str = "") -> Itera
 
 
 def _answer(query: bytes, address: str, ending: bytes) -> bytes:
-    """Return the answer to a query (RFC 1035 section 4.1): an A record, and no other kind."""
+    """Return the answer to a query (RFC 1035 section 4.1): an A record, and no other type."""
     end = query.index(b"\0", 12) + 5
     (kind,) = struct.unpack("!H", query[end - 4 : end - 2])
     is_there = query[12 : end - 5].endswith(ending)
@@ -93,7 +93,7 @@ def _answer(query: bytes, address: str, ending: bytes) -> bytes:
 def resolver_with(
     policy: network.Policy, port: int, *, clock: Callable[[], float] = time.monotonic
 ) -> network.HostResolver:
-    """Return a resolver as the engine has it, which asks only the name server of a test."""
-    # Without pycares' `lookups`: 5.2.1 frees it before c-ares has read it, and no look-up goes out.
+    """Return a resolver like the engine's that asks only the test's name server."""
+    # Not pycares' `lookups`: 5.2.1 frees it before c-ares has read it, and no look-up goes out.
     channel = resolver.DnsChannel(servers=["127.0.0.1"], udp_port=port)
     return network.HostResolver(policy, ask=channel.ask, clock=clock)

@@ -1,4 +1,4 @@
-"""The body of an answer as text, in whatever charset it says that it is."""
+"""The response body as text, in the charset that the response declares."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Mutual TLS: who asks for a certificate sees the right one, and who does not sees none."""
+"""Mutual TLS: a server that asks for a certificate gets the right one, others get none."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -25,10 +25,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class Asking(Server):
-    """A server that asks for a certificate and notes whose it was for each request."""
+    """A server that asks for a certificate and records whose it was for each request."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        # The path, and whose certificate.
+        # The path and the owner of the certificate.
         self.seen: list[tuple[str, str]] = []
         self.connections = 0
         self.context = context

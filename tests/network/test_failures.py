@@ -1,4 +1,4 @@
-"""Failures: what kind each error of libcurl is, and sentences in the reader's language."""
+"""Failures: the kind of each libcurl error, and sentences in the reader's language."""
 
 import socket
 

@@ -46,7 +46,7 @@ class Row:
 
 
 def url_rows() -> list[Row]:
-    """Return the rows of the shared table, decoded as its first line says."""
+    """Return the rows of the shared table, decoded as its first line describes."""
     rows = []
     for line in TABLE.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("#"):
@@ -87,7 +87,7 @@ def answer_with(*addresses: str, asked: list[str] | None = None) -> Callable[...
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Return a function that sets what every name resolves to, and gives the names asked for."""
+    """Return a function that sets what every name resolves to and returns the names looked up."""
 
     def resolve_to(*addresses: str) -> list[str]:
         asked: list[str] = []
@@ -432,7 +432,7 @@ METADATA = [
     "fd00:ec2::23",
     "fd00:42::42",
     "fd00:a9fe:a9fe::1",
-    # Mapped, compatible and translated, by well-known and by own prefixes of each length.
+    # IPv4-mapped, -compatible and translated, by well-known and local prefixes of each length.
     "::ffff:100.100.100.200",
     "::a9fe:a9fe",
     "::ffff:0:a9fe:a9fe",
@@ -442,7 +442,7 @@ METADATA = [
     "64:ff9b:1:0:a9:fea9:fe00:0",
     "fd64:ff9b::a9fe:a9fe",
     "fd12:3456:789a:1::6464:64c8",
-    # Teredo's server and its client, ISATAP with either bit.
+    # Teredo's server and its client, ISATAP with either value of its universal bit.
     "2001:0:a9fe:a9fe::1",
     "2001:0:102:304::5601:5601",
     "fd00::5efe:a9fe:a9fe",
@@ -550,7 +550,7 @@ OWN_IPV6 = "2606:2800:220:1:248:1893:1b2c:3d4e"
 
 @pytest.fixture
 def own_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give this machine public addresses, as a rented server has them."""
+    """Give this machine public addresses, like a rented server."""
     found = hosts.parse_interfaces(FIB_TRIE, IF_INET6)
     monkeypatch.setattr(addresses, "own_addresses", lambda: found)
 
@@ -918,12 +918,12 @@ def test_names_whose_server_is_silent_hold_up_no_other_and_take_no_files() -> No
     with name_server(PUBLIC) as port:
         before = threading.active_count()
         resolver = resolver_with(CLOSED, port)
-        # No more: once this server is gone c-ares opens sockets for each of them, also when closed.
+        # No more: once this server is gone, c-ares opens sockets for each name, even after `close`.
         for number in range(150):
             assert resolver.lookup(f"dead{number}.example.com", 443) is None
         for number in range(20):
             assert looked_up(resolver, f"live{number}.example.com").addresses == (PUBLIC,)
-        # Not looked up yet, which is no failure.
+        # Still unresolved, which is not a failure.
         assert resolver.lookup("dead0.example.com", 443) is None
         assert threading.active_count() <= before + 2
         resolver.close()
@@ -965,7 +965,7 @@ def test_names_known_as_unreadable_take_few_files_and_hold_up_no_other(clock: Cl
         for name in garbled:
             most = max(most, _files())
             assert kind(looked_up(resolver, name)) == "network"
-        # Each is asked again.
+        # Each name is looked up again.
         clock.now += 6
         for name in garbled:
             assert resolver.lookup(name, 443) is None
@@ -979,7 +979,7 @@ def test_names_known_as_unreadable_take_few_files_and_hold_up_no_other(clock: Cl
 
 
 def _files() -> int:
-    """Return how many files are open that are no sockets: each channel of c-ares has some.
+    """Return how many open files are not sockets: each c-ares channel has some.
 
     Sockets come and go, also those of a resolver that an earlier test has closed.
     """
@@ -1004,7 +1004,7 @@ def test_a_name_server_leads_nowhere_that_the_policy_refuses() -> None:
     [
         (CLOSED, "crm.example.com", False),
         (CLOSED, "crm.corp.example.net", True),
-        # A service of a cluster is known below its domain only.
+        # A cluster's service is known only below the cluster's domain.
         (opening("10.0.0.0/8"), "receiver", True),
         (opening("10.0.0.0/8"), "receiver.production", True),
     ],

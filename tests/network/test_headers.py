@@ -1,4 +1,4 @@
-"""What stands around a guarded request: a longer query, and headers by their names."""
+"""Parts of a guarded request: an extended query string, and headers by name."""
 
 import pytest
 

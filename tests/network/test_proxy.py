@@ -1,4 +1,4 @@
-"""The operator's proxy: everything goes through it, and nothing that is refused gets to it."""
+"""The operator's proxy: everything goes through it, and refused requests never reach it."""
 
 import re
 import socket
@@ -40,7 +40,7 @@ LOGIN = "b3BlcmF0b3I6cHJveHktcGFzc3dvcmQ="
 
 @pytest.fixture
 def proxy_to() -> Iterator[Callable[..., Proxy]]:
-    """Return a function that starts a proxy whose every way leads to one port."""
+    """Return a function that starts a proxy that connects every request to one port."""
     proxies: list[Proxy] = []
 
     def start(port: int, **options: Any) -> Proxy:
@@ -54,7 +54,7 @@ def proxy_to() -> Iterator[Callable[..., Proxy]]:
 
 @pytest.fixture
 def public_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every name lead to a public address, except the proxy's own."""
+    """Resolve every name to a public address, except the proxy's own."""
     public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
 
     def getaddrinfo(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
@@ -65,7 +65,7 @@ def public_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def trust(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Certificates:  # noqa: F811
-    """Let both senders trust the tests' own authority."""
+    """Let both senders trust the tests' own CA."""
     monkeypatch.setattr(guard, "ca_bundle", lambda: certificates.path("ca"))
     return certificates
 
@@ -290,7 +290,7 @@ def test_a_literal_inside_never_reaches_the_proxy_through_requests(
 def lose_proxy_name(
     monkeypatch: pytest.MonkeyPatch, *, look_ups: int, error: socket.gaierror
 ) -> list[float]:
-    """Let so many look-ups of the proxy's name fail; return when each of all was, as they come."""
+    """Fail the first look-ups of the proxy's name; return the times of all, as they are made."""
     public, own = answer_with(PUBLIC), answer_with("127.0.0.1")
     asked_at: list[float] = []
 
@@ -335,7 +335,7 @@ def test_the_name_of_a_proxy_that_is_not_found_is_looked_up_once_a_second_for_al
     proxy_to: Callable[..., Proxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each look-up may keep everything else waiting for seconds."""
+    """Each look-up may block everything else for seconds."""
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
     error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     asked_at = lose_proxy_name(monkeypatch, look_ups=3, error=error)
@@ -351,7 +351,7 @@ def test_the_name_of_a_proxy_that_is_not_found_is_looked_up_once_a_second_for_al
 def assert_nobody_was_charged(
     proxy_to: Callable[..., Proxy], receiver: Receiver, settings: Any
 ) -> None:
-    """Assert that nothing counts as sent, and that the first attempt is by a proxy that works."""
+    """Assert that no attempt was stored, and that the first one goes through a working proxy."""
     assert not Attempt.objects.exists()
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
     settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"
@@ -385,7 +385,7 @@ def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     make_delivery(make_webhook(url="http://crm.example.com/open/hook", timeout_seconds=1))
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as kept:
-        # Where the queue is full, the kernel drops what asks for a connection.
+        # With a full queue the kernel drops connection requests.
         for _ in range(2):
             client = kept.enter_context(socket.socket())
             client.setblocking(False)

@@ -1,7 +1,7 @@
-"""Every sender against the same attacks: redirects, turning names, inward answers, the environment.
+"""Every sender against the same attacks: redirects, rebinding, inside addresses, environment.
 
-Delivery, test, token, refresh, revocation, discovery and doctor. The form's check plays no part:
-rows are written as they are.
+Delivery, test, code exchange, refresh, revocation, discovery and both checks of a connection. Rows
+are written directly, so the form's check plays no part.
 """
 
 import base64
@@ -30,11 +30,11 @@ pytestmark = [
     pytest.mark.usefixtures("engine_asks_getaddrinfo"),
 ]
 PUBLIC = "93.184.215.14"
-# Open in the settings of the tests, and not open: the name turns from the one to the other.
+# The settings of the tests allow OPEN and not INSIDE; names are rebound from one to the other.
 OPEN, INSIDE = "127.0.0.5", oracle.TRAP_ADDRESS
 
 
-# The senders. Each takes the base of an address and sends once.
+# The senders. Each takes a base URL and sends once.
 
 
 def send_delivery(base: str) -> Any:
@@ -99,15 +99,15 @@ Sender = Callable[[str], Any]
 
 
 def send(sender: Sender, base: str) -> None:
-    """Send; the senders of OAuth say in a sentence why it did not work."""
+    """Send; ignore the errors with which the OAuth senders explain a failure."""
     with contextlib.suppress(*SPEAK):
         sender(base)
 
 
 def assert_nothing_was_connected(before: int) -> None:
-    """Every connect is counted, of Python and of libcurl, and the attempts say the same.
+    """Assert that there was no connect by Python or libcurl, and that the attempts agree.
 
-    `make security` runs this module under strace as well.
+    `make security` also runs this module under strace.
     """
     assert watching.seen() == before
     attempts = Attempt.objects.values_list("outcome", "remote_address")
@@ -117,7 +117,7 @@ def assert_nothing_was_connected(before: int) -> None:
 
 @pytest.fixture
 def inner() -> Iterator[FakeProvider]:
-    """A service inside, which no sender was told to ask."""
+    """A service on the inside that no sender was told to contact."""
     with fake_provider() as running:
         running.reply(token())
         yield running
@@ -213,7 +213,7 @@ def test_no_sender_asks_this_site_itself(
     assert_nothing_was_connected(before)
 
 
-# Names that turn.
+# DNS rebinding.
 
 
 @pytest.mark.parametrize("sender", SENDERS)
@@ -231,7 +231,7 @@ def test_no_sender_believes_the_answer_of_an_earlier_check(
 
 @pytest.fixture
 def two_faces(settings: Any) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
-    """A receiver on an open address and one inside, on the same port; the requests of each."""
+    """Run a receiver on an open and one on an inside address; yield their port and requests."""
     settings.WEBHOOKS_ALLOWED_NETWORKS = [f"{OPEN}/32"]
     got: dict[str, list[bytes]] = {OPEN: [], INSIDE: []}
     servers = []
@@ -287,7 +287,7 @@ def test_a_name_that_turns_between_check_and_connect_is_connected_to_as_checked(
     assert (len(got[OPEN]), got[INSIDE]) == (1, [])
 
 
-# What providers answer.
+# Addresses that providers name.
 
 
 def test_a_discovery_document_that_points_inside_is_refused(
@@ -329,7 +329,7 @@ def test_addresses_in_a_token_answer_are_never_asked(
     assert inner.requests == []
 
 
-# What the environment says.
+# Environment variables and files.
 
 
 @pytest.mark.parametrize("sender", SENDERS)

@@ -1,6 +1,6 @@
 """What both senders do at the socket, whatever was checked before.
 
-The oracle knows nothing of the guard: an audit hook that also stops every connect off loopback.
+The oracle does not use the guard: an audit hook that also stops every connect off loopback.
 For libcurl it is `strace`, in `test_url_table`. No test connects to anything but loopback.
 """
 
@@ -48,7 +48,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Every address that libcurl would connect to; those off loopback get no socket."""
+    """Record every address libcurl would connect to; those off loopback get no socket."""
     found: list[tuple[str, int]] = []
     real = network.SocketOpener.open
 
@@ -65,7 +65,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 class Server:
-    """A loopback server whose every connection is played by one function."""
+    """A loopback server that handles every connection with one function."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Server:
         try:
             connection.do_handshake()
         except ssl.SSLError:
-            # Closed with something unread, it would take the alert along.
+            # Closing the connection with unread data would discard the alert as well.
             with socket.socket(fileno=os.dup(connection.fileno())) as plain:
                 plain.settimeout(10)
                 plain.shutdown(socket.SHUT_WR)
@@ -196,7 +196,7 @@ def curl(
     pins: tuple[str, ...] = (),
     options: tuple[tuple[int, Any], ...] = (),
 ) -> Result:
-    """Send with libcurl as the engine does, and tell what became of it."""
+    """Send with libcurl as the engine does, and return the result."""
     opener = network.SocketOpener(policy)
     handle, body = pycurl.Curl(), bytearray()
     network.configure_curl(handle, opener)
@@ -248,12 +248,12 @@ def test_requests_connects_only_where_the_table_allows(
     resolve_to(*(row.answers or ("127.0.0.1",)))
     with pytest.raises((UnsafeURLError, requests.RequestException, UnicodeError)):
         get(row.url, CLOSED)
-    # libcurl begins with the other family when one does not answer.
+    # Sorted, as libcurl goes on to the other address family when one does not respond.
     assert sorted(attempts) == (sorted(expected_attempts(row)) if row.verdict == "allow" else [])
 
 
 def unchecked_target(url: str, *, policy: Policy | None = None) -> Target:
-    """Parse like a program that trusts its input."""
+    """Parse a URL like a program that trusts its input."""
     parts = urlsplit(url)
     return Target(
         scheme=parts.scheme,
@@ -266,7 +266,7 @@ def unchecked_target(url: str, *, policy: Policy | None = None) -> Target:
 
 
 def libc_answers(row: Row) -> Callable[..., list[object]]:
-    """Answer as the C library does to odd spellings, and with loopback to every other name."""
+    """Answer odd spellings as the C library does, and every other name with loopback."""
 
     def getaddrinfo(host: str, port: int, *args: object, **kwargs: object) -> list[object]:
         if row.answers is not None:
@@ -303,7 +303,7 @@ def of_our_own() -> network.GuardedSession:
     return network.GuardedSession(policy=CLOSED)
 
 
-# What requests makes a good URL of before any adapter sees it.
+# URLs that requests corrects before any adapter sees them.
 REPAIRED = [
     "http://@8.8.8.8/", "http://:@8.8.8.8/", "http://8.8.8.8\\@1.1.1.1/", "http://8.8.8.8\\/",
     "http://%38.8.8.8/", "http://8%2e8.8.8/", "http://example.com%2e/", "http://%65xample.com/",
@@ -405,7 +405,7 @@ def test_requests_leaves_time_for_the_next_address_when_one_is_silent(
     resolve_to("127.0.0.2", "127.0.0.1")
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(socket.create_server(("127.0.0.2", server.port), backlog=0))
-        # A full backlog: the kernel drops what comes after, as a dead machine would.
+        # With a full backlog the kernel drops new connections, like a dead machine.
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
@@ -581,14 +581,14 @@ def test_a_resolver_pins_what_it_checked(
     assert drive(multi, pinned_handle(f"http://{HOST}:{server.port}/", opener, entries)) == 0
 
 
-# What the environment says is ignored.
+# The environment is ignored.
 
 
 @pytest.fixture
 def hostile_environment(
     serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Server:
-    """Proxy variables that lead to a server of their own, and a netrc with a password."""
+    """Set proxy variables that point to a server of the test, and a netrc with a password."""
     proxy = serve()
     monkeypatch.delenv("no_proxy", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -736,12 +736,12 @@ def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None
 def test_a_dripping_receiver_is_cut_at_the_total_deadline(
     answer: bytes, drip: bytes, serve: Callable[..., Server]
 ) -> None:
-    # Too slow for the limit on interim answers to come first.
+    # Slow enough that the limit on interim responses is not reached first.
     server = serve(answer, drip=drip, every=0.05)
     started = time.monotonic()
     with pytest.raises(network.DeadlineExceededError) as caught:
         get(server.url, total_seconds=0.5)
-    # The server goes on for eight seconds.
+    # The server keeps sending for eight seconds.
     assert 0.45 < time.monotonic() - started < 6
     assert caught.value.permanent is False
     result = curl(server.url, options=((pycurl.TIMEOUT_MS, 500),))
@@ -830,7 +830,7 @@ def write_certificate(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     issuer, issuer_key = signer or (subject, key)
-    # Python 3.13 asks this of an authority.
+    # Python 3.13 requires this extension in a CA certificate.
     usage = x509.KeyUsage(True, False, False, False, False, is_ca, is_ca, False, False)
     certificate = (
         x509.CertificateBuilder()
@@ -952,7 +952,7 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
 ) -> None:
     def play(connection: socket.socket) -> None:
         connection.recv(4096)
-        # The start of a record of 16 KB, and then a byte at a time.
+        # The start of a 16 KB record, and then one byte at a time.
         connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
         for _ in range(500):
             connection.sendall(b"\x03")

@@ -55,7 +55,7 @@ def by_the_command(row: Row) -> str:
 
 
 def by_requests(row: Row) -> str:
-    """Tell whether a connect is tried: it is stopped before it leaves."""
+    """Return whether a connect is tried, which is stopped before it leaves the machine."""
     tried: list[Any] = []
 
     def refuse(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int:
@@ -90,7 +90,7 @@ def curl_pins(row: Row) -> list[str]:
     spellings = {host.lower(), host.lower().rstrip(".") + ".", host.lower().rstrip(".")}
     with contextlib.suppress(UnsafeURLError):
         spellings.add(network.parse_url(row.url, policy=CLOSED).host)
-    # What libcurl makes of "http:example.com" and "https//example.com".
+    # The hosts that libcurl finds in "http:example.com" and "https//example.com".
     pins = ["https:80:127.0.0.1"] if match else ["example.com:80:127.0.0.1", "https:80:127.0.0.1"]
     for spelling in sorted(spellings):
         if re.fullmatch(r"[0-9a-z_.-]+", spelling) and re.fullmatch(r"[0-9]{1,5}", port):
@@ -101,7 +101,7 @@ def curl_pins(row: Row) -> list[str]:
 
 @pytest.fixture
 def control() -> Iterator[int]:
-    """The port of a server that hangs up at once: it shows that the trace sees connections."""
+    """Run a server that hangs up at once; a connection to it shows that the trace works."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def hang_up() -> None:
@@ -159,7 +159,7 @@ def test_form_command_and_both_senders_agree_with_every_row(
     assert wrong == []
 
 
-# Of the same kinds as the table's rows, around hosts that are open.
+# The same kinds as the table's rows, with allowed hosts.
 _LIKE_THE_TABLE = [
     *(f"{mark}http://8.8.8.8/" for mark in " \t\n\r\x0b\x1f\xa0\u2003\u2028\u3000\ufeff"),
     *(f"http://8.8.8.8/{mark}" for mark in " \t\n\r\x0b\x1f\xa0\u2003\u2028\u3000\ufeff"),
@@ -199,9 +199,9 @@ def test_libcurl_asks_the_kernel_for_no_denied_address_of_the_table(
     denied = [one for one in seen if one[1:] != ("127.0.0.1", control)]
     security_figure("connects", seen=len(seen), denied=len(denied))
     assert denied == []
-    # The control is there, from each way to send: the trace shows what there is.
+    # One control connection from each way to send shows that the trace is complete.
     assert len(seen) == 3
-    # The guard itself let pass, in either way, nothing but public addresses.
+    # The guard let only public addresses pass, in either way.
     passed = [address for ways in found for way in ways for address in way]
     assert len(passed) > 20
     assert [address for address in passed if oracle.is_denied(address, allowed=())] == []

@@ -41,7 +41,7 @@ def finish(query: Query, user: Any, **overrides: Any) -> Credential:
 
 
 def started(fake: FakeProvider, **fields: Any) -> tuple[Credential, Any, Query]:
-    """Return a webhook, its user, and the honest answer of the provider to a begun redirect."""
+    """Return a credential, its user and the provider's honest response to a started redirect."""
     credential, user = credential_at(fake, **fields), make_user()
     _, sent = begin(credential, user)
     return credential, user, {"code": ["the-code"], "state": [sent["state"]]}
@@ -262,7 +262,7 @@ class TestExchange:
         assert not AuthorizationRequest.objects.exists()
         (request,) = provider.token_requests()
         assert (request.client_authentication, request.status) == ("basic", 200)
-        # The same bytes in both legs.
+        # Both requests carry the same bytes.
         assert ("redirect_uri", sent["redirect_uri"]) in request.parameters
 
     @pytest.mark.parametrize("way", ["basic_header", "request_body"])
@@ -427,7 +427,7 @@ def other_user(credential: Credential, user: Any, query: Query) -> tuple[Query, 
 
 
 def login_csrf(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
-    """The attacker begins, and the victim's browser is led to the attacker's callback."""
+    """The attacker starts, and the victim's browser is led to the attacker's callback."""
     attacker = make_user()
     _, sent = begin(credential, attacker, session_key="the-attackers-session")
     return {"code": ["attackers-code"], "state": [sent["state"]]}, user, SESSION
@@ -472,7 +472,7 @@ def expired(credential: Credential, user: Any, query: Query) -> tuple[Query, Any
 
 
 def state_of_the_digest(credential: Credential, user: Any, query: Query) -> tuple[Query, Any, str]:
-    """Who can read the table still cannot answer: it holds digests only."""
+    """Someone who can read the table still cannot respond: it holds digests only."""
     return {**query, "state": [AuthorizationRequest.objects.get().state_hash]}, user, SESSION
 
 
@@ -639,7 +639,7 @@ class TestAttacks:
         with pytest.raises(oauth.AuthorizationError) as failure:
             finish(stolen, stranger, session_key=session_key)
 
-        # Not told which webhook it was: it was not theirs.
+        # The error does not name the credential: it is not the stranger's.
         assert failure.value.credential is None
         assert finish(query, user) == credential
 
@@ -652,7 +652,7 @@ class TestAttacks:
         assert not OAuthToken.objects.filter(credential=second).exists()
 
     def test_code_of_another_flow_fails_at_the_verifier(self, provider: Provider) -> None:
-        """Code injection: the code is another webhook's, the state is one's own."""
+        """Code injection: the code belongs to another credential, the state to the attacker."""
         user = make_user()
         victim, mine = make_credential(provider), make_credential(provider)
         stolen = query_of(answer_consent(begin(victim, user)[0]))["code"]
@@ -664,7 +664,7 @@ class TestAttacks:
         assert not OAuthToken.objects.filter(state="valid").exists()
 
     def test_mix_up_between_two_providers_is_refused(self, fake: FakeProvider) -> None:
-        """RFC 9700 4.4: the evil provider led the browser on to the honest one."""
+        """RFC 9700 section 4.4: the evil provider led the browser on to the honest one."""
         user = make_user()
         evil = make_credential(auth_url="https://evil.example/authorize", token_url=fake.token_url)
         _, sent = begin(evil, user)
@@ -684,7 +684,7 @@ class TestAttacks:
     def test_answer_without_the_promised_issuer_is_refused(
         self, fake: FakeProvider, fields: dict[str, str]
     ) -> None:
-        """RFC 9207 section 2.4: errors carry it as well."""
+        """RFC 9207 section 2.4: error responses carry it as well."""
         for answer in ({}, {"error": ["access_denied"]}):
             credential, user = credential_at(fake, requires_issuer=True, **fields), make_user()
             _, sent = begin(credential, user)
@@ -800,7 +800,7 @@ class TestAttacks:
         [
             ("access_denied", "access_denied"),
             ("Invalid_Scope", "Invalid_Scope"),
-            # Anybody can send such an answer, with any words.
+            # Anyone can send such a response, with any words.
             ("Call 555 0100 and read out your password", ""),
             ("made_up", ""),
         ],
@@ -817,7 +817,7 @@ class TestAttacks:
 
         assert str(failure.value).endswith(f"The provider says: “{shown}”") is bool(shown)
         assert "555" not in str(failure.value)
-        # It was not for anybody, so who began can still finish.
+        # Without a state no request is used up, so the user who started can still finish.
         assert AuthorizationRequest.objects.count() == 1
 
     @pytest.mark.parametrize(
@@ -878,7 +878,7 @@ class TestAttacks:
     def test_forgotten_requests_are_deleted(self) -> None:
         credential, user, now = make_credential(), make_user(), timezone.now()
         begin(credential, user, now=now - timedelta(hours=2))
-        # A web server that is half an hour behind the database began this one.
+        # Started by a web server whose clock is half an hour behind the database.
         begin(credential, user, now=now - timedelta(minutes=30))
 
         delete_old_rows(now)
@@ -886,7 +886,7 @@ class TestAttacks:
 
 
 def test_callback_is_not_at_the_provider(fake: FakeProvider) -> None:
-    """The redirect URI comes from the settings, whatever host the request came to."""
+    """The redirect URI comes from the settings, whatever host the request was sent to."""
     _, sent = begin(credential_at(fake), make_user())
 
     assert urlsplit(sent["redirect_uri"]).netloc != urlsplit(fake.url).netloc

@@ -1,4 +1,4 @@
-"""What goes over the wire to a token endpoint, and what happens to whatever comes back."""
+"""What is sent to a token endpoint, and how its responses are handled."""
 
 import base64
 import gzip
@@ -486,7 +486,7 @@ class TestAnswer:
 class TestLog:
     @pytest.fixture
     def log(self) -> Iterator[io.StringIO]:
-        """Everything any library writes at DEBUG, also after somebody turned it all on."""
+        """Collect what any library writes at DEBUG, also with every logger turned on."""
         text = io.StringIO()
         handler = logging.StreamHandler(text)
         names = ["", "requests_oauthlib", "requests_oauthlib.oauth2_session", "oauthlib",

@@ -1,6 +1,6 @@
-"""Ways to authenticate beyond the client secret, and the grants that need no browser here.
+"""Client authentication other than the client secret, and grants that need no browser here.
 
-The provider of these tests checks each JWT with the library, as the RFCs say.
+The provider of these tests checks each JWT with a library, as the RFCs require.
 """
 
 import base64
@@ -31,7 +31,7 @@ ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @cache
 def rsa_key() -> str:
-    # Not when this is imported, which each worker does: it takes 0.6 s of a processor.
+    # Lazily: at import it would cost each worker 0.6 s of CPU time.
     return oauth.make_key()
 
 
@@ -51,7 +51,7 @@ def fetched(credential: Credential) -> str:
 
 
 def claims_of(text: str, keys: Any, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and the claims of a JWT; it is valid now and was made for one request."""
+    """Return the header and the claims of a JWT that is valid now and has all required claims."""
     read = jwt.decode(text, keys, algorithms=[algorithm])
     jwt.JWTClaimsRegistry(
         iss={"essential": True}, aud={"essential": True}, exp={"essential": True},
@@ -241,7 +241,7 @@ class TestDeviceCode:
         )
 
         start = timezone.now()
-        # Between its times the provider is not asked, and after slow_down five seconds later.
+        # The provider is not asked before its interval is over, and after slow_down 5 s later.
         asked_at = [0, 1, 6, 11, 17]
         answers = [
             oauth.poll_device(state, **who, now=start + timedelta(seconds=second))
@@ -490,7 +490,7 @@ class TestDeviceCode:
             oauth.poll_device(state, user=user, session_key=SESSION)
         with pytest.raises(oauth.AuthorizationError, match="used already") as used:
             oauth.poll_device(state, user=user, session_key=SESSION)
-        # The provider says how long a device code lives.
+        # The provider sets how long a device code lives.
         assert "minutes" not in str(used.value)
 
     def test_code_that_has_expired_is_told_as_one(self, fake: FakeProvider) -> None:

@@ -1,4 +1,4 @@
-"""Discovery of a provider's endpoints: whose word is believed, and what is made of it."""
+"""Discovery of a provider's endpoints: which document is trusted, and what is taken from it."""
 
 import gzip
 from typing import Any
@@ -13,7 +13,7 @@ from webhooks.models import GrantType
 
 
 def serve(fake: FakeProvider, path: str, **document: Any) -> None:
-    """Let the fake describe itself at one path, and answer 404 everywhere else."""
+    """Serve the fake's metadata at one path, and 404 everywhere else."""
     body = {
         "issuer": fake.url,
         "authorization_endpoint": f"{fake.url}/authorize",
@@ -143,7 +143,7 @@ def test_answer_without_an_issuer_leads_to_the_next_address(fake: FakeProvider) 
 
 
 def test_document_of_another_issuer_leads_to_the_next_address(fake: FakeProvider) -> None:
-    """The front of a server answers every path with its own document, one behind it does not."""
+    """The server in front answers every path with its own document, the one behind does not."""
     issuer = f"{fake.url}/tenant"
     serve(fake, f"{OAUTH}/tenant", issuer=issuer)
     described = fake.answer(Asked(method="GET", path=f"{OAUTH}/tenant", headers={}, body=b""))
@@ -252,7 +252,7 @@ def test_guard_is_asked(fake: FakeProvider, settings: LazySettings) -> None:
             0,
         ),
         ({"token_endpoint_auth_methods_supported": ["client_secret_oob"]}, {}, 1),
-        # A text in the place of a list, and other case.
+        # A string instead of a list, and different case.
         (
             {"token_endpoint_auth_methods_supported": "client_secret_post"},
             {"client_authentication": "request_body"},
@@ -369,7 +369,7 @@ def test_a_client_with_a_certificate_gets_the_endpoints_that_ask_for_one(
     assert found["client_authentication"] == way
     assert found["token_url"] == fake.url + token_path
     assert found["revocation_url"] == fake.url + revocation_path
-    # A browser has no certificate: there is no other page to log in at.
+    # A browser has no client certificate: there is no other page to log in at.
     assert found["auth_url"] == f"{fake.url}/authorize"
 
 

@@ -1,4 +1,4 @@
-"""The flight recorder: every exchange is kept, and no secret in it."""
+"""The exchange log: every exchange is stored, and no secret with it."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def fake(fake: FakeProvider) -> FakeProvider:
 
 
 def get_token(fake: FakeProvider, **fields: Any) -> tuple[Credential, str]:
-    """Return a credential that was authorized, and the state that was used."""
+    """Return an authorized credential, and the state that was used."""
     credential = make_credential(token_url=fake.token_url, client_secret=SECRET, **fields)
     return credential, authorize(credential, code=CODE)["state"]
 
@@ -277,7 +277,7 @@ def test_refused_callback_is_kept_with_class_and_sentence(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        # TikTok for Business, which sends it as "code" as well; Amazon; DingTalk.
+        # TikTok for Business, which also sends it as "code"; Amazon; DingTalk.
         ("auth_code", CODE),
         ("spapi_oauth_code", "ANDMxqpCmqWHJeyzdbMH"),
         ("authCode", "b2d5f1c8a7e64f0b9c3d"),

@@ -1,4 +1,4 @@
-"""The identity token: bound to the authorization it answers, and whose account it names."""
+"""The identity token: bound to its authorization request, and naming the account."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
 
 
 def authorize(fake: FakeProvider, credential: Credential, id_token: Any) -> dict[str, str]:
-    """Go to the provider and come back; `id_token` may be made of what was sent."""
+    """Run an authorization; `id_token` may be a function of the parameters that were sent."""
     user = make_user()
     _, sent = begin(credential, user)
     text = id_token(sent) if callable(id_token) else id_token
@@ -123,7 +123,7 @@ def test_identity_token_of_something_else_stores_nothing(
 def test_without_a_nonce_pkce_binds_the_answer_and_else_the_person_is_warned(
     fake: FakeProvider, claims: dict[str, Any], uses_pkce: bool
 ) -> None:
-    """LinkedIn never repeats one."""
+    """LinkedIn never repeats the nonce."""
     credential = credential_at(fake, uses_pkce=uses_pkce)
 
     authorize(fake, credential, lambda sent: jwt(aud=sent["client_id"], sub="me", **claims))

@@ -1,6 +1,6 @@
 """Refreshing where each refresh token works once and its second use ends the whole grant.
 
-A proxy stands before the real provider. Its seconds are short, as is the setting for the wait.
+A proxy stands in front of the real provider. Its delays are short, as is the wait in the settings.
 """
 
 import time
@@ -30,7 +30,7 @@ def proxy(provider: Provider) -> Iterator[Proxy]:
 
 @pytest.fixture
 def credential(provider: Provider, proxy: Proxy) -> Credential:
-    """Return one with a grant whose refreshes go through the proxy."""
+    """Return a credential with a grant whose refreshes go through the proxy."""
     credential = make_credential(provider, token_url=proxy.token_url)
     connect(credential)
     proxy.bodies.clear()
@@ -60,7 +60,7 @@ def test_slow_answer_is_waited_for_and_costs_no_grant(
     monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    """Longer than any other exchange may take."""
+    """It may take longer than any other exchange."""
     monkeypatch.setattr(client, "TOTAL_SECONDS", 0.5)
     settings.WEBHOOKS_REFRESH_SECONDS = 30
     setattr(proxy, where, 1.5)
@@ -91,7 +91,7 @@ def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
     assert f"The answer of {lost_at:%Y-%m-%d %H:%M:%S} UTC was lost" in sentence
     assert "counts the refresh token as used" in sentence
     assert "Refresh Token Max Reuse" in sentence
-    # In between a token that does not exist showed that the provider answers.
+    # In between, a refresh token that does not exist showed that the provider responds.
     first, question, second = refreshes(proxy)
     assert first == second != question
 
@@ -99,7 +99,7 @@ def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
 def test_refresh_token_is_not_sent_again_while_the_provider_does_not_answer(
     credential: Credential, proxy: Proxy, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent again while the provider still has the first meets its late twin there."""
+    """A repeat would race the first request, which the provider may still be processing."""
     monkeypatch.setattr(client, "TOTAL_SECONDS", 0.5)
     settings.WEBHOOKS_REFRESH_SECONDS = 0.5
     later = timezone.now() + HOUR
@@ -123,7 +123,7 @@ def test_answer_that_a_dead_process_waited_for_is_lost_too(
     row = stored()
     died_at = timezone.now() - timedelta(seconds=5)
     OAuthToken.objects.update(refresh_lease="of-a-process-that-died", refresh_lease_until=died_at)
-    # What it sent, the provider has used.
+    # The provider has used the refresh token that the dead process sent.
     used = token_requests.refresh_request(credential, row.refresh_token)
     assert client.ask(used)[0].is_ok
 
@@ -186,7 +186,7 @@ def test_refresh_shows_whether_refresh_tokens_work_once(
 def test_lease_outlasts_the_wait(settings: LazySettings) -> None:
     for seconds in (1, 60, 600):
         settings.WEBHOOKS_REFRESH_SECONDS = seconds
-        # The question before, the wait, and the writing.
+        # The probe before, the wait, and the write.
         assert tokens.lease_seconds() >= client.TOTAL_SECONDS + seconds + 5
 
 
@@ -205,5 +205,5 @@ def test_refresh_token_is_kept_when_the_access_token_beside_it_is_missing(
     assert "The refresh token was stored" in str(failed.value)
     assert row.refresh_token not in ("", old)
     assert row.is_single_use
-    # The used one would end the grant at this provider.
+    # Sending the used one would end the grant at this provider.
     assert oauth.refresh(credential).version == 2

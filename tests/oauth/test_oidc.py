@@ -26,7 +26,7 @@ from webhooks import oauth
 from webhooks.models import ClientAuthentication, Credential, HoldReason, OAuthExchange, OAuthToken
 from webhooks.oauth.token_requests import basic_authorization
 
-# The first run installs the provider, for which others would have to wait.
+# Run once and by one worker: the first run installs the provider, and others would have to wait.
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.once,
@@ -42,7 +42,7 @@ def key() -> str:
 
 @pytest.fixture(scope="session")
 def issuer(key: str) -> Iterator[str]:
-    """The strict provider's issuer; the tests are skipped where it cannot run."""
+    """Run the strict provider and yield its issuer; skip the tests where it cannot run."""
     callback_url = f"{settings.PUBLIC_URL}/integrations/webhooks/oauth/callback/"
     keys = oauth.public_keys(Credential(client_key=key))
     try:
@@ -53,7 +53,7 @@ def issuer(key: str) -> Iterator[str]:
 
 
 def credential_at(issuer: str, **overrides: Any) -> Credential:
-    """Return a webhook that discovery filled, registered with the provider."""
+    """Return a credential filled by discovery and registered with the provider."""
     fields = {
         **oauth.discover(issuer).fields,
         "client_id": CLIENT.client_id,
@@ -65,7 +65,7 @@ def credential_at(issuer: str, **overrides: Any) -> Credential:
 
 
 def answered(credential: Credential, user: Any) -> dict[str, list[str]]:
-    """Return the query that the provider sends the browser back with."""
+    """Return the query parameters with which the provider sends the browser back."""
     url, _ = begin(credential, user)
     return query_of(answer_consent(url))
 
@@ -77,7 +77,7 @@ def connect(credential: Credential) -> OAuthToken:
 
 
 def ask(url: str, **fields: str) -> tuple[int, dict[str, Any]]:
-    """Ask the provider as its client, past our code; return status and answer."""
+    """Send a request as the client, without our code; return status and response."""
     request = urllib.request.Request(url, urlencode(fields).encode())
     request.add_header("Authorization", basic_authorization(*CLIENT))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -181,7 +181,7 @@ def test_a_replayed_answer_is_refused_here_and_the_token_lives_on(issuer: str) -
     with pytest.raises(oauth.AuthorizationError):
         oauth.finish_authorization(query, user=user, session_key=SESSION)
 
-    # A strict provider ends the grant of a code that comes twice: it never saw the second.
+    # A strict provider ends the grant when a code comes twice; it never saw the second one.
     assert is_active(credential, OAuthToken.objects.get(credential=credential).access_token)
 
 
@@ -202,7 +202,7 @@ def test_a_reused_refresh_token_ends_the_grant_and_we_need_re_authorization(issu
     credential = credential_at(issuer)
     stolen = connect(credential).refresh_token
     oauth.refresh(credential)
-    # A thief uses the old one: the provider ends the whole grant (RFC 9700 section 4.14.2).
+    # A thief uses the old one, so the provider ends the whole grant (RFC 9700 section 4.14.2).
     assert use_refresh_token(credential, stolen)[0] == 400
 
     with pytest.raises(oauth.TokenUnavailableError, match="no longer accepts") as failure:

@@ -1,4 +1,4 @@
-"""Extra parameters that take what the provider sent back in the browser."""
+"""Extra parameters with placeholders for what the provider sent back in the browser."""
 
 from datetime import timedelta
 from typing import Any
@@ -47,7 +47,7 @@ def test_vk_id_gets_its_device_back_with_the_code_and_each_refresh(fake: FakePro
 
 
 def test_state_that_a_token_request_repeats_is_at_hand(fake: FakeProvider) -> None:
-    """Naver and Dropbox Sign want it, the latter in JSON."""
+    """Naver and Dropbox Sign require it, the latter in JSON."""
     credential = credential_at(
         fake, token_parameters={"state": "{callback.state}"}, uses_json_token_request=True
     )

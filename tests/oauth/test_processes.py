@@ -1,6 +1,6 @@
 """Eight processes, one token, single-use refresh tokens: one refresh per version (F29).
 
-`OAUTH_ROUNDS=200` makes as many rounds as the faults ask for.
+`OAUTH_ROUNDS=200` runs as many rounds as the fault tests.
 """
 
 import json
@@ -25,7 +25,7 @@ ROUNDS = int(os.environ.get("OAUTH_ROUNDS", "20"))
 
 
 class Worker:
-    """A process that does what it is told, line by line."""
+    """A process that runs commands, one per line."""
 
     def __init__(self, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -50,7 +50,7 @@ class Worker:
 
 @contextmanager
 def running_workers(environment: Mapping[str, str], count: int) -> Iterator[list[Worker]]:
-    """Run worker processes on the database of that environment, whose tables they make."""
+    """Run worker processes on the environment's database, whose tables they create."""
     command = [sys.executable, "-m", "tests.oauth_worker", str(count)]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
@@ -70,7 +70,7 @@ def workers(database_url: str) -> Iterator[list[Worker]]:
 
 
 def connect(worker: Worker, provider: Provider, url: str) -> int:
-    """Get a token for a webhook with that receiver; return its version."""
+    """Get a token for a webhook with this receiver; return its version."""
     fields = {
         "url": url,
         "auth_url": provider.auth_url,
@@ -94,7 +94,7 @@ def test_eight_processes_refresh_each_version_once(
 
     for number in range(ROUNDS):
         provider.expire_tokens()
-        # One half of the rounds meets a 401, the other an expiry that was known before.
+        # Half of the rounds meet a 401, the others an expiry that was known before.
         is_refused = number % 2 == 0
         if not is_refused:
             first.ask("expire")
@@ -108,7 +108,7 @@ def test_eight_processes_refresh_each_version_once(
     requests = provider.token_requests()
     assert [one.grant_type for one in requests] == ["refresh_token"] * ROUNDS
     assert [one.error for one in requests] == [""] * ROUNDS
-    # Everybody got the new version, and no request left with a dead token.
+    # Every process got the new version, and no request carried a dead token.
     assert outcomes == {(0, 200): ROUNDS * PROCESSES}
     count = first.ask("count")
     assert count["exchanges"].count(["refresh", "ok"]) == ROUNDS
@@ -119,7 +119,7 @@ def test_eight_processes_refresh_each_version_once(
 def test_people_who_press_refresh_meanwhile_lose_no_token(
     workers: list[Worker], provider: Provider, receiver: Receiver
 ) -> None:
-    """A press may be one more refresh; none presents a token that another one has used up."""
+    """A press may cause one more refresh, but never sends a refresh token that is used up."""
     first, url = workers[0], f"{receiver.url}/bearer/"
     version = connect(first, provider, url)
 

@@ -1,7 +1,7 @@
-"""What real providers answer when something is wrong, and what is made of it.
+"""What real providers respond when something is wrong, and how it is classified.
 
-Each row has the provider's documentation of it or a thread about it. `code` is the row in the table
-of errors; its class, sentence and fields are that row's.
+Each row links the provider's documentation or a thread about it. `code` is the row in the table of
+errors, which gives its class, sentence and fields.
 """
 
 from typing import Any, NamedTuple
@@ -190,12 +190,12 @@ def test_published_answer_is_understood(row: Published) -> None:
 
     assert answer.code == row.code
     needs_person = row.code in ("invalid_grant", "pkce_mismatch")
-    # Some call a wrong callback URL an invalid grant; what ends the grant is for a person.
+    # Some call a wrong callback URL an invalid grant, and an ended grant needs a person.
     is_called_grant = (
         row.code == "redirect_uri_mismatch" and row.body.get("error") == "invalid_grant"
     )
     is_ended = needs_person or is_called_grant
     assert (answer.result is TokenResult.NEEDS_REAUTHORIZATION) is is_ended
-    # The sentence says what to do, and for what is not changed at the provider there is a field.
+    # The sentence says what to do; a field is named unless the change is made at the provider.
     assert sentence(answer.message)
     assert needs_person or row.code == "unauthorized_client" or ERRORS[row.code].fields

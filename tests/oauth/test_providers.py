@@ -29,7 +29,7 @@ def refuse(code: str, status: int = 400, /, **more: Any) -> Reply:
 
 @dataclass
 class Rotating:
-    """A token endpoint with single-use refresh tokens, unless it `keeps` them."""
+    """A token endpoint with single-use refresh tokens, unless `keeps` is set."""
 
     fields: dict[str, Any]
     ended: Reply
@@ -79,7 +79,7 @@ class GitHub(Rotating):
 
 
 class SlackUser(Rotating):
-    """The token of a person is nested in the grant and at the top of a refresh."""
+    """A person's token is nested in the first response and at the top level of a refresh."""
 
     def shape(self, body: dict[str, Any], *, is_refresh: bool) -> Reply:
         if is_refresh:
@@ -188,13 +188,13 @@ def openid() -> Rotating:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A preset, how its questions are answered, and what must be seen of it."""
+    """A preset, the answers to its questions, and what must be observed."""
 
     key: str
     provider: Callable[[], Rotating]
     answers: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
-    # In the address the browser is sent to.
+    # Parameters of the URL that the browser is sent to.
     sent: dict[str, str] = field(default_factory=dict)
     header: str = "Bearer T"
     has_pkce: bool = True
@@ -253,7 +253,7 @@ CASES = {
 
 
 def made(case: Case, fake: FakeProvider) -> Credential:
-    """Return a webhook with the preset's fields, its provider moved to the fake."""
+    """Return a credential with the preset's fields, its provider moved to the fake."""
     fields = {**oauth.fill(case.key, case.answers), **case.overrides}
     for name in ("auth_url", "token_url", "revocation_url"):
         if url := fields.get(name, ""):
@@ -457,7 +457,7 @@ SIGNED = {
 
 @dataclass
 class Signed:
-    """A token endpoint that exchanges JWTs of one key."""
+    """A token endpoint that exchanges JWTs signed with one key."""
 
     key: jwk.RSAKey
     audience: str
@@ -549,7 +549,7 @@ class TestSigned:
 
 
 def _texts(values: Iterable[Any]) -> Iterator[Any]:
-    """Return the values, and those within lists and mappings."""
+    """Return the values, including those within lists and mappings."""
     for value in values:
         if isinstance(value, dict):
             yield from _texts(value.values())
@@ -566,7 +566,7 @@ class TestFill:
             assert fields.keys() <= names
             assert fields["provider"] == key
             texts = "".join(map(str, _texts(fields.values())))
-            # That stands for the address of the callback, whatever it is when a token is refreshed.
+            # The placeholder for the callback URL, whatever that is when a token is refreshed.
             assert "{" not in texts.replace("{callback_url}", "")
             assert len(str(preset.instructions)) > 40
 

@@ -1,4 +1,4 @@
-"""Giving tokens back: best effort, refresh token first, and never in the way."""
+"""Revoking tokens: best effort, refresh token first, and never blocking anything else."""
 
 from typing import Any
 
@@ -158,7 +158,7 @@ def test_there_is_nothing_left_to_revoke_without_a_token(fake: FakeProvider) -> 
 
 
 def replace_grant(fake: FakeProvider, credential: Credential, **fields: str) -> list[str]:
-    """Get a new token over the one that is there; return what was revoked."""
+    """Get a new token that replaces another; return the tokens that were revoked."""
     make_token(credential)
     fake.reply(token(**fields), Reply(status=200))
     authorize(credential)
@@ -231,7 +231,7 @@ def test_real_provider_keeps_the_new_grant(provider: Provider) -> None:
 def test_token_that_comes_after_it_was_cleared_is_given_back(
     fake: FakeProvider, rotated: str
 ) -> None:
-    """Nobody here knows it any more: it would live on at the provider."""
+    """No row here refers to it, so it would live on at the provider."""
     credential = credential_at(fake)
     make_token(credential, expires_at=timezone.now())
 

@@ -1,4 +1,4 @@
-"""What providers write when they refuse, in their own words and places, and what it means."""
+"""What providers write when they refuse, in which place, and what it means."""
 
 import json
 import time
@@ -379,7 +379,7 @@ WRONG_CLIENT = [
     (401, "unauthorized_client", "The client is not authorized"),
     # Auth0.
     (401, "access_denied", "Unauthorized"),
-    # Google, of a secret of another client.
+    # Google, for a secret of another client.
     (401, "unauthorized_client", "Unauthorized"),
     (401, "invalid_request", "Bad request"),
     (401, "made_up", "No"),
@@ -420,13 +420,13 @@ def test_refusal_of_the_client_is_not_called_one_of_the_grant(
          "unauthorized_client"),
         (400, "unauthorized_client", "Client credentials grant is not allowed here",
          "unauthorized_client"),
-        # Ory Hydra, of a refresh token that was used twice.
+        # Ory Hydra, for a refresh token that was used twice.
         (401, "token_inactive", "Token is inactive because it is malformed.", "invalid_grant"),
         (401, "made_up", "The token is no longer known: refresh token has expired",
          "invalid_grant"),
         (401, "invalid_scope", "Unknown scope", "missing_scope"),
         (403, "made_up", "No", "provider_error"),
-        # Atlassian, of an ended refresh token.
+        # Atlassian, for an ended refresh token.
         (403, "unauthorized_client", "refresh_token is invalid", "invalid_grant"),
     ],
 )  # fmt: skip
@@ -490,7 +490,7 @@ def test_pkce_is_turned_off_only_where_it_is_not_wanted(
     assert ("off" in sentence(answer.message)) is (code == "pkce_refused")
 
 
-# Words of many providers that the tables do not name one by one.
+# Wording of many providers that the tables do not list one by one.
 REFUSALS = [
     line.split("\t")
     for line in (Path(__file__).parents[1] / "data" / "token_refusals.tsv").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A token in the query or in a header of its own: sent so, and masked wherever it is kept."""
+"""A token in the query string or its own header: sent there, and masked wherever it is stored."""
 
 import json
 from collections.abc import Callable

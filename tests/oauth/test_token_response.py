@@ -1,4 +1,4 @@
-"""Every answer of a token endpoint ends in exactly one class, and nothing unsafe is taken."""
+"""Every response of a token endpoint gets exactly one class, and nothing unsafe is accepted."""
 
 import ast
 import base64
@@ -24,7 +24,7 @@ YEAR = 365 * 86_400
 
 
 def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> TokenAnswer:
-    """Classify an answer; a body that is no text or bytes is sent as JSON."""
+    """Classify a response; a body that is neither str nor bytes is sent as JSON."""
     expected = more.pop("expected", None)
     is_last = more.pop("is_last", False)
     if isinstance(body, str):
@@ -50,7 +50,7 @@ def rows() -> list[list[str]]:
         return [row for row in lines if not row[0].startswith("#")]
 
 
-# The shared table says in words what has to come out; here it is as a class and a reason.
+# Reason codes for the results that the shared table describes in words.
 REASONS = {
     "type_mac": "unsupported_token_type",
     "no_token": "no_token",
@@ -87,7 +87,7 @@ LIVES = {
 def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
     name, status, content_type, body, words = row
 
-    # A literal times a number is no literal.
+    # `literal_eval` rejects a product.
     text = "[" * 100_000 if body == "'['*100000" else ast.literal_eval(body)
     answer = ask(text, int(status), content_type)
 
@@ -193,7 +193,7 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expires_at": "2025-12-31T23:59:00Z"}, -60),
         ({"expires_on": str(int(NOW.timestamp()) + 60)}, 60),
         ({"expires": int(NOW.timestamp()) + 60}, 60),
-        # Facebook, Zoho, Shopee and DingTalk, and a moment in the place of a duration.
+        # Facebook, Zoho, Shopee and DingTalk, and a point in time in place of a duration.
         ({"expires": 5184000}, 5184000),
         ({"expires_in": 3600000, "expires_in_sec": 3600}, 3600),
         ({"expire_in": 7200}, 7200),
@@ -216,7 +216,7 @@ def test_impossible_number_in_json_never_fails(number: str) -> None:
         ({"expireTime": "2026-01-01T00:01:00Z"}, 60),
         ({"expiration": (NOW.timestamp() + 60) * 1000}, 60),
         ({"accessTokenExpiresAt": "2026-01-01 00:01:00 UTC"}, 60),
-        # TikTok Shop, Google's libraries, and clocks that are finer than milliseconds.
+        # TikTok Shop, Google's libraries, and timestamps finer than milliseconds.
         ({"access_token_expire_in": NOW.timestamp() + 60}, 60),
         ({"token_expires_in": "60"}, 60),
         ({"expires_in_seconds": 60}, 60),
@@ -425,7 +425,7 @@ def test_scope_is_cut_at_a_whole_word() -> None:
         ("a,b", "b a", ""),
         ("a b", None, ""),
         ("", "a b", ""),
-        # GitHub and Shopify name only the wider one.
+        # GitHub and Shopify list only the wider scope.
         ("user user:email gist", "user,gist", ""),
         ("read_orders,write_orders", "write_orders", ""),
         ("user:email", "gist", "Not granted of the scopes asked for: user:email."),
@@ -935,7 +935,7 @@ def test_word_of_a_tokens_name_is_no_token(body: dict[str, Any]) -> None:
         # Instagram.
         ({"data": [{"access_token": "T", "user_id": "1"}]}, "data.0.access_token"),
         ({"access-token": "T"}, "access-token"),
-        # Their own names for it.
+        # Providers' own names for it.
         ({"token": "abcdefgh12345678", "expires": 60}, "token"),
         ({"access": "abcdefgh.12345678.sig", "refresh": "abcdefgh.12345678"}, "access"),
         ({"data": {"authToken": "abcdefgh12345678"}}, "data.authToken"),
@@ -1188,7 +1188,7 @@ def jwt(**claims: Any) -> str:
         ({"access_token": jwt(exp=NOW.timestamp() + 900)}, 900),
         ({"access_token": jwt(exp=str(int(NOW.timestamp()) + 900))}, 900),
         ({"access_token": jwt(exp=NOW.timestamp() - 900)}, -900),
-        # What the answer says counts.
+        # A lifetime in the response takes precedence.
         ({"access_token": jwt(exp=NOW.timestamp() + 900), "expires_in": 60}, 60),
         ({"access_token": jwt(sub="nobody")}, None),
         ({"access_token": jwt(exp="never")}, None),
@@ -1264,7 +1264,7 @@ def test_scope_may_be_json_in_a_text(value: str, scope: str) -> None:
 def test_plain_words_are_read_whatever_they_are_called(
     content_type: str, status: int, said: str
 ) -> None:
-    """Deezer says "wrong code", and calls it HTML."""
+    """Deezer sends "wrong code" as HTML."""
     answer = ask(said, status, content_type)
 
     assert (answer.result, answer.code) == (TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant")
@@ -1292,7 +1292,7 @@ def test_other_words_that_are_called_html_are_a_page(body: str, status: int, cod
          400, TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
         ({"error": "invalid_request", "error_description": "Invalid code: is it yours?"},
          400, TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant"),
-        # Apigee's check of requests to an API.
+        # Apigee's check of API requests.
         ({"fault": {"faultstring": "Invalid access token",
                     "detail": {"errorcode": "oauth.v2.InvalidAccessToken"}}},
          401, TokenResult.MISCONFIGURED, "no_endpoint"),
@@ -1307,7 +1307,7 @@ def test_other_words_that_are_called_html_are_a_page(body: str, status: int, cod
          403, TokenResult.TRANSIENT, "temporarily_unavailable"),
         ({"error": {"code": 27, "message": "Application usage has been exceeded"}},
          403, TokenResult.TRANSIENT, "temporarily_unavailable"),
-        # LinkedIn lists what it may be.
+        # LinkedIn lists the possible causes.
         ({"error": "invalid_request", "error_description": "Unable to retrieve access token: "
           "appid/redirect uri/code verifier does not match authorization code. Or authorization "
           "code expired. Or external member binding exists"},

@@ -1,4 +1,4 @@
-"""The token vault: who refreshes, when, how often, and what is written of every outcome."""
+"""Stored tokens: which process refreshes, when, how often, and what is recorded each time."""
 
 import threading
 import time
@@ -232,7 +232,7 @@ class TestOutcomes:
         assert row.refresh_token == "a-refresh-token-0001"
         assert row.refresh_lease == ""
         assert "retried automatically" in oauth.sentence(row.last_error)
-        # The second call did not ask the provider again.
+        # The second call sent nothing to the provider.
         assert len(fake.requests) == 1
 
     IN_FRONT = [
@@ -264,7 +264,7 @@ class TestOutcomes:
         assert (failure.value.hold_reason, failure.value.retry_at) == (None, row.retry_refresh_at)
         assert (row.state, row.refresh_token) == ("expiring", "a-refresh-token-0001")
         assert OAuthExchange.objects.all()[0].result == "transient"
-        # Nobody has to do anything when it is over.
+        # The end of the outage needs no action by a person.
         fake.reply(token(expires_in=3600))
         assert row.retry_refresh_at is not None
         assert oauth.usable_token(credential.pk, now=row.retry_refresh_at).version == 2
@@ -350,7 +350,7 @@ class TestOutcomes:
     def test_wait_is_by_the_clock_that_wrote_it(
         self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A machine that is ahead of its database asks again as soon as any other."""
+        """A machine whose clock is ahead of the database's asks again as soon as any other."""
         clock, real = [timedelta(minutes=5)], timezone.now
         monkeypatch.setattr(timezone, "now", lambda: real() + clock[0])
         credential = credential_at(fake)
@@ -364,7 +364,7 @@ class TestOutcomes:
         assert oauth.usable_token(credential.pk).version == 2
 
     def test_wait_of_a_clock_that_was_set_back_is_none(self, fake: FakeProvider) -> None:
-        """A machine that was a day ahead would otherwise send nothing for that day."""
+        """A machine whose clock was a day ahead would otherwise send nothing for that day."""
         credential = credential_at(fake)
         make_token(credential, now=NOW - HOUR, retry_refresh_at=NOW + timedelta(days=1))
 
@@ -455,7 +455,7 @@ class TestOutcomes:
     def test_clock_that_is_ahead_ends_no_token_without_a_refresh_token(
         self, ahead: timedelta, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Somebody would have to authorize again, though nothing is wrong with the token."""
+        """A person would have to authorize again, though nothing is wrong with the token."""
         credential, real = credential_at(fake), timezone.now
         make_token(credential, refresh_token="")
         monkeypatch.setattr(timezone, "now", lambda: real() + ahead)
@@ -556,7 +556,7 @@ class TestRefused:
     def test_token_that_its_provider_calls_alive_is_the_trouble_of_who_was_refused(
         self, fake: FakeProvider
     ) -> None:
-        """hh.ru and Exact Online refresh no token before its end."""
+        """hh.ru and Exact Online refresh no token before it expires."""
         credential = credential_at(fake)
         make_token(credential)
         fake.reply(NOT_EXPIRED, token(refresh_token="next"))
@@ -587,7 +587,7 @@ class TestRefused:
     def test_refusal_that_comes_late_is_the_trouble_of_who_was_refused(
         self, fake: FakeProvider
     ) -> None:
-        """It was under way when another webhook got through with the same token."""
+        """The request was in flight when another webhook got through with the same token."""
         credential = credential_at(fake)
         make_token(credential, refresh_token="")
         oauth.refuse(credential.pk, 1, webhook_id=7)
@@ -694,7 +694,7 @@ class TestRefused:
         with pytest.raises(oauth.TokenUnavailableError, match="no refresh token"):
             oauth.refresh(credential)
 
-        # The token itself is as good as before.
+        # The access token is still valid.
         assert stored().state == "valid"
 
 
@@ -753,7 +753,7 @@ class TestClientCredentials:
 
 @pytest.mark.django_db
 class TestLease:
-    """Time of the lease is the database's: workers' clocks may differ by minutes (O22)."""
+    """The database's clock times the lease: workers' clocks may differ by minutes (O22)."""
 
     def test_lease_of_another_process_is_waited_for_and_then_taken_over(
         self, fake: FakeProvider
@@ -837,7 +837,7 @@ class TestLease:
         monkeypatch.setattr(tokens, "take_lease", take_and_sleep)
 
         assert oauth.usable_token(credential.pk, now=NOW + HOUR).version == 2
-        # The first lease was given back unused.
+        # The first lease was returned unused.
         assert len(leases) == 2
         assert len(fake.requests) == 1
 
@@ -849,7 +849,7 @@ def _later(seconds: float) -> Any:
 
 @pytest.mark.django_db
 class TestEndOfTheGrant:
-    """An end that each refresh moves is none; one that stays is told."""
+    """An end of the grant that each refresh moves is ignored; one that stays is shown."""
 
     def refresh(self, credential: Credential, fake: FakeProvider, *, after: int, left: int) -> None:
         fake.reply(token(refresh_token="next", expires_in=300, refresh_expires_in=left))
@@ -859,10 +859,10 @@ class TestEndOfTheGrant:
         ("lefts", "moves"),
         [
             ([1800, 1800, 1800], True),
-            # Keycloak names whole seconds.
+            # Keycloak sends whole seconds.
             ([1800, 1799, 1800], True),
             ([36_000, 35_760, 35_520], False),
-            # The idle time moved until the end of the session came into sight.
+            # The idle timeout moved until the end of the session limited it.
             ([1800, 1800, 1560], False),
             ([10_000_000, 10_000_000, 10_000_000], True),
         ],
@@ -895,7 +895,7 @@ class TestEndOfTheGrant:
         ("fields", "moves"),
         [
             ({"expires_in": 300, "refresh_expires_in": 1800}, True),
-            # Nothing refreshes it before that end.
+            # No refresh happens before that end.
             ({"expires_in": 3600, "refresh_expires_in": 1800}, False),
             ({"refresh_expires_in": 1800}, False),
             ({"expires_in": 300}, False),
@@ -989,7 +989,7 @@ class TestBeat:
         started = time.monotonic()
 
         assert oauth.refresh_expiring() == 0
-        # Who waits does it for twelve seconds.
+        # A caller that waits does so for twelve seconds.
         assert time.monotonic() - started < 10
 
 
@@ -1059,7 +1059,7 @@ class TestDrop:
         credential.save()
 
         assert oauth.drop_if_changed(before, credential, credential.receiver_url) is False
-        # The version counts up so that workers look again.
+        # The version is increased so that workers look again.
         assert (stored().state, stored().version, stored().last_error) == ("valid", 2, "")
         assert oauth.usable_token(credential.pk, now=NOW + HOUR).version == 3
 
@@ -1083,7 +1083,7 @@ class TestDrop:
 
 @pytest.mark.django_db
 class TestUnreadable:
-    """The encryption key is wrong: nothing is sent, nothing is lost, nothing is blocked."""
+    """With a wrong encryption key nothing is sent, lost or blocked."""
 
     def damage(self, *names: str) -> None:
         OAuthToken.objects.update(**{name: Sealed("gAAAAA-of-another-key") for name in names})
@@ -1135,7 +1135,7 @@ class TestUnreadable:
 
 @pytest.mark.django_db(transaction=True)
 class TestTogether:
-    """Real threads on a real database, each with a connection of its own."""
+    """Real threads on a real database, each with its own connection."""
 
     def test_many_threads_make_one_refresh_per_version(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
@@ -1175,7 +1175,7 @@ class TestTogether:
     def test_database_that_is_gone_for_a_moment_does_not_cost_the_grant(
         self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The code is used up: a person would have to approve again."""
+        """The code is used up, so a person would have to approve again."""
         store, failures = tokens.store_granted, [OperationalError("gone")] * 2
 
         def fail_first(*args: Any, **more: Any) -> None:
@@ -1216,7 +1216,7 @@ class TestTogether:
         written: list[float] = []
 
         def write_meanwhile(asked: Asked) -> Reply:
-            # Another connection; on SQLite it would wait for a writer.
+            # Another connection writes, which on SQLite would wait for the first one.
             started = time.monotonic()
             Credential.objects.filter(pk=credential.pk).update(token_name="Meanwhile")
             OAuthToken.objects.filter(pk=credential.pk).update(warning="Meanwhile")
@@ -1228,11 +1228,11 @@ class TestTogether:
 
         oauth.usable_token(credential.pk)
 
-        # SQLite waits twenty seconds for a writer.
+        # On SQLite a write waits up to twenty seconds for another writer.
         assert written[0] < 15
 
     def test_token_granted_during_a_refresh_wins(self, fake: FakeProvider) -> None:
-        """`invalid_grant` is not believed when the row has a newer token by then."""
+        """`invalid_grant` is ignored when the row has a newer token by then."""
         credential = credential_at(fake)
         make_token(credential, now=timezone.now() - HOUR)
 
@@ -1313,7 +1313,7 @@ class TestTogether:
         assert len(fake.requests) == 1
 
     def test_lost_answer_of_a_rotating_provider_needs_a_person(self, provider: Provider) -> None:
-        """F30: the provider rotated the token and the answer never came."""
+        """F30: the provider rotated the token, and its response was lost."""
         credential = make_credential(provider)
         connect(credential)
         provider.fault(status=502, after=True)

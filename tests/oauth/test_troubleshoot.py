@@ -49,7 +49,7 @@ def code(credential: Credential) -> str:
 
 
 def refuse(credential: Credential, body: Any, status: int = 400, **fields: Any) -> None:
-    """Keep an exchange whose code was refused with this body."""
+    """Store an exchange whose code was refused with this body."""
     raw = RawAnswer(status=status, body=json.dumps(body).encode())
     expected = Expected(grant=Grant.CODE, redirect_uri="https://sent.example/", scope="read")
     answer = classify(raw, expected)
@@ -416,7 +416,7 @@ def test_client_credentials_need_only_the_token_endpoint(provider: Provider) -> 
 
 
 def takes(way: str) -> Any:
-    """Return a provider that knows its client in one way only."""
+    """Return a provider that accepts one way of client authentication only."""
 
     def answer(asked: Asked) -> Reply:
         is_header = "authorization" in asked.headers
@@ -445,7 +445,7 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
 
     assert words in tried.message
     assert tried.better == ("" if chosen == taken else taken)
-    # The real refresh token was not among what was sent, and the row is as before.
+    # The real refresh token was not sent, and the row is unchanged.
     sent = [asked.fields["refresh_token"] for asked in fake.requests]
     assert "a-refresh-token-0001" not in sent
     assert OAuthToken.objects.get().version == 1
@@ -466,14 +466,14 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
         ),
         # Auth0.
         (Reply(status=401, body={"error": "access_denied"}), "in neither way"),
-        # Glewlwyd, also for the wrong way of sending.
+        # Glewlwyd, also for the wrong way of client authentication.
         (
             Reply(status=403, body={"error": "unauthorized_client"}),
             "in neither way. Copy Client ID and Client secret again; a secret may have expired. If "
             "both are right, allow this client the grant",
         ),
         (Reply(status=401), "in neither way"),
-        # No answer of these says that the client was believed.
+        # None of these responses says that the client was accepted.
         (Reply(status=400, body={"error": "unsupported_grant_type"}), "cannot be told"),
         (Reply(status=400, body={"error": "invalid_request"}), "cannot be told"),
         (Reply(status=403, body={"error": "access_denied"}), "cannot be told"),
