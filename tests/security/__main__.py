@@ -19,7 +19,7 @@ from tests import chromium, services
 from tests.security import figures, oracle, tracing
 
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-# Everything that sends: libcurl's side, that of requests, and who uses them.
+# Tests of everything that sends: through libcurl, through requests, and their callers.
 _SENDERS = (
     "network/test_guard.py", "network/test_sockets.py", "network/test_senders.py",
     "network/test_proxy.py", "delivery/test_engine.py", "delivery/test_db_session.py",
@@ -42,7 +42,7 @@ def trace_senders() -> str:
 
 
 def fuzz() -> str:
-    """Fuzz under strace. Whatever it connects to is wrong: all of it should be stopped before."""
+    """Fuzz under strace. Every connect is a fault: each should be stopped before."""
     command = [sys.executable, "-m", "tests.fuzz", "--cases", str(_cases())]
     return _traced("the fuzzing", command, list)
 

@@ -1,4 +1,4 @@
-"""The security headers that every answer of the site has to have."""
+"""The security headers that every response of the site must have."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ EXACT = {
     ),
     "Strict-Transport-Security": f"max-age={YEAR}; includeSubDomains; preload",
 }
-# The callback's address holds a code: no other page learns it, not even one of ours.
+# The callback's URL holds a code: no other page may learn it, not even one of ours.
 REFERRERS = {"same-origin", "no-referrer"}
 
 
@@ -28,7 +28,7 @@ def as_in_production(settings: Settings) -> None:
 
 
 def missing(answer: Any) -> dict[str, str | None]:
-    """Return the headers of an answer that are not as they have to be."""
+    """Return the headers of a response that are missing or wrong."""
     wrong = {name: answer.get(name) for name, text in EXACT.items() if answer.get(name) != text}
     if not answer.get("Cache-Control"):
         wrong["Cache-Control"] = None

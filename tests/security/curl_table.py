@@ -1,9 +1,9 @@
 """Sends to every URL of a table with libcurl: `python -m tests.security.curl_table`, under strace.
 
 Reads `{"rows": [[url, answers, pins]], "control": port}` as JSON and prints, for each row, the
-addresses that passed the guard: as the product's sender does it and as OAuth does it, with no form
-before them, then with libcurl alone, with neither parser nor resolver before it. Nothing is opened
-but the control's socket, which shows that the trace sees what there is to see.
+addresses that passed the guard: as the product's sender and as OAuth send, both without the form's
+check, and then with libcurl alone, without parser or resolver. Only the control's socket is opened,
+which shows that the trace is complete.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-# Models can be imported only now.
+# Models can be imported only after the setup.
 import pycurl  # noqa: E402
 
 from tests.network.dns import by_getaddrinfo  # noqa: E402
@@ -35,7 +35,7 @@ _SECONDS = 10.0
 
 
 class Passed:
-    """Note what passed the guard, and open nothing but the control's socket."""
+    """Record what passed the guard, and open nothing but the control's socket."""
 
     control = 0
     addresses: list[str] = []
@@ -69,7 +69,7 @@ class SendingAsTheEngine:
         self._sender.start()
 
     def send(self, url: str, answers: list[str]) -> list[str]:
-        """Return the addresses that passed; none when nothing got as far as the socket."""
+        """Return the addresses that passed; none if nothing reached the socket."""
         Passed.addresses = []
         webhook = Webhook(pk=1, url=url)
         webhook.set_secret("signing_secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -88,7 +88,7 @@ class SendingAsTheEngine:
 
     def _pin(self, target: network.Target, answers: list[str]) -> bool:
         socket.getaddrinfo = fake_look_up(answers)
-        # A resolver of its own: nothing is remembered from the row before.
+        # A new resolver, so that nothing is remembered from the row before.
         self._resolved.clear()
         resolver = network.HostResolver(
             self._policy, wake=lambda *_: self._resolved.set(), ask=by_getaddrinfo
@@ -131,7 +131,7 @@ def send_unchecked(url: str, pins: list[str], policy: network.Policy) -> list[st
         handle.setopt(pycurl.WRITEFUNCTION, lambda chunk: None)
         handle.perform()
     except (pycurl.error, UnicodeError, ValueError):
-        # What became of it is told by the opener.
+        # The socket opener has recorded what passed.
         return Passed.addresses
     finally:
         handle.close()

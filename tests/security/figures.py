@@ -1,6 +1,6 @@
 """The figures of `make security`: tests report what they counted, the run adds it up.
 
-Every figure is counted by what ran; nothing here knows how many there should be.
+Every figure is counted by the tests that ran; this module only knows the least to expect.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 
 # Names that end up in the JSON line, with their numbers:
 #   urls, encryption, permissions   right, of
-#   linear                          right, of: what takes a time that stays small
+#   linear                          right, of: inputs whose time stays small
 #   injection                       executed, of
 #   secrets                         found, sinks
 #   connects                        denied, seen
@@ -31,9 +31,9 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "fuzz": ("cases", "crashes"),
     "exfiltration": ("refused", "of"),
 }
-# The rows of the shared table; the corpus and the places that were asked for.
+# Rows of the shared table, strings of the corpus, and sinks that are searched.
 LEAST_URLS, LEAST_INJECTIONS, LEAST_SINKS = 203, 200, 14
-# Parsers of foreign text with their hardest texts, and ways to move a stored secret.
+# Parsers with their worst texts, and ways to move a stored secret.
 LEAST_LINEAR, LEAST_EXFILTRATION = 200, 40
 FILE_VARIABLE = "SECURITY_FIGURES"
 
@@ -62,7 +62,7 @@ def add_up(path: Path) -> dict[str, Counter[str]]:
 
 
 def as_line(sums: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return what `make security` prints last; what nothing reported is 0."""
+    """Return the last line of `make security`; figures that nothing reported are 0."""
     count = {
         name: {key: sums.get(name, {}).get(key, 0) for key in FIGURES[name]} for name in FIGURES
     }
@@ -118,7 +118,7 @@ def problems(line: Mapping[str, Any], sums: Mapping[str, object], *, fuzz_cases:
 
 @pytest.fixture
 def security_figure() -> Callable[..., None]:
-    """Return the function by which a test reports: `security_figure("urls", right=1, of=1)`.
+    """Return the function with which a test reports: `security_figure("urls", right=1, of=1)`.
 
     Numbers of the same name are added up. Without `make security` it does nothing.
     """

@@ -1,4 +1,4 @@
-"""A receiver that answers with bytes of its own, right or wrong, by the path it is asked for."""
+"""A receiver that responds with given raw bytes, valid or not, by request path."""
 
 import contextlib
 import socket
@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 _MOST_READ = 2_000_000
 # An engine opens hundreds of connections at once, and a busy machine accepts them late.
 _BACKLOG = 4096
-# The heads of the requests, by the address of the server that got them.
+# Request heads by the URL of the server that received them.
 _asked: dict[str, list[bytes]] = {}
 
 
 def asked(address: str) -> list[bytes]:
-    """Return the heads of the requests that a server got, byte for byte."""
+    """Return the request heads that a server received, byte for byte."""
     return _asked.pop(address, [])
 
 
 @contextlib.contextmanager
 def answering(answers: Mapping[str, bytes]) -> Iterator[str]:
-    """Serve raw answers by path on a port of loopback; yield the address of the server."""
+    """Serve raw responses by path on a loopback port; yield the server's URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         heads = _asked[address] = []
@@ -51,7 +51,7 @@ def _answer(connection: socket.socket, answers: Mapping[str, bytes], heads: list
         connection.sendall(
             answers.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         )
-        # Until the sender has read it: closing with unread bytes would reset the connection.
+        # Read until the sender closes: closing with unread bytes would reset the connection.
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass

@@ -1,7 +1,7 @@
 """The corpus of injection strings, and how each of them may appear on a page.
 
-`tests/data/injections.json` holds them by kind, one a line. They call `alert`, `confirm` or
-`import`, or ask for what is on port 9: both is seen by `tests.security.looking`.
+`tests/data/injections.json` holds them by kind, one per line. They call `alert`, `confirm` or
+`import`, or request something from port 9; `tests.security.looking` notices both.
 """
 
 import html
@@ -16,7 +16,7 @@ from webhooks.templatetags.logtext import visible
 FILE = Path(__file__).parent.parent / "data" / "injections.json"
 KINDS: dict[str, list[str]] = json.loads(FILE.read_text(encoding="utf-8"))
 CORPUS = [text for texts in KINDS.values() for text in texts]
-# PostgreSQL stores no NUL in a text, and Unicode no half of a pair.
+# PostgreSQL stores no NUL in a text.
 STORABLE = [text for text in CORPUS if "\0" not in text]
 _TAG = re.compile(r"<[^>]*>")
 
@@ -37,8 +37,8 @@ def chunks(size: int, texts: list[str] = STORABLE) -> Iterator[list[str]]:
 
 
 def find(text: str) -> set[int]:
-    """Return the numbers of the strings that a page's text shows, as they are or as escapes."""
-    # A long form repeats its lists; looked through once each, the search takes a tenth of the time.
+    """Return the indexes of the strings that a page's text shows, verbatim or escaped."""
+    # A long form repeats its lists; without repeated lines the search takes a tenth of the time.
     text = "\n".join(dict.fromkeys(text.split("\n")))
     return {number for number, forms in enumerate(_forms()) if any(one in text for one in forms)}
 
@@ -49,7 +49,7 @@ def _forms() -> list[set[str]]:
 
 
 def _forms_of(text: str) -> set[str]:
-    """Return a string as it is, in JSON, and both with its tricks as escapes."""
+    """Return a string as it is and in JSON, and both with invisible characters as escapes."""
     written = {text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]}
     written |= {one.strip() for one in written}
     return written | {html.unescape(_TAG.sub("", visible(one))) for one in written}

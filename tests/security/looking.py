@@ -1,7 +1,7 @@
 """Looks at pages in Chromium for anything that a planted string made of them.
 
-Four witnesses: a script that ran, a violation of the content security policy, a request that no
-page of ours makes, and what the document holds that no template of ours writes.
+Four witnesses: a script that ran, a violation of the content security policy, a request that none
+of our pages makes, and anything in the document that none of our templates writes.
 """
 
 import json
@@ -16,13 +16,13 @@ from webhooks.oauth.providers import PRESETS
 _HERE = Path(__file__).parent
 # Runs before every document's own scripts, in frames too.
 _HOOKS = (_HERE / "hooks.js").read_text()
-# Reads a document, shown or only parsed.
-# Where links of ours lead: the consoles of providers, and the standard in the receiver's guide.
+# Link targets of our own: the providers' consoles, and the standard in the receiver's guide.
 _CONSOLES = [one.console_url for one in PRESETS.values()]
 _LINKS = json.dumps([*_CONSOLES, "https://www.standardwebhooks.com/"])
+# Reads a document, shown or only parsed.
 _AUDIT = (_HERE / "audit.js").read_text().replace("LINKS", _LINKS)
 _AUDIT_SHOWN = f"() => ({_AUDIT})(document)"
-# Pages that are fetched and parsed, not shown: quicker, and nothing of them can run.
+# Pages that are fetched and parsed, not shown: faster, and nothing in them can run.
 _AUDIT_FETCHED = f"""async (paths) => {{
   const read = async (path) => {{
     const answer = await fetch(path);
@@ -37,7 +37,7 @@ _AUDIT_FETCHED = f"""async (paths) => {{
 
 @dataclass
 class Look:
-    """What was seen of one page."""
+    """What was seen on one page."""
 
     path: str
     text: str
@@ -45,7 +45,7 @@ class Look:
 
 
 class Witness:
-    """Watches every page of a context; `executed` is what must stay empty."""
+    """Watches every page of a browser context; `executed` must stay empty."""
 
     def __init__(self, context: BrowserContext, *, origin: str) -> None:
         self._origin = urlsplit(origin).netloc
@@ -63,7 +63,7 @@ class Witness:
         return Look(urlsplit(page.url).path, found["text"], found["tricks"])
 
     def look_at_all(self, page: Page, paths: list[str]) -> list[Look]:
-        """Fetch and read pages from the one that is open."""
+        """Fetch and read pages from within the open page."""
         looks = []
         for path, found in zip(paths, page.evaluate(_AUDIT_FETCHED, paths), strict=True):
             if found["status"] != 200:
@@ -73,7 +73,7 @@ class Witness:
         return looks
 
     def take(self) -> list[str]:
-        """Return, once, what was noted so far."""
+        """Return what was noted so far, and forget it."""
         found = self.executed.copy()
         self.executed.clear()
         return found
@@ -82,7 +82,7 @@ class Witness:
         self.executed.append(f"{what} (on {page.url if page else 'a page'})")
 
     def _on_dialog(self, dialog: Dialog) -> None:
-        # The form asks before it is left with changes; nothing planted could.
+        # The form asks before it is left with changes; a planted string cannot do that.
         if dialog.type == "beforeunload":
             dialog.accept()
             return

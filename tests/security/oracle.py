@@ -1,6 +1,6 @@
-"""What the tests believe instead of the guard: Python's own tables, and what the kernel was asked.
+"""What the tests trust instead of the guard: Python's own tables, and calls seen by the kernel.
 
-Shares no line with `webhooks.network.addresses`.
+Shares no code with `webhooks.network.addresses`.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tests.services import install_debian_package, is_debian_root
 
-# What Python calls global although nobody should be sent there.
+# Addresses that Python calls global although nothing should be sent there.
 _MISSED = [
     ipaddress.ip_network(text)
     for text in (
@@ -26,7 +26,7 @@ _MISSED = [
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 # The network of the tests' own servers.
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-# Where the tests' attacks aim at on loopback: never the place of a server that may be reached.
+# Loopback target of the tests' attacks; no server that may be reached listens there.
 TRAP_ADDRESS = "127.0.0.6"
 _TRAP_PORTS = frozenset({80, 443, 5432, 6379, 8443, 11211})
 _CONNECT = re.compile(
@@ -43,7 +43,7 @@ class Connect(NamedTuple):
 
 
 def is_public(address: str) -> bool:
-    """Judge an address by Python's own tables, and by what they are known to miss."""
+    """Return whether an address is public, by Python's own tables and their known gaps."""
     ip = ipaddress.ip_address(address)
     if ip.version == 6 and ip not in _GLOBAL_IPV6:
         return False
@@ -53,7 +53,7 @@ def is_public(address: str) -> bool:
 def is_denied(
     address: str, *, allowed: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network] = LOOPBACK
 ) -> bool:
-    """Return whether nothing may be connected to an address, outside of the named networks."""
+    """Return whether connecting to an address is forbidden, unless a network allows it."""
     if "%" in address:
         return True
     ip = ipaddress.ip_address(address)
@@ -63,7 +63,7 @@ def is_denied(
 
 
 def ensure_strace() -> str:
-    """Return "" when strace can be used here, else the sentence that says why not."""
+    """Return "" if strace can be used here, else a sentence with the reason."""
     if shutil.which("strace") is None:
         if not is_debian_root():
             return "strace is not installed, and only root on Debian can install it here"
@@ -81,13 +81,13 @@ def ensure_strace() -> str:
 
 
 def strace(trace: Path) -> Sequence[str]:
-    """Return the command that notes every connect of a program and its children."""
+    """Return the command that records every connect of a program and its children."""
     quiet = ["-qq", "-e", "signal=none"]
     return ["strace", "-f", "-yy", "--seccomp-bpf", *quiet, "-e", "trace=connect", "-o", str(trace)]
 
 
 def connects(trace: str) -> list[Connect]:
-    """Return the connects of a trace, but not those of Unix sockets."""
+    """Return the connects of a trace, except those of Unix sockets."""
     return [
         Connect(found["kind"], found["address"], int(found["port"]))
         for found in _CONNECT.finditer(trace)
@@ -95,7 +95,7 @@ def connects(trace: str) -> list[Connect]:
 
 
 def denied(found: Iterable[Connect]) -> list[Connect]:
-    """Leave what nothing may connect to: all but public addresses and the tests' own servers."""
+    """Return the forbidden connects: to neither public addresses nor the tests' own servers."""
     return [
         connect
         for connect in tcp(found)
@@ -106,5 +106,5 @@ def denied(found: Iterable[Connect]) -> list[Connect]:
 
 
 def tcp(found: Iterable[Connect]) -> list[Connect]:
-    """Leave out UDP: the C library asks name servers and sorts addresses with it."""
+    """Leave out UDP, which the C library uses to query name servers and to sort addresses."""
     return [connect for connect in found if connect.kind != "UDP"]

@@ -1,11 +1,11 @@
-"""Who may do what: a line for every address and admin action of the site.
+"""Who may do what: a line for every URL and admin action of the site.
 
-A new address without a line fails `tests/security/test_permissions.py`. What a line says:
+A new URL without a line fails `tests/security/test_permissions.py`. The fields of a line:
 
-- `needs`: permissions joined by "+", alternatives by "|"; "" asks for a login alone, NOBODY is for
-  addresses that refuse everyone, ANYONE for those that ask nobody.
-- `get`, `post`: the answer to those who may. Who may not gets 403, who is not logged in the login.
-- `data`: what the POST sends, with the world's rows; `action`: what it leaves in the audit trail,
+- `needs`: permissions joined by "+", alternatives by "|"; "" requires only a login, NOBODY marks
+  URLs that refuse everyone, ANYONE those that require nothing.
+- `get`, `post`: the status for those who may. Others get 403, or the login if not logged in.
+- `data`: what the POST sends, made from the world's rows; `action`: the audit entry that it leaves,
   None when it changes nothing.
 """
 
@@ -19,7 +19,7 @@ from tests.ui.webhook_form.test_forms import posted
 from webhooks.models import Action
 
 ANYONE, NOBODY = "anyone", "nobody"
-# Pages of the product, and of a webhook or connection there.
+# Prefixes of the product's pages, and of those of one webhook or connection.
 P = "integrations/webhooks/"
 W, C, D, R = f"{P}<row:pk>/", f"{P}connections/<row:pk>/", f"{P}deliveries/", f"{P}resends/"
 # A credential, private or shared.
@@ -41,17 +41,17 @@ class Line:
     data: Data = field(default=lambda _world: {})
     action: Action | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    # What the address answers who may not; 403 unless it hides that it exists.
+    # Status for users without the permission; 403 unless the URL hides that it exists.
     denied: int = 403
-    # What POST needs, when that is not what GET needs.
+    # What POST needs, if it differs from what GET needs.
     post_needs: str = ""
-    # Which row of the world stands in the address, when it is not the usual one.
+    # Which row of the world is in the URL, if it is not the usual one.
     pk: str = ""
-    # What GET answers staff with, when that is not what it answers everyone else.
+    # Status of GET for staff, if it differs from that for everyone else.
     staff_get: int = 0
-    # The trail is written by the GET, too.
+    # GET writes an audit entry as well.
     get_action: Action | None = None
-    # Tells lines of one address apart.
+    # Distinguishes lines of the same URL.
     label: str = ""
 
     def __str__(self) -> str:
@@ -71,21 +71,21 @@ OPEN = [
     line("", ANYONE, 302, 302),
     line("login/", ANYONE, 200, 200),
     line("logout/", ANYONE, 405, 302),
-    # Django's own: it leads back, and a POST changes a cookie.
+    # Django's own view: it redirects back, and a POST sets a cookie.
     line("language/", ANYONE, 302, 302),
     line("api/v1/events", ANYONE, 405, 401),
     line("api/v1/events/batch", ANYONE, 405, 401),
     line("api/<path:address>", ANYONE, 404, 404),
     line(f"{P}oauth/keys/<str:uid>.<str:form>", ANYONE, 404, 405),
-    # What it answers without a state is the same for everyone: test_views_authorization.
+    # Its response without a state is the same for everyone: test_views_authorization.
     line(f"{P}oauth/callback/", ANYONE, 303, 405),
-    # Without htmx these lead to the page, which asks.
+    # Without htmx these redirect to the page, which requires a login.
     line(f"{W}charts/", ANYONE, 302, 405),
     line(f"{W}recent/", ANYONE, 302, 405),
 ]
 
 LOOKING = [
-    # A form asks whether somebody is still logged in.
+    # A form asks whether its user is still logged in.
     line(f"{P}session/", "", 200, 405),
     # A person's own preference, kept in their browser.
     line(f"{P}time-zone/", "", 200, 302, data=lambda _: {"time_zone": "Europe/Kyiv"}),
@@ -192,7 +192,7 @@ AUTHORIZING = [
     line(f"{K}token/refresh/", "authorize_webhook", 405, 303),
     line(f"{K}token/clear/", "authorize_webhook", 405, 303, action=Action.TOKEN_CLEARED),
     line(f"{K}token/paste/", "authorize_webhook", 405, 303),
-    # Without a code that waits it leads back to the panel.
+    # Without a pending device code it redirects to the panel.
     line(f"{K}device/", "authorize_webhook", 303, 303),
     line(f"{K}secret/restore/", "authorize_webhook+change_webhook", 405, 303),
     line(f"{K}token/check/", "authorize_webhook", 405, 200),
@@ -222,7 +222,7 @@ CONNECTIONS = [
 
 
 def _read_only(model: str, *, change: int = 0) -> list[Line]:
-    """Return what the admin's log pages of a model answer: they are read, and nothing else."""
+    """Return the lines of a model's log pages in the admin, which are read-only."""
     look = f"view_{model}|change_{model}"
     base = f"{A}webhooks/{model}/"
     page = f"{base}<path:object_id>/change/"
@@ -234,7 +234,7 @@ def _read_only(model: str, *, change: int = 0) -> list[Line]:
         line(page, look, change, change)
         if change
         else line(page, look, 200, 403, post_needs=NOBODY),
-        # Leads to the page above, whatever the id.
+        # Redirects to the page above, whatever the id.
         line(f"{base}<path:object_id>/", "", 302, 302),
     ]
 
@@ -247,22 +247,22 @@ def _step(step: str, permission: str, action: Action) -> Line:
 _MODELS = ("apikey", "auditentry", "delivery", "event", "oauthexchange", "webhook")
 ADMIN = [
     line(A, "", 200, 200),
-    # Who is logged in already is led on.
+    # Staff who are already logged in are redirected.
     line(f"{A}login/", ANYONE, 200, 200, staff_get=302),
     line(f"{A}logout/", ANYONE, 302, 302, staff_get=405),
     line(f"{A}password_change/", "", 200, 200),
     line(f"{A}password_change/done/", "", 200, 405),
-    # No field of ours is chosen by typing.
+    # No field of ours has autocompletion.
     line(f"{A}autocomplete/", NOBODY, 403, 405),
     line(f"{A}jsi18n/", "", 200, 405),
-    # No row of ours says where it is shown.
+    # No model of ours has `get_absolute_url`.
     line(f"{A}r/<path:content_type_id>/<path:object_id>/", "", 404, 404),
     line(f"{A}<app_label>/",
          "|".join(f"view_{one}|change_{one}" for one in _MODELS) + "|add_apikey",
          200, 200, denied=404),
     line(f"{A}(?P<url>.*)$", "", 404, 404),
     *(one for model in ("auditentry", "oauthexchange") for one in _read_only(model)),
-    # Pages of our own, that take no form: a POST changes nothing.
+    # Pages of our own without a form: a POST changes nothing.
     *_read_only("delivery", change=200),
     *_read_only("event", change=200),
     *_read_only("webhook", change=302),
@@ -277,10 +277,10 @@ ADMIN = [
 
 
 def _accounts(model: str) -> list[Line]:
-    """Return Django's own pages of accounts and groups."""
+    """Return the lines of Django's own pages for users and groups."""
     base = f"{A}auth/{model}/"
     look = f"view_{model}|change_{model}"
-    # Who makes an account sets its password next, which is a change.
+    # After adding a user one sets the password, which is a change.
     add = "add_user+change_user" if model == "user" else "add_group"
     return [
         line(base, look, 200, 200),
@@ -303,7 +303,7 @@ LINES = [
 
 
 def _oauth(world: World) -> dict[str, Any]:
-    """Return the authorization of the world's webhook as its form sends it."""
+    """Return the authorization fields of the world's webhook as its form sends them."""
     names = ("authorization_type", "token_name", "auth_url", "token_url", "client_id", "scope",
              "client_authentication")  # fmt: skip
     return {name: getattr(world.webhook.credential, name) for name in names}
@@ -316,7 +316,7 @@ def _bulk(world: World, action: str, **more: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class AdminAction:
-    """Something that is done with chosen rows of an admin list. Who may not is not offered it."""
+    """An action on chosen rows of an admin list, offered only to those who may run it."""
 
     model: str
     name: str

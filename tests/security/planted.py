@@ -1,6 +1,6 @@
 """A site in which every text that comes from outside is an injection string.
 
-Rows are written past the forms, so that the pages alone have to withstand them.
+Rows are written without the forms, so that the pages alone have to withstand them.
 """
 
 import itertools
@@ -37,7 +37,7 @@ from webhooks.models import (
 )
 
 AFTER = "call.incoming.after"
-# Variables whose values are texts of the caller, the site or the provider.
+# Variables whose values are texts from the caller, the website or the provider.
 VARIABLES = (
     *("call_id", "caller", "userfield", "dst", "number_alias", "connected_with", "client_number"),
     *("disposition", "employee_name", "department", "scheme_name", "pool_name", "utm_source"),
@@ -48,10 +48,10 @@ VARIABLES = (
 
 @dataclass
 class Site:
-    """Rows by what pages are made of them."""
+    """Rows, by the pages that show them."""
 
     webhooks: list[Webhook] = field(default_factory=list)
-    # Those that a receiver can be reached by; the settings of the others are refused.
+    # Webhooks that reach a receiver; the settings of the others are refused.
     sending: list[Webhook] = field(default_factory=list)
     named: list[Webhook] = field(default_factory=list)
     connections: list[Webhook] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Site:
 
 
 def plant(person: User) -> Site:
-    """Write the rows, none of them sent yet."""
+    """Write the rows; none of them is sent yet."""
     site = Site()
     person.username = packed(150)[1]
     person.first_name = packed(150)[2]
@@ -101,10 +101,10 @@ def hostile_headers(texts: list[str]) -> str:
 
 
 def answers() -> dict[str, bytes]:
-    """Return what the receivers say, by path: the corpus in the body, headers and reason."""
+    """Return the receivers' responses by path: the corpus in body, headers and reason phrase."""
     found = {}
     for number, texts in enumerate(chunks(40, CORPUS)):
-        # What would break the answer itself is in tests/security/test_injection_answers.py.
+        # Strings that break the response itself are in tests/security/test_injection_answers.py.
         lines = [re.sub("[\r\n\0]", "", text) for text in texts]
         body = json.dumps(texts, ensure_ascii=False).encode() if number % 2 else _raw(texts)
         head = [f"HTTP/1.1 {200 + 300 * (number % 2)} {lines[0]}"]
@@ -177,7 +177,7 @@ def _token(credential: Credential, texts: list[str]) -> None:
 
 
 def _full(number: int, texts: list[str], person: User) -> Webhook:
-    """Save a webhook whose every setting is hostile; its URL leads to a receiver, set later."""
+    """Save a webhook whose every setting is hostile; its receiver's URL is set later."""
     rows = [{"variable": text, "operator": "not_equals", "value": text} for text in texts[:12]]
     rows.append({"variable": "caller", "operator": "not_one_of", "value": texts})
     webhook = make_webhook(
@@ -189,7 +189,7 @@ def _full(number: int, texts: list[str], person: User) -> Webhook:
         headers_json=hostile_headers(texts),
         alert_recipients=texts[:20],
         time_zone=packed(64, texts)[0],
-        # Nothing of it can be sent, so the engine is not to wait for it.
+        # It cannot be sent, so the engine must not wait for it.
         is_active=False,
         pause_reason="person",
         created_by=person,
@@ -201,7 +201,7 @@ def _full(number: int, texts: list[str], person: User) -> Webhook:
 
 
 def _sending(texts: list[str]) -> Webhook:
-    """Save a webhook that can send: hostile values where any text may stand."""
+    """Save a webhook that can send: hostile values wherever any text is allowed."""
     return make_webhook(
         name=packed(100, texts)[1],
         event_types=[AFTER],
@@ -269,7 +269,7 @@ def resume(site: Site) -> None:
 
 
 def store_attempts(site: Site) -> None:
-    """Write what the engine writes only of receivers that it can reach."""
+    """Store attempts that the engine stores only for receivers it can reach."""
     for delivery, text in zip(site.deliveries, packed(500), strict=False):
         Attempt.objects.create(
             delivery=delivery,

@@ -1,7 +1,7 @@
 """A small real forward proxy, as an operator would put one in front of the internet.
 
-Speaks CONNECT and absolute-form requests, over TLS itself when it is given a context. Wherever it
-is sent it goes to one upstream on loopback, so that names of the tests need no name server.
+Accepts CONNECT and absolute-form requests, over TLS if it is given a context. It forwards all of
+them to one upstream on loopback, so that the names in tests need no name server.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import threading
 
 
 class Proxy:
-    """Counts what it was asked for in `asked`: request lines and headers, never tunnelled bytes."""
+    """Records its requests in `asked`: request lines and headers, never tunnelled bytes."""
 
     def __init__(
         self, upstream_port: int, *, context: ssl.SSLContext | None = None, refuses: bytes = b""
@@ -29,7 +29,7 @@ class Proxy:
 
     @property
     def hosts(self) -> list[str]:
-        """Return where it was told to go, in order."""
+        """Return the requested destinations, in order."""
         return [asked.split(b" ", 2)[1].decode() for asked in self.asked]
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Proxy:
                 return
             upstream = stack.enter_context(socket.socket())
             upstream.settimeout(5)
-            # Without a look-up: tests change what names lead to.
+            # Without a look-up: tests change what names resolve to.
             upstream.connect(("127.0.0.1", self._upstream_port))
             if head.startswith(b"CONNECT "):
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -89,7 +89,7 @@ def _origin_form(head: bytes) -> bytes:
 
 def _pipe(one: socket.socket, other: socket.socket) -> None:
     while True:
-        # Bytes that TLS has read already are not seen by select.
+        # select() does not see bytes that TLS has already read.
         ready = [one] if isinstance(one, ssl.SSLSocket) and one.pending() else None
         ready = ready or select.select([one, other], [], [], 5)[0]
         if not ready:

@@ -1,4 +1,4 @@
-"""Who asks in the tests of permissions: roles, their browsers, and a site with one of each row."""
+"""The users of the permission tests: roles, their browsers, and a site with one of each row."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from tests.security.url_map import address, make_world
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """Somebody with these permissions; None: not even logged in."""
+    """A user with these permissions; None: not even logged in."""
 
     name: str
     permissions: frozenset[str] | None
@@ -49,9 +49,9 @@ NEEDED = _named([*(one.needs for one in LINES), *(one.post_needs for one in LINE
 
 
 def roles_for(*needs: str) -> list[Role]:
-    """Return who asks: nobody, those with just enough, those who lack one, those with all else.
+    """Return the roles to test: not logged in, just enough, one missing, everything else.
 
-    In `make security` also one for each permission that any address asks for.
+    In `make security` also one role for each permission that any URL needs.
     """
     every = frozenset(Permission.objects.values_list("codename", flat=True))
     mine = _named(needs)
@@ -65,7 +65,7 @@ def roles_for(*needs: str) -> list[Role]:
     ]
     ways = {way for one in needs if one not in (ANYONE, NOBODY) for way in _ways(one)}
     roles += [Role(name="+".join(sorted(way)), permissions=way) for way in ways if way]
-    # All but the only one is everything else.
+    # With a single permission this is "everything else".
     if len(mine) > 1:
         roles += [Role(name=f"all but {one}", permissions=every - {one}) for one in sorted(mine)]
     if figures.FILE_VARIABLE in os.environ:
@@ -75,7 +75,7 @@ def roles_for(*needs: str) -> list[Role]:
 
 
 class Site:
-    """Browsers of roles; what one request changes is taken back before the next."""
+    """Browsers of roles; the changes of one request are rolled back before the next."""
 
     def __init__(self) -> None:
         self.world = make_world()
@@ -97,7 +97,7 @@ class Site:
         return client
 
     def become(self, role: Role) -> Client:
-        """Return the browser of one person who has this role now; a login each would be slow."""
+        """Return the browser of one user who now has this role; a login for each would be slow."""
         if role.permissions is None:
             return Client()
         User.objects.filter(pk=self._person.pk).update(

@@ -1,4 +1,4 @@
-"""Sessions whose keys are not in the database."""
+"""Sessions whose keys are not stored in the database."""
 
 import pytest
 from asgiref.sync import async_to_sync

@@ -1,4 +1,4 @@
-"""SECURITY.md names, for each sentence, a test that is there."""
+"""Each sentence of SECURITY.md names a test that exists."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ def test_every_check_is_there(file: str, word: str) -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.lower().startswith("test")
     ]
-    # What the file is called would choose all of it.
+    # The name of the file would select all of its tests.
     assert word not in file
     assert [name for name in names if word.lower() in name.lower()]
 

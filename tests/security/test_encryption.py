@@ -1,4 +1,4 @@
-"""The encrypted field: every gap of the library it closes, on the rows of the product."""
+"""The encrypted field: every gap of the library that it closes, on the product's rows."""
 
 import copy
 import io
@@ -47,7 +47,7 @@ def make_credential(**fields: Any) -> Credential:
 
 
 def stored(credential: Credential, column: str = "basic_password") -> str:
-    """Return the column's bytes as they are in the database."""
+    """Return the column's value as it is stored in the database."""
     return keys.stored(credential, column)
 
 

@@ -1,4 +1,4 @@
-"""What error pages with DEBUG on and mails about errors show: where it broke, and no values."""
+"""What DEBUG error pages and error mails show: where the error occurred, and no values."""
 
 import json
 import logging.config

@@ -1,4 +1,4 @@
-"""The worst filter and mapping that are allowed take little time for the largest event."""
+"""The worst filter and mapping allowed take little time for the largest event."""
 
 import json
 import time
@@ -12,17 +12,17 @@ from webhooks import payloads
 from webhooks.filters import MAX_CONDITIONS, MAX_VALUES, compile_filter
 from webhooks.models import Webhook
 
-# The default of WEBHOOKS_MAX_PAYLOAD_BYTES, but for the names.
+# The default of WEBHOOKS_MAX_PAYLOAD_BYTES, less some room for the names.
 SIZE = (1 << 20) - 2_000
-# CPU time. What folds the event again for each value takes fifteen seconds, and what normalizes all
-# combining marks at once takes four minutes.
+# CPU time. Folding the event again for each value takes fifteen seconds, normalizing all combining
+# marks at once takes four minutes.
 FILTER_SECONDS = 1.0
 
 pytestmark = pytest.mark.security
 
 
 def quickest(work: Callable[[], object], bound: float) -> float:
-    """Return the CPU time of the quickest of three, or the first within the bound: others work."""
+    """Return the CPU time of the quickest of three runs, or of the first within the bound."""
     least = float("inf")
     for _ in range(3):
         began = time.process_time()
@@ -42,14 +42,14 @@ def nested(levels: int, inside: object) -> Any:
 
 
 def spread(total: int, lists: int) -> list[list[str]]:
-    """Return different values, shared out among some lists."""
+    """Return different values, divided among some lists."""
     return [[f"нема {n} {part}" for n in range(total // lists)] for part in range(lists)]
 
 
 LISTS = spread(MAX_VALUES, 5)
 MANY = spread(MAX_VALUES, MAX_CONDITIONS - 1)
 LATIN, CYRILLIC = "x" * SIZE, "Ї" * (SIZE // 2)
-# Two classes of combining marks, which a normalization sorts.
+# Two classes of combining marks, which normalization sorts.
 MARKS = "a" + "\u0301\u0316" * (SIZE // 4)
 NUMBERS = list(range(SIZE // 7))
 NAMES = [f"items.{'0' * n}" for n in range(1, MAX_CONDITIONS)]
@@ -103,8 +103,8 @@ def test_the_worst_filter_is_quick(name: str, security_figure: Callable[..., Non
     assert seconds < FILTER_SECONDS
 
 
-# CPU time of a body of WEBHOOKS_MAX_BODY_BYTES, 16 MiB by default. A million dates in another
-# format are the slowest; without that limit two hundred places take twelve times as long.
+# CPU time for a body of WEBHOOKS_MAX_BODY_BYTES, 16 MiB by default. A million dates in another
+# format are the slowest; without that limit 200 placeholders take twelve times as long.
 MAPPING_SECONDS = 8.0
 ROWS = [{"name": f"n{n}", "variable": "v"} for n in range(payloads.MAX_ROWS)]
 DATES = ["2026-05-14T09:26:31Z"] * (SIZE // 23)

@@ -1,7 +1,7 @@
-"""An editor who cannot see a stored secret cannot have it sent to an address of their own either.
+"""An editor who cannot see a stored secret cannot have it sent to a server of their own either.
 
-Each case changes where a request would go, in every way that the product has. What is refused is
-counted; in the end the engine runs, and nothing that was stored arrives at the other receiver.
+Each case changes where a request would go, in every way that the product has. Refusals are
+counted; at the end the engine runs, and no stored secret arrives at the other receiver.
 """
 
 import json
@@ -27,7 +27,7 @@ from webhooks.models import (
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security]
-# The engine's threads see what is committed.
+# The engine's threads see only committed rows.
 sends = pytest.mark.django_db(transaction=True)
 
 SECRET = "typed-by-the-owner-7Q"
@@ -51,7 +51,7 @@ KEPT = header_fields(
 
 @pytest.fixture
 def editor() -> Client:
-    """Return the browser of somebody who edits everything and sees no secret."""
+    """Return the browser of a user who may edit everything and sees no secret."""
     kinds = ("webhook", "connection")
     names = [f"{action}_{kind}" for kind in kinds for action in ("add", "change", "view")]
     return logged_in(*names, "authorize_webhook", "test_webhook", name="mallory")
@@ -242,7 +242,7 @@ def test_an_import_to_another_origin_drops_the_secret_and_says_so(
     }
     moved_to = Webhook.objects.get().url
     if stored is BASIC:
-        # Held until a person enters it, and not sent without.
+        # Held until a person enters it, and not sent without it.
         assert not may_be_sent_to(Credential.objects.get(), moved_to)
 
 

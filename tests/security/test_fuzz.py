@@ -19,5 +19,5 @@ def test_nothing_that_is_written_breaks_what_reads_it(target: Target) -> None:
     count = run(target, _CASES, first_seed=1)
     assert count.crashes == []
     assert count.cases >= _CASES
-    # Enough of it got as far as what comes behind the first refusal.
+    # Enough inputs got past the first refusal.
     assert count.taken >= _CASES // 50

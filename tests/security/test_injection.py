@@ -1,7 +1,7 @@
 """Hostile texts on every page, in real Chromium: nothing runs, nothing is blocked, nothing moves.
 
-Every text of the site comes from the corpus (`tests.security.planted`); every address of the site
-that can be looked at is looked at (`tests.security.looking`).
+Every text of the site comes from the corpus (`tests.security.planted`), and every URL that shows a
+page is looked at (`tests.security.looking`).
 """
 
 import itertools
@@ -35,9 +35,9 @@ pytestmark = [pytest.mark.once, pytest.mark.security]
 
 LIST = "/integrations/webhooks/"
 NEW = f"{LIST}new/"
-# They answer with JSON or lead elsewhere.
+# They respond with JSON or a redirect.
 _NO_PAGES = {"healthz", "readyz", "logout", "view_on_site", "autocomplete", "jsi18n"}
-# Forms that a person fills in; the browser would refuse to send some of the texts by itself.
+# Fills in a form; the browser itself would refuse to send some of the texts.
 _FILL = """
 (texts) => {
   let next = 0;
@@ -48,7 +48,7 @@ _FILL = """
 }
 """
 
-# Asks for a preview with a body and a name of our own, as the form does.
+# Requests a preview with the given body and name, as the form does.
 _PREVIEW = """
 async ([path, body, name]) => {
   const data = new FormData(document.getElementById("webhook-form"));
@@ -107,12 +107,12 @@ class Visit:
 
 @pytest.fixture
 def typing(open_page: OpenPage, live_server: LiveServer, admin: User) -> Iterator[Visit]:
-    """A browser at a site without anything planted."""
+    """A browser at a site with nothing planted."""
     page = open_page()
     witness = Witness(page.context, origin=live_server.url)
     client = Client()
     client.force_login(admin)
-    # One session, so that what one of the two begins the other may end.
+    # The same session, so that either can finish what the other started.
     session = {"name": "sessionid", "value": client.cookies["sessionid"].value}
     page.context.add_cookies([{**session, "url": live_server.url}])
     page.goto(LIST)
@@ -144,7 +144,7 @@ def visit(open_page: OpenPage, live_server: LiveServer, admin: User) -> Iterator
 
 
 def named_patterns() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the name and the arguments of every address of the site."""
+    """Yield the name and the arguments of every URL of the site."""
 
     def walk(resolver: URLResolver, prefix: str, names: tuple[str, ...]) -> Iterator[Any]:
         for entry in resolver.url_patterns:
@@ -159,7 +159,7 @@ def named_patterns() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def arguments(name: str, names: tuple[str, ...], site: planted.Site) -> list[dict[str, Any]]:
-    """Return the arguments of one address, for several rows; fail for an address not known here."""
+    """Return the arguments of one URL, for several rows; fail for a URL not known here."""
     if name == "admin:app_list":
         return [{"app_label": "webhooks"}]
     if not names:
@@ -229,7 +229,7 @@ def test_no_page_runs_or_moves_what_is_planted_in_it(visit: Visit) -> None:
     for path in shown:
         visit.look(path)
     visit.look_at_all(fetched)
-    # Each string was really there: a page that shows nothing proves nothing.
+    # Each string was really shown: a page that shows nothing proves nothing.
     never = set(range(len(CORPUS))) - {number for _path, number in visit.found}
     assert [CORPUS[number] for number in sorted(never)] == []
     assert len(shown) > 40
@@ -237,7 +237,7 @@ def test_no_page_runs_or_moves_what_is_planted_in_it(visit: Visit) -> None:
 
 
 def pages_of(visit: Visit) -> tuple[list[str], list[str]]:
-    """Return the addresses that answer with a page: one of each kind to show, the rest to read."""
+    """Return the URLs that respond with a page: one of each kind to show, the rest to fetch."""
     shown, fetched = [], []
     for name, names in named_patterns():
         if name.rpartition(":")[2] in _NO_PAGES:
@@ -252,7 +252,7 @@ def pages_of(visit: Visit) -> tuple[list[str], list[str]]:
         if answer is None or answer.status_code != 200:
             continue
         if answer.get("Content-Type", "").startswith("text/html"):
-            # A part of a page is read only: a browser does not show it alone.
+            # A fragment is only fetched: a browser does not show it alone.
             is_whole = b"<html" in answer.content
             shown += paths[:is_whole]
             fetched += paths[is_whole:]
@@ -327,7 +327,7 @@ def test_the_preview_of_a_hostile_request_is_only_text(typing: Visit) -> None:
     page.goto(NEW)
     steps.choose_events(page, steps.AFTER_A_CALL)
     steps.unfold(page, "preview-card")
-    # Those with places are mistakes in a JSON body, and are shown as such.
+    # Texts with placeholders are errors in a JSON body, and are shown as such.
     plain, places = [
         [text for text in STORABLE if ("{{" in text) is has_place] for has_place in (False, True)
     ]
@@ -442,7 +442,7 @@ def test_a_page_that_forgets_to_escape_is_caught(
 
 
 def wait_for(witness: Witness, page: Page, seen: str) -> None:
-    """Wait until the witness noted something that begins so; events come only while asking."""
+    """Wait until the witness has noted `seen`; Playwright passes events on while it is called."""
     for _ in range(int(PATIENCE_SECONDS / 0.05)):
         if any(one.startswith(seen) for one in witness.executed):
             return

@@ -1,4 +1,4 @@
-"""Nothing a receiver answers stops its attempt from being stored: the real engine, raw bytes."""
+"""No response keeps its attempt from being stored: the real engine, raw bytes."""
 
 import json
 import re
@@ -100,7 +100,7 @@ ANSWERS: dict[str, bytes] = {
     "hundreds of 100s": b"HTTP/1.1 100 Continue\r\n\r\n" * 300 + body(b"x"),
     "hostile early hints": b"HTTP/1.1 103 \x1b\r\nLink: <javascript:alert(1)>\r\n\r\n" + body(b"x"),
 }
-# C0 and C1 but for line feed and tab, bidi marks, and separators that split lines elsewhere.
+# C0 and C1 except line feed and tab, bidi marks, and separators that split lines elsewhere.
 TRICKS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -108,7 +108,7 @@ TRICKS = re.compile(
 
 @pytest.fixture
 def attempts() -> dict[str, Attempt]:
-    """Every answer, each to a webhook of its own, as the engine stored it."""
+    """Return an attempt for each response, sent to its own webhook and stored by the engine."""
     by_path = {f"/{number}": answer for number, answer in enumerate(ANSWERS.values())}
     with answering(by_path) as address:
         made = {

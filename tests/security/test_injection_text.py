@@ -1,4 +1,4 @@
-"""Hostile texts outside of pages: requests, headers, addresses, CSV, log lines, mails, commands."""
+"""Hostile texts outside pages: requests, headers, URLs, CSV, log lines, mails, commands."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ from webhooks.payloads import MappingError
 from webhooks.security.log_redaction import LineFormatter
 from webhooks.ui.deliveries.export import cell
 
-# Nothing else may be in a line of a log, of a header or of an address.
+# The only characters allowed in a log line, header or URL.
 PRINTABLE = re.compile(r"[\x20-\x7e]*")
 SEES_NOTHING = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -83,7 +83,7 @@ def test_a_place_is_looked_up_and_never_evaluated(text: str) -> None:
         return
     assert render is not None
     sent = json.loads(render(everything(), 1).body)["a"]
-    # What no event has leaves nothing in its place.
+    # A placeholder for something that no event has becomes empty.
     known = text.replace("{{ call_id }}", "call-1")
     assert sent is None or sent == re.sub(r"\{\{.*?\}\}", "", known)
 
@@ -153,7 +153,7 @@ def test_a_token_of_two_lines_makes_no_request(token: str) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_hostile_header_adds_no_other_on_the_wire() -> None:
     values = [text for text in STORABLE if can_be_sent("X-Key", text)]
-    # This server closes after each answer; a sender that does not know would send into the end.
+    # This server closes after each response and says so, as a sender could not know otherwise.
     ok = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     with answering({f"/{number}": ok for number in range(len(values))}) as address:
         for number, text in enumerate(values):
@@ -164,7 +164,7 @@ def test_a_hostile_header_adds_no_other_on_the_wire() -> None:
         events.publish("call.incoming.after", {"call_id": "call-1"})
         deliver_all(seconds=100)
     requests = asked(address)
-    # libcurl refuses a few more; nothing else keeps a request from being sent.
+    # libcurl refuses a few more; no other reason may keep a request from being sent.
     unsent = Delivery.objects.exclude(status=Status.SUCCEEDED)
     assert set(unsent.values_list("outcome", flat=True)) <= {Outcome.REFUSED}
     assert len(values) - 10 < len(requests) == Delivery.objects.count() - unsent.count()
@@ -235,7 +235,7 @@ def test_a_mail_about_a_hostile_webhook_is_one_mail_with_its_own_headers() -> No
             last_error=f"It said: {text}",
         )
     while notifications.look():
-        # One look tells for some seconds; the next goes on with the rest.
+        # One look works for some seconds; the next one continues.
         pass
     assert len(mail.outbox) == len(STORABLE)
     for message in mail.outbox:

@@ -1,4 +1,4 @@
-"""Who can write to Redis runs nothing here: everything read from it is JSON, or dropped."""
+"""Write access to Redis runs no code here: everything read from it is JSON, or dropped."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ CACHE = {
 
 
 class Trap:
-    """What runs a command when it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     ran: list[int] = []
 
@@ -41,7 +41,7 @@ class Trap:
 
 
 def with_redis(url: str) -> dict[str, Any]:
-    """Return the settings as they are with a Redis, read in a process of their own."""
+    """Return the settings that depend on Redis, read in a separate process."""
     code = (
         "import json; from django.conf import settings as s; "
         "print(json.dumps([s.CACHES, s.SESSION_SERIALIZER, s.CELERY_ACCEPT_CONTENT]))"
@@ -127,7 +127,7 @@ GARBAGE = [
 def test_no_message_ends_a_worker(
     tmp_path: Path, redis_server: RedisServer, database_url: str
 ) -> None:
-    """After each of them the same worker still does what it is asked for."""
+    """After each of them the same worker still runs its tasks."""
     environment = os.environ | {
         "ENV_FILE": os.devnull,
         "DATA_DIR": str(tmp_path),

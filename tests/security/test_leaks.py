@@ -1,4 +1,4 @@
-"""Twelve canary secrets through a whole site, and every place they could have leaked to.
+"""Canary secrets through a whole site, and every place they could have leaked to.
 
 One site is set up, works and fails for a while (`tests.leaks.story`); then every log, page, mail,
 store and export is searched for every spelling of every secret.
@@ -24,10 +24,10 @@ KINDS = {
     "password", "client secret", "access token", "refresh token", "code", "state", "verifier",
     "signing secret", "API key", "secret header", "session key", "encryption key",
     "private key", "alert channel",
-    # More than were asked for.
+    # Beyond the required ones.
     "signing key of the site", "server password",
 }  # fmt: skip
-# Where the leak on purpose has to be found, so that these places are known to be read.
+# Where the deliberate leak must be found, which shows that these places are searched.
 LEAKED_TO = {
     "log: web", "log: debug", "log: worker", "celery: messages", "redis: what was said",
     "session: decoded", "mail: to people and operators", "export: JSON", "export: CSV",
@@ -80,13 +80,13 @@ def test_no_secret_is_found_in_any_sink_and_a_leak_would_be(
     for leak in found[:40]:
         print(leak)
     assert Counter((leak.secret, leak.sink) for leak in found) == {}
-    # What the site leaked on purpose is found in every kind of place.
+    # The deliberate leak is found in every kind of place.
     control = Secrets()
     control.add("control", CONTROL)
     leaked_to = {leak.sink for leak in search(story.sinks, control)}
     assert {sink.partition(":")[0] for sink in leaked_to} == {sink.kind for sink in story.sinks}
     assert leaked_to >= LEAKED_TO, LEAKED_TO - leaked_to
-    # What is hard to come by was there to be looked at.
+    # Outputs that are hard to produce were among what was searched.
     assert story.broken == []
     for words in ("curl --globoff", "X-Echo-1", "HTTP 500", "grant_type=refresh_token"):
         assert any(words in sink.text for sink in story.sinks if sink.kind == "page"), words

@@ -1,7 +1,7 @@
-"""Every parser of text from outside takes time in proportion to its length, up to 1 MiB.
+"""Every parser of outside text takes time in proportion to its length, up to 1 MiB.
 
-What is quadratic takes four times as long for twice the text. `make security` takes the whole
-mebibyte and counts; a run of the tests alone takes an eighth of it.
+A quadratic parser takes four times as long for twice the text. `make security` uses the whole
+mebibyte and counts; a run of the tests alone uses an eighth of it.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ FACTORY = RequestFactory()
 
 
 def quietly(work: Callable[[str], object]) -> Callable[[str], object]:
-    """Return work whose refusals are answers too."""
+    """Return the same work, whose refusals count as results."""
 
     def done(text: str) -> object:
         with contextlib.suppress(ValueError, RecursionError, LookupError, SuspiciousOperation):
@@ -62,7 +62,7 @@ def log_line(text: str) -> object:
 
 
 def log_error(text: str) -> object:
-    """Format what Django logs about a request that failed, with all that came along."""
+    """Format what Django logs about a failed request, with all its data."""
     request = FACTORY.post("/", {"field": text}, headers={"Cookie": f"a={text[:60_000]}"})
     try:
         raise ValueError(text)
@@ -78,7 +78,7 @@ def token_answer(text: str) -> object:
 
 
 def granted(text: str) -> object:
-    """Read an answer that grants a token, whose every value is the text."""
+    """Read a token response in which every value is the text."""
     names = ("expires_in", "expires_at", "refresh_expires_in", "scope", "token_type", "id_token")
     fields = dict.fromkeys(names, f"{text}x") | {"access_token": f"a.{text}x.c"}
     return token_response.classify(RawAnswer(status=200, body=json.dumps(fields).encode()))
@@ -96,7 +96,7 @@ def transcript(text: str) -> object:
 
 
 def cut_off(text: str) -> object:
-    """Mask an answer of a receiver that ends within a secret of 8,000 characters."""
+    """Mask a response that ends within a secret of 8,000 characters."""
     return Masker([TOKEN]).mask_bytes(text.encode() + TOKEN[:-1].encode(), is_cut=True)
 
 
@@ -145,7 +145,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         ("[", "{", '"\\', "\x00", "[1,", "\u202e", '{"a":1},'),
     ),
     "bodies on pages": (logtext.visible, ("\u202e", "<", "a", "\n")),
-    # No server passes a longer header on: 32 KiB for all of them.
+    # No server passes longer headers on: 32 KiB for all of them.
     "cookies": (lambda text: parse_cookie(text[:32_768]), ('"', "\\", ";", "a=", '="\\101', '\\"')),
     "queries": (quietly(QueryDict), ("&", "a=", "%", "+", ";", "%2")),
     "URLs": (quietly(network.parse_url), ("http://a", "%41", "a.", "@", "xn--", ":")),
@@ -204,7 +204,7 @@ def test_twice_the_text_takes_twice_the_time(
 
 @pytest.fixture
 def odd_endpoint() -> Iterator[str]:
-    """Serve token answers whose head is 60 KB of a header that is none."""
+    """Serve token responses whose head holds 60 KB of an invalid header."""
     server = socket.create_server(("127.0.0.1", 0))
     answer = b"HTTP/1.1 200 OK\r\n" + b"a%23#" * 12_000 + b"\r\nX: a\r\n\r\n{}"
 
@@ -241,7 +241,7 @@ def test_a_token_endpoint_with_a_malformed_header_keeps_nothing_busy(
 def test_a_long_address_without_a_login_keeps_nothing_busy(
     address: str, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """240 KB of `a%23` once stopped the whole of `make run` for two minutes."""
+    """240 KB of `a%23` once blocked the whole of `make run` for two minutes."""
     caplog.set_level("DEBUG")
     caplog.handler.setFormatter(LineFormatter())
 
@@ -254,7 +254,7 @@ def test_a_long_address_without_a_login_keeps_nothing_busy(
 
 
 def test_forty_answers_beside_a_long_token_are_masked_at_once() -> None:
-    """Answers that end in the middle of a secret of 8,000 characters took 18 s for 40."""
+    """Masking 40 responses that end within a secret of 8,000 characters once took 18 s."""
     body = json.dumps({"error": TOKEN[:-1]}).encode()[:20_000]
 
     def mask(count: str) -> object:

@@ -1,4 +1,4 @@
-"""Lines of the log: no query, no credentials, no forged lines, and otherwise as they were."""
+"""Log lines: no query string, no credentials, no forged lines, and otherwise unchanged."""
 
 import io
 import logging
@@ -17,7 +17,7 @@ SENTENCES = [
     "GET https://crm.example.com:8443/hook?access_token={}&x=1 failed",
     "GET http://[2001:db8::1]/?token={}",
     "redirected to https://crm.example.com/#access_token={}",
-    # Its slash would be percent-encoded there.
+    # A slash in the password would be percent-encoded here.
     "connecting to redis://user:s3cr3t-Value_of~it%2Fnow+1=@cache.example:6379/0",
     "Authorization: Bearer {}",
     "{{'Authorization': 'Basic {}'}}",
@@ -60,7 +60,7 @@ def test_a_credential_is_left_out(sentence: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "Bearer"])
 def test_a_credential_after_its_scheme_may_be_letters_alone(scheme: str) -> None:
-    # "user:pass" has neither a digit nor a sign in Base64.
+    # "user:pass" has neither a digit nor a symbol in Base64.
     assert without_secrets(f"sent {scheme} dXNlcjpwYXNz") == f"sent {scheme} …"
 
 
@@ -93,7 +93,7 @@ def written() -> io.StringIO:
 
 @pytest.fixture
 def logger(written: io.StringIO) -> logging.Logger:
-    """Return a logger at DEBUG whose lines are written as the settings say."""
+    """Return a logger at DEBUG that formats its lines as the settings say."""
     made = logging.Logger("a.library", logging.DEBUG)
     configurator = logging.config.DictConfigurator(settings.LOGGING)  # type: ignore[arg-type]
     configurator.configure()
@@ -169,7 +169,7 @@ def test_a_task_that_has_no_database_is_one_line_and_a_mistake_has_its_traceback
 def failed(
     own: logging.Logger, logger: logging.Logger, error: Exception, written: io.StringIO
 ) -> list[str]:
-    """Let a logger report an error with a stack below, and return the lines that it wrote."""
+    """Let a logger report an error with its traceback, and return the lines that it wrote."""
     own.addHandler(logger.handlers[0])
     try:
         raise error

@@ -1,4 +1,4 @@
-"""Secrets in foreign text: found in every spelling, and nothing else is touched."""
+"""Secrets in foreign text are found in every spelling, and nothing else is changed."""
 
 import base64
 import html
@@ -47,22 +47,22 @@ TAGS = "<b>wörd's \"9"
 @pytest.mark.parametrize(
     ("secret", "spelled"),
     [
-        # .NET, whose digits are in upper case.
+        # .NET, with upper-case hexadecimal digits.
         (BASE64, r"k\u002BZq9\u002Ba/B7xY2wQ"),
         (BASE64, r"k\u002bZq9\u002ba/B7xY2wQ"),
         ("пароль-12345", r"\u043F\u0430\u0440\u043E\u043B\u044C-12345"),
         (TAGS, r"\u003Cb\u003Ew\u00F6rd\u0027s \u00229"),
-        # PHP, whose letters are not; Gson; Go.
+        # PHP, with lower-case hexadecimal digits; Gson; Go.
         (TAGS, r"\u003Cb\u003Ew\u00f6rd\u0027s \u00229"),
         (ODD, r"p!a/b\u003dc\u0026d$longer"),
         (TAGS, r"\u003cb\u003ewörd's \"9"),
-        # JSON of .NET inside JSON.
+        # JSON from .NET inside JSON.
         (BASE64, r"k\\u002BZq9\\u002Ba/B7xY2wQ"),
-        # encodeURIComponent, encodeURI, and a form of a browser.
+        # encodeURIComponent, encodeURI, and a browser's form.
         (ODD, "p!a%2Fb%3Dc%26d%24longer"),
         ("p!a b=c&d?(longer)#", "p!a%20b=c&d?(longer)#"),
         ("p!a ~*longer*", "p%21a+%7E*longer*"),
-        # Encoded twice on the way.
+        # Encoded twice.
         (BASE64, "k%252BZq9%252Ba%252FB7xY2wQ"),
         (ODD, "p!a%252fb%253dc%2526d%2524longer"),
         # Text, MarkupSafe and Go, PHP, XML, OWASP, Mustache, filters of PHP.
@@ -73,10 +73,10 @@ TAGS = "<b>wörd's \"9"
         (BASE64, "k+Zq9+a&#x2F;B7xY2wQ"),
         (ODD, "p!a&#x2F;b&#x3D;c&amp;d$longer"),
         (TAGS, "&#60;b&#62;wörd&#39;s &#34;9"),
-        # Templates of Go, .NET.
+        # Go templates, .NET.
         (BASE64, "k&#43;Zq9&#43;a/B7xY2wQ"),
         (BASE64, "k&#x2B;Zq9&#x2B;a/B7xY2wQ"),
-        # References of letters.
+        # Character references for letters.
         ("пароль-12345", "&#1087;&#1072;&#1088;&#1086;&#1083;&#1100;-12345"),
         ("пароль-12345", "&#x43F;&#x430;&#x440;&#x43E;&#x43B;&#x44C;-12345"),
         ("пароль-12345", "&#x43f;&#x430;&#x440;&#x43e;&#x43b;&#x44c;-12345"),
@@ -252,7 +252,7 @@ def test_nothing_that_is_answered_raises(
 
 @pytest.mark.parametrize("form", ["as it is", "JSON", "in an address"])
 def test_one_answer_to_very_many_receivers_tells_each_of_its_own_secret(form: str) -> None:
-    # From some point on the text is taken apart once for all of them.
+    # Above some number of maskers the text is parsed once for all of them.
     maskers = [Masker([f'secret-{number}/"{form}', f"ab{number:02}"]) for number in range(80)]
     spelled = {
         "as it is": lambda secret: secret,

@@ -1,4 +1,4 @@
-"""What masks foreign text takes time in proportion to its length, whatever the text holds."""
+"""Masking foreign text takes time in proportion to its length, whatever the text holds."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from webhooks.security.masker import Masker, NameMasker
 pytestmark = pytest.mark.slow
 
 MEBIBYTE = 1 << 20
-# What is quadratic takes four times as long.
+# Quadratic work takes four times as long.
 BOUND = 3.2
 TOKEN = "".join(chr(97 + i * i % 26) + str(i % 7) for i in range(4_000))
 SECRETS = (
@@ -51,12 +51,12 @@ PIECES = {
 
 
 def ratio(work: Callable[[str], object], piece: str, length: int) -> float:
-    """Return how many times longer twice the text takes, each at its quickest: others work too."""
+    """Return how many times longer twice the text takes; compares the quickest of several runs."""
 
     def seconds(text: str) -> float:
         began = time.thread_time()
         work(text)
-        # What is quicker on so long a text is noise; whatever is not linear takes seconds.
+        # Less than 5 ms for so long a text is noise; work that is not linear takes seconds.
         return max(time.thread_time() - began, 5e-3)
 
     short, long = ((piece * (n // len(piece) + 1))[:n] for n in (length // 2, length))

@@ -1,4 +1,4 @@
-"""Every address and admin action, asked by every role; and ids that somebody guessed."""
+"""Every URL and admin action, requested by every role; and guessed ids."""
 
 import json
 import re
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.security]
 
 @pytest.fixture(scope="module")
 def site(module_transaction: DjangoDbBlocker) -> Site:
-    """The site with one of each row, made once."""
+    """Make the site with one of each row, once for the module."""
     with module_transaction.unblock():
         return Site()
 
@@ -55,7 +55,7 @@ def may(role: Role, line: Line, method: str) -> bool:
 
 
 def expected(line: Line, role: Role, method: str) -> int:
-    """Return the status of an answer: 302 for the login of who is not known there."""
+    """Return the expected status: 302 to the login for users who are not logged in there."""
     status = line.get if method == "get" else line.post
     needs = needs_of(line, method)
     is_known = role.permissions is not None
@@ -64,10 +64,10 @@ def expected(line: Line, role: Role, method: str) -> int:
     if line.route.startswith("admin/"):
         if not is_known or not role.is_staff:
             return 302
-        # The admin asks for staff first, and then for the method.
+        # The admin checks for staff first, and then the method.
         return status if status == 405 or role.may(needs) else line.denied
     if not is_known and not line.headers:
-        # The login is asked for first, and then the method.
+        # The login is required first, and then the method is checked.
         return 302
     if status == 405:
         return 405
@@ -123,7 +123,7 @@ def test_an_address_answers_each_role_as_its_line_says(
 
 
 def _faults(site: Site, browser: Client, line: Line, role: Role, method: str) -> Iterator[str]:
-    """Yield what is wrong with an answer: its status, headers, payload or entry of the trail."""
+    """Yield what is wrong with a response: its status, headers, payload or audit entry."""
     last = AuditEntry.objects.latest("pk").pk
     with taken_back():
         answer = site.ask(browser, line, method, secure=True)
@@ -163,7 +163,7 @@ def test_an_admin_action_is_done_for_those_who_may_alone(
     assert not wrong
 
 
-# ---- What was sent and answered ---------------------------------------------------------------
+# ---- Requests and responses of deliveries -----------------------------------------------------
 
 TRIED = {
     "filter-mode": "json",
@@ -171,8 +171,8 @@ TRIED = {
     "filter-shown": "all",
     "event_types": "call.incoming.after",
 }
-# Every place that shows something of an event or an attempt: route, method, what is asked for. That
-# no address shows it to anybody else is asked of every line above.
+# Every place that shows something of an event or an attempt: route, method, parameters. The tests
+# of every line above check that no other URL shows it.
 PLACES: list[tuple[str, str, dict[str, Any]]] = [
     (DELIVERY, "get", {"attempt": "1", "against": "2"}),
     (f"{DELIVERY}edit/", "get", {}),
@@ -188,7 +188,7 @@ PLACES: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def browsers(site: Site) -> tuple[Client, Client]:
-    """Return the browsers of somebody who may do all but see payloads, and of a superuser."""
+    """Return the browsers of a user who may do all but see payloads, and of a superuser."""
     every = frozenset(Permission.objects.values_list("codename", flat=True))
     blind = Role(name="blind", permissions=every - {"view_payload"})
     return site.browser(blind), site.browser(SUPERUSER)
@@ -206,19 +206,19 @@ def test_a_payload_is_shown_to_those_who_may_see_it_alone(
     assert CANARY not in text_of(getattr(blind, method)(path, data))
 
 
-# ---- Ids that somebody guessed ----------------------------------------------------------------
+# ---- Guessed ids ------------------------------------------------------------------------------
 
-# It explains why an event is not sent any more, too.
+# URLs that also work for deleted webhooks; the first explains why an event is not sent any more.
 OF_DELETED = ("why-not-sent/", "/restore/", "/purge/")
 UNKNOWN = ("0", "999999", str(2**62), str(2**63), "9" * 30)
 NO_DELIVERIES = ("dlv_00000000000000000000000000", "x", "dlv_%00", "%00", "9" * 300)
 BY_ID = [
     one
     for one in LINES
-    # Without htmx the parts of a page lead to the page, which asks.
+    # Without htmx the parts of a page redirect to the page, which requires a login.
     if "<row:pk>" in one.route and "apikey" not in one.route and one.needs != ANYONE
 ]
-# Django's own pages ask before, or lead to the one that does.
+# Django's own pages check before, or redirect to one that does.
 _DJANGO = ("history/", "delete/", "_id>/")
 BY_DELIVERY = [
     one
@@ -235,7 +235,7 @@ def superuser(site: Site) -> Client:
 
 
 def not_found(site: Site, browser: Client, line: Line, **instead: Any) -> list[str]:
-    """Return what an address does with an id that is not for it, other than say that it is not."""
+    """Return every response to an id that is not the URL's own, other than "not found"."""
     wrong = []
     last = AuditEntry.objects.latest("pk").pk
     for method, status in (("get", line.get), ("post", line.post)):
@@ -264,7 +264,7 @@ def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
     assert not [one for pk in guesses for one in not_found(site, superuser, line, pk=pk)]
 
 
-# Django admin leads from every address that it does not know to one that it knows.
+# Django admin redirects from every unknown URL to a known one.
 @pytest.mark.parametrize("route", [one for one in routes() if "<row:" in one and A not in one])
 def test_an_address_with_a_number_that_no_row_can_have_is_none(
     route: str, site: Site, superuser: Client
@@ -283,7 +283,7 @@ def test_an_address_knows_no_delivery_that_is_not_there_or_not_of_its_webhook(
     if "<row:pk>" in line.route:
         guesses += [{name: site.world.stray.pk}, {"pk": "paused"}]
     if "/tests/" in line.route:
-        # A delivery of the same webhook, which is no test.
+        # A delivery of the same webhook that is not a test.
         guesses.append({name: site.world.delivery.pk})
     if "attempt_id" in line.route:
         guesses += [{name: site.world.test.pk}, {"attempt_id": "0"}, {"part": "other"}]
@@ -341,7 +341,7 @@ def test_the_import_is_written_down(site: Site, superuser: Client) -> None:
     assert (entry.action, entry.username) == (Action.IMPORTED, "olena")
 
 
-# ---- Nobody makes themselves more than they are -----------------------------------------------
+# ---- No user gains permissions ----------------------------------------------------------------
 
 ACCOUNTS = frozenset({"view_user", "add_user", "change_user", "delete_user", "change_group"})
 

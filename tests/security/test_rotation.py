@@ -89,7 +89,7 @@ def plain(row: Any, column: str) -> str:
 
 @contextmanager
 def meanwhile(change: Any, *, times: int = 1) -> Iterator[None]:
-    """Call `change` between the command's look at a row and its write."""
+    """Call `change` between the command's read of a row and its write."""
     left = [times]
 
     def intrude(execute: Any, sql: str, *rest: Any) -> Any:
@@ -132,7 +132,7 @@ def test_nothing_but_ciphertext_changes(use_keys: Keys) -> None:
     before = open_columns()
     use_keys(SECOND_KEY, FIRST_KEY)
     rotate()
-    # The version too: workers keep what they decrypted.
+    # Versions stay as well: workers keep what they decrypted.
     assert open_columns() == before
 
 
@@ -244,7 +244,7 @@ def test_what_no_key_reads_is_named_and_left_as_it_is(use_keys: Keys) -> None:
     assert f"unreadable: webhooks_credential.basic_password of row {lost.pk}" in out.getvalue()
     assert stored(lost, "basic_password") == foreign
     use_keys(SECOND_KEY)
-    # Everything else went on.
+    # Everything else was rotated.
     assert plain(fine, "basic_password") == PASSWORD
     assert plain(lost, "client_secret") == plain(fine, "client_secret")
 
@@ -352,7 +352,7 @@ def test_a_rotation_that_is_killed_ends_right_when_it_is_run_again(use_keys: Key
         "FIELD_ENCRYPTION_KEY": f"{SECOND_KEY},{FIRST_KEY}",
     }
     command = [sys.executable, "manage.py", "rotate_keys", "--verbosity=2", "--batch-size=1"]
-    # A page of a pipe holds half of what it prints: it cannot end before it is read to the end.
+    # A pipe of one page holds half of the output: the command cannot end before all is read.
     pipe = {"stdout": subprocess.PIPE, "bufsize": 0, "pipesize": 4096}
     with subprocess.Popen(command, cwd=ROOT, env=environment, **pipe) as process:
         assert process.stdout is not None
@@ -384,7 +384,7 @@ def _is_readable(credential: Credential) -> bool:
 
 
 def database_url() -> str:
-    """Return the address of this test's own database."""
+    """Return the URL of this test's own database."""
     name = connection.settings_dict["NAME"]
     if connection.vendor == "sqlite":
         return f"sqlite:///{name}"

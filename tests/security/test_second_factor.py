@@ -1,4 +1,4 @@
-"""The place for a second factor: everybody who is logged in is asked, on every page."""
+"""The hook for a second factor: every logged-in user is checked, on every page."""
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -15,7 +15,7 @@ PATH = "/second-factor/"
 
 
 def ask(request: HttpRequest) -> HttpResponse | None:
-    """Let those in whose session says that they proved it."""
+    """Let users pass whose session has the second factor proved."""
     return None if request.session.get("is_proved") else redirect(PATH)
 
 

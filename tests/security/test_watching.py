@@ -1,4 +1,4 @@
-"""The oracle itself: it sees what it should, and believes nothing of the guard."""
+"""The oracle itself: it sees what it should, and does not rely on the guard."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""Runs a program under strace; tells what it and its children asked the kernel to connect to."""
+"""Runs a program under strace; returns what it and its children asked the kernel to connect to."""
 
 import contextlib
 import os
@@ -23,9 +23,9 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 class Traced(NamedTuple):
     status: int
-    # TCP only, without that to the control.
+    # TCP only, without the connect to the control.
     connects: list[oracle.Connect]
-    # False: the trace does not even show the control, so it shows nothing.
+    # False if the trace does not even show the control, so it proves nothing.
     is_sound: bool
 
 

@@ -1,4 +1,4 @@
-"""Every address of the site, walked from the URL map, and one of each to ask for."""
+"""Every URL of the site, walked from the URL map, and one of each row to request."""
 
 import datetime as dt
 import json
@@ -32,9 +32,9 @@ from webhooks.models import (
     Webhook,
 )
 
-# What stands in each payload, request and answer of the world.
+# Part of each payload, request and response of the world.
 CANARY = "canary-of-a-payload"
-# The paused webhook refuses the event by it, and a page says why.
+# The paused webhook's filter rejects the event, and a page explains why.
 CONDITION = {"variable": "caller_name", "operator": "equals", "value": "somebody else"}
 
 
@@ -47,7 +47,7 @@ def _walk(patterns: list[Any], prefix: str = "") -> Iterator[str]:
     for one in patterns:
         route = prefix + str(one.pattern)
         if isinstance(one, URLPattern):
-            # The names of the apps stand there in any order.
+            # The names of the apps come in any order.
             yield re.sub(r"\^\(\?P<app_label>[a-z|]+\)/\$$", "<app_label>/", route)
         else:
             yield from _walk(one.url_patterns, route)
@@ -55,7 +55,7 @@ def _walk(patterns: list[Any], prefix: str = "") -> Iterator[str]:
 
 @dataclass
 class World:
-    """One row of everything that an address names."""
+    """One row of everything that a URL names."""
 
     webhook: Webhook
     paused: Webhook
@@ -63,7 +63,7 @@ class World:
     deleted: Webhook
     delivery: Delivery
     test: Delivery
-    # Of the deleted webhook.
+    # Belongs to the deleted webhook.
     stray: Delivery
     attempt: Attempt
     resend: Resend
@@ -128,7 +128,7 @@ def make_attempt(delivery: Delivery, number: int) -> Attempt:
         request_line=f"GET http://127.0.0.1:9/hook?caller_name={CANARY}-{number} HTTP/1.1",
         request_headers="webhook-id: x",
         request_body=f'{{"caller_name": "{CANARY}-{number}"}}'.encode(),
-        # As a redirect does.
+        # As in a redirect.
         response_headers=f"HTTP/1.1 500 Oops\nLocation: /?caller_name={CANARY}-{number}",
         response_body=f"You sent {CANARY}-{number}".encode(),
     )
@@ -140,10 +140,10 @@ def text_of(answer: Any) -> str:
 
 
 def address(route: str, world: World, *, pk: str = "", **instead: object) -> str:
-    """Return the address of a route with the world's rows in it.
+    """Return the URL of a route with the world's rows in it.
 
-    `pk` is a number, or names another row of the world than usual; `instead` are values for parts
-    by their names.
+    `pk` is a number, or names another row of the world than usual; `instead` gives values for parts
+    by name.
     """
     values: dict[str, object] = {
         "<row:pk>": _owner(route, world, pk),

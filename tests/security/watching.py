@@ -2,8 +2,8 @@
 
 A connect to a denied address is stopped before it leaves and fails the test that tried: Python's
 by an audit hook, libcurl's where it is given its sockets. The tests' own servers are on loopback,
-which is the one network that is open to them. What libcurl would do without asking for a socket is
-not seen here: that is for strace (`tests.security.oracle`).
+the only network open to them. Connects of libcurl without asking for a socket are not seen here;
+strace finds those (`tests.security.oracle`).
 """
 
 import socket
@@ -36,7 +36,7 @@ def _note(where: Any) -> None:
     try:
         is_denied = oracle.is_denied(address)
     except ValueError:
-        # A name, given to the socket itself: nobody could have checked what it leads to.
+        # A name given to the socket itself: what it resolves to was never checked.
         is_denied = address != "localhost"
     if is_denied:
         _denied.append(f"{address} port {where[1]}")
@@ -44,7 +44,7 @@ def _note(where: Any) -> None:
 
 
 def begin() -> None:
-    """Put the hook in, once: Python has no way to take it out again."""
+    """Install the audit hook once: Python cannot remove it again."""
     global _is_watching
     if not _is_watching:
         _is_watching = True
@@ -53,7 +53,7 @@ def begin() -> None:
 
 
 def _watch_libcurl() -> None:
-    # Only when the tests begin: the product reads its settings then.
+    # Imported only when the tests begin: the product reads its settings then.
     from webhooks.network import SocketOpener
 
     real = SocketOpener.open
@@ -70,12 +70,12 @@ def _watch_libcurl() -> None:
 
 
 def seen() -> int:
-    """Return how many TCP connects were tried in this process, by Python's sockets and libcurl."""
+    """Return how many TCP connects Python's sockets and libcurl tried in this process."""
     return _seen
 
 
 def take_denied() -> list[str]:
-    """Return, once, the denied connects that were tried."""
+    """Return the denied connects so far, and forget them."""
     found = _denied.copy()
     _denied.clear()
     return found
