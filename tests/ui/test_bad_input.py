@@ -95,7 +95,7 @@ def test_the_form_says_what_is_wrong_and_keeps_it(
     assert page.status_code == 200
     text = unescape(page.text)
     assert sentence in text
-    # Secrets are not shown.
+    # Secrets are not shown again.
     typed = [value for name, value in fields.items() if "secret" not in name]
     assert [value[:60] for value in typed if value not in text] == []
     assert not Webhook.objects.exists()

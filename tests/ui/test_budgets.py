@@ -1,4 +1,4 @@
-"""What a page may weigh, and that it fits every screen from a phone to a wall."""
+"""How much a page may weigh, and that it fits every screen from a phone to a wall display."""
 
 import pytest
 from django.urls import reverse

@@ -1,4 +1,4 @@
-"""Two people at one form: a change saved meanwhile is told, and overwritten only knowingly."""
+"""Two people edit one form: the other change is shown, and overwritten only on purpose."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A form sent after its session ended: kept, sealed, until the same person has logged in."""
+"""A form sent after its session ended: stored encrypted until the same user has logged in."""
 
 from typing import Any
 
@@ -26,14 +26,14 @@ SESSION = f"{LIST}session/"
 
 
 def opened(browser: Client, url: str) -> str:
-    """Open a form, and let the session end."""
+    """Open a form, and let its session end; return the form's `opened_by`."""
     mark = str(browser.get(url).context["opened_by"])
     browser.cookies.pop("sessionid")
     return mark
 
 
 def log_in(browser: Client, url: str, username: str = "admin") -> Any:
-    """Log in by the form, and follow to where it leads."""
+    """Log in through the form, and follow the redirect."""
     fields = {"username": username, "password": "p", "next": url}
     return browser.post("/login/", fields, follow=True)
 

@@ -1,4 +1,4 @@
-"""Parts of pages: what cannot be written in the reader's way is written in another."""
+"""Parts of pages: formats of the reader's language and zone, and what is used instead."""
 
 import datetime as dt
 import re

@@ -1,4 +1,4 @@
-"""What cannot be seen is shown as an escape on every page, and kept where it is typed."""
+"""Invisible characters are shown as escapes on every page, and kept where they are typed."""
 
 import pytest
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse

@@ -1,6 +1,6 @@
-"""Security headers on errors, static files and without TLS.
+"""Security headers on errors, on static files and without TLS.
 
-That every address sends them to every role is held by `tests/security/test_permissions.py`.
+`tests/security/test_permissions.py` checks them for every URL and role.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ def fail(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("a mistake in a view")
 
 
-# The site, with one more address.
+# The site, with one more URL.
 urlpatterns = [path("fails/", fail), path("", include("config.urls"))]
 
 

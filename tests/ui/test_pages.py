@@ -1,4 +1,4 @@
-"""What holds for every page of the site: it answers, with few queries, and weighs little."""
+"""Rules for every page of the site: it responds, with few queries, and weighs little."""
 
 import re
 from datetime import timedelta
@@ -22,7 +22,7 @@ from webhooks.models import Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db
 
-# 15, and one more that is asked while deliveries are late: whether an order keeps them.
+# 15, and one more while deliveries are late: whether an ordered webhook keeps them waiting.
 MAX_QUERIES = 16
 _OF_STATUS = 21
 BUDGET_BYTES = 110_000
@@ -49,7 +49,7 @@ def test_every_address_is_a_page_or_none_for_a_reason(browser: Client, scene: Sc
 
 
 def refuses_get(name: str, browser: Client) -> bool:
-    """Return whether an address takes POST only."""
+    """Return whether a URL accepts POST only."""
     [(_template, names), *_] = _reversals(name)
     values = {"pk": "1", "delivery_id": "dlv_1", "object_id": "1", "id": "1"}
     address = reverse(name, kwargs={key: values[key] for key in names})
@@ -66,7 +66,7 @@ def _reversals(name: str) -> list[tuple[str, list[str]]]:
 
 
 def get(page: Page, browser: Client, scene: Scene) -> Any:
-    """Return the answer of a page, to nobody where people log in."""
+    """Return the response of a page; the login page is requested without a login."""
     client = Client() if page.name == "login" else browser
     return client.get(page.address(scene), headers=page.headers)
 
@@ -85,13 +85,13 @@ def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
         assert answer.status_code == 200, (page, answer.headers.get("Location"))
         return len(made)
 
-    # On a slow machine they would be late at the second look only.
+    # Otherwise, on a slow machine, they would become late between the two measurements.
     late = Delivery.objects.filter(status=Status.PENDING)
     late.update(next_attempt_at=timezone.now() - timedelta(hours=1))
-    # As after an edit: the trail is read only for what was saved since an event.
+    # As after an edit: the audit trail is read only for changes saved since an event.
     Webhook.objects.get(pk=scene.webhook).save()
     for page in PAGES:
-        queries(page)  # The first one fills caches of the process.
+        queries(page)  # The first request fills the caches of the process.
     few = {page: queries(page) for page in PAGES}
     for _ in range(3):
         more_of(scene)
@@ -124,7 +124,7 @@ def test_a_page_links_what_its_classes_need_and_less_than_110_kb_of_our_css_and_
         linked = {folder / name for name in files for folder in _OWN}
         there = {name for path in linked if path.suffix == ".css" for name in styled(path)}
         used = {name for names in re.findall(r'class="([^"]*)"', html) for name in names.split()}
-        # A state, such as `is-head`, has looks with some blocks only.
+        # A state, such as `is-head`, has a style with some blocks only.
         if lost := {name for name in used & everything - there if not name.startswith("is-")}:
             missing[str(page)] = sorted(lost)
     assert (missing, heavy) == ({}, {})
@@ -132,7 +132,7 @@ def test_a_page_links_what_its_classes_need_and_less_than_110_kb_of_our_css_and_
 
 @cache
 def styled(path: Path) -> set[str]:
-    """Return the classes that a style sheet names, with those it imports."""
+    """Return the classes that a style sheet names, including those it imports."""
     if not path.exists():
         return set()
     text = path.read_text()
@@ -141,7 +141,7 @@ def styled(path: Path) -> set[str]:
 
 
 def own_files(html: str) -> dict[str, int]:
-    """Return our own style sheets and scripts of a page with their sizes."""
+    """Return our own style sheets and scripts of a page, with their sizes in bytes."""
     linked = re.findall(r'<(?:link|script)\b[^>]*\b(?:href|src)="([^"]+\.(?:css|js))"', html)
     names = {address.removeprefix("/" + settings.STATIC_URL.strip("/") + "/") for address in linked}
     found = {name: folder / name for name in names for folder in _OWN if (folder / name).exists()}

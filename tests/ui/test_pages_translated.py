@@ -1,4 +1,4 @@
-"""Every page with a pretended translation: what is not in brackets was never marked."""
+"""Every page with a pseudo-translation: text that is not in brackets was never marked."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _SILENT = {"script", "style", "code", "kbd", "pre", "textarea", "samp"}
 _SPOKEN = ("aria-label", "title", "placeholder", "alt")
 _TRANSLATED = re.compile("⟦[^⟦⟧]*⟧")
 _SENTENCE = re.compile(r"\b[A-Za-z]+ [a-z]+ [a-z]+")
-# What the scene, the samples and the receivers say is data; the last one is said by Django.
+# Data from the scene, the samples and the receivers; the last one is Django's own text.
 _DATA = re.compile(
     "The receiver failed with 503|The grant was revoked|The receiver answered 503 to the last 12|"
     "curl -X POST.*|Change or view list link"
@@ -33,7 +33,7 @@ _DATA = re.compile(
 
 @pytest.fixture(scope="module")
 def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalog that puts every text into brackets, as Ukrainian."""
+    """Make a catalog that puts every text into brackets, as Ukrainian."""
     folder = tmp_path_factory.mktemp("locale")
     target = folder / "uk" / "LC_MESSAGES" / "django.mo"
     target.parent.mkdir(parents=True)
@@ -68,7 +68,7 @@ class _Reader(HTMLParser):
         super().__init__()
         self.said: list[str] = []
         self._silent = 0
-        # A part that says that it is English, as the receiver's guide: its tag, and how deep it is.
+        # An element marked as English, like the receiver's guide: its tag and its nesting depth.
         self._english, self._depth = "", 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -92,7 +92,7 @@ class _Reader(HTMLParser):
 def untranslated(html: str) -> list[str]:
     reader = _Reader()
     reader.feed(html)
-    # A translated text may have tags inside.
+    # A translated text may contain tags.
     text, before = "|".join(reader.said), ""
     while before != text:
         before, text = text, _TRANSLATED.sub("|", text)

@@ -1,4 +1,4 @@
-"""Addresses that only buttons post to, asked for as pages."""
+"""URLs that only buttons post to, requested as pages."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Numbers that come with a request, of any length."""
+"""Numbers in a request, of any length."""
 
 import pytest
 from django.urls import reverse

@@ -1,4 +1,4 @@
-"""Selects and attributes: our fast templates draw what Django's do."""
+"""Selects and attributes: our fast templates render the same as Django's."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ CHOICES = [
 
 def drawn(widget: forms.Widget, value: object, renderer: Any) -> str:
     html = widget.render("field", value, attrs={"id": "f"}, renderer=renderer)
-    # White space between tags, and the lines of a tag, mean nothing.
+    # Whitespace between tags and line breaks within a tag do not count.
     text = re.sub(r"\s+", " ", str(html)).replace(" >", ">").strip()
     return re.sub(r"> ?(.*?) ?<", r">\1<", text)
 

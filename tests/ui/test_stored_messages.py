@@ -1,4 +1,4 @@
-"""The one table of every code that a row may hold, and the filter that shows them on pages."""
+"""The one table of every code that a row may store, and the filter that shows them on pages."""
 
 from collections.abc import Mapping
 
@@ -29,7 +29,7 @@ TABLES: dict[str, Mapping[str, Sentence]] = {
 
 @pytest.mark.parametrize("package", TABLES)
 def test_no_package_has_a_code_of_another(package: str) -> None:
-    """A code that two tables had would be shown by the sentence of one of them."""
+    """A code in two tables would be shown with the sentence of one of them."""
     hidden = [code for code, said in TABLES[package].items() if SENTENCES[code] is not said]
     assert hidden == []
 

@@ -1,4 +1,4 @@
-"""Logging in: guesses are counted, what is locked and for how long, and what a session survives."""
+"""Logging in: guesses are counted, what is locked and for how long, and how sessions survive."""
 
 import datetime as dt
 import re
@@ -125,11 +125,11 @@ def test_no_typed_password_and_no_name_is_stored_or_logged_beside_the_count(
     log_in("canary-password", name="canary-name")
     stored = str(AccessAttempt.objects.values().get())
     assert "canary-password" not in stored + caplog.text
-    # People type passwords into the field for the name: a digest of it is counted.
+    # People type passwords into the username field, so only a digest of it is counted.
     assert "canary-name" not in stored + caplog.text
 
 
-# ---- Whose address ----------------------------------------------------------------------------
+# ---- Client addresses --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_no_typed_password_and_no_name_is_stored_or_logged_beside_the_count(
         (1, "[2001:db8:1:2:3::4]:4711", "2001:db8:1:2::"),
         (1, "::ffff:198.51.100.7", "198.51.100.7"),
         (1, "fe80::1%eth0", "fe80::"),
-        # What is no address was not written by a proxy: count its own.
+        # No proxy wrote this: the address of the connection is counted.
         (1, "nonsense", "192.0.2.99"),
         (1, "", "192.0.2.99"),
         (3, "198.51.100.7", "192.0.2.99"),

@@ -1,4 +1,4 @@
-"""What a person sets for themselves: language and time zone, and that every page follows."""
+"""What people set for themselves: language and time zone, and that every page follows."""
 
 import datetime as dt
 import re
@@ -25,7 +25,7 @@ PAGE = "/integrations/webhooks/time-zone/"
 
 
 def zone_of(cookies: dict[str, str]) -> str:
-    """Return the zone a view is in when a browser sends these cookies."""
+    """Return the time zone active in a view when a browser sends these cookies."""
     seen = []
 
     def view(request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""The page of alerts: channels of each kind, their tests, and what is never shown."""
+"""The alerts page: channels of each kind, their tests, and what is never shown."""
 
 import re
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def shared(credential: Credential) -> Credential:
-    """Share a webhook's own credential under a name."""
+    """Turn a webhook's own credential into a connection."""
     webhook = credential.webhook
     assert webhook is not None
     webhook.credential.authorization_type = "oauth2"

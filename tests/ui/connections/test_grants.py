@@ -1,4 +1,4 @@
-"""Grants that ended together: authorized one after another, or made one connection."""
+"""Grants that ended together: authorized one after another, or made into one connection."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ PAGE = reverse("webhooks:grants")
 
 
 def ended(provider: Provider, person: Any, count: int, **fields: Any) -> list[Webhook]:
-    """Return webhooks whose grants by one person have ended."""
+    """Return webhooks whose grants by this person have ended."""
     found = [make_webhook(provider, name=f"CRM {number}", **fields) for number in range(count)]
     for webhook in found:
         make_token(webhook.credential, state="needs_reauthorization", granted_by=person)
@@ -34,7 +34,7 @@ def test_each_is_authorized_and_leads_back_until_nothing_waits(
 ) -> None:
     webhooks = ended(provider, me(browser), 2)
     assert f'href="{PAGE}"' in browser.get(reverse("webhooks:connections")).content.decode()
-    # What is valid, is nobody's to approve, or is used by nothing is not listed.
+    # A valid grant is not listed, nor one that nobody can approve or that nothing uses.
     valid = make_webhook(provider, name="Valid")
     make_token(valid.credential)
 
@@ -51,7 +51,7 @@ def test_each_is_authorized_and_leads_back_until_nothing_waits(
     assert "“CRM 1” is authorized." in page
     assert "Nothing to authorize" in page
     assert f'href="{PAGE}"' not in browser.get(reverse("webhooks:connections")).content.decode()
-    # Pressed elsewhere, the button leads to the panel again.
+    # From another page, the button leads back to the panel.
     OAuthToken.objects.update(state=TokenState.NEEDS_REAUTHORIZATION)
     begun = browser.post(reverse("webhooks:authorize", args=[webhooks[0].credential_id]))
     assert come_back(browser, answer_consent(begun["Location"]))["Location"].endswith("#token")
@@ -94,7 +94,7 @@ def test_one_connection_of_them_takes_one_approval(
     deliver_all()
     delivery.refresh_from_db()
     assert delivery.status == "succeeded"
-    # Each webhook's change, and the connection, are in the trail.
+    # Each webhook's change, and the connection, are in the audit trail.
     assert AuditEntry.objects.filter(action="created", object_type="connection").count() == 1
     assert AuditEntry.objects.filter(action="changed").count() == 3
 

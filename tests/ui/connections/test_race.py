@@ -1,4 +1,4 @@
-"""A connection that is deleted at the moment a webhook begins to use it."""
+"""A connection is deleted at the moment when a webhook begins to use it."""
 
 import threading
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
         with transaction.atomic():
             lifecycle.hold(connection.pk)
             is_held.set()
-            # The other one asks meanwhile.
+            # Give the other thread time to start deleting.
             threading.Event().wait(0.5)
             make_webhook(credential=connection)
             outcomes.append("used")
@@ -68,7 +68,7 @@ def test_a_form_that_was_right_is_not_saved_with_a_connection_deleted_since() ->
 
 @pytest.fixture
 def _deleted_after_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delete every connection right after a form was found to be right."""
+    """Delete every connection right after a form was found valid."""
     judge = WebhookForm.is_valid
 
     def judge_and_delete(form: WebhookForm) -> bool:

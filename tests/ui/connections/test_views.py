@@ -1,4 +1,4 @@
-"""Connections over HTTP: the list, the form, choosing, deleting, and making one of a webhook."""
+"""Connections over HTTP: the list, the form, choosing, deleting, and making one from a webhook."""
 
 import datetime as dt
 from typing import Any
@@ -37,7 +37,7 @@ OWN_BASIC = {"authorization_type": "basic", "basic_login": "demo", "basic_passwo
 
 
 def fields(**overrides: Any) -> dict[str, Any]:
-    """Return what a browser sends for a new connection with a login."""
+    """Return what a browser posts for a new Basic connection."""
     data = {"name": "CRM login", "allowed_hosts": LOCAL, "draft": "", **BASIC, **overrides}
     return {name: value for name, value in data.items() if value is not None}
 
@@ -507,7 +507,7 @@ def test_a_deleted_connection_leaves_no_secret_and_no_token(browser: Client) -> 
     assert browser.get(LIST).context["rows"] == []
 
 
-# ---- Making one of a webhook ------------------------------------------------------------------
+# ---- Making one from a webhook ----------------------------------------------------------------
 
 
 def save_as_connection(browser: Client, webhook: Webhook) -> Any:

@@ -1,4 +1,4 @@
-"""The line that says how far behind the engine is: on the list and in the delivery log."""
+"""The line with the engine's backlog: on the list of webhooks and in the delivery log."""
 
 import datetime as dt
 import re
@@ -26,7 +26,7 @@ def browser() -> Client:
 
 
 def line(browser: Client, address: str = LIST) -> str:
-    """Return the line as text with its class in front: " is-late" when it is amber."""
+    """Return the line as text after its class: " is-late" when it is amber."""
     page = browser.get(address).text
     found = re.search(r'<p class="backlog([^"]*)"[^>]*>(.*?)</p>', page, re.DOTALL)
     assert found is not None
@@ -49,7 +49,7 @@ def sent(delivery: Delivery, seconds_ago: float = 5.0) -> None:
 
 
 def late_ordered(*, is_head_failing: bool = True) -> Webhook:
-    """Return an ordered webhook with a delivery that is due for an hour behind its head."""
+    """Return an ordered webhook with a delivery that has been due for an hour behind its head."""
     webhook = make_webhook(is_ordered=True)
     head = make_delivery(webhook)
     if is_head_failing:
@@ -76,7 +76,7 @@ def test_everything_that_waits_is_in_the_line(browser: Client, address: str) -> 
     due_since(rows[3], 12.5)
     due_since(rows[4], 3)
     sent(rows[0], 2)
-    # A slow machine adds a second.
+    # One digit is open: a slow machine adds a second.
     expected = (
         r": 2 due, the oldest for 1\d s · 1 being sent · 1 on hold · 1 stuck · "
         r"0\.\d sent per second"
@@ -87,7 +87,7 @@ def test_everything_that_waits_is_in_the_line(browser: Client, address: str) -> 
 @pytest.mark.parametrize("address", [LIST, LOG])
 def test_old_due_rows_are_amber_and_ask_for_the_worker(browser: Client, address: str) -> None:
     due_since(make_delivery(make_webhook()), 130)
-    # A slow machine adds a second.
+    # One digit is open: a slow machine adds a second.
     expected = (
         r" is-late: 1 due, for 2 min 1\d s · nothing sent in the last minute "
         r"Is a worker running\?"

@@ -1,4 +1,4 @@
-"""The log as CSV: what the filters show, streamed, harmless when a spreadsheet opens it."""
+"""The log as CSV: the rows that the filters show, streamed, and harmless in a spreadsheet."""
 
 import csv
 import gc
@@ -19,7 +19,7 @@ from webhooks.ui.deliveries import export as delivery_export
 from webhooks.ui.deliveries.export import COLUMNS, MAX_AT_ONCE, cell
 
 pytestmark = pytest.mark.django_db
-# The product's pages ask for permissions alone: ann is no staff.
+# The product's pages check permissions only, so ann is not staff.
 person = partial(logged_in, name="ann")
 
 EXPORT = "/integrations/webhooks/deliveries/export.csv"
@@ -139,12 +139,12 @@ def test_some_exports_run_at_once_and_leave_room_for_pages() -> None:
     assert "Other exports are running. Try again in a minute." in refused.text
     assert rows_of(running[0])
     assert rows_of(browser.get(EXPORT))
-    # One that is never sent.
+    # An export whose response is never sent.
     del running
     gc.collect()
     again = [browser.get(EXPORT) for _ in range(MAX_AT_ONCE)]
     assert [one.status_code for one in again] == [200] * MAX_AT_ONCE
-    # The next test needs room, and the garbage collector comes when it likes.
+    # The next test needs free slots, and garbage collection may come late.
     for one in again:
         one.close()
 

@@ -1,4 +1,4 @@
-"""From a number to the reason: the search page, and the page of one event."""
+"""From a number to the reason: the search page, and the page of an event."""
 
 import re
 from datetime import timedelta

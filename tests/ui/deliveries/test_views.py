@@ -1,4 +1,4 @@
-"""The delivery log in the product, the page of one delivery, and what is done with it."""
+"""The delivery log, the page of a delivery, and the actions on it."""
 
 import datetime as dt
 import re
@@ -32,7 +32,7 @@ from webhooks.models import (
 from webhooks.ui.webhook_detail.charts import chart_link
 
 pytestmark = pytest.mark.django_db
-# The product's pages ask for permissions alone: ann is no staff.
+# The product's pages check permissions only, so ann is not staff.
 person = partial(logged_in, name="ann")
 
 LOG = "/integrations/webhooks/deliveries/"
@@ -414,7 +414,7 @@ def test_a_page_that_saw_the_newest_state_gets_nothing_new(browser: Client) -> N
     assert "hx-get" not in part.text
 
 
-# What is done with one
+# Actions on a delivery
 
 
 def test_resend_makes_a_new_delivery_and_shows_it(browser: Client) -> None:

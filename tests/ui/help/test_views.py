@@ -1,4 +1,4 @@
-"""The help pages: events and their variables, and the receiver's guide as the document has it."""
+"""The help pages: events and their variables, and the receiver's guide as in the document."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def test_the_guide_is_the_document_in_the_language_of_its_reader(
         assert f"<summary><h3>{runtime}</h3></summary>" in page
     assert page.count('<pre class="code"') == text.count("```") / 2 + 2
     assert f'href="{reverse("webhooks:help_events")}"' in page
-    # Links to a part of the guide lead there in each language.
+    # Links to a section of the guide work in each language.
     assert 'id="check-the-signature"' in page
     assert page.count('href="#check-the-signature"') == 2
 

@@ -34,7 +34,7 @@ from webhooks.models import (
 )
 
 pytestmark = pytest.mark.django_db
-# The product's pages ask for permissions alone: ann is no staff.
+# The product's pages check permissions only, so ann is not staff.
 person = partial(logged_in, name="ann")
 
 SELECTION = "/integrations/webhooks/resends/new/"
@@ -73,7 +73,7 @@ def running(webhook: Webhook, **fields: Any) -> Resend:
     return Resend.objects.create(webhook=webhook, **given)
 
 
-# Of a webhook
+# For a webhook
 
 
 def test_the_count_comes_first_and_starts_nothing(browser: Client) -> None:
@@ -247,7 +247,7 @@ def test_earlier_resends_are_listed(browser: Client) -> None:
     assert page_of(resend) in browser.get(form_of(webhook)).text
 
 
-# Of a selection
+# For a selection
 
 
 def test_the_log_leads_to_what_failed_of_every_webhook(browser: Client) -> None:

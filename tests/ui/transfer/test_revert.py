@@ -18,7 +18,7 @@ HEADERS = json.dumps(
 
 
 def changed(webhook: Webhook, **fields: object) -> None:
-    """Change a webhook as a form would, with its entry."""
+    """Change a webhook as a form would, with its audit entry."""
     for name, value in fields.items():
         setattr(webhook, name, value)
     webhook.save()

@@ -1,4 +1,4 @@
-"""Webhooks as JSON: everything but secrets goes out, and comes back the same elsewhere."""
+"""Webhooks as JSON: everything but secrets is exported, and imported unchanged elsewhere."""
 
 import json
 import socket
@@ -304,7 +304,7 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]}, "twice"),
         ({"headers": {"X-A": "1"}}, "“headers” must be a list"),
         ({"authorization_type": "oauth2", "token_url": "x"}, ":"),
-        # Of an authorization that is not chosen.
+        # Fields of an authorization type that is not chosen.
         ({"token_url": [1]}, "“token_url” has a value of the wrong type."),
         ({"client_id": 5}, "“client_id” has a value of the wrong type."),
         ({"uses_pkce": "no"}, "“uses_pkce” has a value of the wrong type."),
@@ -462,9 +462,9 @@ def test_a_field_that_was_seen_in_an_event_is_a_variable_of_a_file() -> None:
 
 
 def test_a_file_asks_about_all_its_names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """500 names of a slow name server took 42 minutes, one after the other."""
+    """Looked up one after another, 500 names of a slow name server took 42 minutes."""
     asked = []
-    # Opens when half of them are asked at the same time.
+    # Opens when half of the names are looked up at the same time.
     together = threading.Barrier(20, timeout=plans.LOOKUP_SECONDS / 2)
 
     def answer(host: str, port: int, **_: object) -> list[Any]:

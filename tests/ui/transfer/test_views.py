@@ -1,4 +1,4 @@
-"""Export and import by hand: the file, the look before, the import, and who may."""
+"""Export and import on pages: the file, the preview, the import, and the permissions."""
 
 import json
 import re
@@ -167,7 +167,7 @@ def test_what_a_file_leaves_as_it_is_is_folded_and_costs_no_query_of_its_own(
         make_webhook(name=f"Kept {number}")
     everything = list(Webhook.objects.values_list("pk", flat=True))
     entries = browser.post(EXPORT, {"webhook": everything}).json()["webhooks"]
-    # Whether it sends is not taken from a file.
+    # The active state is not taken from a file.
     entries[0]["is_active"] = not entries[0]["is_active"]
     with django_assert_max_num_queries(6):
         page = look(browser, *entries)
@@ -262,7 +262,7 @@ def test_the_plan_in_the_page_holds_no_secret_header(browser: Client) -> None:
     header = {"name": "X-Key", "value": "canary-of-the-file", "secret": True}
     page = look(browser, minimal(name="New", headers=[header]))
     assert "canary" not in page.text
-    # Signed data is Base64 of compressed JSON, which anybody can read.
+    # Data that is only signed would be Base64 of compressed JSON, which anyone can read.
     with pytest.raises(signing.BadSignature):
         signing.loads(page.context["signed"], salt="webhooks.import")
     bring_in(browser, page, 0)

@@ -1,4 +1,4 @@
-"""The trash: what comes back out of it, and what is gone after a month."""
+"""The trash: what a restored webhook keeps, and what is deleted after a month."""
 
 import datetime as dt
 

@@ -1,4 +1,4 @@
-"""The webhook's page over HTTP: its charts, their table, where numbers lead, what refreshes."""
+"""The webhook's page over HTTP: its charts, their table, links from numbers, refreshing."""
 
 import datetime as dt
 import re
@@ -135,7 +135,7 @@ def test_an_empty_period_says_so_without_a_chart(browser: Client) -> None:
     assert "chart-table" not in page.text
 
 
-# ---- Where numbers lead ----------------------------------------------------------------------
+# ---- Links from numbers ----------------------------------------------------------------------
 
 
 def test_a_share_leads_to_the_log_of_its_kind_webhook_and_hour(browser: Client) -> None:
@@ -176,7 +176,7 @@ def test_a_bar_leads_to_its_own_span_of_the_log_when_clocks_change(
             asked = form.conditions(may_see_numbers=True)
             assert asked.since
             assert asked.until
-            # Not the times: of one zone Python compares what clocks show.
+            # Timestamps, as Python compares datetimes of one zone by their wall-clock time.
             span = (asked.since.timestamp(), asked.until.timestamp())
             assert span == (bucket.begins_at.timestamp(), bucket.ends_at.timestamp())
 
@@ -205,7 +205,7 @@ def test_who_may_not_read_the_log_gets_numbers_without_links(looker: Client) -> 
     assert "since=" not in page.text
 
 
-# ---- What refreshes --------------------------------------------------------------------------
+# ---- Refreshing ------------------------------------------------------------------------------
 
 
 def test_nothing_new_is_answered_without_a_body(browser: Client) -> None:

@@ -1,4 +1,4 @@
-"""The page of a webhook: its problems, what waits, and the ways out."""
+"""The page of a webhook: its problems, its backlog, and how to solve both."""
 
 import datetime as dt
 from typing import Any
@@ -45,7 +45,7 @@ def page_of(webhook: Webhook, browser: Client) -> Any:
 
 
 def words(page: Any) -> str:
-    """Return the text of a page with single spaces."""
+    """Return the text of a page with whitespace collapsed."""
     return " ".join(page.text.split())
 
 
@@ -197,7 +197,7 @@ def test_who_may_only_look_sees_the_problem_and_no_button(looker: Client) -> Non
 
 
 def blocked(behind: int = 3) -> tuple[Webhook, Delivery]:
-    """Return an ordered webhook whose head waits for its next try."""
+    """Return an ordered webhook whose head waits for its next attempt."""
     webhook = make_webhook(is_ordered=True)
     head = make_delivery(webhook)
     later = timezone.now() + dt.timedelta(minutes=5)
@@ -330,7 +330,7 @@ def test_resuming_asks_what_happens_to_what_is_held(browser: Client) -> None:
     assert "2 deliveries are on hold because of the pause." in text
     assert "Resume and send the 2 in order" in text
     assert "Cancel the 2 and resume" in text
-    # Only where it asks: no second Resume at the head of the page.
+    # Only in this question: there is no second Resume at the head of the page.
     assert text.count(f'action="{url("resume", webhook)}"') == 2
 
 
@@ -397,7 +397,7 @@ def test_after_a_pause_by_the_engine_a_test_comes_first(
     assert "Tests are sent while the webhook is paused." in text
     assert text.count(f'action="{url("send_test", webhook)}"') == 1
     assert 'class="btn is-primary" type="submit" name="held"' not in text
-    # Its incident is told there, not in a second banner.
+    # The incident is explained here, and not in a second banner.
     assert page.context["notices"] == []
     assert "No alerts: the webhook has no recipients." in text
 

@@ -1,4 +1,4 @@
-"""Send test mail: to the recipients as they are typed, and the page says what came of it."""
+"""Send test mail: to the recipients as typed, and the page shows the result."""
 
 from datetime import timedelta
 from typing import Any

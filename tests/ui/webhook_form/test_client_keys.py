@@ -1,4 +1,4 @@
-"""Keys, certificates and headers of a client on the form, its public key, and the device's page."""
+"""Client keys, certificates and headers on the form, the public key, and the device code page."""
 
 import json
 from typing import Any
@@ -71,7 +71,7 @@ def test_secrets_of_several_lines_are_kept_cleared_and_never_shown(
     fields = {**SIGNING, "client_key": text, "client_certificate": text, "token_headers": "X-A: b"}
     webhook = saved(**fields)
     assert webhook.credential.client_key.strip() == text.strip()
-    # Typed, shown again because of a mistake, and kept.
+    # Typed, kept through an error elsewhere on the form, and saved.
     again = browser.post(CREATE, posted(**{**fields, "name": ""}))
     assert "BEGIN" not in again.content.decode()
     draft = again.context["form"].draft.id
@@ -174,7 +174,7 @@ class TestTokens:
         assert done["HX-Redirect"].endswith("#token")
         assert "The access token was stored." in browser.get(edit_url(webhook)).content.decode()
         assert OAuthToken.objects.get(pk=pk).access_token == "fresh-token"
-        # The code is used up: the page leads back.
+        # The code is used up, so the page redirects back.
         assert browser.get(address).status_code == 303
 
     def test_a_pasted_refresh_token_is_used_and_never_shown(

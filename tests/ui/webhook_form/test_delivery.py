@@ -1,4 +1,4 @@
-"""The form's sections Delivery and Alerts: what they take, what they say, what they show folded."""
+"""The form's sections Delivery and Alerts: valid input, errors, and summaries when folded."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def shown(webhook: Webhook) -> WebhookForm:
-    """Return the form as it is opened."""
+    """Return the form as it opens."""
     return WebhookForm(instance=webhook, draft=Draft({}))
 
 

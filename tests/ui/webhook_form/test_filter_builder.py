@@ -1,4 +1,4 @@
-"""The condition builder: rows from a filter, a filter from rows, and what its buttons do."""
+"""The condition builder: rows from a filter, a filter from rows, and its buttons."""
 
 import json
 from typing import Any
@@ -63,7 +63,7 @@ def _post_group(data: QueryDict, group: Any) -> None:
 
 
 def pressed(section: FilterSection, action: str, **fields: str | list[str]) -> FilterSection:
-    """Return the section after one of its buttons."""
+    """Return the section after pressing one of its buttons."""
     data = posted(section, **fields)
     data["action"] = f"filter:{action}"
     return FilterSection({}, data)

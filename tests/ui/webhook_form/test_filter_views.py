@@ -1,4 +1,4 @@
-"""Trying a filter on events that happened, saving it, and reading why an event was not sent."""
+"""Trying a filter on past events, saving it, and showing why an event was not sent."""
 
 import datetime as dt
 import json
@@ -38,7 +38,7 @@ ROW = {
 def make_webhook(**fields: Any) -> Webhook:
     """Save a webhook that was made an hour ago.
 
-    PostgreSQL's clock stands still at the beginning of a test's transaction, and events get it.
+    PostgreSQL's clock stands still within a test's transaction, and events get that time.
     """
     webhook = factories.make_webhook(**fields)
     _age(Webhook.objects.filter(pk=webhook.pk), "created_at", "updated_at")

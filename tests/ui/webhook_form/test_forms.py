@@ -1,4 +1,4 @@
-"""The webhook form: what it accepts, what it says, and what it keeps."""
+"""The webhook form: what it accepts, which errors it shows, and what it saves."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ BASIC = {"authorization_type": "basic", "basic_login": "demo", "basic_password":
 
 
 def posted(**overrides: Any) -> dict[str, Any]:
-    """Return what a browser sends for a new webhook without authorization."""
+    """Return what a browser posts for a new webhook without authorization."""
     data = {
         "name": "CRM",
         "is_active": "on",
@@ -89,7 +89,7 @@ def saved(webhook: Webhook | None = None, **overrides: Any) -> Webhook:
 
 
 def error(field: str, webhook: Webhook | None = None, **overrides: Any) -> str:
-    """Return the one sentence at a field, or an empty string."""
+    """Return the only error of a field, or an empty string."""
     form = bound(webhook, **overrides)
     sentences = [str(sentence) for sentence in form.errors.get(field, [])]
     assert len(sentences) <= 1
@@ -208,7 +208,7 @@ def test_one_event_type_has_at_most_so_many_webhooks(settings: Any) -> None:
     sentence = error("event_types", event_types=["call.*", "deal.created"])
     assert "Incoming call: after the call" in sentence
     assert "deal" not in sentence.lower()
-    # Those that are there already can be changed.
+    # Existing webhooks can still be changed.
     assert saved(first, name="Renamed").name == "Renamed"
     first.deleted_at = timezone.now()
     first.save()

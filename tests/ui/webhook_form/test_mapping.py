@@ -1,4 +1,4 @@
-"""The Parameters section: what is posted, what is wrong and where, and what saving stores."""
+"""The Parameters section: what is posted, where errors are shown, and what saving stores."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 def fields(*rows: dict[str, str], mode: str = "rows", **more: Any) -> dict[str, Any]:
-    """Return what a browser sends for the section."""
+    """Return what a browser posts for the section."""
     data: dict[str, Any] = {"parameters_mode": mode, "parameter": []}
     for key, row in enumerate(rows):
         data["parameter"].append(str(key))
@@ -35,7 +35,7 @@ def names(mapping: MappingSection) -> list[str]:
 
 
 def sentence(*rows: dict[str, str], method: str = "POST", body_format: str = "json") -> str:
-    """Return the one thing that is wrong with rows."""
+    """Return the only error of these rows."""
     (problem,) = section(None, *rows).check(method=method, body_format=body_format)
     return problem.sentence
 

@@ -1,4 +1,4 @@
-"""The OAuth 2.0 fields of the form: grants, advanced settings, presets and what each refuses."""
+"""The OAuth 2.0 fields of the form: grants, advanced settings, presets, and their errors."""
 
 import json
 from typing import Any
@@ -60,7 +60,7 @@ def test_client_credentials_need_neither_auth_url_nor_callback() -> None:
 def test_what_the_other_grant_left_in_its_fields_is_forgiven() -> None:
     left = {"auth_url": "no address", "refresh_parameters": "nonsense"}
     webhook = saved(stored(), **{**MACHINE, **left})
-    # Kept as typed, as with the other types; what cannot be stored stays as it was.
+    # Kept as typed, as with the other types; a value that cannot be stored stays as it was.
     assert (webhook.credential.auth_url, webhook.credential.refresh_parameters) == (
         "no address",
         {},
@@ -120,7 +120,7 @@ def test_what_was_saved_is_shown_and_saves_the_same_again() -> None:
     form = bound(webhook, **OAUTH)
     unbound = type(form)(None, instance=webhook, draft=form.draft)
     shown = {name: str(unbound[name].value()) for name in ADVANCED}
-    # PostgreSQL keeps the names of an object in an order of its own.
+    # PostgreSQL does not keep the order of an object's names.
     assert sorted(shown["authorization_parameters"].splitlines()) == [
         "access_type=offline",
         "hint=a",
@@ -238,7 +238,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
     assert saved(**OAUTH, header_prefix="").credential.header_prefix == ""
 
 
-# ---- What the folded section says ------------------------------------------------------------
+# ---- The summary of the folded section -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_every_preset_fills_in_a_form_that_can_be_saved(key: str) -> None:
     answers = {"portal": "acme.bitrix24.com", "account": "a.kommo.com", "user": "4799e5e9-0"}
     posted = {f"preset-{key}-{name}": answer for name, answer in answers.items()}
     values = filled(action="use_preset", provider=key, **posted)
-    # What a test may not look up by name.
+    # URLs whose names a test must not look up.
     for field in ("auth_url", "token_url", "revocation_url"):
         values[field] = values[field] and "http://127.0.0.1:9/"
     webhook = saved(**{**values, "issuer": "", "action": "save"})

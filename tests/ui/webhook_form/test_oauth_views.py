@@ -1,4 +1,4 @@
-"""Discovery, checks, the other client authentication and the flight recorder over HTTP."""
+"""Discovery, checks, the other client authentication and the exchange log over HTTP."""
 
 from datetime import timedelta
 from typing import Any
@@ -316,7 +316,7 @@ def test_a_webhook_without_oauth_has_nothing_to_check(browser: Client) -> None:
     assert browser.post(tool("check_token", webhook)).status_code == 404
 
 
-# ---- The flight recorder and the end of a grant ----------------------------------------------
+# ---- The exchange log and the end of a grant -------------------------------------------------
 
 
 def test_a_stored_error_is_a_sentence_in_the_reader_s_language(browser: Client) -> None:

@@ -1,4 +1,4 @@
-"""A pasted cURL command fills the form: fields, rows and secrets, and nothing typed is lost."""
+"""A pasted cURL command fills the form: fields, rows and secrets; typed values are kept."""
 
 import json
 from typing import Any
@@ -230,7 +230,7 @@ def test_a_password_that_begins_with_a_dollar_is_one() -> None:
 
 
 def body_kept(body: str, options: str = "-d") -> Any:
-    """Return the JSON body that a command fills in, or None where it fills rows in."""
+    """Return the JSON body that a command fills in, or None if it fills rows."""
     data, _pasted = paste(f"curl https://crm.test/in {options} '{body}'")
     assert data["body_format"] == "json"
     return data["body_template"] if data["parameters_mode"] == "template" else None

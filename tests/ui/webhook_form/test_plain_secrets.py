@@ -1,4 +1,4 @@
-"""Secrets where everybody can read them: over plain http, and inside URLs."""
+"""Secrets that others can read: sent over plain HTTP, and inside URLs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The live preview over HTTP: masked, never stored, and with mistakes at their rows."""
+"""The live preview over HTTP: masked, never stored, and with errors at their rows."""
 
 from typing import Any
 
@@ -223,7 +223,7 @@ def test_what_became_wrong_meanwhile_is_said_and_no_save_is_blamed(browser: Clie
     assert "Not saved." in page
 
 
-# ---- Without a script --------------------------------------------------------------------------
+# ---- Without JavaScript ------------------------------------------------------------------------
 
 
 def test_a_button_changes_the_rows_and_judges_nothing_else(browser: Client) -> None:
@@ -287,7 +287,7 @@ def test_rows_come_alone_for_htmx(browser: Client) -> None:
     assert answer.text.count('class="parameter-row"') == 2
     assert "Did you mean" in answer.text
     assert "<html" not in answer.text
-    # The buttons that came with it work like those of the page.
+    # The buttons in this fragment work like those of the page.
     assert answer.text.count(f'hx-post="{ROWS}"') == answer.text.count("hx-post=") == 8
 
 

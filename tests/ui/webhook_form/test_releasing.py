@@ -1,4 +1,4 @@
-"""A form that corrects what deliveries are held for lets them go."""
+"""Saving a form that corrects the reason of a hold releases the held deliveries."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The preview against what really arrives, and what it must never hold."""
+"""The preview compared with the request that arrives, and what it must never contain."""
 
 from typing import Any
 

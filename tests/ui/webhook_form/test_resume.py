@@ -1,4 +1,4 @@
-"""Making a paused webhook active in its form: what it holds is sent or dropped as one says."""
+"""Making a paused webhook active in its form: held deliveries are sent or dropped, as chosen."""
 
 import pytest
 from django.test import Client

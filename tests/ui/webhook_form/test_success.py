@@ -1,4 +1,4 @@
-"""The form's Success section: a rule is saved, filled in for known APIs, and tried."""
+"""The form's Success section: a rule is saved, filled in for known APIs, and tried out."""
 
 from typing import Any
 

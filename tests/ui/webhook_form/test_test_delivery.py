@@ -1,4 +1,4 @@
-"""Send test over HTTP: the delivery that is made, and what the page shows of it."""
+"""Send test over HTTP: the delivery that is made, and how the page shows it."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the pages say about a token in trouble: once, and only while it is true."""
+"""What the pages say about a token with a problem: once, and only while it is true."""
 
 from datetime import timedelta
 from typing import Any
@@ -58,10 +58,10 @@ def test_the_list_says_why_a_webhook_is_on_hold(browser: Client) -> None:
     ("token", "is_shown"),
     [
         ({"refresh_token_expires_at": timedelta(days=2)}, True),
-        # Authorized anew since: the incident is closed by the next look.
+        # Authorized again since: the next check closes the incident.
         ({"refresh_token_expires_at": timedelta(days=90)}, False),
         ({"refresh_token_expires_at": None}, False),
-        # It ended; that is another notice.
+        # It has ended, for which there is another notice.
         (
             {
                 "refresh_token_expires_at": timedelta(days=-1),

@@ -30,7 +30,7 @@ HTMX = {"HX-Request": "true"}
 
 
 def oauth_fields(provider: Provider, **overrides: Any) -> dict[str, Any]:
-    """Return the posted form of a webhook that is registered with the sandbox's provider."""
+    """Return the posted form of a webhook that is registered at the sandbox's provider."""
     return posted(
         **{
             "authorization_type": "oauth2",
@@ -53,7 +53,7 @@ def authorize_url(webhook: Webhook) -> str:
 
 
 def begin(browser: Client, provider: Provider, **overrides: Any) -> str:
-    """Press Get new access token on the form of a new webhook; return the provider's address."""
+    """Press Get new access token on a new webhook's form; return the URL at the provider."""
     answer = browser.post(CREATE, oauth_fields(provider, **overrides))
     assert answer.status_code == 303, answer.context["form"].errors
     return str(answer["Location"])
@@ -104,7 +104,7 @@ def test_a_wrong_form_is_shown_again_and_goes_nowhere(browser: Client, provider:
     page = browser.post(authorize_url(webhook), oauth_fields(provider, token_url=""))
     assert page.status_code == 200
     assert 'href="#id_token_url"' in page.text
-    # Save on that page saves; it does not go to the provider.
+    # Save on that page saves, and does not redirect to the provider.
     assert f'action="{edit_url(webhook)}"' in page.text
     kept = oauth_fields(provider, client_secret="", draft=draft_of(page))
     assert browser.post(edit_url(webhook), {**kept, "action": "save"}).status_code == 302
@@ -128,7 +128,7 @@ def test_an_approval_ends_on_the_form_with_a_valid_token(
     answer = come_back(browser, answer_consent(begin(browser, provider)))
     webhook = Webhook.objects.get()
     assert answer.status_code == 303
-    # The top of the page: the signing secret of the new webhook is shown there, once.
+    # The top of the page, where the new webhook's signing secret is shown once.
     assert answer["Location"] == edit_url(webhook)
     assert "no-store" in answer["Cache-Control"]
     assert answer["Referrer-Policy"] == "no-referrer"
@@ -217,7 +217,7 @@ def test_back_after_the_success_shows_the_token_and_no_error(
     assert not page.context["token_failure"]
     assert "The access token is stored already." in page.text
     assert OAuthToken.objects.get().version == 1
-    # Who did not see it happen learns nothing.
+    # Another user learns nothing.
     browser.force_login(get_user_model().objects.create_superuser("other"))
     assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
 
@@ -255,7 +255,7 @@ def test_the_callback_is_a_get(browser: Client) -> None:
 
 
 def test_an_answer_that_is_a_form_says_which_response_mode_is_needed() -> None:
-    """A browser sends no cookies with it; new ones would end the session there is."""
+    """A browser sends no cookies with it, and new cookies would end the current session."""
     browser = Client(enforce_csrf_checks=True)
 
     answer = browser.post(
@@ -358,7 +358,7 @@ def test_a_new_token_comes_with_the_test_beside_it_once(
 ) -> None:
     come_back(browser, answer_consent(begin(browser, provider)))
     webhook = Webhook.objects.get()
-    # In the page's head, in the bar and in the panel; and beside the news.
+    # In the page's head, in the bar and in the panel; and once beside the message.
     assert browser.get(edit_url(webhook)).text.count("data-test>") == 4
     assert browser.get(edit_url(webhook)).text.count("data-test>") == 3
     cleared = browser.post(

@@ -1,4 +1,4 @@
-"""Create and edit over HTTP: rounds without JavaScript, the secret shown once, permissions."""
+"""Create and edit over HTTP: use without JavaScript, the secret shown once, permissions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is done to many webhooks at once: pause, resume, delete; who may, and what is written."""
+"""Actions on many webhooks at once: pause, resume, delete; permissions and audit entries."""
 
 import re
 from typing import Any
@@ -85,7 +85,7 @@ def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, stat
     )
     assert "2 webhooks are active again." in page.text
     assert statuses() == {status}
-    # As after a resume on the webhook's own page.
+    # The same as after a resume on the webhook's own page.
     code = {"send": "resumed_and_sent", "drop": "resumed_and_dropped"}[held]
     entries = AuditEntry.objects.filter(action=Action.RESUMED)
     assert [code in entry.note for entry in entries] == [True, True]

@@ -1,4 +1,4 @@
-"""The list of webhooks: words, filters, order, and what a site of a thousand costs."""
+"""The list of webhooks: search words, filters, order, and the cost with a thousand webhooks."""
 
 import datetime as dt
 import re
@@ -32,7 +32,7 @@ HTMX = {"HX-Request": "true", "HX-Target": "list-results"}
 @pytest.mark.parametrize("words", ["дзвінки", "ДЗВІНКИ", "Дзвінки з Києва", "києва"])
 def test_words_match_whatever_the_case_in_any_alphabet(browser: Client, words: str) -> None:
     with connection.cursor() as cursor:
-        # A PostgreSQL that was made with the locale C knows the case of ASCII letters only.
+        # PostgreSQL with the locale C knows upper and lower case of ASCII letters only.
         if connection.vendor == "postgresql":
             cursor.execute("SELECT lower('Д') = 'д'")
             if not cursor.fetchone()[0]:
@@ -40,7 +40,7 @@ def test_words_match_whatever_the_case_in_any_alphabet(browser: Client, words: s
     make_webhook(name="Дзвінки з Києва")
     make_webhook(name="Calls")
     assert names(browser.get(LIST, {"q": words})) == ["Дзвінки з Києва"]
-    # The search of the header asks the same.
+    # The search in the page header works the same.
     found = browser.get("/integrations/webhooks/search/", {"q": words})
     assert [one.name for one in found.context["webhooks"]] == ["Дзвінки з Києва"]
 
@@ -150,7 +150,7 @@ def test_the_bars_of_a_row_count_its_last_day(browser: Client) -> None:
 
 
 def _boxes(path: str) -> dict[str, tuple[float, float]]:
-    """Return the top and the height of each box of a path, by where it begins."""
+    """Return the top and the height of each box of an SVG path, by its x coordinate."""
     boxes = re.findall(r"M(\d+) ([\d.]+)h3v([\d.]+)h-3z", path)
     return {x: (float(top), float(height)) for x, top, height in boxes}
 

@@ -1,4 +1,4 @@
-"""The list of webhooks, the page of one, and what is done from them."""
+"""The list of webhooks, the page of a webhook, and the actions on both."""
 
 import datetime as dt
 from typing import Any
@@ -214,7 +214,7 @@ def test_a_dead_token_says_what_to_change(browser: Client, state: str) -> None:
     token.save(update_fields=["last_error"])
     page = browser.get(url("detail", webhook))
     assert "invalid_grant" in page.context["status"]["full_sentence"]
-    # The button itself, and no word of an expiry that no longer matters.
+    # The button itself, and no mention of an expiry that no longer matters.
     assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
     assert "Expires" not in page.text
 
