@@ -1,4 +1,4 @@
-"""Django admin: delivery log, events, exchanges and API keys; what shows and what never does."""
+"""Django admin: delivery log, events, exchanges and API keys; what is shown and what never is."""
 
 import datetime as dt
 import logging
@@ -83,7 +83,7 @@ def test_the_log_costs_few_queries_and_counts_nothing(
 
 
 def test_the_log_is_the_one_of_integrations(browser: Client) -> None:
-    """The same filters, rows, columns and buttons; only the addresses are the admin's."""
+    """The same filters, rows, columns and buttons; only the URLs are the admin's."""
     mixed_log()
     for query in ({}, {"status": "failed"}, {"q": "call-b", "code": "5xx"}, {"q": "shop.example"}):
         texts = []
@@ -160,7 +160,7 @@ def test_an_unknown_delivery_is_not_found(browser: Client) -> None:
     assert browser.get(LOG + "%00/delete/").status_code == 403
 
 
-# What can be done
+# Actions
 
 
 def test_resend_makes_a_new_delivery_and_shows_it(browser: Client) -> None:
@@ -179,7 +179,7 @@ def test_selected_rows_are_cancelled(browser: Client, log: str) -> None:
     other = make_delivery(webhook)
     Delivery.objects.update(status=Status.PARKED, next_attempt_at=None)
     back = reverse(log) + "?status=parked"
-    # Cancel alone would be taken for giving up the selection.
+    # "Cancel" alone would look like cancelling the selection.
     assert "Cancel deliveries" in browser.get(back).text
     answer = browser.post(SELECTED, {"delivery": selected, "next": back})
     assert answer["Location"] == back

@@ -1,4 +1,4 @@
-"""Channels: what each kind is sent, through the guard, and what happens when it is not taken."""
+"""Channels: what each kind is sent, through the guard, and what happens when it is refused."""
 
 import datetime as dt
 import json
@@ -113,7 +113,7 @@ def test_channels_that_hang_take_the_time_of_one_message(
     channels.queue(AlertChannel.objects.all(), content, NOW)
     channels.send_due(NOW)
     assert AlertMessage.objects.filter(attempt_count=1).count() == 1
-    # Behind the others by now.
+    # The messages that were tried are now behind the others.
     channels.send_due(NOW)
     assert AlertMessage.objects.filter(attempt_count=1).count() == 2
 

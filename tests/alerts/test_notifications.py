@@ -1,4 +1,4 @@
-"""Incidents: one message when something breaks, a reminder a day, one when it works again."""
+"""Incidents: one message when something breaks, a reminder each day, one when it works again."""
 
 import datetime as dt
 import json
@@ -87,7 +87,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     for webhook in ended:
         assert f"“{webhook.name}”: " in message.body
         assert f"/integrations/webhooks/{webhook.pk}/edit/#token" in message.body
-    # Each is an incident and an event of its own, and they are reminded of together.
+    # Each grant has its own incident and event, and all share one reminder.
     assert Incident.objects.filter(notified_at=NOW).count() == 3
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 3
     assert notifications.look(NOW + dt.timedelta(minutes=1)) == 0
@@ -127,7 +127,7 @@ def test_a_mail_about_many_that_is_not_taken_is_tried_again(
 
 
 def test_an_end_that_each_refresh_moves_is_not_announced() -> None:
-    """Keycloak's session idle time."""
+    """As with Keycloak's session idle timeout."""
     webhook = lost_grant()
     OAuthToken.objects.filter(credential=webhook.credential).update(
         state="valid",
@@ -243,7 +243,7 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
         notifications.look(NOW)
         assert len(tried) == 2
     notifications.look(NOW)
-    # All but the one whose mail was not taken.
+    # All but the one whose mail was refused.
     assert len(mail.outbox) == 5 + 4
     assert not Incident.objects.filter(closed_at=None).exists()
 

@@ -1,4 +1,4 @@
-"""What an incident keeps: codes with parameters, sentences in the reader's language."""
+"""What an incident stores: codes with parameters, shown as sentences in the reader's language."""
 
 import datetime as dt
 import json
@@ -24,7 +24,7 @@ REFUSED_IN_ENGLISH = "The receiver refused the request with 404."
 REFUSED_IN_UKRAINIAN = "Отримувач відхилив запит: 404."
 CLIENT = dump("invalid_client", said="no such client")
 COUNT = dump("attempts_failed", count=3)
-# What is stored, and what it says in English and in Ukrainian.
+# The stored code, and its sentence in English and in Ukrainian.
 MESSAGES = [
     (COUNT, "3 attempts in a row failed.", "Поспіль невдалі 3 спроби."),
     (

@@ -1,6 +1,6 @@
-"""What people and the engine do leaves its entry: names of fields, counts, and never a value.
+"""Actions of people and the engine leave an audit entry: names of fields, counts, and no values.
 
-That every address which changes something leaves one is held by `test_permissions`.
+`test_permissions` checks that every URL which changes something leaves one.
 """
 
 from typing import Any

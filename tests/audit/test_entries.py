@@ -1,4 +1,4 @@
-"""The audit trail: what an entry says, and that nobody can change or delete one."""
+"""The audit trail: what an entry says, and that no one can change or delete it."""
 
 import datetime as dt
 from importlib import import_module
@@ -148,7 +148,7 @@ def test_an_entry_is_never_deleted() -> None:
 def test_the_database_itself_refuses_to_change_or_delete_an_entry(statement: str) -> None:
     audit.record(Action.CHANGED, make_webhook(), user=None, note="as it was")
     with connection.cursor() as cursor:
-        # The one that tests/conftest.py takes away; the others are as `migrate` made them.
+        # The trigger that tests/conftest.py removes; the others are as `migrate` made them.
         missing = {"sqlite": "is_not_deleted", "postgresql": "is_not_emptied"}[connection.vendor]
         cursor.execute(next(one for one in TRIGGERS[connection.vendor] if missing in one))
         with pytest.raises(IntegrityError, match="never changed"), transaction.atomic():

@@ -1,4 +1,4 @@
-"""What the engine does to grants and people to accounts leaves its entry too."""
+"""Audit entries for what the engine does to grants, and people to accounts."""
 
 import pytest
 from django.contrib.auth import get_user_model

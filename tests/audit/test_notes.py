@@ -1,4 +1,4 @@
-"""Notes of the audit trail: codes with parameters, sentences in the reader's language."""
+"""Notes of the audit trail: codes with parameters, shown as sentences in the reader's language."""
 
 import pytest
 from django.test import Client
@@ -12,7 +12,7 @@ from webhooks import audit
 from webhooks.models import Action, AuditEntry, PauseReason, ResendScope, TokenState
 
 TRAIL = "/admin/webhooks/auditentry/"
-# A code, its parameters, and what they say in English and in Ukrainian.
+# A code, its parameters, and its sentence in English and in Ukrainian.
 NOTES: list[tuple[str, dict[str, str | int], str, str]] = [
     ("deliveries", {"count": 1}, "1 delivery", "1 доставка"),
     ("deliveries", {"count": 22}, "22 deliveries", "22 доставки"),

@@ -1,1 +1,1 @@
-"""What browser tests and screenshots share: a watched Chromium and a person's steps in it."""
+"""Shared by browser tests and screenshots: a watched Chromium, and a person's steps in it."""

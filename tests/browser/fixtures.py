@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: Chromium, a person at a page, and the engine that delivers."""
+"""Fixtures of the browser tests: Chromium, a logged-in page, and the engine that delivers."""
 
 import threading
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ _PATIENCE_MILLISECONDS = 1000 * PATIENCE_SECONDS
 
 @pytest.fixture(scope="session")
 def chromium(chromium_path: str) -> Iterator[Browser]:
-    """One Chromium for all tests, which run last; every page has a context of its own."""
+    """One Chromium for all tests, which run last; every page has its own context."""
     expect.set_options(timeout=_PATIENCE_MILLISECONDS)
     with pytest.MonkeyPatch.context() as environment, sync_playwright() as playwright:
-        # Playwright keeps an event loop in this thread, so Django takes the tests' queries for
-        # queries of a coroutine; they are not.
+        # Playwright runs an event loop in this thread, so Django would take the tests' queries for
+        # those of a coroutine, which they are not.
         environment.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         browser = playwright.chromium.launch(
             executable_path=chromium_path, args=installed.ARGUMENTS
@@ -38,15 +38,15 @@ def chromium(chromium_path: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def admin(live_server: LiveServer) -> User:
-    """The first person of the site, who may do everything."""
+    """The site's first user, who may do everything."""
     return User.objects.create_superuser("admin", password="a password")
 
 
 @pytest.fixture
 def open_page(chromium: Browser, live_server: LiveServer, admin: User) -> Iterator[OpenPage]:
-    """Open pages as a person of whom the site knows who they are; nothing may go wrong in any.
+    """Open pages as a logged-in user; the test fails if anything goes wrong in any of them.
 
-    `open_page(user=None, **options)` takes playwright's options of a context. The page's watch is
+    `open_page(user=None, **options)` takes Playwright's options of a context. The page's watch is
     `page.context.watch`.
     """
     contexts = []
@@ -73,19 +73,19 @@ def open_page(chromium: Browser, live_server: LiveServer, admin: User) -> Iterat
 
 @pytest.fixture
 def page(open_page: OpenPage) -> Page:
-    """A page of the admin."""
+    """A page opened by the admin."""
     return open_page()
 
 
 @pytest.fixture
 def plain_page(open_page: OpenPage) -> Page:
-    """A page of the admin in a browser without JavaScript."""
+    """A page opened by the admin in a browser without JavaScript."""
     return open_page(java_script_enabled=False)
 
 
 @pytest.fixture
 def engine(live_server: LiveServer) -> Iterator[None]:
-    """The real delivery engine, beside the site and on its database."""
+    """The real delivery engine, next to the site and on its database."""
     stop = threading.Event()
     failures: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""What a person does on the screens, by labels and roles: the words that people see."""
+"""What a person does on the pages, by labels and roles: the words that people see."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ NEW = "/integrations/webhooks/new/"
 LIST = "/integrations/webhooks/"
 AFTER_A_CALL = "Incoming call: after the call Everything"
 
-# What one can press or fill in; the links that lead elsewhere on the page or away are none of it.
+# Controls to press or fill in, without links to other parts of the page or other pages.
 CONTROLS = """
 [...document.querySelectorAll("main :is(input, select, textarea, button, summary, a[href])")]
   .filter((one) => !one.closest("nav") && one.checkVisibility({visibilityProperty: true}))
@@ -30,7 +30,7 @@ def log_in(page: Page, login: str, password: str) -> None:
 
 
 def field(page: Page, label: str) -> Locator:
-    """Return the control with exactly this label: “Name” is not “Token name”."""
+    """Return the control with exactly this label: “Name” does not match “Token name”."""
     return page.get_by_label(label, exact=True)
 
 
@@ -50,7 +50,7 @@ def choose_events(page: Page, *labels: str) -> None:
 
 
 def unfold(page: Page, section_id: str) -> Locator:
-    """Open a section of the form that is closed, and return it."""
+    """Open a section of the form if it is closed, and return it."""
     section = page.locator(f"#{section_id}")
     if section.get_attribute("open") is None:
         section.locator("> summary").click()
@@ -59,7 +59,7 @@ def unfold(page: Page, section_id: str) -> Locator:
 
 def choose_authorization(page: Page, label: str) -> None:
     page.get_by_role("radio", name=label, exact=True).check()
-    # There without JavaScript only.
+    # Shown only without JavaScript.
     if (button := page.get_by_role("button", name="Change type")).is_visible():
         button.click()
 
@@ -88,7 +88,7 @@ def fill_oauth(
 
 
 def save(page: Page) -> None:
-    # In the page's head, and in the bar below.
+    # It is in the page's head and in the bar at the bottom.
     page.get_by_role("button", name="Save", exact=True).first.click()
 
 
@@ -106,12 +106,12 @@ def send_test(page: Page) -> Locator:
 
 
 def get_token(page: Page) -> None:
-    # A webhook's page has it at the top and beside the token's facts.
+    # A webhook's page has the button at the top and beside the token's details.
     page.get_by_role("button", name="Get new access token").first.click()
 
 
 def answer_provider(page: Page, *, answer: str = "Approve") -> None:
-    """Log in at the sandbox provider where it asks for that, then approve or deny."""
+    """Log in at the sandbox provider if it asks for that, then approve or deny."""
     button = page.get_by_role("button", name=answer)
     expect(button.or_(page.get_by_label("User name"))).to_be_visible()
     if not button.is_visible():

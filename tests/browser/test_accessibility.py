@@ -1,4 +1,4 @@
-"""Every screen for everyone: axe-core finds nothing, and nothing is wider than its window."""
+"""Accessibility of every page: axe-core finds nothing, and nothing is wider than its window."""
 
 import re
 from pathlib import Path
@@ -19,12 +19,12 @@ pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
 
 SCREENS = [page for page in PAGES if not page.is_part]
-# Their browser, rows and session are made once.
+# Pages per test; the browser, rows and session are made once for them.
 _AT_ONCE = 8
-# Of the standard that the others are of: axe has stricter ones about colors, which are off.
+# The color rules of the same standard as the others; axe's stricter color rules are off.
 _COLOR_RULES = ["color-contrast", "link-in-text-block"]
 _VIOLATIONS = "options => axe.run(options).then(results => results.violations)"
-# In letters; 0 of what is not shown.
+# In letters; 0 for a paragraph that is not shown.
 _LINE_WIDTHS = """
 [...document.querySelectorAll("main p")].map((one) =>
   one.getBoundingClientRect().width / parseFloat(getComputedStyle(one).fontSize))
@@ -33,9 +33,9 @@ _UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true
 
 
 def violations(page: BrowserPage, **options: Any) -> list[str]:
-    """Return what axe-core, which the page has, finds: one line for each element."""
-    # What axe would preload it would put in as inline style, which the pages refuse; what is in
-    # order would take it longer to describe than to find, and longer still to bring here.
+    """Return the findings of axe-core, which the page has loaded: one line for each element."""
+    # axe would insert preloaded assets as inline style, which the pages' policy refuses; describing
+    # and transferring what passed would take longer than finding it.
     options = {"preload": False, "resultTypes": ["violations"], **options}
     found: list[dict[str, Any]] = page.evaluate(_VIOLATIONS, options)
     return [
@@ -46,9 +46,9 @@ def violations(page: BrowserPage, **options: Any) -> list[str]:
 
 
 def violations_in_both_themes(page: BrowserPage) -> list[str]:
-    """Return what is found in light by every rule, and in dark by those about colors.
+    """Return what is found in light mode by every rule, and in dark mode by the color rules.
 
-    A theme is nothing but other colors, as the test below holds.
+    A theme only changes colors, as the test below checks.
     """
     page.evaluate(AXE_SCRIPT)
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
@@ -90,7 +90,7 @@ def test_screens_are_for_everyone_and_fit_from_a_phone_to_a_wall(
 
 
 def misfits(page: BrowserPage) -> list[str]:
-    """Return where a page scrolls sideways, or has longer lines than a person can follow."""
+    """Return where a page scrolls sideways, or has lines too long to read comfortably."""
     found = []
     for width in (1280, 768, 360, 3840):
         page.set_viewport_size({"width": width, "height": 900})
@@ -147,7 +147,7 @@ _IS_COVERED = """
 
 
 def test_nothing_covers_the_field_with_the_focus_at_400_percent(open_page: OpenPage) -> None:
-    # 1280 by 1024 pixels, zoomed.
+    # A window of 1280 by 1024 pixels at 400 % zoom.
     page = open_page(viewport={"width": 320, "height": 256})
     page.goto(steps.NEW)
     page.evaluate(_UNFOLD)

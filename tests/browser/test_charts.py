@@ -1,4 +1,4 @@
-"""The webhook's page in real Chromium: its charts, their table, and what refreshes by itself."""
+"""The webhook's page in real Chromium: its charts, their table, and automatic refreshes."""
 
 import re
 from itertools import pairwise
@@ -100,7 +100,7 @@ def test_a_refresh_waits_while_the_keyboard_is_in_the_list(page: Page) -> None:
     open_webhook(page, webhook)
     recent = page.get_by_role("region", name="Recent deliveries")
     link = recent.get_by_role("link", name="call.incoming.after")
-    # As a person would: the focus of a mouse click is no reason to wait.
+    # With the keyboard: focus by a mouse click does not stop a refresh.
     page.keyboard.press("Tab")
     link.focus()
     make_delivery(webhook)

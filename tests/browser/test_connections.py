@@ -1,4 +1,4 @@
-"""Connections in real Chromium: chosen at once with JavaScript, by a round trip without it."""
+"""Connections in real Chromium: chosen at once with JavaScript, by a form post without it."""
 
 import pytest
 from playwright.sync_api import Page, expect

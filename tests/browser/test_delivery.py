@@ -65,7 +65,7 @@ def test_a_button_that_asks_for_something_keeps_the_focus(page: Page) -> None:
     section = steps.unfold(page, "signing")
     section.get_by_text("Rotate the secret…").click()
     section.get_by_role("button", name="Rotate", exact=True).press("Enter")
-    # The answer takes the place of the button.
+    # The response replaces the button.
     expect(page.get_by_role("status").filter(has_text="Copy the secret")).to_be_focused()
 
 
@@ -83,7 +83,7 @@ def test_a_blocking_head_is_cancelled_and_the_rest_arrives_in_order(
     page: Page, engine: None, receiver: Receiver
 ) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/", is_ordered=True, is_active=True)
-    # Held while the head is made to look like one that failed.
+    # Hold the rows while the head is made to look failed.
     events.pause(webhook)
     rows = [make_delivery(webhook, number=number) for number in range(3)]
     Delivery.objects.filter(pk=rows[0].pk).update(

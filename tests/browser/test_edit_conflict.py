@@ -1,4 +1,4 @@
-"""Two people at one form, in real Chromium."""
+"""Two people edit one form, in real Chromium."""
 
 import pytest
 from playwright.sync_api import expect

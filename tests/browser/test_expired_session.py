@@ -29,7 +29,7 @@ def log_in_elsewhere(page: Page) -> None:
 
 
 def test_typing_after_the_session_ended_keeps_the_form_and_saves_after_a_login(page: Page) -> None:
-    # A preview that is asked for between the login and the next look at the page has the old token.
+    # A preview requested between the login and the page's next check has the old CSRF token.
     page.context.watch.expect("/preview/")  # type: ignore[attr-defined]
     page.goto(steps.NEW)
     steps.fill_request(page, name="CRM", url=URL)

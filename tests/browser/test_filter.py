@@ -22,8 +22,8 @@ def publish(count: int, **values: object) -> list[str]:
 
 
 def edit(page: Page, **fields: object) -> Webhook:
-    """Open the form of a webhook that wants what follows a call."""
-    # htmx tells the console when a newer question takes the place of one that is on its way.
+    """Open the form of a webhook for events after a call."""
+    # htmx logs to the console when a newer request replaces one in flight.
     page.context.watch.expect("htmx:(sendAbort|afterRequest)")  # type: ignore[attr-defined]
     webhook = make_webhook(event_types=["call.incoming.after"], **fields)
     page.goto(reverse("webhooks:edit", args=[webhook.pk]))
@@ -106,7 +106,7 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays(page: Page) -> None:
     page.route("**/integrations/webhooks/preview/", lambda route: held.append(route), times=1)
     with page.expect_request("**/integrations/webhooks/preview/"):
         value.fill("Sales")
-    # Both at once, that of the preview first.
+    # Both responses at once, the preview's first.
     for route, answer in reversed([(route, route.fetch()) for route in held]):
         route.fulfill(response=answer)
     expect(part.get_by_text("department starts with “Sales”.")).to_be_visible()
@@ -206,7 +206,7 @@ def test_a_click_right_after_typing_counts_also_when_its_answer_is_slow(page: Pa
     page.route("**/filter/**", lambda route: held.append(route), times=1)
     text.fill('{"any": [{"variable": "fields.city", "operator": "exists"}]}')
     part.get_by_role("button", name="Back to conditions").click()
-    # Longer than the pause after which what was typed is tried.
+    # Longer than the delay after which typed text is tried.
     page.wait_for_timeout(800)
     held[0].continue_()
     expect(part.get_by_label("Name of the field, condition 1")).to_have_value("fields.city")
@@ -293,7 +293,7 @@ def test_a_quick_start_right_after_an_event_type_was_chosen_is_not_lost(page: Pa
     steps.choose_events(page, steps.AFTER_A_CALL)
     steps.unfold(page, "filter")
     page.get_by_role("button", name="Missed calls", exact=True).click()
-    # The question about the new event types comes 200 ms after the choice.
+    # The request for the new event types follows 200 ms after the choice.
     page.wait_for_timeout(500)
     [route] = held
     route.continue_()

@@ -1,6 +1,6 @@
 """The first minutes in real Chromium: from an empty list to a delivery that arrived.
 
-Each step is found by what the panel offers, as a person who has read nothing would find it.
+Each step is found through what the panel offers, as by a person who has read no documentation.
 """
 
 import re
@@ -85,7 +85,7 @@ def test_a_new_form_is_small_and_shows_the_authorization_at_first_sight(
     part = page.get_by_role("group", name="OAuth 2.0")
     places = [bottom(steps.field(part, label)) for label in _OAUTH]
     places.append(bottom(part.get_by_role("group", name="Send credentials as")))
-    # In this order; Client ID and Client secret stand in one line.
+    # In this order; Client ID and Client secret are on one line.
     assert places == sorted(places)
     assert places[-1] - bottom(kind) < 900
     button = page.get_by_role("button", name="Get new access token")

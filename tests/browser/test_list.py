@@ -1,6 +1,6 @@
-"""The list in real Chromium: search as you type, choosing, what is done to many, a file in and out.
+"""The list in real Chromium: live search, selecting, bulk actions, export and import.
 
-After each test every page is asked for console errors, exceptions, violations of the content
+After each test every page is checked for console errors, exceptions, violations of the content
 security policy and failed requests; see tests/browser/fixtures.py.
 """
 
@@ -136,7 +136,7 @@ def test_a_range_is_chosen_with_shift_and_the_page_with_one_tick(page: Page) -> 
 def test_everything_that_matches_is_resumed_or_dropped_after_a_question(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # However busy the machine is.
+    # Enough for the slowest machine.
     monkeypatch.setattr(list_views, "MAX_SECONDS", 300.0)
     for webhook in make_some(*(f"Hook {number:02}" for number in range(52))):
         events.pause(webhook)

@@ -35,7 +35,7 @@ def settle(delivery: Delivery, status: str = Status.FAILED, **fields: Any) -> De
 
 
 def attempt_of(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
-    """Save an attempt that was answered with JSON; each began a minute after the one before."""
+    """Save an attempt with a JSON response; each starts a minute after the one before."""
     given = {
         "started_at": timezone.now() - dt.timedelta(minutes=9 - number),
         "response_headers": "HTTP/1.1 503 Busy\nContent-Type: application/json",
@@ -50,7 +50,7 @@ def response(page: Page) -> Any:
     return page.get_by_role("region", name="Response").first
 
 
-# One delivery
+# A delivery
 
 
 def test_json_is_coloured_and_folded_by_keyboard(page: Page) -> None:
@@ -199,7 +199,7 @@ def test_a_selection_is_sent_again_with_progress_that_survives_a_reload(page: Pa
     page.get_by_role("button", name="Resend 2 deliveries").click()
     expect(page.get_by_text("0 of 2 resent")).to_be_visible()
     resends.advance_all()
-    # It asks by itself.
+    # The page refreshes without an action.
     expect(page.get_by_text("1 of 2 resent")).to_be_visible()
     page.reload()
     expect(page.get_by_text("1 of 2 resent")).to_be_visible()
@@ -321,6 +321,6 @@ def test_new_rows_arrive_until_they_are_stopped(page: Page) -> None:
     live = page.get_by_role("button", name="Live", exact=True)
     live.click()
     expect(live).to_have_attribute("aria-pressed", "false")
-    # The whole row opens, wherever it is clicked.
+    # A click anywhere in the row opens the delivery.
     rows.first.locator(".log-webhook").click(force=True)
     expect(page.get_by_role("heading", name="call.incoming.after")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The request builder in real Chromium: mapped, previewed and pasted as a person would."""
+"""The request builder in real Chromium: mapping, preview and pasting as a person would do it."""
 
 import json
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.once
 
 
 def value(page: Page, number: int) -> Locator:
-    """Return the choice of what a parameter sends."""
+    """Return the select that says what a parameter sends."""
     return steps.field(page, f"Value, parameter {number}")
 
 
@@ -39,7 +39,7 @@ def test_parameters_are_picked_renamed_moved_and_arrive_as_previewed(
     steps.unfold(page, "parameters")
     page.get_by_role("radio", name="Chosen parameters").check()
     value(page, 1).select_option("=talk_seconds")
-    # Its own name stands below, and names the parameter.
+    # The variable's own name is shown below, and becomes the parameter's name.
     expect(page.get_by_label("Name, parameter 1")).to_have_value("talk_seconds")
     expect(page.locator(".parameter-path").first).to_have_text("talk_seconds")
     page.get_by_role("button", name="Add parameter").click()

@@ -1,4 +1,4 @@
-"""What comes after the first save, in real Chromium: the next step is on the screen."""
+"""After the first save, in real Chromium: the next step is visible on the screen."""
 
 import re
 

@@ -1,6 +1,6 @@
 """Get, use, lose and regain an access token in real Chromium, at a real OAuth 2.0 provider.
 
-What every page is watched for: tests/browser/fixtures.py.
+Every page is watched for problems; see tests/browser/fixtures.py.
 """
 
 import pytest
@@ -19,7 +19,7 @@ pytest_plugins = ["tests.browser.fixtures"]
 
 
 def make_oauth(provider: Provider, receiver: Receiver, **fields: object) -> Webhook:
-    """Save a webhook that only lacks its token."""
+    """Save a webhook that lacks only its token."""
     return make_webhook(
         **{
             "url": f"{receiver.url}/bearer/",
@@ -41,7 +41,7 @@ def open_form(page: Page, webhook: Webhook) -> None:
 
 
 def authorize(page: Page, webhook: Webhook) -> None:
-    """Get a token by the button on the webhook's form."""
+    """Get a token with the button on the webhook's form."""
     open_form(page, webhook)
     steps.get_token(page)
     steps.answer_provider(page)
@@ -204,7 +204,7 @@ def test_a_wrong_client_secret_is_named_and_its_correction_works(
     alert = steps.token_panel(page).get_by_role("alert")
     expect(alert).to_contain_text("does not accept the client ID or client secret")
     expect(alert).to_contain_text("“Send credentials as”")
-    # The fields that it is about are marked, in the color of the message.
+    # The fields in question are marked, in the color of the message.
     color = alert.locator(".icon").first.evaluate("icon => getComputedStyle(icon).color")
     for label in ("Client ID", "Client secret"):
         expect(steps.field(page, label)).to_have_css("border-top-color", color)
@@ -230,7 +230,7 @@ def test_a_wrong_callback_url_is_refused_here_or_at_the_provider(
     expect(page.get_by_text("must lead back to this site")).to_be_visible()
     assert Webhook.objects.get().credential.callback_url == ""
 
-    # Another name of this site, which the provider does not know.
+    # Another URL of this site, which the provider does not know.
     settings.WEBHOOKS_PUBLIC_URLS = [settings.PUBLIC_URL.replace("127.0.0.1", "localhost")]
     unknown = own.replace("127.0.0.1", "localhost")
     steps.field(page, "Callback URL").fill(unknown)

@@ -33,12 +33,12 @@ def test_a_marketing_admin_needs_what_the_provider_gave_and_three_presses(
     steps.log_in_at_provider(page)
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text("The access token was stored.")).to_be_visible()
-    # The page that was left, and what comes next at its head: the secret is shown there once.
+    # The same page, with the next step in its head: the secret is shown there once.
     expect(page.get_by_role("region", name="Signing secret")).to_be_in_viewport()
     expect(page.get_by_role("button", name="Send test").first).to_be_in_viewport()
     page.goto(page.url.partition("#")[0])
     assert page.evaluate(CONTROLS) <= 55
-    # The request in the preview among them.
+    # Including the request in the preview.
     assert page.evaluate(WORDS) <= 500
 
 
@@ -59,7 +59,7 @@ def test_a_chosen_provider_fills_in_at_once_and_can_be_taken_back(
     expect(field(page, "Access token URL")).to_have_value(
         "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"
     )
-    # A scope that somebody typed is theirs.
+    # A scope that a person typed is kept.
     expect(field(page, "Scope")).to_have_value("events:write offline_access")
     field(page, "Provider preset").select_option("")
     expect(page.get_by_role("heading", name="Connect Microsoft")).to_be_hidden()
@@ -101,7 +101,7 @@ def test_a_preset_brings_its_grant_and_takes_it_away(
     )
     steps.unfold(page, "advanced")
     expect(page.get_by_role("radio", name="JWT bearer", exact=True)).to_be_checked()
-    # They wait for the answer.
+    # The claims wait for the answer to the preset's question.
     expect(field(page, "Claims of the JWT")).to_have_value("")
     field(page, "User ID").fill("4799e5e9-0")
     field(page, "User ID").blur()

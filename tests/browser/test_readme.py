@@ -1,7 +1,7 @@
-"""README.md walked to the letter: each step is read from it and done in the product it starts.
+"""README.md followed to the letter: each step is read from it and done in the product it starts.
 
-A sentence in the steps that this walk does not know fails the test, so that README says nothing
-that nobody tried.
+A sentence in the steps that this test does not know fails it, so that README contains nothing
+untested.
 """
 
 import re
@@ -22,12 +22,12 @@ pytest_plugins = ["tests.browser.fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIVE_MINUTES = README.partition("## Five minutes\n")[2].partition("\n## ")[0]
-# A small laptop: what a step names is seen without scrolling.
+# A small laptop: everything that a step names must be visible without scrolling.
 VIEWPORT = {"width": 1280, "height": 700}
 
 
 def steps(title: str) -> list[str]:
-    """Return the numbered steps under a bold title, each in one line."""
+    """Return the numbered steps under a bold title, each as one line."""
     _, _, rest = FIVE_MINUTES.partition(f"**{title}**\n\n")
     found = re.findall(r"^\d\. (.+(?:\n   .+)*)", rest.partition("\n\n")[0], re.MULTILINE)
     assert found, f"README has no steps under {title}"
@@ -35,14 +35,14 @@ def steps(title: str) -> list[str]:
 
 
 class Walk:
-    """A person with README open in one window and the product in another."""
+    """A reader with README open in one window and the product in another."""
 
     def __init__(self, product: Product, page: Page) -> None:
         self.product = product
         self.first_tab = self.page = page
 
     def do(self, step: str) -> None:
-        """Do everything a step says, from its first word to its last."""
+        """Do everything in a step, from its first word to its last."""
         for act, words in read(step):
             act(self, *words)
 
@@ -64,7 +64,7 @@ class Walk:
         self._seen(self.page.get_by_role("link", name=link, exact=True)).click()
 
     def press(self, name: str) -> None:
-        """Press what is on the screen under this name, and follow it into a new tab."""
+        """Press the visible control with this name, and follow it into a new tab."""
         button = self.page.get_by_role("button", name=name, exact=True)
         link = self.page.get_by_role("link", name=name, exact=True)
         control = self._seen(button.or_(link))
@@ -114,13 +114,13 @@ class Walk:
         self.page.get_by_label(label, exact=True).fill(text)
 
     def _seen(self, control: Locator) -> Locator:
-        """Return the first of what was found, once it is on the screen."""
+        """Return the first match, once it is on the screen."""
         first = control.first
         expect(first).to_be_in_viewport(ratio=1)
         return first
 
 
-# What README may say, and what a person does then.
+# Phrases that README may use, and the action of each.
 _ACTS: list[tuple[str, Callable[..., None]]] = [
     ("Open the printed address and log in", Walk.log_in),
     (r"You are in Integrations -> ([^.]+\.\d)", Walk.is_in),
@@ -143,7 +143,7 @@ _ACTS: list[tuple[str, Callable[..., None]]] = [
 
 
 def read(step: str) -> Iterator[tuple[Callable[..., None], tuple[str, ...]]]:
-    """Return what a person does at a step, in order, with the words that say to what."""
+    """Return the actions of a step, in order, with the words they apply to."""
     rest = step
     while rest:
         found = ((re.match(words, rest), act) for words, act in _ACTS)

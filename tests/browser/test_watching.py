@@ -1,4 +1,4 @@
-"""What the watch over every page takes for a problem."""
+"""What the watch over every page counts as a problem."""
 
 import pytest
 from playwright.sync_api import Page, expect

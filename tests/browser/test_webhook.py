@@ -1,6 +1,6 @@
-"""The screens in real Chromium, against the real site, engine and receiver.
+"""The pages in real Chromium, against the real site, engine and receiver.
 
-After each test every page is asked for console errors, exceptions, violations of the content
+After each test every page is checked for console errors, exceptions, violations of the content
 security policy and failed requests; see tests/browser/fixtures.py. OAuth: test_oauth.py.
 """
 
@@ -30,7 +30,7 @@ BASIC_HEADER = "Basic " + base64.b64encode(b"demo-login:demo-password").decode()
 
 
 def verify(received: Received, secret: str) -> None:
-    """Check the signature as a receiver does; raises unless it is right."""
+    """Check the signature as a receiver does; raise if it is wrong."""
     Verifier(secret).verify(received.body, dict(received.headers))
 
 
@@ -184,7 +184,7 @@ def test_a_number_that_is_none_is_named_and_kept(page: Page) -> None:
     mistake = page.get_by_text("Enter a whole number from 1 to 100,000")
     expect(mistake).to_be_visible()
     expect(limit).to_have_value("1-5")
-    # In two lines, not in the five that the narrow column of the number would make of it.
+    # On two lines, not on the five it would take in the narrow column of the number.
     lines = "(one) => one.offsetHeight / parseFloat(getComputedStyle(one).lineHeight)"
     assert mistake.evaluate(lines) < 3
 
@@ -285,7 +285,7 @@ def test_the_keyboard_alone_creates_a_webhook(page: Page, receiver: Receiver) ->
 
 
 def _tab_to(page: Page, wanted: Locator | str) -> None:
-    """Press Tab until the control, or the one with this label, has the focus: soon."""
+    """Press Tab until the control, or the one with this label, has the focus; 40 times at most."""
     control = steps.field(page, wanted) if isinstance(wanted, str) else wanted
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -298,7 +298,7 @@ def _tab_to(page: Page, wanted: Locator | str) -> None:
 def test_the_log_shows_a_delivery_and_sends_it_again(
     page: Page, engine: None, receiver: Receiver
 ) -> None:
-    # Not sent again before the person does it.
+    # No automatic retry before the person resends.
     webhook = make_basic(receiver, name="CRM", retry_schedule_seconds=[3600])
     receiver.fail("/basic/", 503, times=1, body="<script>alert(1)</script>")
     delivery = make_delivery(webhook, call_id="call-503")

@@ -1,13 +1,13 @@
-"""Notes everything that goes wrong in a page, whether or not a test looks at it."""
+"""Records everything that goes wrong in a page, whether or not a test checks it."""
 
 import re
 from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
-# What htmx adds when a request ended without an answer; the browser says itself how it ended.
+# Logged by htmx when a request ended without a response; the browser reports how it ended.
 _ENDED_REQUEST = re.compile(r"htmx:(afterRequest|sendError|sendAbort)\b")
-# Chromium reports most violations on the console by itself; a page's own frame may swallow it.
+# Chromium logs most violations to the console; those of a page's own frame may be missing.
 _REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => console.error(
   `policy violated: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
@@ -18,7 +18,7 @@ class Watch:
     """The problems of all pages of one browser context.
 
     A console error or warning, an exception in a script, a violation of the content security
-    policy, a request to the product that failed or an answer of 400 or more from it.
+    policy, a request to the product that failed, or a response of 400 or more from it.
     """
 
     def __init__(self, context: BrowserContext, *, origin: str) -> None:
@@ -32,7 +32,7 @@ class Watch:
         context.on("response", self._on_response)
 
     def expect(self, pattern: str) -> None:
-        """Forgive problems that match, because the test provokes them."""
+        """Ignore problems that match, because the test provokes them."""
         self._expected.append(pattern)
 
     def problems(self) -> list[str]:
@@ -44,7 +44,7 @@ class Watch:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not _ENDED_REQUEST.match(message.text):
-            # A resource that failed is named only by where the message says it comes from.
+            # The location of the message is the only place that names a failed resource.
             source = message.location.get("url", "")
             self._note(f"console {message.type}: {message.text} (from {source})", message.page)
 
@@ -52,7 +52,7 @@ class Watch:
         self._note(f"exception: {error.error}", error.page)
 
     def _on_failed_request(self, request: Request) -> None:
-        # Aborted: the page was left while it asked, for example for the result of a test.
+        # Aborted: the page was left with a request in flight, for example for a test's result.
         if self._is_own(request.url) and request.failure != "net::ERR_ABORTED":
             self._note(f"failed: {request.method} {request.url} {request.failure}")
 

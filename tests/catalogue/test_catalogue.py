@@ -1,4 +1,4 @@
-"""The catalogue: every type and variable, what patterns cover, and what a host project adds."""
+"""The catalogue: every type and variable, what patterns match, and additions of a host project."""
 
 import json
 import re

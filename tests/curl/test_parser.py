@@ -1,4 +1,4 @@
-"""Reading a pasted cURL command: quoting of every shell, options, and kind refusals."""
+"""Parsing a pasted cURL command: quoting of every shell, options, and helpful errors."""
 
 import os
 import re
@@ -80,7 +80,7 @@ def test_what_our_own_quoting_writes_is_read_back(words: list[str]) -> None:
 @pytest.mark.process
 @given(st.text(alphabet="a '\"\\$nx4\n", min_size=1, max_size=14))
 def test_words_are_what_bash_makes_of_them(text: str) -> None:
-    """Where bash takes the text without an error and without replacing anything."""
+    """Checks texts that bash accepts without an error and without expanding anything."""
     if "$" in text or "\n" in text:
         return
     command = ["bash", "-c", f"printf '%s\\0' {text}"]
@@ -88,7 +88,7 @@ def test_words_are_what_bash_makes_of_them(text: str) -> None:
     if made.returncode or made.stderr:
         return
     expected = made.stdout.decode().split("\0")[:-1]
-    # printf without an argument prints its format once.
+    # Without arguments printf prints its format once.
     assert (split(text).words or [""]) == expected
 
 
@@ -197,7 +197,7 @@ def test_options_mean_what_curl_means(typed: str, expected: dict[str, Any]) -> N
 
 def test_the_address_may_stand_anywhere() -> None:
     assert read(f"curl --url-query a=b {URL}?x=1").url == f"{URL}?x=1&a=b"
-    # Not into the fragment, which is never sent.
+    # Not in the fragment, which is never sent.
     assert read(f"curl --url-query a=b '{URL}#c?d'").url == f"{URL}?a=b#c?d"
     for command in (f"curl -k {URL} -d a", f"curl --url {URL} -d a", f"curl -d a -- {URL}"):
         assert read(command).url == URL
@@ -221,7 +221,7 @@ def test_what_a_shell_is_told_beside_the_command_is_no_part_of_it(command: str) 
 
 
 def test_every_option_that_takes_a_value_takes_it() -> None:
-    """As `curl --help all` writes them."""
+    """The options are those listed by `curl --help all`."""
     shown = subprocess.run(["curl", "--help", "all"], capture_output=True, check=True, text=True)
     printed = re.findall(r"^ (?:-(\S),)? +--(\S+)( <)?", shown.stdout, re.M)
     assert len(printed) > 200

@@ -16,7 +16,7 @@ BASH, CURL = shutil.which("bash"), shutil.which("curl")
 needs_shell = pytest.mark.skipif(not (BASH and CURL), reason="bash or curl is missing")
 pytestmark = pytest.mark.once
 
-# Each would run something, read a file, leave its quotes or steer a terminal if it could.
+# Each would run a command, read a file, leave its quotes or control a terminal if it could.
 ATTACKS = [
     "'; touch pwned; '",
     '"; touch pwned; "',
@@ -114,7 +114,7 @@ def test_secrets_are_variables_that_the_shell_fills_in(receiver: Receiver, tmp_p
     [request] = receiver.requests("/open/")
     assert request.header("Authorization") == "Bearer abc"
     assert request.header("X-Api-Key") == secret
-    # Never the person's own PATH.
+    # Never the PATH of the user's shell.
     assert request.header("Path") is None
     assert request.query == "token=abc"
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +184,7 @@ def test_a_command_is_printable_ascii_whatever_it_holds(attack: str) -> None:
 @needs_shell
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_interactive_history_finds_nothing_to_expand(attack: str, tmp_path: Path) -> None:
-    """Bash expands `!` before it knows `$'...'`; what it would expand never stands outside."""
+    """Bash expands `!` before it parses `$'...'`; an expandable `!` is never outside of one."""
     word = writer.quote(attack.encode())
     script = f"set -o history -o histexpand\nhistory -s 'touch pwned'\nprintf %s {word} > out\n"
     assert BASH

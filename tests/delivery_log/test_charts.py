@@ -1,4 +1,4 @@
-"""Charts: what the hourly roll-up says about one webhook and about many."""
+"""Charts: what the hourly roll-up shows for one webhook and for many."""
 
 import datetime as dt
 from typing import Any

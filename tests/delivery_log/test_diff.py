@@ -1,4 +1,4 @@
-"""What differs between two attempts: what a person would notice, and bodies only for some."""
+"""Differences between two attempts: those a person would notice, and bodies only for some."""
 
 from typing import Any
 

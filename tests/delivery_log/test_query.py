@@ -1,4 +1,4 @@
-"""The log's queries at size: each filter is answered by an index, and a look is bounded."""
+"""The log's queries at size: each filter uses an index, and a page takes bounded time."""
 
 import datetime as dt
 import time
@@ -14,11 +14,11 @@ from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.query import Conditions
 from webhooks.models import Delivery, Event, Webhook
 
-# VACUUM runs in no transaction; without it PostgreSQL takes no index for an answer.
+# VACUUM cannot run in a transaction; without it PostgreSQL uses no index-only scan.
 pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db(transaction=True)]
 
 ROWS = 100_000
-# Of one page, on a machine that does other things too.
+# For one page, on a machine that is busy with other things.
 _MAX_SECONDS = 1.0
 
 
@@ -34,7 +34,7 @@ def large_log(transactional_db: None) -> list[Webhook]:
 
 
 def plans_of(conditions: Conditions) -> list[str]:
-    """Return how PostgreSQL runs each query of one page."""
+    """Return the plans of PostgreSQL for the queries of one page."""
     with CaptureQueriesContext(connection) as queries:
         log_query.page(conditions)
     asked = [query["sql"] for query in queries if "webhooks_delivery" in query["sql"]]
@@ -74,7 +74,7 @@ def test_each_filter_is_answered_by_an_index_and_soon(large_log: list[Webhook]) 
         for plan in plans_of(conditions):
             assert not history.has_scan(plan), f"{name}:\n{plan}"
         assert log_query.page(conditions).rows, name
-        # The best of a few: the machine may do something else for a moment.
+        # The best of five runs, as the machine may be busy for a moment.
         assert any(seconds_of(conditions) < _MAX_SECONDS for _ in range(5)), name
 
 

@@ -66,7 +66,7 @@ def test_a_busy_number_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def walk(name: str, link: str, key: str = "") -> Iterator[str]:
-    """Yield what all the pages of a number show, from link to link."""
+    """Yield the rows of all pages of a phone number, following the links."""
     while True:
         found = log_query.page(Conditions(words="0671234567"), **{name: key})
         yield from (row.pk for row in found.rows)
@@ -116,7 +116,7 @@ PLANS: dict[str, tuple[Conditions, str]] = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_no_filter_reads_a_table_without_an_index(name: str) -> None:
-    """What PostgreSQL does at size is in `test_query`: an empty table it reads at once."""
+    """For PostgreSQL at size see `test_query`; it scans an empty table at once."""
     conditions, index = PLANS[name]
     with CaptureQueriesContext(connection) as queries:
         log_query.page(conditions)
@@ -129,17 +129,17 @@ def test_no_filter_reads_a_table_without_an_index(name: str) -> None:
             cursor.execute("SET LOCAL enable_seqscan = off")
         plans = [_plan(cursor, f"{prefix} {sql}") for sql in asked]
     for plan in plans:
-        # "SCAN webhooks_delivery USING INDEX" walks in the order of an index.
+        # "SCAN webhooks_delivery USING INDEX" reads in the order of an index.
         assert "SCAN webhooks_event\n" not in plan, plan
         assert "SCAN webhooks_delivery\n" not in plan, plan
         assert "Seq Scan on webhooks_event" not in plan, plan
         assert "Seq Scan on webhooks_delivery" not in plan, plan
-        # But for the handful of deliveries of some events.
+        # Sorting is allowed only for the few deliveries of some events.
         is_handful = "(event_id=?)" in plan and conditions.words
         sorted_rows = re.search(r"webhooks_.*\nUSE TEMP B-TREE", plan)
         assert sorted_rows is None or is_handful, plan
     if connection.vendor == "sqlite":
-        # Of several indexes PostgreSQL chooses by what else is in the tables.
+        # Which of several indexes PostgreSQL uses depends on the other rows in the tables.
         assert index in "\n".join(plans)
 
 
@@ -161,7 +161,7 @@ def test_each_status_but_success_has_an_index(status: Status) -> None:
 
 @pytest.mark.database("sqlite")
 def test_a_webhooks_deliveries_of_some_events_are_found_by_the_events() -> None:
-    """PostgreSQL knows how many rows a webhook has; SQLite reads all of the busiest one's."""
+    """PostgreSQL knows how many rows a webhook has; SQLite reads all of the busiest webhook's."""
     with CaptureQueriesContext(connection) as queries:
         list(Delivery.objects.of_events(["evt_1", "evt_2"], webhook=1))
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The filter language: what each operator means, how trees combine, what is refused and why."""
+"""The filter language: what each operator means, how trees combine, and which are refused."""
 
 import time
 import unicodedata
@@ -142,7 +142,7 @@ def test_an_operator_compares(variable: str, operator: str, value: object, is_ma
         ("+12025550100", "not_contains", "(202) 555", False),
         ("sip:12025550100@pbx.example", "contains", "+1 (202) 555-0100", True),
         (["anonymous", "+1 202 555 0100"], "contains", "+12025550100", True),
-        # What is no number is compared as text, and what was found as text still is.
+        # Values that are no number are compared as text, and matches as text remain matches.
         ("Anonymous", "equals", "anonymous", True),
         ("Anonymous", "contains", "nony", True),
         ("+12025550100", "starts_with", "+", True),
@@ -152,7 +152,7 @@ def test_an_operator_compares(variable: str, operator: str, value: object, is_ma
         ("104", "equals", "0104", False),
         ("007", "equals", "7", False),
         ("123", "equals", "00123", False),
-        # A plus, or 00 for it, begins a number: it is a country, and no extension has one.
+        # A plus, or 00 in its place, starts a country code, which no extension has.
         ("+380671112233", "not_contains", "+7", True),
         ("+74951234567", "not_contains", "+7", False),
         ("701", "not_contains", "+7", True),

@@ -1,4 +1,4 @@
-"""A filter in words, times as people type them, and what may be compared how."""
+"""A filter in words, durations as people type them, and which values may be compared how."""
 
 import json
 from typing import Any
@@ -152,7 +152,7 @@ def test_every_operator_has_a_phrase_of_its_own(operator: Operator) -> None:
     others = {condition_words("caller", other, ["a"]) for other in Operator if other != operator}
     mine = condition_words("caller", operator, ["a"])
     assert mine
-    # One of a list of one reads like equals.
+    # ONE_OF with a single value reads like EQUALS.
     alike = {Operator.EQUALS, Operator.ONE_OF, Operator.NOT_EQUALS, Operator.NOT_ONE_OF}
     assert operator in alike or mine not in others
 

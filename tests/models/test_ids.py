@@ -1,4 +1,4 @@
-"""Ids: in the order in which they were made, also by a clock that steps."""
+"""Ids are in the order in which they were made, even when the clock steps."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Stored messages: codes with parameters, sentences when they are shown."""
+"""Stored messages: codes with parameters, shown as sentences."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Origins are read as the sender reads addresses."""
+"""Origins are parsed as the sender parses URLs."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""A certified OpenID provider, written by others and run by Node.js, that our client is held to."""
+"""A certified OpenID provider by third parties, run by Node.js, to test our client against."""
 
 from tests.oidc.running import CLIENT, Unavailable, running_strict_provider
 

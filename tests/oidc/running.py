@@ -1,4 +1,4 @@
-"""Installs the provider once below build/ and runs it for as long as a block lasts."""
+"""Installs the provider once below build/, and runs it for the duration of a block."""
 
 import fcntl
 import os
@@ -18,12 +18,12 @@ _INSTALL_SECONDS = 90
 
 
 class Unavailable(Exception):
-    """The provider cannot run on this machine; the text says why."""
+    """The provider cannot run on this machine; the message says why."""
 
 
 @contextmanager
 def running_strict_provider(callback_url: str, keys: str) -> Iterator[str]:
-    """Yield the issuer of a provider that runs; `keys`: a client's JWK set. Errors: Unavailable."""
+    """Yield the issuer of a running provider; `keys`: a client's JWK set. Errors: Unavailable."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise Unavailable("There is no Node.js with npm on this machine.")
@@ -44,10 +44,10 @@ def running_strict_provider(callback_url: str, keys: str) -> Iterator[str]:
 
 
 def _installed(npm: str) -> Path:
-    """Return the script beside its packages, which Node.js looks for there."""
+    """Return the script copied next to its packages, where Node.js looks for them."""
     _CACHE.mkdir(parents=True, exist_ok=True)
     with (_CACHE / "lock").open("w") as lock:
-        # Several workers of a test run come here at once.
+        # Several workers of a test run may install at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         wanted = (_HERE / "package.json").read_text()
         stamp = _CACHE / "installed.json"

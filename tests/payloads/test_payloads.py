@@ -1,4 +1,4 @@
-"""Documents: what a payload may hold, frozen bytes, and the request in each format."""
+"""Documents: what a payload may contain, frozen bytes, and the request in each format."""
 
 import json
 from collections.abc import Callable
@@ -350,7 +350,7 @@ def test_a_number_beyond_floats_is_refused_when_the_document_is_made() -> None:
 def test_a_json_request_carries_the_documents_bytes(method: str) -> None:
     document = build({"amount": 1.0, "small": 1e-7, "n": -0.0, "title": "я\u2028</script>"})
     assert payloads.compile_request(Webhook(method=method), "https://crm.example.com/in") is None
-    # Rendered all the same, it is the same.
+    # Rendering anyway gives the same bytes.
     rendered = render(document, method=method, parameters=[{"name": "", "variable": "*"}])
     assert rendered == Rendered(
         url="https://crm.example.com/in", body=document, content_type="application/json"
@@ -404,7 +404,7 @@ def test_dates_follow_the_format_and_the_time_zone(
         {
             "call_started_at": "2026-05-14T12:26:31+03:00",
             "deep": [{"opened": datetime(2026, 1, 14, 23, 0, 0, 250_000, tzinfo=UTC)}],
-            # As .NET and Go write it.
+            # As written by .NET and Go.
             "exact": "2026-01-14T23:00:00.250000000Z",
             "title": "2026-05-14 09:26:31",
         }
@@ -421,7 +421,7 @@ def test_dates_follow_the_format_and_the_time_zone(
 @pytest.mark.parametrize(
     ("time_zone", "moment", "written"),
     [
-        # Zones had seconds in their offsets before the railways, Monrovia until 1972.
+        # UTC offsets had seconds before standard time, in Monrovia until 1972.
         ("Europe/Kyiv", "1900-01-01T00:00:00Z", "1900-01-01T02:02:00+02:02"),
         ("Africa/Monrovia", "1970-01-01T12:00:00Z", "1970-01-01T11:16:00-00:44"),
         ("Asia/Kathmandu", "2026-01-01T00:00:00Z", "2026-01-01T05:45:00+05:45"),
@@ -560,7 +560,7 @@ def test_every_json_object_survives_and_renders_to_the_same_bytes(payload: dict[
     assert render(document).body == document
     reserved = {"event", "event_id", "occurred_at", "project_id", "attempt"}
     kept = {name: value for name, value in payload.items() if name not in reserved}
-    # A name with “_at” may be a date, which is written anew.
+    # A name with “_at” may be a date, which is written in a normalized form.
     same = {name: value for name, value in kept.items() if "_at" not in name}
     assert json.loads(document).items() >= same.items()
     query = urlsplit(render(document, body_format="query").url).query

@@ -1,4 +1,4 @@
-"""A JSON body with places: always valid JSON, and mistakes named by line and column."""
+"""A JSON body with placeholders: always valid JSON, and errors named by line and column."""
 
 import json
 from typing import Any

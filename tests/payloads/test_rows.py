@@ -1,4 +1,4 @@
-"""Parameters as rows: names as paths, values of the event or of their own, in each format."""
+"""Parameters as rows: names as paths, values from the event or fixed, in each format."""
 
 import json
 from typing import Any
@@ -62,7 +62,7 @@ def problem(row: dict[str, Any], **changes: Any) -> Violation:
     return found
 
 
-# ---- Values of the event ---------------------------------------------------------------------
+# ---- Values from the event -------------------------------------------------------------------
 
 
 def test_a_row_sends_a_variable_under_its_name_and_nothing_else_is_sent() -> None:
@@ -158,7 +158,7 @@ def test_an_empty_value_is_left_out_as_a_text_too(value: object) -> None:
     assert render(b'{"x":[0]}', 1).body == b'{"a":"[0]"}'
 
 
-# ---- Values of their own ---------------------------------------------------------------------
+# ---- Fixed values ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

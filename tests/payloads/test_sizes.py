@@ -1,4 +1,4 @@
-"""How large a body may become: judged when it is saved, and limited when it is made."""
+"""How large a body may become: estimated when it is saved, and limited when it is made."""
 
 import json
 import tracemalloc
@@ -76,7 +76,7 @@ def test_a_body_that_is_too_large_takes_no_more_memory_than_one_that_is_not(way:
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # The event in characters of two bytes, read once, and a value or two made of it.
+    # The event decoded once, at two bytes per character, and one or two values made from it.
     assert peak < 30_000_000
 
 
