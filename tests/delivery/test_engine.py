@@ -331,7 +331,7 @@ def test_a_rate_limit_holds_after_a_stall_of_the_receiver(receiver: Receiver) ->
     deliver_all(seconds=60)
     times = sent_at()
     assert len(times) == 40
-    # A burst of ten, five more in half a second, and up to two for the coarse pacing.
+    # A burst of ten, five more in half a second, and a margin of two.
     assert max(sum(start <= one < start + 0.5 for one in times) for start in times) <= 17
 
 

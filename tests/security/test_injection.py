@@ -442,7 +442,7 @@ def test_a_page_that_forgets_to_escape_is_caught(
 
 
 def wait_for(witness: Witness, page: Page, seen: str) -> None:
-    """Wait until the witness has noted `seen`; Playwright passes events on while it is called."""
+    """Wait until the witness noted a line that starts with `seen`; calls let events through."""
     for _ in range(int(PATIENCE_SECONDS / 0.05)):
         if any(one.startswith(seen) for one in witness.executed):
             return

@@ -1,4 +1,4 @@
-"""Logging in: guesses are counted, what is locked and for how long, and how sessions survive."""
+"""Logging in: guesses are counted, what is locked and for how long, and what a session survives."""
 
 import datetime as dt
 import re

@@ -19,7 +19,7 @@ from webhooks.ui.deliveries import export as delivery_export
 from webhooks.ui.deliveries.export import COLUMNS, MAX_AT_ONCE, cell
 
 pytestmark = pytest.mark.django_db
-# The product's pages check permissions only, so ann is not staff.
+# The product's pages check permissions only, so ann need not be staff.
 person = partial(logged_in, name="ann")
 
 EXPORT = "/integrations/webhooks/deliveries/export.csv"

@@ -32,7 +32,7 @@ from webhooks.models import (
 from webhooks.ui.webhook_detail.charts import chart_link
 
 pytestmark = pytest.mark.django_db
-# The product's pages check permissions only, so ann is not staff.
+# The product's pages check permissions only, so ann need not be staff.
 person = partial(logged_in, name="ann")
 
 LOG = "/integrations/webhooks/deliveries/"

@@ -34,7 +34,7 @@ from webhooks.models import (
 )
 
 pytestmark = pytest.mark.django_db
-# The product's pages check permissions only, so ann is not staff.
+# The product's pages check permissions only, so ann need not be staff.
 person = partial(logged_in, name="ann")
 
 SELECTION = "/integrations/webhooks/resends/new/"
