@@ -1,8 +1,8 @@
-"""ASGI entry point: events are accepted on the event loop, everything else is config/wsgi.py's."""
+"""ASGI entry point: accepts events on the event loop; config/wsgi.py serves everything else."""
 
 from config.wsgi import application as _site
 
-# After that, which loads the settings.
+# Imported after config.wsgi, which loads the settings.
 from webhooks.api.asgi import EventLoopSite
 
 application = EventLoopSite(_site)

@@ -12,12 +12,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 logger = logging.getLogger(__name__)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-# A worker throws their answer away; they would load every page and take 4 MiB.
+# A worker ignores the result of the system checks, which load every view and take 4 MiB.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
-# What redis:// and rediss:// mean.
+# Use the Transport below for redis:// and rediss:// URLs.
 for _scheme in ("redis", "rediss"):
     TRANSPORT_ALIASES[_scheme] = f"{__name__}:Transport"
-# The clock sleeps until something is due, and for this long at most.
+# The clock sleeps until an entry is due, for at most this long.
 _CLOCK_SECONDS = 60
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -26,15 +26,16 @@ app.autodiscover_tasks()
 
 @signals.task_prerun.connect
 def _close_old_connections(**_: Any) -> None:
-    # As before a request: Celery keeps a connection that the server ended for hundreds of tasks,
-    # each of which fails.
+    # As Django does before a request: Celery would keep a connection that the server closed for
+    # hundreds of tasks, and each of them would fail.
     close_old_connections()
 
 
 class Scheduler(beat.Scheduler):
-    """What is due; it stays in memory, so each entry runs within its period after a start.
+    """Keep the schedule in memory, so each entry runs within its period after a start.
 
-    When the clock was set back, Celery's own runs nothing until it is as late again.
+    After the system clock is set back, Celery's scheduler runs nothing until the old time is
+    reached again.
     """
 
     def tick(self, *args: Any, **options: Any) -> float:
@@ -48,7 +49,7 @@ class Scheduler(beat.Scheduler):
 
 
 class Clock(bootsteps.StartStopStep):
-    """Beat as a thread: --beat forks a process, which takes as much memory as the worker."""
+    """Runs beat as a thread: --beat forks a process, which takes as much memory as the worker."""
 
     def __init__(self, worker: Any, clock: bool = False, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -56,12 +57,12 @@ class Clock(bootsteps.StartStopStep):
 
     def create(self, worker: Any) -> Any:
         clock: Any = beat.EmbeddedService(worker.app, thread=True, scheduler_cls=Scheduler)
-        # As a thread it would look each second whether something is due.
+        # Celery's beat thread wakes up every second by default.
         clock.service.max_interval = _CLOCK_SECONDS
         return clock
 
     def stop(self, parent: Any) -> None:
-        # Not waited for: it sleeps until something is due.
+        # The thread is not joined: it may sleep for up to a minute.
         self.obj.service.stop()
 
     terminate = stop
@@ -70,17 +71,17 @@ class Clock(bootsteps.StartStopStep):
 app.steps["worker"].add(Clock)
 
 
-# ---- The broker: what is no message, or no Redis, does not end the worker that meets it ----------
+# ---- Broker: a malformed message or an unusable Redis does not end the worker --------------------
 
-# A key that is never set.
+# A key that is never set; deleting it tests for write access.
 _NOTHING = "webhooks:nothing"
 
 
 class Channel(redis.Channel):
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Connect, and raise unless this Redis takes writes.
+        """Connect; raise RedisConnectionError unless this Redis accepts writes.
 
-        A worker would connect several times a second to one that answers and takes none.
+        Otherwise a worker would reconnect several times a second to a read-only Redis.
         """
         super().__init__(*args, **options)
         try:
@@ -93,7 +94,7 @@ class Channel(redis.Channel):
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except (ValueError, RecursionError) as error:
-            # Taken out of the queue already: bytes that are no JSON.
+            # Not JSON. The message has already left the queue.
             _log(error)
             return True
 
@@ -102,7 +103,7 @@ class Transport(redis.Transport):
     Channel = Channel
 
     def establish_connection(self) -> Any:
-        """Connect; what is no Redis, or takes no writes, is away, so it is tried again, later."""
+        """Connect; report every failure as a connection error, which Celery retries later."""
         try:
             return super().establish_connection()
         except Exception as error:
@@ -117,12 +118,12 @@ class Transport(redis.Transport):
             is_broken = isinstance(error, (*self.connection_errors, *self.channel_errors))
             if is_broken and not isinstance(error, KeyError):
                 raise
-            # JSON, but no message of Celery's, or one whose parts are not what they should be.
+            # JSON, but not a Celery message, or one with malformed parts.
             _log(error)
             self._forget(message)
 
     def _forget(self, message: Any) -> None:
-        """Take a message that was read out of what is kept for another worker."""
+        """Drop a message from the unacknowledged ones, which go to another worker later."""
         properties = message.get("properties") if isinstance(message, dict) else None
         tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
         for channel in self.channels or ():

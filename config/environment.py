@@ -1,8 +1,8 @@
-"""Reads the environment, and what `manage.py run` puts into it before the settings read it.
+"""Reads environment variables, and sets those that `manage.py run` derives before settings load.
 
-Owns how a value is read, the options of that command, the keys made on the first start, and the
-addresses that follow from the port. Must not import Django's models: the settings they need do not
-exist yet.
+Owns the parsing of values, the options of that command, the keys created on the first start, and
+the URLs derived from the port. Must not import Django's models: the settings they need are not
+loaded yet.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
-# The sandbox takes the next two.
+# The sandbox uses the next two ports.
 _LAST_PORT = 65_533
 _LINE = re.compile(r"(export )?[A-Za-z_0-9]+=.*")
 _TRUTH = dict.fromkeys(("true", "on", "yes", "y", "ok", "1"), True)
@@ -28,15 +28,15 @@ _TRUTH |= dict.fromkeys(("false", "off", "no", "n", "0"), False)
 
 
 class Env(environ.Env):  # type: ignore[misc]
-    """Takes a value for what it says and for nothing else; what is empty is as if it were not set.
+    """Parses values strictly; an empty value counts as not set.
 
-    The library's own reads 12 in 12h and in 1e2, False in a misspelled True, and takes a text that
-    begins with $ for the name of another variable.
+    django-environ reads 12h and 1e2 as 12, a misspelled True as False, and a text that begins
+    with $ as the name of another variable.
     """
 
     def get_value(self, var: str, cast: Any = None, *args: Any, **options: Any) -> Any:
         text = self.ENVIRON.get(var)
-        # An address of no database is refused by the settings, also an empty one.
+        # db_url() passes no cast; the settings reject an invalid or empty database URL.
         if text is None or cast is None:
             return super().get_value(var, cast, *args, **options)
         if not text.strip():
@@ -58,27 +58,27 @@ def _parse(name: str, text: str, kind: type[bool | int | float]) -> bool | int |
 
 
 def settings_file(named: str) -> Path:
-    """Return the file of settings, which need not exist unless ENV_FILE names it."""
+    """Return the path of the settings file, which must exist only if ENV_FILE names it."""
     if named and not Path(named).exists():
         raise ImproperlyConfigured(f"ENV_FILE is {named!a}, which does not exist.")
     return Path(named or BASE_DIR / ".env")
 
 
 def read_file(path: Path) -> None:
-    """Read a file of settings into the environment, where what was set before stays."""
+    """Load a settings file into the environment without replacing variables that are set."""
     if not path.is_file():
         return
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        # Without it the site would go on with other settings, and with another database.
+        # Without the file the site would use other settings, and another database.
         raise ImproperlyConfigured(f"The settings in {path} cannot be read: {error}.") from None
     lines = []
     for number, line in enumerate(text.splitlines(), start=1):
         if _LINE.fullmatch(line):
             lines.append(line)
         elif line.strip() and not line.lstrip().startswith("#"):
-            # Without the line: it may hold a key.
+            # The message leaves out the line, which may contain a key.
             raise ImproperlyConfigured(
                 f"Line {number} of {path} is no setting. Write NAME=value, without blanks before "
                 "NAME and around =."
@@ -98,18 +98,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    """Return a port. The resolver takes 99999 for another one, so that is refused here."""
+    """Return the port. The range is checked here: the resolver maps 99999 to another port."""
     if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= _LAST_PORT):
         raise argparse.ArgumentTypeError(f"{text!a} is not a port from 1 to {_LAST_PORT}")
     return int(text)
 
 
 def prepare(arguments: list[str]) -> None:
-    """Make the keys if there are none, and set the addresses that were not set by a person."""
+    """Create the keys if there are none, and set the URLs that are not configured."""
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
-    # Read here too: what a person wrote into .env goes before what is derived below.
+    # Read here too: values from .env take precedence over those derived below.
     read_file(settings_file(os.environ.get("ENV_FILE", "")))
     make_keys(Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data"))
     os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
@@ -120,8 +120,8 @@ def prepare(arguments: list[str]) -> None:
 def make_keys(data_dir: Path) -> None:
     """Write `keys.env`, readable by its owner only, unless it exists or the keys are set.
 
-    Created with its mode and its whole content at once: no other user can read it in between, and
-    a crash leaves no half of it.
+    Written to a private temporary file and renamed: no other user can read it at any moment, and
+    a crash leaves no partial file.
     """
     path = data_dir / "keys.env"
     if path.exists() or {"SECRET_KEY", "FIELD_ENCRYPTION_KEY"} <= os.environ.keys():
@@ -142,10 +142,10 @@ def make_keys(data_dir: Path) -> None:
 
 
 def keep_private(database: str) -> None:
-    """Let only its owner read an SQLite database: made with that mode, or changed to it.
+    """Make an SQLite database readable by its owner only; create it with that mode if missing.
 
-    SQLite gives its mode to the files beside it. What cannot be changed here, such as a file of
-    somebody else, stays as it is.
+    SQLite copies the mode to its -wal and -shm files. A file that cannot be changed, such as one
+    of another user, is left as it is.
     """
     path = Path(database)
     is_file = not database.startswith((":memory:", "file:"))

@@ -1,4 +1,4 @@
-"""All settings, read once from the environment. Every name that carries a quantity says its unit.
+"""All settings, read once from the environment. Names of quantities end in their unit.
 
 Values come from the environment, then `.env`, then `DATA_DIR/keys.env` (made by `make run`).
 `.env.example` lists every one.
@@ -39,40 +39,39 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 # The first key encrypts, all of them decrypt; see docs/operations.md for rotation.
 FIELD_ENCRYPTION_KEY = env.list("FIELD_ENCRYPTION_KEY", default=[])
 
-# The address people and OAuth providers reach this site by. Callback URLs are built from it.
+# The URL at which people and OAuth providers reach this site. Callback URLs are built from it.
 PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
-# Further addresses that lead back to this site, for callback URLs.
+# Further URLs of this site, for callback URLs.
 WEBHOOKS_PUBLIC_URLS = [url.rstrip("/") for url in env.list("WEBHOOKS_PUBLIC_URLS", default=[])]
-# Further host names this site answers to; those of the addresses above and this machine's always.
+# Further host names to accept; loopback names and the hosts of the URLs above are always accepted.
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
 ALLOWED_HOSTS += [_host(url) for url in (PUBLIC_URL, *WEBHOOKS_PUBLIC_URLS)]
 IS_HTTPS = PUBLIC_URL.startswith("https://")
 
-# Networks and ports the guard opens beside the public internet: "10.0.0.0/8:8080".
+# Networks and ports that the guard allows besides the public internet: "10.0.0.0/8:8080".
 WEBHOOKS_ALLOWED_NETWORKS = env.list("WEBHOOKS_ALLOWED_NETWORKS", default=[])
-# Optional proxy every outgoing request goes through: "http://proxy.example:3128".
+# Optional proxy for every outgoing request: "http://proxy.example:3128".
 WEBHOOKS_EGRESS_PROXY = env.str("WEBHOOKS_EGRESS_PROXY", default="")
 # Sent as `project_id` in every event.
 WEBHOOKS_PROJECT_ID = env.str("WEBHOOKS_PROJECT_ID", default="default")
 # Dotted path of a dictionary with the host project's own event types: docs/events.md.
 WEBHOOKS_EVENT_TYPES = env.str("WEBHOOKS_EVENT_TYPES", default="") or {}
 WEBHOOKS_MAX_PAYLOAD_BYTES = env.int("WEBHOOKS_MAX_PAYLOAD_BYTES", default=1024 * 1024)
-# The body of one request with many events.
+# The body of one batch request.
 WEBHOOKS_MAX_BATCH_BYTES = env.int("WEBHOOKS_MAX_BATCH_BYTES", default=8 * 1024 * 1024)
-# The largest body that parameters or a JSON body may make of an event, and how much of a body that
-# was sent is kept with its attempt.
+# The largest request body that may be rendered from an event, and how much of a sent body is
+# stored with its attempt.
 WEBHOOKS_MAX_BODY_BYTES = env.int("WEBHOOKS_MAX_BODY_BYTES", default=16 * 1024 * 1024)
 WEBHOOKS_STORED_BODY_BYTES = env.int("WEBHOOKS_STORED_BODY_BYTES", default=1024 * 1024)
 WEBHOOKS_MAX_PER_EVENT_TYPE = env.int("WEBHOOKS_MAX_PER_EVENT_TYPE", default=40)
-# Requests one drain keeps in flight, and how many of them one webhook may take.
+# Requests that one drain keeps in flight, and how many of them may be for one webhook.
 WEBHOOKS_MAX_IN_FLIGHT = env.int("WEBHOOKS_MAX_IN_FLIGHT", default=256)
 WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK = env.int("WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK", default=64)
-# Drains one worker process group runs; 0 means one for each pool process, or one for a
-# pool of threads.
+# Drains per worker process group; 0 means one for each pool process, or one for a pool of threads.
 WEBHOOKS_DRAINS_PER_WORKER = env.int("WEBHOOKS_DRAINS_PER_WORKER", default=0)
-# How many parts the webhooks are divided into among the drains; 1 lets each drain serve all.
+# Number of shards that the webhooks are divided into; with 1, each drain serves all webhooks.
 WEBHOOKS_SHARDS = env.int("WEBHOOKS_SHARDS", default=1)
-# How long a claimed row belongs to its worker; longer than any request's deadline.
+# How long the lease of a claimed row lasts; longer than any request's deadline.
 WEBHOOKS_LEASE_SECONDS = env.float("WEBHOOKS_LEASE_SECONDS", default=90.0)
 # How long one drain task runs before it hands over to the next.
 WEBHOOKS_DRAIN_SECONDS = env.float("WEBHOOKS_DRAIN_SECONDS", default=300.0)
@@ -80,19 +79,19 @@ WEBHOOKS_DRAIN_SECONDS = env.float("WEBHOOKS_DRAIN_SECONDS", default=300.0)
 WEBHOOKS_POLL_SECONDS = env.float("WEBHOOKS_POLL_SECONDS", default=1.0)
 # How long a stopping worker waits for requests in flight.
 WEBHOOKS_GRACE_SECONDS = env.float("WEBHOOKS_GRACE_SECONDS", default=25.0)
-# How long a refresh waits where each refresh token works once: asking again while the answer is on
-# its way would end the grant.
+# Timeout of a refresh where each refresh token works once: a second request while the response to
+# the first is on its way would end the grant.
 WEBHOOKS_REFRESH_SECONDS = env.float("WEBHOOKS_REFRESH_SECONDS", default=60.0)
-# A webhook without one success for this long is paused.
+# A webhook without a success for this long is paused.
 WEBHOOKS_PAUSE_AFTER_DAYS = env.float("WEBHOOKS_PAUSE_AFTER_DAYS", default=5.0)
 # How long a webhook fails before anybody is notified.
 WEBHOOKS_ALERT_AFTER_MINUTES = env.float("WEBHOOKS_ALERT_AFTER_MINUTES", default=15.0)
 WEBHOOKS_RETENTION_DAYS = env.int("WEBHOOKS_RETENTION_DAYS", default=30)
 WEBHOOKS_RETENTION_ROWS = env.int("WEBHOOKS_RETENTION_ROWS", default=10_000_000)
-# PostgreSQL: the span of time that is one partition of the log.
+# PostgreSQL: the time span of one partition of the log.
 WEBHOOKS_PARTITION_HOURS = env.int("WEBHOOKS_PARTITION_HOURS", default=168)
 WEBHOOKS_OAUTH_RETENTION_DAYS = env.int("WEBHOOKS_OAUTH_RETENTION_DAYS", default=90)
-# The sandbox of `make run`: its addresses, shown on the first page. Empty: no sandbox.
+# URL of the sandbox receiver of `make run`, shown on the first page. Empty: no sandbox.
 WEBHOOKS_SANDBOX_URL = env.str("WEBHOOKS_SANDBOX_URL", default="")
 
 INSTALLED_APPS = [
@@ -102,15 +101,14 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    # Its widget templates: FORM_RENDERER looks for them as for every other template.
+    # For its widget templates, which FORM_RENDERER loads like every other template.
     "django.forms",
     "django_htmx",
     "csp",
     "axes",
     "webhooks",
 ]
-# What puts the same headers onto every answer, around everything: static files and refused requests
-# get the same ones as pages.
+# Outermost, so that static files and rejected requests get the same headers as pages.
 HEADER_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -119,11 +117,11 @@ HEADER_MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
 ]
 MIDDLEWARE = [
-    # Before what only pages need: a program that publishes waits for none of it. While it is the
-    # first, config/wsgi.py answers the event API without Django's handler.
+    # Before the middleware that only pages need, which would slow down publishing. While it is
+    # first, config/wsgi.py serves the event API without Django's handler.
     "webhooks.middleware.event_api",
     *HEADER_MIDDLEWARE,
-    # Before what looks at the host name.
+    # Before middleware that checks the host name.
     "webhooks.middleware.health_probe",
     "webhooks.middleware.escaped_invisibles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -137,11 +135,11 @@ MIDDLEWARE = [
     "webhooks.middleware.second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    # Last: it replaces the answer of a login that is locked.
+    # Last: it replaces the response to a login that is locked.
     "axes.middleware.AxesMiddleware",
 ]
 if DEBUG:
-    # Around everything that can say 404.
+    # Outermost, around everything that can respond with 404.
     MIDDLEWARE.insert(0, "webhooks.security.error_reports.masked_not_found")
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -162,12 +160,12 @@ TEMPLATES = [
 ]
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
-# Quoted: a folder may have # or ? in its name.
+# Quoted: the path may contain # or ?.
 _sqlite_url = f"sqlite:///{quote(str(DATA_DIR / 'webhooks.sqlite3'))}"
 try:
     _database = env.db_url("DATABASE_URL", default=_sqlite_url)
 except ValueError:
-    # What stands where a port is may be the beginning of a password.
+    # The error is dropped: what it quotes as the port may be the beginning of a password.
     _database = {}
 if not _database.get("ENGINE", "").endswith(("postgresql", "sqlite3")):
     raise ImproperlyConfigured(
@@ -177,7 +175,7 @@ if not _database.get("ENGINE", "").endswith(("postgresql", "sqlite3")):
 DATABASES = {"default": _database}
 if _database["ENGINE"].endswith("sqlite3"):
     keep_private(_database["NAME"])
-    # One writer at a time, waiting for its turn; a commit is on disk when it returns.
+    # One writer at a time, the others wait up to 20 s; a commit is on disk when it returns.
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -185,11 +183,11 @@ if _database["ENGINE"].endswith("sqlite3"):
         "PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;",
     }
 else:
-    # As libpq: a socket's folder is written %2Frun%2Fpostgresql.
+    # As in libpq, the directory of a Unix socket is written %2Frun%2Fpostgresql.
     _database["HOST"] = unquote(_database["HOST"] or "")
     _database["CONN_MAX_AGE"] = env.int("DATABASE_CONNECTION_MAX_AGE_SECONDS", default=60)
     _database["CONN_HEALTH_CHECKS"] = True
-    # A database that vanished is noticed within seconds, not after TCP's two hours.
+    # A lost database is noticed within seconds, not after TCP's two hours.
     _database["OPTIONS"] = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
@@ -198,12 +196,12 @@ else:
         "tcp_user_timeout": 15_000,
         **_database.get("OPTIONS", {}),
     }
-    # A row that another transaction changed is looked at again, and is no error.
+    # Keep READ COMMITTED: a row that another transaction changed is read again instead of failing.
     _database["OPTIONS"].pop("isolation_level", None)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")
-# With what Celery and redis-py read alike: by other parameters the one ends and the other connects.
+# Only what Celery and redis-py parse alike: with other parameters one exits and the other connects.
 _REDIS_SERVER = r"([^/?#]*@)?(\[[^]/?#@]*\]|[^][:/?#@]*)(:\d+)?(/\d*)?"
 _REDIS_TRUST = (
     r"ssl_((ca_certs|certfile|keyfile)=[^&#]+|cert_reqs=(none|optional|required)"
@@ -216,12 +214,12 @@ if REDIS_URL and not re.fullmatch(_REDIS, REDIS_URL):
     )
 CELERY_BROKER_URL = REDIS_URL or "memory://localhost"
 if REDIS_URL.startswith("rediss:"):
-    # Celery by itself believes any certificate. `ssl_` parameters of the address go before this.
+    # By default Celery accepts any certificate. `ssl_` parameters of the URL take precedence.
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_RESULT_ACCEPT_CONTENT = ["json"]
-# Workers take no commands through the broker, so an intruder there can give none.
+# Workers accept no commands through the broker, so an intruder there cannot send any.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {"webhooks.tasks.drain": {"queue": "deliveries"}}
@@ -230,7 +228,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A Redis that turns read-only in a failover answers with errors: reconnect instead of ending.
+# A Redis that becomes read-only in a failover responds with errors: reconnect instead of exiting.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # Publishing an event never waits for a broker: the wakeup may be lost.
 CELERY_TASK_PUBLISH_RETRY = False
@@ -244,7 +242,7 @@ if REDIS_URL:
         "retry_on_timeout": False,
     }
 else:
-    # How often the one process looks for a task when none is there.
+    # Seconds between looks for a task while the in-memory queue is empty.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.2}
 if REDIS_URL:
     CACHES = {
@@ -253,7 +251,7 @@ if REDIS_URL:
             "LOCATION": REDIS_URL,
             "KEY_PREFIX": "webhooks",
             "OPTIONS": {
-                # Django's own is pickle, which runs what it reads.
+                # Django's default is pickle, which can run code when it loads a value.
                 "serializer": "webhooks.security.json_serializer.JSONSerializer",
                 "socket_connect_timeout": 1,
                 "socket_timeout": 2,
@@ -266,11 +264,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "refresh-tokens": {"task": "webhooks.tasks.refresh_expiring_tokens", "schedule": 30.0},
     "alerts": {"task": "webhooks.tasks.send_alerts", "schedule": 30.0},
     "retention": {"task": "webhooks.tasks.delete_old_rows", "schedule": 300.0},
-    # Each that runs asks for its own turns; this is for one whose broker lost the next.
+    # A running resend schedules its own next turn; this covers a turn that the broker lost.
     "resends": {"task": "webhooks.tasks.advance_resends", "schedule": 30.0},
 }
 for _entry in CELERY_BEAT_SCHEDULE.values():
-    # What no worker took until a few turns later is done by the next turn; it would pile up.
+    # A task that no worker takes within three periods expires; old ones would pile up.
     _entry["options"] = {"expires": max(10.0, 3 * _entry["schedule"])}
 
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
@@ -278,7 +276,7 @@ LANGUAGES = [("en", "English"), ("uk", "Українська")]
 if LANGUAGE_CODE not in dict(LANGUAGES):
     raise ImproperlyConfigured(f"LANGUAGE_CODE is {LANGUAGE_CODE!a}. Write en or uk.")
 LOCALE_PATHS = [BASE_DIR / "webhooks" / "locale"]
-# The language a person chose; no script reads it.
+# The cookie with the chosen language; no script reads it.
 LANGUAGE_COOKIE_AGE = 365 * 86400
 LANGUAGE_COOKIE_SECURE = IS_HTTPS
 LANGUAGE_COOKIE_HTTPONLY = True
@@ -293,7 +291,7 @@ except (KeyError, ValueError, OSError):
 USE_TZ = True
 
 STATIC_URL = "static/"
-# True: hashed names and long caching, from what `collectstatic` gathered. False: as they lie.
+# True: serve the files of `collectstatic`, with hashed names and long caching. False: the sources.
 STATIC_IS_COLLECTED = env.bool("STATIC_IS_COLLECTED", default=False)
 STATIC_ROOT = BASE_DIR / "staticfiles" if STATIC_IS_COLLECTED else None
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -326,30 +324,30 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # Dotted path of a function that asks for a second factor: docs/operations.md. Empty: none.
 SECOND_FACTOR_CHECK = env.str("SECOND_FACTOR_CHECK", default="")
-# The key in a browser's cookie is in no copy of the database.
+# Stores only a digest of the session key, so a copy of the database opens no session.
 SESSION_ENGINE = "webhooks.security.browser_sessions"
 SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
 # Failed logins of one account from one address before that pair is locked, and for how long.
 LOGIN_FAILURE_LIMIT = env.int("LOGIN_FAILURE_LIMIT", default=5)
 LOGIN_LOCKOUT_SECONDS = env.int("LOGIN_LOCKOUT_SECONDS", default=900)
-# Proxies in front that each add the caller to X-Forwarded-For; only with BEHIND_TLS_PROXY.
+# Number of proxies that each append the caller to X-Forwarded-For; only with BEHIND_TLS_PROXY.
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=1)
 AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
 AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
 # docs/decisions/0011-what-a-failed-login-locks.md
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-# Kept as a digest: people type passwords into this field.
+# Stored as a digest: people type passwords into this field.
 AXES_USERNAME_CALLABLE = "webhooks.ui.account.login.login_digest"
 AXES_CLIENT_IP_CALLABLE = "webhooks.ui.account.login.client_address"
 AXES_LOCKOUT_CALLABLE = "webhooks.ui.account.login.locked_out"
 AXES_RESET_ON_SUCCESS = True
-# A lock ends when it said it would, also while somebody goes on trying.
+# Further attempts do not extend a lock.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-# A login page can be looked at; only sending it is counted.
+# A locked login page can still be opened; only submitting it is refused.
 AXES_NEVER_LOCKOUT_GET = True
 AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
-# Neither stored nor logged: people type passwords into the field above.
+# Neither stored nor logged: people type passwords into the username field.
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "next"]
 AXES_VERBOSE = False
 
@@ -376,7 +374,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Features that no page here asks for, so that no injected script can either.
+# Features that no page uses, so that no injected script can use them either.
 PERMISSIONS_POLICY: dict[str, str | list[str]] = {
     "accelerometer": [],
     "autoplay": [],
@@ -406,14 +404,14 @@ CONTENT_SECURITY_POLICY = {
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],
         "connect-src": ["'self'"],
-        # The "Get new access token" form is answered by a redirect to the provider.
+        # The response to the "Get new access token" form redirects to the provider.
         "form-action": ["'self'", "https:", "http://127.0.0.1:*", "http://localhost:*"],
         "base-uri": ["'none'"],
         "frame-ancestors": ["'none'"],
     }
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * WEBHOOKS_MAX_PAYLOAD_BYTES
-# Pages and the event API take far less; more is refused before it is read.
+# Pages and the event API need far less; a larger body is rejected before it is read.
 MAX_REQUEST_BYTES = max(8 * WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * WEBHOOKS_MAX_BATCH_BYTES)
 # A webhook's form has 8 fields for each of 100 parameters, 4 for each of 50 headers, and a filter.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
@@ -421,16 +419,16 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
 try:
     EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 except (ImproperlyConfigured, ValueError):
-    # Without the value, which may hold a password.
+    # The message leaves out the value, which may contain a password.
     raise ImproperlyConfigured(
         "EMAIL_URL is not the address of a mail server, such as smtp+tls://user:password@host:587."
     ) from None
 vars().update(EMAIL_CONFIG)
-# Seconds; without it a page or a beat waits for a dead mail server for minutes.
+# Seconds; without it a page or a task waits for a dead mail server for minutes.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webhooks@localhost")
 
-# Error pages with DEBUG on and mails about errors show no values.
+# Debug error pages and error mails show no values of variables.
 DEFAULT_EXCEPTION_REPORTER = "webhooks.security.error_reports.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "webhooks.security.error_reports.ReportFilter"
 
@@ -440,7 +438,7 @@ if LOG_LEVEL not in logging.getLevelNamesMapping():
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    # No query strings and no credentials, whatever writes them and at whatever level.
+    # Remove query strings and credentials from every line, of every logger and level.
     "formatters": {
         "line": {
             "()": "webhooks.security.log_redaction.LineFormatter",
@@ -458,7 +456,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django.server": {"level": "WARNING"},
-        # At INFO each failed login is four lines.
+        # At INFO, axes logs four lines for each failed login.
         "axes": {"level": "WARNING"},
     },
 }

@@ -1,4 +1,4 @@
-"""Every address of the site. A login is required, except where this says otherwise."""
+"""URLs of the site. Every view requires a login unless it is marked `login_not_required`."""
 
 from django.contrib import admin
 from django.contrib.auth import views as auth_views

@@ -7,7 +7,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 _site = get_wsgi_application()
 
-# After that, which loads the settings.
+# Imported after get_wsgi_application(), which loads the settings.
 from webhooks.api.wsgi import events_first  # noqa: E402
 
 application = events_first(_site)

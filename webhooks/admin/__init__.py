@@ -1,7 +1,7 @@
 """Django admin: the delivery log, events, exchanges and API keys, in the product's own look.
 
-Owns what may be seen and done there. The log is read only; what can be done with a delivery goes
-through `webhooks.events`. Secrets, key hashes and tokens have no place on any of these pages.
+Owns what can be viewed and done there. The log is read-only; actions on a delivery go through
+`webhooks.events`. No page shows secrets, key hashes or tokens.
 """
 
 from django.contrib import admin
@@ -33,7 +33,7 @@ admin.site.register(Event, EventAdmin)
 admin.site.register(OAuthExchange, OAuthExchangeAdmin)
 admin.site.register(Webhook, WebhookAdmin)
 
-# Django registers its own when its app is loaded, which is before ours.
+# Django's app is loaded before this one and has registered its own admins.
 admin.site.unregister([Group, User])
 admin.site.register(Group, GroupAdmin)
 admin.site.register(User, UserAdmin)

@@ -1,4 +1,4 @@
-"""API keys: made here, shown once, revoked here. Only the hash is stored and it is never shown."""
+"""API keys: created, shown once and revoked here. Only a hash is stored, and it is never shown."""
 
 import json
 import secrets
@@ -28,7 +28,7 @@ from webhooks.admin.readonly import ModelAdmin
 from webhooks.models import Action, ApiKey, ApiScope
 from webhooks.templatetags.interface import ago
 
-# In a session: the form that made the last key. Sent again, it makes no second one.
+# Session key with the id of the last submitted form, which creates no second key when sent again.
 _ISSUED_BY = "api_key_form"
 
 
@@ -62,7 +62,7 @@ class ApiKeyAdmin(ModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        # A revoked key stays, so that it is known what it was.
+        # A revoked key is kept as a record.
         return False
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
@@ -99,12 +99,12 @@ class ApiKeyAdmin(ModelAdmin):
     def last_used(self, key: ApiKey) -> SafeString | str:
         return ago(key.last_used_at) or _("Never")
 
-    # Making one
+    # Creating a key
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Make a key once, also when the page that shows it is reloaded."""
+        """Create a key only once, even if the page that shows it is reloaded."""
         form_id = request.POST.get("form_id")
         if form_id and request.session.get(_ISSUED_BY) == form_id:
             text = _(
@@ -122,13 +122,13 @@ class ApiKeyAdmin(ModelAdmin):
         )
         audit.record(Action.KEY_ISSUED, issued, user=request.user)
         obj.__dict__.update(issued.__dict__)
-        # Only for the page that answers this request.
+        # Kept in memory for the response to this request only.
         obj.plain = plain  # type: ignore[attr-defined]
 
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Show the key on the page that answers the form: in no session, cookie or log."""
+        """Show the key in the response to the form, so that no session, cookie or log holds it."""
         request.session[_ISSUED_BY] = request.POST.get("form_id")
         plain = obj.plain  # type: ignore[attr-defined]
         url = settings.PUBLIC_URL + reverse("webhooks:api_events")
@@ -145,7 +145,7 @@ class ApiKeyAdmin(ModelAdmin):
         add_never_cache_headers(page)
         return page
 
-    # Revoking
+    # Revoking keys
 
     def get_urls(self) -> list[URLPattern]:
         revoke = path(
@@ -159,7 +159,7 @@ class ApiKeyAdmin(ModelAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         context["may_revoke"] = self.has_revoke_permission(request)
-        # The answer of the form is the only page that shows the key.
+        # The response to the form is the only page that shows the key.
         context["show_save_and_add_another"] = context["show_save_and_continue"] = False
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -186,7 +186,7 @@ class ApiKeyAdmin(ModelAdmin):
 
 
 def _first_event(url: str, plain: str) -> str:
-    """Return a command for a shell that publishes a call with the key."""
+    """Return a shell command that publishes a sample call event with the key."""
     payload = {"call_id": "c-1", "caller_number": "380441234567", "disposition": "answered"}
     event = json.dumps({"type": "call.incoming.after", "payload": payload})
     lines = [

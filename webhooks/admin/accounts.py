@@ -1,8 +1,8 @@
-"""Users and groups: Django's own pages, with permissions as boxes that a keyboard reaches.
+"""Users and groups: Django's own pages, with permissions as checkboxes for keyboard users.
 
-Django's two lists side by side are drawn by a script whose markup a screen reader cannot follow.
-Only superusers give permissions, or change another superuser. Others change or delete an account,
-or set its password, only when they have all of its permissions: they could otherwise become it.
+Django's double list is drawn by a script whose markup screen readers cannot follow. Only
+superusers grant permissions or change another superuser. Others change or delete an account, or
+set its password, only if they have all of its permissions: otherwise they could take it over.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ from webhooks.models import Action
 from webhooks.ui.fields import RowsField
 
 _BOXES = ("permissions", "user_permissions", "groups")
-# What makes somebody more than they are.
+# Fields that grant permissions.
 _GIVEN = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
 class _AccountAdmin(ModelAdmin):
-    """Draws permissions as boxes, and records who changed which account or group."""
+    """Shows permissions as checkboxes, and records who changed which account or group."""
 
     filter_horizontal = ()
 
@@ -51,7 +51,7 @@ class _AccountAdmin(ModelAdmin):
 
 
 class UserAdmin(_AccountAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
-    # The product writes them.
+    # Written by the product only.
     readonly_fields = ("last_login", "date_joined")
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -87,10 +87,10 @@ def _has_all(request: HttpRequest, permissions: set[str]) -> bool:
 
 
 def _may_touch(request: HttpRequest, user: Any) -> bool:
-    """Return whether an account has no permission that the one who is logged in has not."""
+    """Return whether the logged-in user has every permission of an account."""
     if user is None or _gives(request):
         return True
-    # Also those of an inactive account: it can be made active.
+    # Includes the permissions of an inactive account, which can be activated again.
     given = _named(Permission.objects.filter(Q(user=user) | Q(group__user=user)))
     return not user.is_superuser and _has_all(request, given | set(user.get_all_permissions()))
 

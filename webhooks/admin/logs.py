@@ -1,6 +1,6 @@
-"""What happened, to read: events, deliveries, OAuth exchanges and the audit trail.
+"""Read-only logs: events, deliveries, OAuth exchanges and the audit trail.
 
-Also the webhooks, as a list that leads to their screen.
+Also the list of webhooks, whose rows lead to their screens.
 """
 
 from collections.abc import Iterable
@@ -135,7 +135,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
 
 class WebhookAdmin(ReadOnlyAdmin):
-    """Nothing is edited here: the row leads to the webhook's own screen."""
+    """Lists webhooks; a row leads to the webhook's own screen, where it is edited."""
 
     list_display = ("name", "address", "authorization", "status")
     search_fields = ("name", "url")
@@ -293,7 +293,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str
     ) -> tuple[QuerySet[AuditEntry], bool]:
-        """Find by whole login, name or id: the newest page comes from the primary key."""
+        """Search for a whole login, name or id; the newest page is read through the primary key."""
         words = search_term.strip().replace("\0", "")
         if not words:
             return queryset, False

@@ -1,6 +1,6 @@
 """Read-only admin pages for tables of any size: pages by key, no COUNT, no OFFSET.
 
-Filters are drawn as selects of the toolbar above the table.
+Filters are drawn as selects in the toolbar above the table.
 """
 
 from collections.abc import Iterable
@@ -21,23 +21,24 @@ from webhooks.ui.requests import whole_number
 
 BEFORE = "before"
 AFTER = "after"
-# No name or address has more words to look for; each is a condition, and SQLite takes a thousand.
+# More words than a name or URL has. Each word is a condition, and SQLite allows a thousand.
 _MAX_WORDS = 100
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
-    # Django's class takes no type argument when it runs.
+    # At run time Django's class takes no type argument.
     _ModelAdmin = admin.ModelAdmin
 
 
 class ModelAdmin(_ModelAdmin):
-    """Rows with a number for a key, of which many can be chosen for an action."""
+    """Rows with a numeric key that can be selected for an action."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Let an address ask for what the page's filters ask for.
+        """Allow only the lookups of the page's filters in a query string.
 
-        Django lets it ask for any column: who may not see payloads could guess them piece by piece.
+        Django allows lookups on any column, so a user who may not see payloads could guess them
+        piece by piece.
         """
         names = {getattr(one, "parameter_name", one) for one in self.get_list_filter(request)}
         return lookup.partition("__")[0] in names and super().lookup_allowed(lookup, value, request)
@@ -52,7 +53,7 @@ class ModelAdmin(_ModelAdmin):
     def response_action(
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """Do what was chosen; a key that no row can have fails in a query, so it is left out."""
+        """Run the chosen action without keys that no row can have: those would fail in a query."""
         data = request.POST.copy()
         chosen = [key for key in data.getlist(ACTION_CHECKBOX_NAME) if whole_number(str(key))]
         data.setlist(ACTION_CHECKBOX_NAME, chosen)
@@ -61,9 +62,9 @@ class ModelAdmin(_ModelAdmin):
 
 
 class KeysetChangeList(ChangeList):
-    """Show the rows before or after a key, newest first; an index answers however deep it is.
+    """Shows the rows before or after a key, newest first, from an index at any depth.
 
-    Reads one row more than a page holds, which tells whether there is another page.
+    Reads one row more than a page holds to know whether there is another page.
     """
 
     newer_link = ""
@@ -87,7 +88,7 @@ class KeysetChangeList(ChangeList):
     def get_query_string(
         self, new_params: dict[str, Any] | None = None, remove: Iterable[str] | None = None
     ) -> str:
-        # A link that changes the filters starts at the first page again.
+        # A link that changes the filters returns to the first page.
         return super().get_query_string(new_params, [*(remove or []), BEFORE, AFTER])
 
     def get_results(self, request: HttpRequest) -> None:
@@ -112,7 +113,7 @@ class KeysetChangeList(ChangeList):
         self._show(rows)
 
     def _show(self, rows: list[Any]) -> None:
-        """Set what the templates and actions of Django's change list read."""
+        """Set the attributes that the templates and actions of Django's change list read."""
         self.result_list = rows
         self.result_count = len(rows)
         self.full_result_count = None
@@ -124,16 +125,16 @@ class KeysetChangeList(ChangeList):
 
 
 def key_of(object_id: str) -> str:
-    """Return the key in an address: plain, or as Django's own links quote it ("dlv_5F01...").
+    """Return the key in a URL, plain or as quoted in Django's own links ("dlv_5F01...").
 
-    PostgreSQL fails on a zero byte where other databases find nothing.
+    NUL characters are removed: PostgreSQL raises an error where other databases find nothing.
     """
     plain = unquote(object_id) if "_5F" in object_id else object_id
     return plain.replace("\0", "")
 
 
 class LogFilter(admin.SimpleListFilter):
-    """A filter of a log by a column; a wrong value in the address is a wrong lookup to Django."""
+    """Filters a log by a column; raises IncorrectLookupParameters for an invalid value."""
 
     column = ""
 
@@ -148,7 +149,7 @@ class LogFilter(admin.SimpleListFilter):
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Rows that are read here and not added, edited or deleted."""
+    """Rows that can be viewed but not added, edited or deleted."""
 
     list_per_page = 50
     show_full_result_count = False
@@ -177,7 +178,7 @@ class ReadOnlyAdmin(ModelAdmin):
     def show(
         self, request: HttpRequest, template: str, title: Any, context: dict[str, Any]
     ) -> HttpResponse:
-        """Show a page of our own within the admin, to who may view these rows."""
+        """Render a page of the product within the admin. Raises PermissionDenied."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         site = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
