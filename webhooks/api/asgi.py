@@ -1,8 +1,8 @@
-"""The event API on an event loop: what is ordinary is accepted without a thread.
+"""The event API on an event loop: ordinary events are accepted without a thread.
 
-An ordinary event comes whole and soon, from a key that was looked up within a second, and needs
-nothing of the database but its insertion. Everything else is answered by the WSGI site in a thread:
-pages, batches, and each event that is refused or has to be looked at more closely.
+An ordinary event is small and complete, comes with a key that was looked up within the last
+second, and needs the database only for its insert. The WSGI site handles everything else in a
+thread: pages, batches, and events that are rejected or need further checks.
 """
 
 import gc
@@ -40,20 +40,20 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Most of a request is waiting for the database.
+# A thread spends most of a request waiting for the database.
 _THREADS = 16
 _SINGLE = "/api/v1/events"
-# While a larger event is read and written the loop's other requests would wait.
+# Parsing and serializing a larger event would delay the loop's other requests.
 _MAX_EVENT_BYTES = 8192
-# This many values are read in less than a millisecond; 2,700 lists would take 6.
+# 500 values are parsed in less than a millisecond; 2,700 lists would take 6 ms.
 _MAX_VALUES, _BETWEEN_VALUES = 500, (b"[", b"{", b",")
-# Bodies are read before a thread is taken: how many bytes of all requests, and of those whose key
-# is not known.
+# Bodies are read before a thread is used: the limit in bytes over all requests in progress, for a
+# request with a known key and for one without.
 MAX_READ_BYTES, MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
-# Each piece of an answer by a thread takes one change to the loop and back.
+# Each chunk of a thread's response costs one switch to the loop and back.
 _PIECE_BYTES = 65_536
 _MAX_JUDGED = 1000
-# What the answer to an event depends on, beside its body.
+# The headers that the response to an event depends on.
 _JUDGED_HEADERS = [
     *("host", "authorization", "content-type", "content-encoding", "transfer-encoding"),
     *("accept-language", "cookie", "x-forwarded-host", "x-forwarded-port"),
@@ -65,7 +65,7 @@ class _ClientDisconnectedError(ConnectionError):
 
 
 class _RefusedBodyError(Exception):
-    """A body that is not waited for, with the status that says why."""
+    """The body is not read any further; `status` gives the reason."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
@@ -73,13 +73,13 @@ class _RefusedBodyError(Exception):
 
 
 class _Head(NamedTuple):
-    """The head of a request with a good key, as it was judged once."""
+    """The cached checks of a request head with a valid key."""
 
     key_hash: str
-    # Whether its body can be an event.
+    # Whether the body may be a single event.
     is_ordinary: bool
     headers: dict[str, str]
-    # Those of an accepted event as bytes, without its length.
+    # Response headers for an accepted event as bytes, without Content-Length.
     pairs: list[tuple[bytes, bytes]]
 
 
@@ -95,13 +95,13 @@ class EventLoopSite:
         self._site = WSGIMiddleware(partial(_while_connected, site), workers=_THREADS)
         self._api = EventApi()
         self._publisher = public.AsyncPublisher()
-        # What follows an answer; one thread, with one connection to the database.
+        # For the work after a response: one thread, with one database connection.
         self._afterwards = ThreadPoolExecutor(1, "after-events")
-        # Whether that thread is to begin with it.
+        # Whether such work is queued and not yet begun.
         self._is_followed_up = False
         self._judged_headers = frozenset(name.encode() for name in _judged_headers())
         self._judged: dict[object, _Head] = {}
-        # Of bodies of requests that are not answered yet.
+        # Body bytes of all requests in progress.
         self._read_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,16 +113,16 @@ class EventLoopSite:
             try:
                 await self._respond(scope, _until_disconnected(receive), send)
             except _ClientDisconnectedError:
-                # There is no connection to answer over.
+                # There is no connection for a response.
                 return
             except _RefusedBodyError as refusal:
                 await _refuse(scope, send, refusal.status)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Answer the server's two questions, when it starts and when it stops."""
+        """Handle the server's lifespan events: startup and shutdown."""
         await receive()
         self._publisher.is_ready()
-        # What is loaded stays: a request would wait 30 ms and more for a look at all of it.
+        # Exempt all loaded objects: collecting them would delay a request by 30 ms and more.
         gc.collect()
         gc.freeze()
         await send({"type": "lifespan.startup.complete"})
@@ -149,9 +149,9 @@ class EventLoopSite:
             self._read_bytes -= len(body.content)
 
     async def _read(self, scope: Scope, receive: Receive, is_known: bool) -> _RequestBody:
-        """Read a body. One that is too large for the event API is left to the site, which refuses.
+        """Read a body; one too large for the event API is left to the site, which rejects it.
 
-        Its bytes count until the request is answered.
+        Its bytes count towards the limit until the response is sent. Raises _RefusedBodyError.
         """
         limit, is_page = _limit(scope)
         declared = [value for name, value in scope["headers"] if name == b"content-length"]
@@ -183,8 +183,8 @@ class EventLoopSite:
         return _RequestBody(bytes(body), is_whole)
 
     async def _accept(self, scope: Scope, head: _Head, body: _RequestBody, send: Send) -> bool:
-        """Answer an ordinary event; return whether it is one."""
-        # Its body may have come for minutes.
+        """Respond to an ordinary event; return whether the request was one."""
+        # Checked again: the body may have taken minutes to arrive.
         caller = events.still_known(head.key_hash)
         if caller is None or not body.is_whole or not _is_small(body.content):
             return False
@@ -196,7 +196,7 @@ class EventLoopSite:
         return True
 
     def _head(self, scope: Scope) -> _Head | None:
-        """Return the head of a request; None where the site has to look at it."""
+        """Return the checked head of a request; None if the site has to handle it."""
         names = self._judged_headers
         judged = tuple([pair for pair in scope["headers"] if pair[0] in names])
         key = scope["method"], scope["scheme"], scope["path"], judged
@@ -220,7 +220,7 @@ class EventLoopSite:
     async def _answer(
         self, scope: Scope, head: _Head, caller: Caller, body: bytes
     ) -> Answer | None:
-        """Return the answer to an ordinary event; None for any other, which is not published."""
+        """Publish an ordinary event and return the response; None for any other event."""
         keys = [value for name, value in scope["headers"] if name == b"idempotency-key"]
         key = b",".join(keys).decode("latin-1") if keys else None
         try:
@@ -243,11 +243,11 @@ class EventLoopSite:
             try:
                 self._afterwards.submit(self._do_follow_up, caller)
             except RuntimeError:
-                # The machine has no thread left for it: the next event tries again.
+                # The machine has no thread left; the next event tries again.
                 self._is_followed_up = False
 
     def _do_follow_up(self, caller: Caller) -> None:
-        # First: what is committed from here on asks once more.
+        # Reset first, so that events committed from here on queue another follow-up.
         self._is_followed_up = False
         close_old_connections()
         try:
@@ -263,21 +263,24 @@ def _judged_headers() -> list[str]:
 
 
 def _clean(scope: Scope) -> None:
-    """Leave out what a site cannot tell apart: X_Forwarded_For from X-Forwarded-For."""
+    """Drop headers with underscores, and percent-encode a query string that is not ASCII.
+
+    WSGI cannot tell X_Forwarded_For from X-Forwarded-For.
+    """
     scope["headers"] = [pair for pair in scope["headers"] if b"_" not in pair[0]]
     if not scope["query_string"].isascii():
         scope["query_string"] = quote(scope["query_string"], safe=string.punctuation).encode()
 
 
 def _is_small(body: bytes) -> bool:
-    """Return whether to read an event takes little time."""
+    """Return whether a body is quick to parse."""
     if len(body) > _MAX_EVENT_BYTES:
         return False
     return sum(map(body.count, _BETWEEN_VALUES)) <= _MAX_VALUES
 
 
 def _until_disconnected(receive: Receive) -> Receive:
-    """Return what receives a body, and raises where the client disconnects before its end."""
+    """Wrap `receive` so that it raises _ClientDisconnectedError when the client disconnects."""
 
     async def received() -> Message:
         message = await receive()
@@ -289,9 +292,10 @@ def _until_disconnected(receive: Receive) -> Receive:
 
 
 async def _discard(scope: Scope, receive: Receive) -> None:
-    """Read a body that is refused, unless its client waits for the answer before sending it.
+    """Read and discard a rejected body, unless the client waits for a response before sending it.
 
-    A connection that ends with a part unread is reset: a proxy that is still sending has no answer.
+    Closing a connection with unread data resets it: a proxy that is still sending would get no
+    response.
     """
     is_awaited = any(name == b"expect" for name, _value in scope["headers"])
     while not is_awaited and (await receive()).get("more_body", False):
@@ -299,7 +303,7 @@ async def _discard(scope: Scope, receive: Receive) -> None:
 
 
 def _limit(scope: Scope) -> tuple[int, bool]:
-    """Return how many bytes a body may have, and whether the request is for a page."""
+    """Return the maximum body size in bytes, and whether the request is for a page."""
     if scope["path"] not in events.ENDPOINTS:
         return settings.MAX_REQUEST_BYTES, True
     if scope["path"] == _SINGLE:
@@ -314,7 +318,7 @@ def _request(scope: Scope) -> WSGIRequest:
 
 
 def _again(message: Message, receive: Receive) -> Receive:
-    """Return what receives a message once more, and then the rest."""
+    """Wrap `receive` so that it first returns a message that was read already."""
     read = [message]
 
     async def received() -> Message:
@@ -342,10 +346,10 @@ async def _refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:
 
 
 def _unless_closed(send: Send) -> Send:
-    """Return what sends, and nothing more once the connection is closed.
+    """Wrap `send` so that it drops messages once the connection is closed.
 
-    A server raises RuntimeError then, which would end what reads a thread's answer, and the thread
-    would wait for that forever.
+    The server raises RuntimeError then, which would end the reader of a thread's response, and
+    the thread would wait for that reader forever.
     """
     is_closed = False
 
@@ -367,9 +371,9 @@ def _pairs(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 def _while_connected(
     site: Application, environ: Environ, start_response: StartResponse
 ) -> Iterator[bytes]:
-    """Answer in large pieces, no longer than the client is connected.
+    """Yield the site's response in large chunks while the client is connected.
 
-    A body ends where it ends, however it came.
+    `wsgi.input_terminated` is set: a request body has an end with any transfer encoding.
     """
     environ["wsgi.input_terminated"] = True
     is_disconnected = environ["asgi.scope"].get("state", {}).get("is_disconnected", lambda: False)

@@ -1,8 +1,8 @@
 """The event API: `POST /api/v1/events` and `/events/batch` with a bearer API key.
 
-Owns HTTP of these addresses: the order of their checks, their status codes and their errors as
-JSON `{"error": {"code", "message", "field"}}`. What an event is, and everything after, is
-`webhooks.events`. Why it is a plain view: docs/decisions/0010-plain-view-for-the-event-api.md.
+Owns the HTTP side of these URLs: the order of checks, the status codes and the errors as JSON
+`{"error": {"code", "message", "field"}}`. `webhooks.events` validates and publishes the events.
+Why it is a plain view: docs/decisions/0010-plain-view-for-the-event-api.md.
 """
 
 import codecs
@@ -37,50 +37,50 @@ from webhooks.models.access import hash_key
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_EVENTS = 1000
-# How many bytes of lines that are no JSON are explained: 8 MB of them took 16 seconds of CPU.
+# Bytes of invalid JSON lines that get detailed errors: for 8 MB these took 16 seconds of CPU.
 _EXPLAINED_BYTES = 65_536
 _JSON = "application/json"
-# No name is registered for it; these are the usual ones.
+# NDJSON has no registered media type; these are the usual ones.
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _FIELDS = frozenset({"type", "payload", "idempotency_key", "occurred_at"})
-# How exact "last used" is; a write for each request would be the API's slowest part.
+# Precision of "last used"; a write for each request would be the API's slowest part.
 _LAST_USED_STEP = timedelta(minutes=1)
-# A use that is further ahead was noted by a clock that was wrong.
+# A last use further in the future was written by a wrong clock.
 _LAST_USED_AHEAD = timedelta(hours=1)
-# How long a revoked key may still be accepted, and how many are remembered. One in use is
-# looked up again after half the time, when no request waits for it.
+# How long a revoked key may still be accepted, and how many keys are cached. A key in use is
+# looked up again after half that time, when no request waits for it.
 _KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
-# A client that the database could not serve tries again after these seconds.
+# Retry-After of the 503 responses.
 _RETRY_AFTER_SECONDS = 5
-# SQLSTATEs of PostgreSQL where nothing is wrong with the event: its role lost a right, or a
-# connection pooler lost a prepared statement.
+# PostgreSQL's SQLSTATEs that are not the event's fault: the role lost a privilege, or a connection
+# pooler mixed up prepared statements.
 _UNAVAILABLE_STATES = frozenset({"42501", "26000", "42P05"})
-# What an event keeps as its source.
+# Codes stored as the source of an event.
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
 
 
 def _nothing() -> None:
-    """Do nothing more."""
+    """Do nothing after the response."""
 
 
 class Answer(NamedTuple):
-    """An answer in JSON; `webhooks.api.wsgi` adds the headers that every answer has."""
+    """A JSON response; `webhooks.api.wsgi` adds the headers that every response has."""
 
     status: int
     content: bytes
     headers: Mapping[str, str]
-    # What can wait until the client has it.
+    # Called after the response is sent.
     then: Callable[[], None] = _nothing
 
 
 class AnswerResponse(HttpResponse):
-    """An answer as Django's response."""
+    """An `Answer` as a Django response."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.content, status=answer.status, headers=answer.headers)
         self._then = answer.then
-        # An error of ours is logged where it is caught; Django logs every other refusal.
+        # An internal error is logged where it is caught; Django logs every other error response.
         self._has_been_logged = answer.status == HTTPStatus.INTERNAL_SERVER_ERROR
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class AnswerResponse(HttpResponse):
 
 
 Endpoint = Callable[[HttpRequest], Answer]
-# Nothing between keeps an answer.
+# No cache or proxy may store a response.
 HEADERS = {"Content-Type": _JSON, "Cache-Control": "no-store"}
 
 
@@ -98,7 +98,7 @@ def _answer(status: int, values: object, then: Callable[[], None] = _nothing) ->
 
 
 class RequestError(Exception):
-    """A request that is not accepted, with the answer it gets."""
+    """A rejected request, with the response to it."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class RequestError(Exception):
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        # Half a surrogate pair of what was sent is no text for many a parser of JSON.
+        # A message may quote a lone surrogate, which many JSON parsers reject.
         super().__init__(str(message).encode(errors="backslashreplace").decode())
         self.status = status
         self.code = code
@@ -126,20 +126,20 @@ class RequestError(Exception):
 
 @dataclass(slots=True)
 class Caller:
-    """A good key, remembered for a second."""
+    """A valid API key, cached for a second."""
 
     key_hash: str
     pk: int
-    # What its events keep as their source.
+    # Stored as the source of its events.
     source: str
     looked_at: float
     last_used_at: datetime | None
-    # Whether some request looks it up again.
+    # Whether a request is looking it up again.
     is_renewed: bool = False
 
 
 def _endpoint(publish: Endpoint) -> Endpoint:
-    """Answer what `publish` raises as well, and POST alone."""
+    """Accept only POST, and convert the errors of `publish` to responses."""
 
     @wraps(publish)
     def respond(request: HttpRequest) -> Answer:
@@ -161,14 +161,14 @@ def _endpoint(publish: Endpoint) -> Endpoint:
 
 
 def _is_unavailable(error: DatabaseError) -> bool:
-    # PostgreSQL says InternalError while it only reads, after a failover and in a standby.
+    # A read-only PostgreSQL, after a failover or in a standby, causes an InternalError.
     is_lost = isinstance(error, OperationalError | InternalError | InterfaceError)
     return is_lost or getattr(error.__cause__, "sqlstate", None) in _UNAVAILABLE_STATES
 
 
 def unavailable(error: Exception) -> Answer:
-    """Return the answer for an error of the database."""
-    # One line: each of the clients that try again would leave a traceback.
+    """Return the response to a database error."""
+    # One line: each retry of a client would log another traceback.
     logger.error("api_unavailable error=%s", " ".join(str(error).split()))
     message = _("The database does not answer. Send the event again.")
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
@@ -177,7 +177,7 @@ def unavailable(error: Exception) -> Answer:
 
 @csrf_exempt
 def not_found(request: HttpRequest, address: str) -> AnswerResponse:
-    """Answer every other address of the API, one with a slash too many for example."""
+    """Respond 404 for every other URL below /api/, such as one with an extra slash."""
     message = _("There is no such address. Send one event to %(one)s, or many to %(many)s.")
     one, many = ENDPOINTS
     message %= {"one": one, "many": many}
@@ -185,7 +185,7 @@ def not_found(request: HttpRequest, address: str) -> AnswerResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a request that Django refuses: a host name that is not ours, for a program as JSON."""
+    """Respond to a request that Django rejects; with JSON to the API, for an unknown host name."""
     is_api = request.path_info.startswith("/api/")
     if not is_api or not isinstance(exception, DisallowedHost):
         return defaults.bad_request(request, exception)
@@ -199,7 +199,7 @@ def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], AnswerResponse]:
 
 @_endpoint
 def publish_event(request: HttpRequest) -> Answer:
-    """Accept one event; answer 202 with its id and the number of its deliveries."""
+    """Accept one event; respond 202 with its id and the number of its deliveries."""
     caller = _authenticate(request)
     check_content_type(request, _JSON)
     body = read_body(request, limit=settings.WEBHOOKS_MAX_PAYLOAD_BYTES)
@@ -216,9 +216,9 @@ def publish_event(request: HttpRequest) -> Answer:
 def event_of(
     body: bytes, key: str | None, caller: Caller, *, is_explained: bool = True
 ) -> events.NewEvent:
-    """Return the event of a body, with the key of a header. Raises RequestError.
+    """Return the event of a body and an Idempotency-Key header. Raises RequestError.
 
-    To explain what is no JSON takes a while.
+    `is_explained` adds details to errors in JSON, which takes longer.
     """
     fields = _checked(_parse(body, is_explained=is_explained))
     fields["idempotency_key"] = _idempotency_key(key, fields)
@@ -230,7 +230,7 @@ def accepted(published: events.Published, then: Callable[[], None] = _nothing) -
 
 
 def follow_up(caller: Caller, *, is_new: bool) -> None:
-    """Do what the client did not have to wait for."""
+    """Do the work that the client does not have to wait for."""
     if is_new:
         events.wake_drains()
     if is_to_renew(caller):
@@ -239,10 +239,10 @@ def follow_up(caller: Caller, *, is_new: bool) -> None:
 
 @_endpoint
 def publish_batch(request: HttpRequest) -> Answer:
-    """Accept up to 1,000 events in one transaction, and answer with a result for each, in order.
+    """Accept up to 1,000 events in one transaction; respond with a result for each, in order.
 
     The body is a JSON array, an object with the array as `events`, or NDJSON. 202: all were
-    accepted; 207: some were; 422: none was. What was refused has its error as its result.
+    accepted; 207: some were; 422: none was. The result of a rejected event is its error.
     """
     caller = _authenticate(request)
     media_type = check_content_type(request, _JSON, *_NDJSON)
@@ -262,7 +262,7 @@ def publish_batch(request: HttpRequest) -> Answer:
 
 
 class _Line(NamedTuple):
-    """A line of NDJSON, to be parsed alone; its number in the request counts from 1."""
+    """A line of NDJSON, parsed separately; `number` counts from 1."""
 
     number: int
     text: bytes
@@ -272,7 +272,7 @@ def _parts(body: bytes, media_type: str) -> Sequence[_Line | object]:
     """Return the events of a batch, parsed or as lines."""
     parts: Any
     if media_type in _NDJSON:
-        # Not `splitlines`, which ends a line at a carriage return, too: that is a space in JSON.
+        # Not splitlines(): it also splits at a carriage return, which is whitespace in JSON.
         lines = body.removeprefix(codecs.BOM_UTF8).split(b"\n")
         parts = [_Line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     else:
@@ -337,7 +337,7 @@ def _result(
     return (result if isinstance(result, RequestError) else _refusal(result)).as_json()
 
 
-# By the digest of the key, the newest last.
+# By the digest of the key, the newest last; a cache.
 callers: dict[str, Caller] = {}
 
 
@@ -350,7 +350,7 @@ def bearer_token(request: HttpRequest) -> str:
 
 @sensitive_variables()
 def _authenticate(request: HttpRequest) -> Caller:
-    """Return the caller's key; the challenge is that of RFC 6750 section 3."""
+    """Return the caller. Raises RequestError with the challenge of RFC 6750 section 3."""
     plain = bearer_token(request)
     if not plain:
         message = _("Send an API key: “Authorization: Bearer whapi_…”.")
@@ -366,13 +366,13 @@ def _authenticate(request: HttpRequest) -> Caller:
 
 @sensitive_variables()
 def known_caller(request: HttpRequest) -> Caller | None:
-    """Return the caller's key if that needs no database; `still_known` looks again later."""
+    """Return the caller if the key is cached; `still_known` checks again later."""
     plain = bearer_token(request)
     return still_known(hash_key(plain)) if plain else None
 
 
 def still_known(key_hash: str) -> Caller | None:
-    """Return the caller with a key of this digest; None where the database has to be used."""
+    """Return the cached caller with this key digest; None if the database has to be used."""
     caller = callers.get(key_hash)
     return None if caller is None or _is_old(caller) or _is_use_to_note(caller) else caller
 
@@ -384,7 +384,7 @@ def _unknown_key() -> RequestError:
 
 
 def _authenticate_again(caller: Caller) -> None:
-    """Refuse a key that was revoked while its body came in: that may take minutes."""
+    """Reject a key that was revoked while the body arrived, which may take minutes."""
     if _is_old(caller) and _look_up(caller.key_hash) is None:
         raise _unknown_key()
 
@@ -401,7 +401,7 @@ def _insufficient(missing: MissingScopeError) -> RequestError:
 
 @sensitive_variables()
 def _caller_of(plain: str) -> Caller | None:
-    """Return who has a key; one that is revoked is still good for _KEY_SECONDS at most."""
+    """Return the caller with a key; a revoked key is accepted for _KEY_SECONDS at most."""
     key_hash = hash_key(plain)
     caller = callers.get(key_hash)
     if caller is None or _is_old(caller):
@@ -429,7 +429,7 @@ def _look_up(key_hash: str) -> Caller | None:
 
 
 def is_to_renew(caller: Caller) -> bool:
-    """Return whether a key is looked up again, before a request has to wait for that."""
+    """Return whether to look up a key again before a request has to wait for that."""
     return not caller.is_renewed and time.monotonic() - caller.looked_at >= _KEY_SECONDS / 2
 
 
@@ -438,7 +438,7 @@ def _renew(caller: Caller) -> None:
     try:
         _look_up(caller.key_hash)
     except (MissingScopeError, DatabaseError) as error:
-        # The next request asks again, and answers.
+        # The next request looks it up again and reports the error.
         logger.info("key_not_renewed error=%s", type(error).__name__)
 
 
@@ -456,7 +456,7 @@ def _note_use(caller: Caller) -> None:
 
 
 def takes(request: HttpRequest) -> bool:
-    """Return whether a single event may come in a body of this kind."""
+    """Return whether a body with this Content-Type and encoding may be a single event."""
     try:
         check_content_type(request, _JSON)
     except RequestError:
@@ -476,9 +476,9 @@ def check_content_type(request: HttpRequest, *media_types: str) -> str:
 
 
 def read_body(request: HttpRequest, *, limit: int) -> bytes:
-    """Read at most `limit` bytes, whether or not the request says how many it has."""
+    """Read a body of at most `limit` bytes, with or without a Content-Length."""
     declared = request.META.get("CONTENT_LENGTH", "")
-    # Digits beyond any real length would be slow to read as a number.
+    # A very long number would be slow to parse.
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
     stream: Any = request
@@ -493,19 +493,19 @@ def read_body(request: HttpRequest, *, limit: int) -> bytes:
     try:
         while len(body) <= limit and (chunk := stream.read(limit + 1 - len(body))):
             body += chunk
-    # Each server has its own errors for chunks that are none, some of them no OSError.
+    # Each server raises its own errors for invalid chunks, not all of them OSError.
     except Exception as error:
         raise _incomplete() from error
     if len(body) > limit:
         raise _too_large(limit)
     if declared.isdecimal() and len(body) < int(declared):
-        # A server gives what came when the client went away: some lines of NDJSON are events.
+        # If the client disconnects, the server returns a partial body, with valid NDJSON lines.
         raise _incomplete()
     return body
 
 
 def busy() -> Answer:
-    """Return the answer when there is no room for another request or its body."""
+    """Return the response when there is no room for another request or its body."""
     message = _("Too many requests at once. Send the event again.")
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
     return RequestError(503, "unavailable", message, headers=headers).answer()
@@ -548,14 +548,14 @@ def _checked(fields: Any) -> dict[str, Any]:
 
 def _idempotency_key(header: str | None, fields: Mapping[str, Any]) -> str | None:
     if header is not None and not header.isascii():
-        # A server gives bytes as Latin-1 (PEP 3333): the same key as inside of the body.
+        # WSGI decodes headers as Latin-1 (PEP 3333); a key in the body is UTF-8.
         with suppress(UnicodeError):
             header = header.encode("latin-1").decode()
     key = fields.get("idempotency_key")
     if key is not None and header is not None and key != header:
         message = _("The header and the body name different idempotency keys.")
         raise RequestError(422, "invalid_key", message, field="idempotency_key")
-    # Whether it is a good key is judged by events.publish().
+    # events.publish() validates the key.
     return header if key is None else key
 
 
@@ -573,7 +573,7 @@ def _occurred_at(fields: Mapping[str, Any]) -> datetime | None:
     raise RequestError(422, "invalid_time", message, field="occurred_at")
 
 
-# Every address of the event API; `webhooks.api.wsgi` answers them ahead of what pages need.
+# URLs of the event API; `webhooks.api.wsgi` serves them before the middleware that pages need.
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/api/v1/events": publish_event,
     "/api/v1/events/batch": publish_batch,

@@ -1,7 +1,7 @@
-"""`/healthz` says that the process answers; `/readyz` that what it stands on answers too.
+"""`/healthz` reports that the process responds, `/readyz` that its dependencies do too.
 
-Open to everybody, so they name what fails and never why: no addresses, versions or error texts.
-Figures, and what the operator opened, are for staff and for API keys with `health:read`.
+Both are public, so they name what fails and never why: no addresses, versions or error texts.
+Figures and the opened networks are for staff and for API keys with `health:read`.
 """
 
 import logging
@@ -29,12 +29,12 @@ from webhooks.security import key_check
 logger = logging.getLogger(__name__)
 
 _BROKER_SECONDS = 1.0
-# What is written to see whether the broker takes writes.
+# A key that is written to test whether the broker accepts writes.
 _PROBE = "webhooks:probe"
 _OK = "ok"
 
 
-# So that another method is answered 405, and not with the page about a form's missing token.
+# So that another method gets 405 and not the page about a missing CSRF token.
 @csrf_exempt
 @never_cache
 @require_safe
@@ -46,9 +46,10 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when everything works and 503 otherwise, with one word or sentence for each.
+    """Respond 200 if everything works and 503 otherwise, with a word or sentence for each check.
 
-    What a worker's machine lacks is shown and no reason to take this process out of service.
+    A resource that a worker's machine lacks is shown, but does not take this process out of
+    service.
     """
     found = {name: look() for name, look in _LOOKS.items()}
     failing = [name for name, state in found.items() if state != _OK]
@@ -62,12 +63,12 @@ def _is_staff(request: HttpRequest) -> bool:
     try:
         return request.user.is_active and getattr(request.user, "is_staff", False)
     except (DatabaseError, redis.RedisError, OSError):
-        # Who asks is not known while the database or the session store does not answer.
+        # The user is unknown while the database or the session store does not respond.
         return False
 
 
 def _has_key(request: HttpRequest) -> bool:
-    """Return whether a monitor asks with an API key for these figures."""
+    """Return whether the request has an API key with `health:read`."""
     plain = bearer_token(request)
     try:
         return bool(plain and ApiKey.objects.verify(plain, ApiScope.HEALTH_READ))
@@ -76,7 +77,7 @@ def _has_key(request: HttpRequest) -> bool:
 
 
 def _figures() -> dict[str, Any]:
-    """Return what is opened, since a forgotten entry should be seen somewhere, and the backlog."""
+    """Return the backlog, and the opened networks so that a forgotten entry is noticed."""
     networks: list[str] = settings.WEBHOOKS_ALLOWED_NETWORKS
     try:
         swept = _sweep_seconds()
@@ -126,7 +127,7 @@ def _networks() -> str:
 
 def _broker() -> str:
     if not settings.REDIS_URL:
-        # In the memory of the one process, which is answering.
+        # The broker is in the memory of this process.
         return _OK
     try:
         with redis.Redis.from_url(
@@ -166,13 +167,13 @@ def _how_to_sweep() -> str:
 
 
 def _sweep_seconds() -> float | None:
-    """Return how long ago the last sweep was, by two clocks; None where nothing says so."""
+    """Return the seconds since the last sweep, as measured by two clocks; None if unknown."""
     swept_at = cache.get(backlog.LAST_SWEEP)
     return max(0.0, round(time.time() - swept_at, 1)) if isinstance(swept_at, float) else None
 
 
 def _machine() -> str:
-    """Say what a worker's machine lacks: descriptors, ports, buffers, memory, name servers."""
+    """Report what a worker's machine lacks: descriptors, ports, buffers, memory, name servers."""
     try:
         lack = cache.get(backlog.MACHINE_LACKS)
     except (redis.RedisError, OSError):
@@ -188,5 +189,5 @@ _LOOKS: dict[str, Callable[[], str]] = {
     "last_sweep": _last_sweep,
     "machine": _machine,
 }
-# Parts of other processes, without which this one serves.
+# Checks of other processes; this one serves while they fail.
 _DEGRADING = {"machine"}

@@ -1,8 +1,8 @@
-"""The event API ahead of what only pages need: of every middleware, and of Django's handler.
+"""The event API, served before the middleware and the Django handler that only pages need.
 
-`EventApi` answers a request. `webhooks.middleware.event_api` asks it from inside of Django, and the
-WSGI application `EventsFirst` before Django is asked at all: what Django does around a request
-(signals, its response, its headers) costs as much as taking the event.
+`EventApi` handles a request. `webhooks.middleware.event_api` calls it from inside Django, and the
+WSGI application `EventsFirst` instead of Django: what Django does around a request (signals, its
+response, its headers) costs as much as accepting the event.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,19 +35,19 @@ _LANGUAGE = "Content-Language"
 
 
 class EventApi:
-    """Answers the addresses of the event API, with the headers of every other answer."""
+    """Responds at the URLs of the event API, with the headers of every other response."""
 
     def __init__(self) -> None:
         self._bare: Handler = lambda request: HttpResponse()
         for name in reversed(settings.HEADER_MIDDLEWARE):
             self._bare = import_string(name)(self._bare)
-        # By the scheme of a request. None: those are not answered here.
+        # By the URL scheme of a request. None: Django handles requests with this scheme.
         self._headers: dict[str | None, Mapping[str, str] | None] = {}
 
     def answer(self, request: HttpRequest) -> Answer | None:
-        """Return the answer of an endpoint; None when Django gives it: a wrong host, a redirect.
+        """Return an endpoint's response; None if Django has to respond: a wrong host, a redirect.
 
-        Of the request nothing but its head was read then.
+        In that case the body has not been read.
         """
         headers = self.headers(request)
         if headers is None:
@@ -56,7 +56,7 @@ class EventApi:
         try:
             answer = events.ENDPOINTS[request.path_info](request)
         except Exception as error:
-            # As Django's own handler: a line and a traceback in the log, and signals.
+            # As Django's own handler does: a line and a traceback in the log, and signals.
             failed = response_for_exception(request, error)
             answer = Answer(failed.status_code, failed.content, failed.headers)
             if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -65,7 +65,7 @@ class EventApi:
         return answer._replace(headers={**headers, "Content-Length": length, **answer.headers})
 
     def headers(self, request: HttpRequest) -> dict[str, str] | None:
-        """Return what every answer to such a request has; None when Django answers it."""
+        """Return the headers of every response to such a request; None if Django has to respond."""
         try:
             request.get_host()
         except DisallowedHost:
@@ -73,14 +73,14 @@ class EventApi:
         headers = self._headers_for(request)
         if headers is None:
             return None
-        # As LocaleMiddleware, for the sentence of a refusal.
+        # As LocaleMiddleware does, for error messages.
         language = settings.LANGUAGE_CODE
         if "HTTP_ACCEPT_LANGUAGE" in request.META or "HTTP_COOKIE" in request.META:
             language = translation.get_language_from_request(request)
         return {**headers, _LANGUAGE: language}
 
     def _headers_for(self, request: HttpRequest) -> Mapping[str, str] | None:
-        """Return what the middlewares add: the same for every answer, so it is made once."""
+        """Return the headers that the middleware adds, computed once for each scheme."""
         scheme = request.scheme
         if scheme not in self._headers:
             response = self._bare(request)
@@ -100,7 +100,7 @@ class EventsFirst:
         leave_out_unreadable_type(environ)
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
-        # One that is too old, as after a night: a failover leaves it at a server that only reads.
+        # After a failover, a connection that was idle overnight may lead to a read-only server.
         close_old_connections()
         request = WSGIRequest(environ)
         answer = self._api.answer(request)
@@ -114,15 +114,15 @@ class EventsFirst:
 
 
 def log_refusal(answer: Answer, request: HttpRequest) -> None:
-    """Log a refusal as Django's own handler does."""
+    """Log an error response as Django's own handler does."""
     refusal = AnswerResponse(answer)
     log_response("%s: %s", refusal.reason_phrase, request.path, response=refusal, request=request)
 
 
 def leave_out_unreadable_type(environ: Environ) -> None:
-    """Take out a Content-Type that Django ends at, on whatever page.
+    """Clear a Content-Type that would make Django fail on any page.
 
-    That is one whose parameter has an encoding that there is not (RFC 2231).
+    That is one with a parameter in an unknown encoding (RFC 2231).
     """
     media_type = environ.get("CONTENT_TYPE", "")
     if "*" in media_type:
@@ -133,7 +133,7 @@ def leave_out_unreadable_type(environ: Environ) -> None:
 
 
 class _Body:
-    """What the server sends, and closes once that is sent."""
+    """The response body, which the server closes after sending it."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -149,5 +149,5 @@ class _Body:
 
 
 def events_first(site: Application) -> Application:
-    """Return the site with its event API answered first, unless a middleware stands before that."""
+    """Return the site with its event API served first, unless another middleware precedes it."""
     return EventsFirst(site) if settings.MIDDLEWARE[0] == MIDDLEWARE else site
