@@ -1,4 +1,4 @@
-"""The delivery log, read: `query`, `detail`, `diff`, `charts`, and why an event was not sent.
+"""Reads the delivery log: `query`, `detail`, `diff`, `charts`, and why an event was not sent.
 
 Start reading at `query`.
 """

@@ -1,8 +1,8 @@
-"""What charts show: attempts by outcome and how long they took, read from the hourly roll-up.
+"""Data of the charts: attempts by outcome and their durations, read from the hourly roll-up.
 
-Never reads the log, so the cost depends on how many hours are shown and not on how much was sent.
-An hour is counted whole: in a zone that is not whole hours from UTC it belongs to the bucket it
-begins in.
+Never reads the log, so the cost depends on the number of hours shown and not on how much was
+sent. Hours of UTC are not split: in a time zone with an offset of half an hour, an hour belongs
+to the bucket in which it begins.
 """
 
 from bisect import bisect_right
@@ -34,7 +34,7 @@ class Period(models.TextChoices):
 
 
 class ResultKind(models.TextChoices):
-    """What an attempt came to, as coarse as a chart can show it."""
+    """The outcome of an attempt, grouped for charts."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
     REFUSED = "refused", _("Refused")
@@ -58,8 +58,8 @@ KIND_OF: dict[str, ResultKind] = {
     Outcome.BLOCKED: ResultKind.UNANSWERED,
     Outcome.UNKNOWN: ResultKind.UNANSWERED,
 }
-# How long it took says something about the receiver only when it answered, or kept us waiting. A
-# connection that is refused at once would make a dead receiver look quick.
+# Durations describe the receiver only if it responded or timed out. A connection that is refused at
+# once would make a dead receiver look quick.
 _TIMED = {outcome for outcome, kind in KIND_OF.items() if kind != ResultKind.UNANSWERED} | {
     Outcome.TIMEOUT
 }
@@ -69,12 +69,12 @@ _SIX_HOURS = 6
 
 @dataclass(slots=True)
 class Bucket:
-    """Attempts that began within a span of time."""
+    """Attempts that began within a time span."""
 
     begins_at: datetime
     ends_at: datetime
     counts: "Counter[ResultKind]" = field(default_factory=Counter)
-    # Duration step -> attempts that were answered or timed out.
+    # Duration step -> attempts with a response or a timeout.
     durations: "Counter[int]" = field(default_factory=Counter)
 
     @property
@@ -99,7 +99,7 @@ class Bucket:
 class Chart:
     period: Period
     buckets: list[Bucket]
-    # All of them together.
+    # The sum of all buckets.
     whole: Bucket
 
 
@@ -117,10 +117,10 @@ def read(webhook_id: int, period: Period, now: datetime | None = None) -> Chart:
 
 
 def _edges(period: Period, now: datetime) -> list[datetime]:
-    """Return where buckets begin, and where the last one ends, by the wall clock of `now`."""
+    """Return the start of each bucket and the end of the last, by the wall clock of `now`."""
     count = _BUCKETS[period]
     if period == Period.DAY:
-        # Hours of UTC, so that none is left out or doubled when clocks change.
+        # Hours of UTC, so that none is missing or repeated when clocks change.
         first = hour_of(now.astimezone(UTC)) - (count - 1) * _HOUR
         return [(first + step * _HOUR).astimezone(now.tzinfo) for step in range(count + 1)]
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -139,7 +139,7 @@ def _counts(
     )
     if period != Period.MONTH:
         return rows.values_list("hour", "outcome", "duration_step", "count")
-    # The database adds up days: ten thousand rows would take longer to read than to sum.
+    # Summed to days in the database: reading ten thousand rows would take longer than summing them.
     days = rows.annotate(day=TruncDay("hour")).order_by()
     return days.values_list("day", "outcome", "duration_step").annotate(total=Sum("count"))
 
@@ -153,7 +153,7 @@ def last_day(
 ) -> dict[int, list[tuple[int, int]]]:
     """Return (succeeded, failed) attempts of the last 24 hours for each webhook, oldest first.
 
-    The last entry is the hour that has begun.
+    The last entry is the current hour.
     """
     first = hour_of(now or timezone.now()) - 23 * _HOUR
     days = {webhook_id: [(0, 0)] * 24 for webhook_id in webhook_ids}

@@ -1,6 +1,6 @@
-"""Foreign bytes as something a person can read: which charset, JSON or not, text or a hex dump.
+"""Decode untrusted bytes for people: charset, JSON or text, or a hex dump.
 
-Never fails, whatever a receiver answers. `webhooks.templatetags.logtext` makes the markup.
+Never fails, whatever a receiver sends. `webhooks.templatetags.logtext` makes the markup.
 """
 
 import json
@@ -12,20 +12,20 @@ from webhooks import network
 from webhooks.security.masker import MASK
 
 _JSON_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
-# Indenting is for reading; longer or deeper bodies are shown as they are.
+# Longer or deeper bodies are shown without indentation.
 _MAX_INDENTED_CHARACTERS = 200_000
 _MAX_DEPTH = 40
-# Of a body that is no text.
+# The part of a binary body that is shown as a hex dump.
 DUMPED_BYTES = 512
 _BYTES_PER_LINE = 16
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 _GZIP_MAGIC = b"\x1f\x8b"
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-# Controls but tab and line feed, marks that turn text around, separators that end some lines.
+# Controls except tab and line feed, direction marks, line separators, and lone surrogates.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# How many characters decide whether a body is text, and the share of controls that makes it binary.
+# Characters that are sampled, and the share of control characters above which a body is binary.
 _SAMPLED = 1000
 _BINARY_SHARE = 0.1
 
@@ -38,21 +38,21 @@ class BodyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedBody:
-    """A body as text. Bytes that fit no character are lone surrogates (PEP 383)."""
+    """A body as text. Undecodable bytes are lone surrogates (PEP 383)."""
 
     kind: BodyKind
     # What to show: indented JSON, the text itself, or a hex dump.
     text: str
-    # The text as it was sent; the same as `text` unless JSON was indented.
+    # The text as it was sent; differs from `text` only for indented JSON.
     raw: str
-    # A charset other than UTF-8 that was declared and fits.
+    # The declared charset, if it is not UTF-8 and decodes the body.
     charset: str = ""
-    # How the bytes are compressed, if they are.
+    # The compression of the bytes, if any.
     compression: str = ""
 
 
 def read(data: bytes, *, content_type: str = "", content_encoding: str = "") -> DecodedBody:
-    """Return a body as text, with the kind that was found."""
+    """Return a body as text, with its detected kind."""
     compression = _compression(data, content_encoding)
     text, charset = _decode(data, content_type)
     if compression or (not charset and _is_binary(text)):
@@ -71,19 +71,19 @@ def _compression(data: bytes, content_encoding: str) -> str:
 
 
 def _is_ascii(data: bytes) -> bool:
-    """Return whether a body that claims to be compressed is plain text after all."""
+    """Return whether a body that is declared as compressed is in fact plain text."""
     return data.isascii() and not _CONTROL.search(data.decode())
 
 
 def _decode(data: bytes, content_type: str) -> tuple[str, str]:
-    """Return the text and the charset, if it is one that was declared, fits and is not UTF-8."""
+    """Return the text, and the declared charset if it is not UTF-8 and decodes the body."""
     name = network.declared_charset(content_type)
     if name not in ("", "utf-8", "utf8"):
         try:
             text = data.decode(name)
             return text, name if text.encode() != data else ""
         except (UnicodeError, LookupError):
-            # Declared wrongly, or cut in the middle of a character: UTF-8 as for the rest.
+            # Wrongly declared, or cut in the middle of a character: decoded as UTF-8 instead.
             pass
     return data.decode("utf-8", "surrogateescape"), ""
 
@@ -132,19 +132,19 @@ def indent_json(text: str) -> str:
 
 
 def escape_invisible(text: str) -> str:
-    """Return a text for a place without markup, such as a mail, with escapes for what hides."""
+    """Return text for media without markup, such as mail, with invisible characters escaped."""
     return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 # ---- Headers ----------------------------------------------------------------------------------
 
-# Headers whose value is a secret by its nature. The log masks them when it is written; a second
-# time here costs nothing and keeps old or foreign rows from showing one.
+# Headers whose value is always a secret. They are masked when the log is written; masking them
+# here as well costs nothing and covers old rows and rows from elsewhere.
 _SECRET_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"}
 )
 
-# Headers of a response that say nothing of the request.
+# Response headers that cannot repeat the request.
 _OF_SERVERS = frozenset(
     """
     allow cache-control connection content-encoding content-length content-type date expires
@@ -156,7 +156,7 @@ _OF_SERVERS = frozenset(
 
 
 def status_line(value: str) -> str:
-    """Return the line above the headers of a stored response, or "" when there is none."""
+    """Return the status line of a stored response, or "" when there is none."""
     first = value.partition("\n")[0].strip()
     return first if first.startswith("HTTP/") else ""
 
@@ -164,7 +164,7 @@ def status_line(value: str) -> str:
 def header_lines(value: str) -> list[tuple[str, str]]:
     """Split stored header lines into names and values, secrets masked; no status line."""
     headers = []
-    # Not splitlines(), which takes characters of a value for ends of lines too.
+    # Not splitlines(): it also splits at characters that a value may contain.
     for line in value.replace("\r\n", "\n").split("\n")[bool(status_line(value)) :]:
         if not line:
             continue
@@ -174,9 +174,9 @@ def header_lines(value: str) -> list[tuple[str, str]]:
 
 
 def response_header_lines(value: str, may_see_payload: bool) -> list[tuple[str, str]]:
-    """Split stored lines as `header_lines` does, without values that may repeat a payload.
+    """Split stored lines as `header_lines` does, hiding values that may repeat a payload.
 
-    A redirect repeats the query of the request, for example.
+    For example, a redirect may repeat the query string of the request.
     """
     lines = header_lines(value)
     if may_see_payload:

@@ -1,6 +1,7 @@
-"""What the page of one delivery shows, in the product and in Django admin alike.
+"""Data for the page of one delivery, in the product and in Django admin.
 
-What is read is bounded at any size of the log. The caller says who may see payloads.
+The number of rows read does not depend on the size of the log. The caller decides who may see
+payloads.
 """
 
 import json
@@ -18,27 +19,27 @@ from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
 from webhooks.models import Attempt, Delivery, Event, Outcome, Status, Webhook
 
-# An unlimited page of attempts would be no page; the schedule has ten.
+# Attempts on one page; the retry schedule has ten.
 MAX_ATTEMPTS = 100
-# Attempts shown with all their bytes; older ones are opened one by one.
+# Attempts loaded with their bodies; older ones are loaded one at a time.
 FULL_ATTEMPTS = 10
-# Of a body, what a page shows.
+# The part of a body that a page shows.
 SHOWN_BYTES = 20_000
-# Of the payload, which is there once. Only whole JSON can be folded.
+# The part of the payload that a page shows; larger, since only complete JSON can be folded.
 PAYLOAD_BYTES = 65_536
 _BODIES = ("request_body", "response_body")
-# What every event document begins with; a copy gets its own.
+# Fields that every event document begins with; an edited copy gets its own.
 RESERVED = ("event", "event_id", "occurred_at", "project_id")
-# How our own copies and tests are stored; the trigger says the same in words.
+# Sources of edited copies and tests, hidden because the trigger is shown in words.
 _OUR_SOURCES = ("edited", "test")
 
 
 def context_of(
     delivery: Delivery, *, may_see_payload: bool, wanted: str = "", against: str = ""
 ) -> dict[str, Any]:
-    """Return what `webhooks/deliveries/_delivery.html` shows, but for links and buttons.
+    """Return the context of `webhooks/deliveries/_delivery.html` without links and buttons.
 
-    `wanted` is the number of an attempt to open, `against` one to compare it with.
+    `wanted` is the number of an attempt to open, `against` that of one to compare it with.
     """
     rows = _attempts(delivery, wanted, against)
     payload = bytes(delivery.event.payload)
@@ -79,7 +80,7 @@ def context_of(
 
 
 def _attempts(delivery: Delivery, wanted: str, against: str) -> list[Attempt]:
-    """Return the newest attempts, newest first; the newest of them and those asked for in full."""
+    """Return the newest attempts, newest first, with bodies for recent and requested ones."""
     newest = Attempt.objects.filter(delivery=delivery).order_by("-number", "-id")
     rows = list(newest.defer(*_BODIES)[:MAX_ATTEMPTS])
     asked = {wanted, against, _before(wanted)}
@@ -94,7 +95,7 @@ def _before(number: str) -> str:
 
 
 def _command(row: Attempt, payload: bytes, login: str) -> dict[str, Any]:
-    """Return the cURL command to copy, or why there is none."""
+    """Return the cURL command to copy, or the reason why there is none."""
     if row.is_address_cut:
         sentence = _("Only the beginning of the address is stored, so there is no cURL command.")
         return {"curl_refusal": sentence}
@@ -114,7 +115,7 @@ def _login(webhook: Webhook) -> str:
 def _comparison(
     rows: list[Attempt], wanted: str, against: str, payload: bytes, may_see_payload: bool
 ) -> list[Difference] | None:
-    """Compare the two attempts that a person chose; None when two were not chosen."""
+    """Compare the two chosen attempts; return None unless two different ones are chosen."""
     by_number = {str(row.number): row for row in rows}
     if wanted == against or wanted not in by_number or against not in by_number:
         return None
@@ -123,13 +124,13 @@ def _comparison(
 
 
 def is_due_within(delivery: Delivery, seconds: float) -> bool:
-    """Return whether the next attempt is near, or has been due already."""
+    """Return whether the next attempt is due within `seconds`, or overdue."""
     due_at = delivery.next_attempt_at
     return due_at is not None and (due_at - queue.now()).total_seconds() < seconds
 
 
 def next_step(delivery: Delivery) -> str:
-    """Say in one sentence what became of a delivery, or what it waits for."""
+    """Return one sentence about what became of a delivery, or what it waits for."""
     match delivery.status:
         case Status.PENDING:
             if delivery.attempt_count:
@@ -158,9 +159,9 @@ def next_step(delivery: Delivery) -> str:
 
 
 def editable_payload(event: Event) -> str:
-    """Write an event's payload for a person to change: without what every copy gets for itself.
+    """Return an event's payload as JSON to edit, without the fields that each copy gets anew.
 
-    Characters that cannot be seen are written as JSON escapes.
+    Invisible characters are written as JSON escapes.
     """
     document = payloads.read_document(event.payload)
     payload = {name: value for name, value in document.items() if name not in RESERVED}

@@ -1,8 +1,7 @@
-"""What changed between two attempts of a delivery, in words and as a small diff.
+"""Compare two attempts of a delivery, in words and as a small diff.
 
-Bodies are compared only for who may see payloads; others learn that they differ, and of a response
-see only headers that cannot repeat a payload. Texts are foreign: the page shows them through
-`logtext.visible`.
+Users who may not see payloads see only whether bodies differ, and only response headers that
+cannot repeat a payload. Texts are untrusted: the page shows them through `logtext.visible`.
 """
 
 import difflib
@@ -18,13 +17,13 @@ from webhooks.delivery_log import decoded_body
 from webhooks.delivery_log.figures import milliseconds
 from webhooks.models import Attempt
 
-# A diff for reading: more lines are said to be there. The comparison itself is quadratic.
+# The comparison is quadratic in the number of lines.
 _MAX_COMPARED_LINES = 300
 _MAX_LINE = 300
 _MAX_SHOWN_LINES = 40
-# A time that differs by less is the same time.
+# Smaller differences in time, as a share and in milliseconds, are ignored.
 _MIN_SHARE, _MIN_MILLISECONDS = 0.5, 20.0
-# New with every attempt, and so of no interest.
+# Headers that differ in every attempt.
 _ALWAYS_NEW = frozenset({"webhook-timestamp", "webhook-signature", "webhook-attempt", "date"})
 
 Lines = Sequence[tuple[str, str]]
@@ -32,9 +31,9 @@ Lines = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing that differs: a label, what it was, what it is, or the lines of a diff.
+    """One difference: a label with the old and the new value, or with the lines of a diff.
 
-    A line has a `kind` (added, removed, same, or gap for what was left out), a `sign` and a `text`.
+    A line has a `kind` (added, removed, same, or gap for omitted lines), a `sign` and a `text`.
     """
 
     label: str
@@ -50,7 +49,7 @@ def compare(
     payload: bytes,
     with_bodies: bool,
 ) -> list[Difference]:
-    """Return what differs; `payload` is the body of an attempt that stored none of its own."""
+    """Return the differences; `payload` is the body of an attempt that stored none of its own."""
     found = [*_answers(before, after), *_times(before, after)]
     asked = [decoded_body.header_lines(one.request_headers) for one in (before, after)]
     answered = [
@@ -94,7 +93,7 @@ def _answers(before: Attempt, after: Attempt) -> Iterator[Difference]:
 
 
 def _times(before: Attempt, after: Attempt) -> Iterator[Difference]:
-    """Compare the whole and the phases; tell only of what a person would notice."""
+    """Compare the total time and the phases; yield only noticeable differences."""
     phases = [
         (_("Total time"), "total_ms"),
         (_("Name lookup"), "dns_ms"),
@@ -124,7 +123,7 @@ def _headers(label: str, before: Lines, after: Lines) -> Iterator[Difference]:
 
 
 def _values(lines: Lines) -> dict[str, str]:
-    """Return header values by name in lower case; those of one name are joined."""
+    """Return header values by lower-case name; values of the same name are joined."""
     return {name.lower(): value for name, value in network.merge_headers(lines)}
 
 
@@ -148,7 +147,7 @@ def _diff(before: Sequence[str], after: Sequence[str]) -> Iterator[dict[str, str
     new = [line[:_MAX_LINE] for line in after[:_MAX_COMPARED_LINES]]
     kinds = {"+": "added", "-": "removed", " ": "same", "@": "gap"}
     shown = 0
-    # The first two lines name files.
+    # The first two lines of a unified diff are file names.
     for line in list(difflib.unified_diff(old, new, n=2, lineterm=""))[2:]:
         if shown == _MAX_SHOWN_LINES:
             yield {"kind": "gap", "sign": "…", "text": ""}

@@ -1,6 +1,6 @@
-"""What became of an event at each webhook: sent, filtered out, type not chosen, created later.
+"""The result of an event at each webhook: sent, filtered out, type not chosen, created later.
 
-A bounded number of statements, however many webhooks there are.
+The number of statements does not depend on the number of webhooks.
 """
 
 from collections import defaultdict
@@ -14,21 +14,21 @@ from webhooks.delivery_log import explain
 from webhooks.filters import Folded
 from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Webhook
 
-# A page with more lines is no page; those with a delivery come first.
+# Lines on one page; webhooks with a delivery come first.
 MAX_WEBHOOKS = 500
 _MAX_DELIVERIES = 200
-# A test or an edited copy is made for one webhook.
+# Sources of events that are sent to one webhook only.
 _FOR_ONE = ("test", "edited")
 _ORDER = {"neutral": 2, "warning": 1, "info": 1}
 
 
 def get(event_id: str) -> Event | None:
-    # PostgreSQL takes no NUL in a text.
+    # PostgreSQL rejects NUL in text.
     return Event.objects.filter(pk=event_id.replace("\0", "")).first()
 
 
 def lines_of(event: Event) -> list[dict[str, Any]]:
-    """Return a webhook and its verdict a line: what was sent first, then what was refused."""
+    """Return a line with webhook and verdict for each webhook: sent first, then rejected."""
     sent: dict[int, list[Delivery]] = defaultdict(list)
     newest = Delivery.objects.filter(event=event).order_by("-id")
     for delivery in newest[:_MAX_DELIVERIES]:
@@ -52,7 +52,7 @@ def _rank(line: dict[str, Any]) -> int:
 
 
 def outcomes(event_ids: Sequence[str]) -> list[tuple[Event, list[Delivery]]]:
-    """Return events with the newest delivery to each webhook, in the order of the ids."""
+    """Return events with their newest delivery to each webhook, in the order of the ids."""
     events = Event.objects.defer("payload").in_bulk(event_ids)
     found: dict[str, dict[int, Delivery]] = defaultdict(dict)
     rows = Delivery.objects.filter(event__in=events).select_related("webhook").order_by("id")

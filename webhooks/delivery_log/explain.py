@@ -1,6 +1,6 @@
-"""Why an event was sent to a webhook or was not: one word, one sentence, and the conditions.
+"""Explain why an event was or was not sent to a webhook: a label, a sentence and the conditions.
 
-Judges by the webhook as it is now and says when that differs from what it was. Reads rows only.
+Uses the webhook's current settings, and notes whether they changed after the event. Read-only.
 """
 
 import datetime as dt
@@ -25,12 +25,12 @@ from webhooks.models import (
     Webhook,
 )
 
-# What decides whether an event is wanted.
+# Fields of a webhook that decide whether it receives an event.
 _DECIDING = {"filter", "event_types"}
-# A webhook that was changed more often since is judged by the oldest of these.
+# Audit entries that are read; older changes are not seen.
 _MAX_ENTRIES = 2000
 
-# How the verdict of a delivery is coloured; one that failed before and waits is a warning.
+# Colour of a delivery's verdict; a pending delivery that failed before is a warning.
 _KINDS = {
     Status.SUCCEEDED: "success",
     Status.PENDING: "info",
@@ -47,31 +47,31 @@ Verdict = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges many events for one webhook, which is read once.
+    """Explains many events for one webhook, which is read once.
 
-    A verdict has a `kind`, which colours it, a `label` and a `sentence`, and where there are such:
-    the `deliveries`, the `judgement` of the filter and its `refusals`, `is_type_unwanted`, and
-    `changed_since`: when the webhook was changed after the event, so that the reason may differ.
+    A verdict has a `kind` (its colour), a `label` and a `sentence`, and if they apply:
+    `deliveries`, the filter's `judgement` and its `refusals`, `is_type_unwanted`, and
+    `changed_since`: when the webhook was changed after the event, so the reason may differ.
     """
 
     webhook: Webhook
-    # None: it cannot be read, so nothing passes.
+    # None if the stored filter is invalid; no event passes then.
     filter: Filter | None
     changed_at: dt.datetime
 
     def verdict(
         self, event: Event, deliveries: Sequence[Delivery], folded: Folded | None = None
     ) -> Verdict:
-        """Return why the event was or was not sent; `deliveries` are its own, newest first.
+        """Return why the event was or was not sent; `deliveries` are the event's, newest first.
 
-        `folded` is its payload, where several filters share the work.
+        `folded` is the prepared payload, to share between several filters.
         """
         if deliveries:
             return _sent(deliveries)
         return self._not_made(event) or self._not_wanted(event, folded)
 
     def _not_made(self, event: Event) -> Verdict | None:
-        """Return the reason that has nothing to do with the filter, if there is one."""
+        """Return the verdict if the webhook was never considered for the event, else None."""
         webhook, label = self.webhook, _("Not sent")
         if event.source == "test":
             sentence = _("It was a test of another webhook.")
@@ -115,7 +115,7 @@ class Judge:
 
 
 def judge_for(webhook: Webhook, changes: Mapping[int, dt.datetime] | None = None) -> Judge:
-    """Return the judge of a webhook; `changes` are `last_changes` of many, read together."""
+    """Return the judge of a webhook; `changes` is the result of `last_changes`, if known."""
     compiled = None
     with suppress(FilterError):
         compiled = compile_filter(webhook.filter)
@@ -124,8 +124,8 @@ def judge_for(webhook: Webhook, changes: Mapping[int, dt.datetime] | None = None
 
 
 def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, dt.datetime]:
-    """Return when what decides was last changed at each webhook, or a time before `since`."""
-    # The trail of those that were saved since; of the others nothing changed.
+    """Return when filter or event types of each webhook last changed, or a time before `since`."""
+    # Webhooks that were not saved since have no changes to look for.
     saved = [str(one.pk) for one in webhooks if one.updated_at >= since]
     trail = AuditEntry.objects.filter(object_type="webhook", object_id__in=saved, at__gte=since)
     found: dict[int, dt.datetime] = {}
@@ -136,7 +136,7 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
         known.add(int(key))
         if action in (Action.CREATED, Action.IMPORTED) or _DECIDING & set(fields):
             found.setdefault(int(key), at)
-    # What the trail does not know of was changed by other means, if at all.
+    # A save without an audit entry may have changed anything.
     return {
         one.pk: found.get(one.pk) or (one.created_at if one.pk in known else one.updated_at)
         for one in webhooks
@@ -144,7 +144,7 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
 
 
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
-    # Of several, such as a resend after a failure, the newest has the status that counts.
+    # The newest delivery decides, such as a resend after a failure.
     delivery = deliveries[0]
     is_retried = delivery.status == Status.PENDING and delivery.attempt_count > 0
     kind = "warning" if is_retried else _KINDS[Status(delivery.status)]

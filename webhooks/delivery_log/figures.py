@@ -1,4 +1,4 @@
-"""Numbers, durations and times as people read them, in their language."""
+"""Format numbers, durations and times in the reader's language."""
 
 from datetime import datetime
 
@@ -16,17 +16,17 @@ _UNITS = (
 
 
 def number(value: int) -> str:
-    """Write 1,234,567 as the reader's language does."""
+    """Return a number with digit groups, such as 1,234,567, in the reader's language."""
     return str(number_format(value, force_grouping=True))
 
 
 def counted(count: int, most: int) -> str:
-    """Write a count that stopped above `most`: "1,000+"."""
+    """Return a count; one above the limit `most` as "1,000+"."""
     return f"{number(most)}+" if count > most else number(count)
 
 
 def milliseconds(value: float | None) -> str:
-    """Write a duration in milliseconds or seconds; empty when there is none."""
+    """Return a duration in milliseconds or seconds; empty for None."""
     if value is None:
         return ""
     if value >= 1000:
@@ -35,7 +35,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """Write a duration with at most two units: "3 d 4 h"."""
+    """Return a duration with at most two units: "3 d 4 h"."""
     left, parts = max(int(seconds), 1), []
     for size, text in _UNITS:
         count, left = divmod(left, size)
@@ -45,5 +45,5 @@ def rough_duration(seconds: float) -> str:
 
 
 def minute(moment: datetime) -> str:
-    """Write a time in the reader's time zone: "2026-05-14 09:30"."""
+    """Return a time in the reader's time zone: "2026-05-14 09:30"."""
     return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"

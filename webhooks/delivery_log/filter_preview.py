@@ -1,4 +1,4 @@
-"""A filter applied to events that already happened: how many it lets through, and which.
+"""Apply a filter to past events: how many pass, and which.
 
 Reads a bounded number of the newest events through an index.
 """
@@ -13,16 +13,17 @@ from webhooks.filters import Filter
 from webhooks.models import Event
 
 MAX_EVENTS = 200
-# Events may hold a megabyte each; reading this many bytes takes a few milliseconds.
+# An event may have a megabyte; reading this many bytes takes a few milliseconds.
 _MAX_BYTES = 4 * 1024 * 1024
-# After this many test events in a row no other event is looked for.
+# The search for the newest event stops after this many test events in a row.
 _MAX_TESTS = 50
 
 
 def preview(compiled: Filter, types: Sequence[str]) -> dict[str, Any]:
-    """Apply a filter to the newest events of these types, or to samples where there are none.
+    """Apply a filter to the newest events of these types, or to samples if there are none.
 
-    Return how many of how many pass, and each event with what refused it; a sample has no time.
+    Return the total, the number that match, and each event with the conditions that rejected it.
+    A sample has no time.
     """
     found = recent_events(types)
     documents = [payloads.read_document(event.payload) for event in found]
@@ -63,7 +64,7 @@ def recent_events(types: Sequence[str], *, limit: int = MAX_EVENTS) -> list[Even
 
 
 def newest_event(types: Sequence[str]) -> Event | None:
-    """Return the newest event of these types that is no test."""
+    """Return the newest event of these types that is not a test."""
     for event_id, _size, source in _newest(types, _MAX_TESTS):
         if source != "test":
             return Event.objects.filter(pk=event_id).first()
@@ -73,8 +74,8 @@ def newest_event(types: Sequence[str]) -> Event | None:
 def _newest(types: Sequence[str], limit: int) -> list[tuple[str, int, str]]:
     """Return id, size and source of the newest events.
 
-    Each type is read from the end of its own stretch of the index `event_by_type`; one condition
-    on all types makes PostgreSQL read every event of them, or every event.
+    Each type is read from the end of its own range of the index `event_by_type`. A single
+    condition on all types makes PostgreSQL read all events of these types, or all events.
     """
     if not types:
         return []

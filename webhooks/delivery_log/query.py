@@ -1,9 +1,9 @@
 """Reads the delivery log at any size: filters, pages by key, never a count.
 
-An index gives rows in the order of their ids for some conditions only. For the rest a page looks
-through stretches of the best of those indexes until it is full or its time is up, and then says
-how far it looked. So no page takes long, and nothing is out of reach. Ids sort by creation, so a
-range of time is a range of keys.
+Only for some conditions does an index return rows in the order of their ids. For the others, a
+page scans stretches of the most selective index until it is full or its time is up, and reports
+how far it got. So no page takes long, and every row can be reached. Ids sort by creation time, so
+a time range is a key range.
 """
 
 import datetime as dt
@@ -31,17 +31,17 @@ from webhooks.models import (
 )
 
 PAGE_ROWS = 50
-# What an export reads at once.
+# Rows that an export reads at once.
 EXPORT_ROWS = 500
-# Rows of one look at an index: about ten milliseconds of work.
+# Index rows in one stretch: about ten milliseconds of work.
 STRETCH = 20_000
 PATIENCE_SECONDS = 0.15
-# How many waiting deliveries are looked up one by one.
+# Up to this many open deliveries are filtered by their ids.
 _MAX_OPEN = 2000
 _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
 _OPEN = (Status.PENDING, Status.SENDING)
 _RARE = (Trigger.TEST, Trigger.RESENT, Trigger.BULK, Trigger.EDITED)
-# No payload and no ciphertext travels for a list.
+# Lists load no payloads and no ciphertexts.
 _SECRETS = [f"webhook__{name}" for name in WEBHOOK_SECRETS]
 _CREDENTIAL_SECRETS = [f"webhook__credential__{name}" for name in CREDENTIAL_SECRETS]
 LEFT_OUT = ["event__payload", *_SECRETS]
@@ -49,16 +49,16 @@ LEFT_OUT = ["event__payload", *_SECRETS]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What a person asks the log for; empty values ask for everything."""
+    """Filters of the log; an empty value does not filter."""
 
     words: str = ""
-    # Otherwise the words find a phone number only by nearly all of its digits.
+    # Without it, the words match a phone number only by nearly all of its digits.
     may_see_numbers: bool = True
     webhook: int | None = None
     status: str = ""
-    # An Outcome, or "failure" for every one but a success.
+    # An Outcome, or "failure" for every outcome except success.
     outcome: str = ""
-    # "404", "5xx", or "none" for no answer.
+    # "404", "5xx", or "none" for no response.
     code: str = ""
     type: str = ""
     trigger: str = ""
@@ -69,12 +69,12 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
-    """Newest first. A key says where the next page begins; empty when there is none."""
+    """A page, newest first. The keys say where the next pages begin; empty if there is none."""
 
     rows: list[Delivery] = field(default_factory=list)
     older_than: str = ""
     newer_than: str = ""
-    # Where the look ended before the page was full; None when it did not.
+    # Where the search stopped before the page was full; None if it did not.
     looked_to: dt.datetime | None = None
 
 
@@ -82,7 +82,7 @@ def get(delivery_id: str) -> Delivery | None:
     """Return a delivery with its event and webhook, without secrets; None if there is none."""
     found = Delivery.objects.select_related("event", "webhook__credential")
     found = found.defer(*_SECRETS, *_CREDENTIAL_SECRETS)
-    # PostgreSQL takes no NUL in a text.
+    # PostgreSQL rejects NUL in text.
     return found.filter(pk=delivery_id.replace("\0", "")).first()
 
 
@@ -117,7 +117,7 @@ def durations(rows: Iterable[Delivery]) -> dict[str, float | None]:
 
 
 def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Delivery]:
-    """Yield the log newest first, in bounded pieces, until a limit of rows or of time."""
+    """Yield the log newest first, in bounded pages, up to a limit of rows or seconds."""
     ends = time.monotonic() + seconds
     before = ""
     while limit > 0 and time.monotonic() < ends:
@@ -129,13 +129,13 @@ def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Del
 
 
 class _Look:
-    """One look through the log in one direction, from a key on."""
+    """One search through the log in one direction, starting at a key."""
 
     def __init__(self, conditions: Conditions, start: str, *, is_upward: bool) -> None:
         self._wanted = conditions
         self._start = start
         self._is_upward = is_upward
-        # The key at which the look gave up; empty when it saw everything.
+        # The key at which the search stopped; empty if it reached the end.
         self.ended_at = ""
         self._found = self._search()
         self._drivers, self._is_answered = _drivers(conditions, self._found)
@@ -145,9 +145,9 @@ class _Look:
             self._is_answered = True
 
     def _search(self) -> Found | None:
-        """Look up what was typed; of many events those that are the nearest.
+        """Look up the search words; of many events, only those nearest to the start key.
 
-        A process makes the id of an event before those of its deliveries, so both order alike.
+        A process makes the id of an event before those of its deliveries, so both sort alike.
         """
         words, start = self._wanted.words, self._start
         if not words:
@@ -155,7 +155,7 @@ class _Look:
         find = partial(search.find, words, may_see_numbers=self._wanted.may_see_numbers)
         if not self._is_upward:
             return find(before=start.replace("dlv_", "evt_"))
-        # Its event may have further deliveries; what is shorter comes before it.
+        # The event may have further deliveries; a shorter id sorts before the event itself.
         last = Delivery.objects.filter(pk=start).values_list("event_id", flat=True).first()
         return find(after=last[:-1] if last else start.replace("dlv_", "evt_"))
 
@@ -180,7 +180,7 @@ class _Look:
             start = end
 
     def _stretch(self, start: str) -> str:
-        """Return the key at the end of the next stretch, of the index that reaches furthest."""
+        """Return the key at the end of the next stretch, in the index that reaches furthest."""
         ends = []
         for driver in self._drivers:
             rows = self._beyond(_in_range(driver, self._wanted), start)
@@ -196,13 +196,13 @@ class _Look:
 
 
 def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuerySet], bool]:
-    """Return the indexes to choose from, and whether one alone answers everything asked for."""
+    """Return the indexes to choose from, and whether one of them covers all conditions."""
     every_row = Delivery.objects.all()
     conditions = [
         wanted.webhook is not None, wanted.status, wanted.outcome, wanted.code, wanted.type,
         wanted.trigger,
     ]  # fmt: skip
-    # The shortest first: one that ends within a stretch makes the others needless.
+    # The shortest first: if it ends within a stretch, the others are not needed.
     drivers = []
     if wanted.status in _EXCEPTIONAL:
         drivers.append(_with_status(every_row, wanted.status))
@@ -215,11 +215,11 @@ def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuer
     asked = sum(map(bool, conditions))
     if found is not None:
         if not found.webhooks:
-            # A handful of rows whatever else is asked for.
+            # Few rows, whatever the other conditions are.
             return [every_row], True
         if len(found.webhooks) == 1:
             return [every_row.filter(webhook__in=found.webhooks)], asked == 0
-        # No index has the rows of several webhooks in the order of their ids.
+        # No index has the rows of several webhooks in id order.
         return drivers or [every_row], False
     is_answered = asked == len(drivers) <= 1
     return drivers or [every_row], is_answered
@@ -268,7 +268,7 @@ def _with_status(rows: DeliveryQuerySet, status: str) -> DeliveryQuerySet:
 def _with_type(rows: DeliveryQuerySet, type: str) -> DeliveryQuerySet:
     if connection.vendor != "sqlite":
         return rows.filter(event__type=type)
-    # It would begin with every event of the type; a function has no index.
+    # SQLite would start with all events of the type; a function call prevents use of that index.
     return rows.alias(kind=Coalesce("event__type", Value(""))).filter(kind=type)
 
 
@@ -278,9 +278,9 @@ def _with_trigger(rows: DeliveryQuerySet, trigger: str) -> DeliveryQuerySet:
 
 
 def _few_open(status: str) -> list[str] | None:
-    """Return the keys of what waits or is sent, if they are few, as at most times.
+    """Return the keys of pending or sending deliveries if they are few, which is usual; else None.
 
-    No index of all of them is in the order of their keys.
+    No index has all of these rows in key order.
     """
     if status not in _OPEN:
         return None

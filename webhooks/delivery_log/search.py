@@ -1,6 +1,6 @@
-"""What one search box finds: ids, a call, a phone number in any spelling, a part of a URL.
+"""The search box: ids, a call, a phone number in any notation, a part of a URL.
 
-Each is answered by an index and bounded, whatever the log holds.
+Each lookup in the log uses an index and is bounded, whatever the size of the log.
 """
 
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from django.db import connection
 from webhooks.catalogue import phones
 from webhooks.models import Event, Webhook
 
-# The events that one look reads of a call or a number, and the different numbers.
+# Limits of one search: events of a call or a number, and different numbers.
 MAX_EVENTS = 200
 _MAX_NUMBERS = 50
-# How many webhooks a part of a URL finds.
+# Limit of webhooks found by a part of a URL.
 _MAX_WEBHOOKS = 200
 _TABLE = Event._meta.db_table
 _COLUMNS = phones.PhoneNumbers._fields
-# No id is greater.
+# Greater than any event id.
 _AFTER_ALL = "evt_Z"
-# A loose index scan: from one number to the next, however many events each has.
+# A loose index scan: steps from one number to the next, however many events each has.
 _SCAN = """
 all_{column}(number) AS (
   SELECT * FROM (SELECT {column} FROM {table} WHERE {column} >= %s AND {column} < %s
@@ -35,17 +35,17 @@ all_{column}(number) AS (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the words name; at most one of these is not empty."""
+    """What the words match; at most one of these is not empty."""
 
     delivery: str = ""
     events: list[str] = field(default_factory=list)
     webhooks: list[int] = field(default_factory=list)
-    # There are events of this call or number beyond these.
+    # Whether there are more events of this call or number.
     is_cut: bool = False
 
 
 def find(words: str, *, before: str = "", after: str = "", may_see_numbers: bool = True) -> Found:
-    """Look up what a person typed; events older than `before`, or newer than `after`."""
+    """Look up the search words; of many events, those older than `before` or newer than `after`."""
     if words.startswith("dlv_"):
         return Found(delivery=words)
     if words.startswith("evt_"):
@@ -56,9 +56,9 @@ def find(words: str, *, before: str = "", after: str = "", may_see_numbers: bool
         events = events_of(words, before=before, after=after, least_digits=least)
         return Found(events=events, is_cut=len(events) == MAX_EVENTS)
     if events:
-        # All of them, on every page: an old event that was sent again has a new delivery.
+        # All events on every page: an old event that was resent has a new delivery.
         return Found(events=events, is_cut=len(events) == MAX_EVENTS)
-    # Deleted ones too.
+    # Includes deleted webhooks.
     webhooks = Webhook.objects.filter(url__icontains=words).order_by("-pk")
     return Found(webhooks=list(webhooks.values_list("pk", flat=True)[:_MAX_WEBHOOKS]))
 
@@ -81,7 +81,7 @@ def events_of(
 
 
 def _numbers(words: str, least_digits: int) -> list[tuple[str, str]]:
-    """Return in which columns there are numbers that end so, and those numbers."""
+    """Return pairs of a column and a stored number that ends in the digits searched for."""
     if (wanted := phones.search(words, least=least_digits)) is None:
         return []
     scans = ", ".join(_SCAN.format(column=column, table=_TABLE) for column in _COLUMNS)
