@@ -1,4 +1,4 @@
-"""Commands that repeat no control character of what they refuse."""
+"""Base of commands that escape control characters in their error messages."""
 
 from typing import Any
 

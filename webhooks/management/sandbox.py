@@ -1,7 +1,7 @@
-"""The sandbox beside `manage.py run`: two child processes and two webhooks to try them with.
+"""The sandbox of `manage.py run`: two child processes, and two webhooks to try them with.
 
-The servers live in `tests.sandbox`, know nothing of the product and are started as commands, so
-this is also where their addresses and demo credentials meet the product's rows.
+The servers are in `tests.sandbox`, independent of the product, and are started as commands. This
+module therefore puts their URLs and demo credentials into the product's rows.
 """
 
 import http.client
@@ -25,9 +25,9 @@ from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, Webhook
 
 _START_SECONDS = 30
 _STOP_SECONDS = 5
-# The children get no key, database or broker of the product.
+# The environment of the children, without the product's keys, database or broker.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-# Public on purpose: both servers listen on loopback only.
+# Not secret: both servers listen on loopback only.
 _BASIC_LOGIN, _BASIC_PASSWORD = "demo-login", "demo-password"
 _CLIENT_ID, _CLIENT_SECRET = "sandbox-client", "sandbox-secret"
 _SCOPE = "events:write offline_access"
@@ -35,7 +35,7 @@ _SCOPE = "events:write offline_access"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where the sandbox and, for its callback, the product are reached."""
+    """The URLs of both servers, and the product's callback URL."""
 
     receiver: str
     provider: str
@@ -57,14 +57,14 @@ def running(port: int) -> Iterator[Addresses]:
 
 @contextmanager
 def _child(module: str, arguments: list[str]) -> Iterator[str]:
-    """Start one server and yield the URL it announces; end it by its own process id."""
+    """Start one server and yield the URL it announces; stop the process afterwards."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", module, *arguments, "--exit-with-stdin"],
         cwd=settings.BASE_DIR,
         env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # Ctrl-C reaches this process alone: the sandbox still answers while deliveries finish.
+        # Ctrl-C must not reach the sandbox, which responds until deliveries have finished.
         start_new_session=True,
     )
     with process:
@@ -87,9 +87,9 @@ def _child(module: str, arguments: list[str]) -> Iterator[str]:
 
 
 def prepare_webhooks(addresses: Addresses) -> bool:
-    """Make the two webhooks on a start without any; return whether they are there now.
+    """Create the two webhooks if there are none at all; return whether sandbox webhooks exist.
 
-    On a later start with other ports the addresses of the earlier one are replaced in all rows.
+    On a later start with other ports, the URLs of the earlier start are replaced in all rows.
     """
     remembered = settings.DATA_DIR / "sandbox.json"
     if not Webhook.objects.exists():
@@ -158,13 +158,16 @@ def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
 def _moved_origins(
     bound: Mapping[str, list[str]], old: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """Return where secrets may go: what was entered for the sandbox is meant for it still."""
+    """Return the origins that secrets are bound to, with the sandbox's old origins replaced."""
     moved = {old[name]: new[name] for name in ("receiver", "provider")}
     return {field: [moved.get(one, one) for one in origins] for field, origins in bound.items()}
 
 
 def _send_secret(receiver_url: str, secret: str) -> None:
-    """Let the receiver judge signatures; not by its arguments, which every user could read."""
+    """Give the receiver a signing secret to verify signatures with.
+
+    Not as a command line argument, which every user of the machine could read.
+    """
     connection = http.client.HTTPConnection(urlsplit(receiver_url).netloc, timeout=_START_SECONDS)
     try:
         headers = {"Content-Type": "application/json"}

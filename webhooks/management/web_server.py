@@ -1,4 +1,4 @@
-"""How uvicorn serves the site. More processes for more cores: WEB_CONCURRENCY=2."""
+"""Serves the site with uvicorn. WEB_CONCURRENCY=2 starts two processes, for more cores."""
 
 import asyncio
 import resource
@@ -25,62 +25,62 @@ from uvicorn.supervisors import Multiprocess
 
 from config.environment import Env
 
-# The header Date says seconds.
+# The Date header has a resolution of one second.
 _TICK_SECONDS = 1.0
-# The longest address of a page has a few thousand characters.
+# The longest URL of a page has a few thousand characters.
 _MAX_HEAD_BYTES = 32_768
-# As Apache and gunicorn: what is made of a request takes far longer for thousands of them.
+# As in Apache and gunicorn: processing a request takes far longer with thousands of headers.
 _MAX_HEADERS = 100
-# How long the head of a request is waited for, and a body that comes slower than it has to. A bad
-# line is faster: Apache's mod_reqtimeout demands as much.
+# Timeout for the head of a request, and for a body slower than the minimum rate. Even a bad line
+# is faster; Apache's mod_reqtimeout requires the same rate.
 PATIENCE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 500
-# How long a client may take nothing of an answer: a thread may wait for it.
+# How long a client may read nothing of a response: a thread may be waiting for it.
 UNREAD_SECONDS = 60.0
-# Requests of further connections get 503. A proxy in front keeps some hundred.
+# Requests on further connections get 503. A proxy in front keeps some hundred open.
 _MAX_CONNECTIONS = 1000
-# Descriptors: a shell's 1,024 leave none to answer 503 over, and a container's million would let
-# what is refused fill the memory. One that says nothing takes 7 KB, one with most of a head 36 KB.
+# Limit of descriptors: a shell's 1,024 leave none for 503 responses; with a container's million,
+# rejected connections could fill memory. A silent one takes 7 KB, one with most of a head 36 KB.
 _MAX_FILES = 5 * _MAX_CONNECTIONS
 _GRACE_SECONDS = 30
-# Longer than a proxy keeps a connection to it, 60 s for nginx: otherwise both end it at once.
+# Longer than a proxy keeps an idle connection, 60 s for nginx: otherwise both may close it at once.
 _KEEP_ALIVE_SECONDS = 75
-# Of a request that offers another protocol; none is spoken here.
+# Headers of a request that offers to switch protocols, which is not supported.
 _OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
-# Requests of one connection that wait for the answers to earlier ones. A packet may have thousands,
+# Pipelined requests of one connection that wait for earlier responses. A packet may have thousands,
 # each of which takes some kilobytes.
 _MAX_AHEAD = 50
-# Pieces of a body, beside one for each of these bytes: each costs as much as some kilobytes do.
+# Chunks of a body, in addition to one for every 64 bytes: each chunk costs as much as kilobytes do.
 _MAX_PIECES, _BYTES_OF_PIECE = 10_000, 64
-# What knows no answer in chunks (RFC 9112 section 6.1).
+# HTTP versions without chunked responses (RFC 9112 section 6.1).
 _WITHOUT_CHUNKS = {"0.9", "1.0"}
 
 
 class _RefusedError(ValueError):
-    """A request that is not read any further; the text says why."""
+    """The request is not read any further; the message gives the reason."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses heads that are too long, requests that stay incomplete, and trailers.
+    """Rejects heads that are too long, requests that stay incomplete, and trailers.
 
-    A request that offers to change to another protocol is read as if it did not.
+    An offer to switch to another protocol is ignored.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # Bytes of the connection that belong to no body, since the last head or piece of a body.
+        # Bytes received that belong to no body, since the last head or chunk of a body.
         self._head_bytes = 0
         self._is_head, self._is_body = True, False
-        # How many more of a body are read.
+        # How many more chunks of the body are accepted.
         self._pieces = 0
-        # The head of a request that offers another protocol, until it is read again.
+        # The head of a request that offered another protocol, until it is parsed again.
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
-        # In seconds of the loop's clock.
+        # Deadline, in seconds of the loop's clock.
         self._until = 0.0
-        # What is answered now; `cycle` is of the last request that was sent ahead.
+        # The request being responded to; `cycle` belongs to the last pipelined request.
         self._answered: RequestResponseCycle | None = None
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Linux alone has it.
+            # Only on Linux.
             unread_ms = round(UNREAD_SECONDS * 1000)
             opened = transport.get_extra_info("socket")
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread_ms)
@@ -90,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle
         if app is service_unavailable:
-            # The site says so in its own words.
+            # The site responds 503 itself, in the format of the URL.
             app = self.app
             cycle.scope["state"]["is_refused"] = True
         if cycle.scope["http_version"] in _WITHOUT_CHUNKS:
@@ -105,7 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Return whether the connection stays: for the answer to what came whole before its end."""
+        """Return whether to keep the connection open, to respond to a request that is complete."""
         is_to_answer = not (self._is_head or self._is_body or self.cycle.response_complete)
         if is_to_answer:
             self.cycle.keep_alive = False
@@ -136,22 +136,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError as error:
             self.logger.info("An HTTP request was refused.")
-            # What a method of this class raised is within the parser's own error.
+            # Errors raised by methods of this class are the context of the parser's error.
             is_ours = isinstance(error.__context__, _RefusedError)
             self._refuse(str(error.__context__) if is_ours else "Invalid HTTP request received.")
             return
-        # What the parser has kept of something that goes on.
+        # The parser buffers an incomplete head or trailer.
         if self._head_bytes > _MAX_HEAD_BYTES + len(data):
             self._refuse("The head of the request is too long.")
         elif not self.transport.is_closing():
             self._wait_on()
 
     def _refuse(self, sentence: str) -> None:
-        """Answer 400, unless a client would take that for the answer to another request."""
+        """Respond 400, unless the client would take it for the response to another request."""
         answered = self._answered
         is_own = self._is_body and answered is self.cycle
         if answered is not None and not answered.response_complete and not is_own:
-            # It is answered, and nothing after it.
+            # That request gets its response, and no later one.
             self._stop_timer()
             self.pipeline.clear()
             answered.keep_alive = False
@@ -162,7 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response(sentence)
 
     def _wait_on(self) -> None:
-        """Wait for the rest of a request, or for the next one."""
+        """Set timers for the rest of a request, or for the next one."""
         if not self._is_body and not self._is_head:
             self._stop_timer()
         elif self._timer is None:
@@ -179,7 +179,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                # The parser leaves a body unread then.
+                # After an offer the parser does not read the body: parse the head again without it.
                 data = b"\r\n".join([*self._offer, b"", b""]) + data[upgrade.args[0] :]
                 self._offer = []
                 self.parser = httptools.HttpRequestParser(self)
@@ -209,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._pieces = _MAX_PIECES
         self._stop_timer()
-        # A thread that answers stops by it.
+        # A thread stops its response when this returns True.
         state: Any = self.scope["state"]
         state["is_disconnected"] = self.transport.is_closing
         super().on_headers_complete()
@@ -217,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _RefusedError("Too many requests were sent ahead.")
 
     def _without_offer(self) -> list[bytes]:
-        """Return the lines of a head without its offer to change to another protocol."""
+        """Return the lines of a head without its offer to switch to another protocol."""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
             raise _RefusedError("This is no proxy.")
@@ -252,7 +252,7 @@ async def _answer_without_chunks(
     receive: ASGIReceiveCallable,
     send: ASGISendCallable,
 ) -> None:
-    """Let an answer that does not say its length end with the connection."""
+    """End a response without Content-Length by closing the connection."""
     is_endless = False
 
     async def sent(message: ASGISendEvent) -> None:
@@ -269,7 +269,7 @@ async def _answer_without_chunks(
 
 
 class QuietServer(uvicorn.Server):
-    """Wakes once a second where uvicorn's own does ten times, and at once to stop."""
+    """Wakes up once a second, where uvicorn wakes up ten times, and at once to stop."""
 
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -289,7 +289,7 @@ class QuietServer(uvicorn.Server):
 
 
 def serve(bind: str) -> None:
-    """Serve at an address, `host:port`, until SIGTERM; then requests under way are answered."""
+    """Serve at `host:port` until SIGTERM; requests in progress still get their responses."""
     host, _colon, port = bind.rpartition(":")
     # uvicorn raises the signal again once it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -304,7 +304,7 @@ def serve(bind: str) -> None:
         workers=Env().int("WEB_CONCURRENCY", default=1),
         http=BoundedProtocol,
         ws="none",
-        # What a proxy says is judged by the site: BEHIND_TLS_PROXY.
+        # The site decides whether to trust a proxy's headers: BEHIND_TLS_PROXY.
         proxy_headers=False,
         server_header=False,
         access_log=False,

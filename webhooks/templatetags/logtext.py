@@ -1,6 +1,6 @@
-"""What logs hold, as text for people: text from outside, audit entries, exchanges, filters.
+"""Filters for the contents of logs: untrusted text, audit entries, OAuth exchanges, filters.
 
-Owns how headers and bodies of the log are displayed. Whatever a receiver answers, the page shows
+Owns how headers and bodies of the log are displayed. Whatever a receiver sends, the page shows
 it as text: no markup, no terminal colours, no invisible or direction-changing characters.
 """
 
@@ -36,19 +36,19 @@ register.filter(header_lines)
 register.filter(response_header_lines)
 register.filter(status_line)
 
-# Letters and marks by Unicode's tables that are invisible: fillers, joiners and the selectors that
-# carry hidden text. The one that follows emoji is left.
+# Letters and marks in Unicode that are invisible: fillers, joiners, and variation selectors, which
+# can carry hidden text. The selector that follows emoji is not included.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0e"
     "\U000e0100-\U000e01ef]"
 )
-# Bytes that fit no character, as `surrogateescape` keeps them.
+# Undecodable bytes as `surrogateescape` keeps them.
 _FIRST_LOST_BYTE, _LAST_LOST_BYTE = 0xDC80, 0xDCFF
 
 
 @register.filter
 def visible(value: object) -> SafeString:
-    """Escape text and show what cannot be seen in it as `\\x1b` or `\\u202e`."""
+    """Escape text, and show invisible characters as `\\x1b` or `\\u202e`."""
     text = str(value)
     if _is_plain(text):
         return conditional_escape(text)
@@ -62,7 +62,7 @@ def visible(value: object) -> SafeString:
 
 
 def _is_plain(text: str) -> bool:
-    """Return whether every character can be seen: no control, format, bidi or odd space."""
+    """Return whether every character is visible: no controls, format or bidi marks, odd spaces."""
     if not text.replace("\n", "").replace("\t", "").isprintable():
         return False
     return text.isascii() or not _INVISIBLE.search(text)
@@ -77,7 +77,7 @@ def _escape(character: str) -> str:
 
 @register.filter
 def body(value: bytes | memoryview | None) -> SafeString:
-    """Show a body as text; JSON gets line breaks, and not one other character changes."""
+    """Show a body as text; JSON is indented and otherwise unchanged."""
     return visible(decoded_body.read(bytes(value or b"")).text)
 
 
@@ -92,10 +92,10 @@ def body_view(
     download: str = "",
     limit: int = 20_000,
 ) -> dict[str, Any]:
-    """Draw a body: JSON to fold, text, or bytes, with its size and the way to its raw form.
+    """Draw a body: JSON to fold, text, or bytes, with its size and a link to the raw body.
 
-    `key` is part of the ids. Of a body that was cut when it was stored, `size` is the whole size;
-    a request has a Content-Length then.
+    `key` is part of the ids. `size` is the full size of a body that was cut when it was stored;
+    for a request it is taken from Content-Length.
     """
     data = bytes(value or b"")
     declared = {name.lower(): text for name, text in header_lines(headers)}
@@ -122,7 +122,7 @@ def body_view(
 
 @register.filter
 def request_line(line: str, may_see_payload: bool) -> str:
-    """Return a request line, without its query for who may not see the payload it may carry."""
+    """Return a request line, without its query string for users who may not see payloads."""
     if may_see_payload:
         return line
     method, _space, rest = line.partition(" ")
@@ -146,7 +146,7 @@ KINDS = {
 
 @register.filter
 def field_labels(entry: AuditEntry) -> str:
-    """Name the changed fields as the form does."""
+    """Return the labels of the changed fields, as on the form."""
     return ", ".join(field_label(str(name)) for name in entry.fields)
 
 
@@ -157,13 +157,13 @@ def person(entry: AuditEntry) -> str:
 
 @register.filter
 def kind(entry: AuditEntry) -> str:
-    """Return the kind of thing an entry is about."""
+    """Return the label of the kind of object of an entry."""
     return str(KINDS.get(entry.object_type, entry.object_type))
 
 
 # ---- Exchanges with an authorization server ---------------------------------------------------
 
-# The class every answer ends in -> what people read, and the colour of its badge.
+# Result of an exchange -> label and CSS class of its badge.
 _RESULTS = {
     "ok": (gettext_lazy("Good"), "is-success"),
     "ok_with_warning": (gettext_lazy("Good, with a warning"), "is-success"),
@@ -175,7 +175,7 @@ _RESULTS = {
 
 @register.filter
 def result_badge(exchange: OAuthExchange) -> SafeString | str:
-    """Show how an exchange ended; what a check hears says nothing about the token."""
+    """Show the result of an exchange; nothing for a check, whose result is not the token's."""
     if exchange.kind == ExchangeKind.CHECK:
         return ""
     label, css_class = _RESULTS.get(exchange.result, (exchange.result, "is-neutral"))
@@ -184,7 +184,7 @@ def result_badge(exchange: OAuthExchange) -> SafeString | str:
 
 @register.filter
 def took(exchange: OAuthExchange) -> str:
-    """Return how long it took; a person at the provider takes minutes."""
+    """Return the duration of an exchange; with a person at the provider it takes minutes."""
     seconds = (exchange.duration_ms or 0.0) / 1000
     if seconds < 60:
         return milliseconds(exchange.duration_ms)
@@ -196,7 +196,7 @@ def took(exchange: OAuthExchange) -> str:
 
 @register.filter
 def filter_sentence(tree: Mapping[str, Any]) -> str:
-    """Return what a stored filter lets through."""
+    """Return in words what a stored filter matches."""
     try:
         filters.compile_filter(tree)
     except FilterError as error:
@@ -206,14 +206,14 @@ def filter_sentence(tree: Mapping[str, Any]) -> str:
 
 @register.filter
 def asked(judgement: Judgement) -> str:
-    """Return what a condition asks for."""
+    """Return in words what a condition requires."""
     words = filters.condition_words(judgement.variable, judgement.operator, judgement.value)
     return words[:1].upper() + words[1:]
 
 
 @register.filter
 def found(judgement: Judgement) -> str:
-    """Return what the event has; a long text is cut, a duration has its unit."""
+    """Return the event's value for a condition; a long text is cut, a duration has its unit."""
     if judgement.actual is None:
         return filters.found_words(judgement.variable, None)
     kind = filters.kind_of(judgement.variable)

@@ -1,4 +1,4 @@
-"""Tells what the network guard says to URLs, without a database."""
+"""Show the network guard's verdict on URLs, without a database."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class Command(PrintableCommand):
                 if entry := getattr(error, "opened_by", ""):
                     reason += f" WEBHOOKS_ALLOWED_NETWORKS={entry} would open it."
                 is_any_blocked = True
-            # Control characters reach no terminal.
+            # Escaped, so that no control characters reach a terminal.
             self.stdout.write(f"{verdict}\t{url!a}\t{printable(reason)}")
         if is_any_blocked:
             raise SystemExit(1)

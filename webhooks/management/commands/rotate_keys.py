@@ -1,4 +1,4 @@
-"""Encrypts every stored secret again under the first key of FIELD_ENCRYPTION_KEY."""
+"""Re-encrypt every stored secret with the first key of FIELD_ENCRYPTION_KEY."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from webhooks.management.printable import PrintableCommand
 from webhooks.security import key_check
 from webhooks.security.rotation import Rotation
 
-# More rows would be in memory, and locked, for longer than it saves time.
+# Larger batches hold more rows in memory, and locked for longer, without being much faster.
 _MAX_BATCH_SIZE = 10_000
 
 

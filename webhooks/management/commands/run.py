@@ -1,4 +1,4 @@
-"""`manage.py run`: the whole product in one process. See `config.environment` for its start."""
+"""`manage.py run`: the whole product in one process. `config.environment` prepares its start."""
 
 import atexit
 import fcntl
@@ -41,7 +41,7 @@ _ADMIN = "admin"
 _WEB_THREADS = 8
 _WORKER_NAME = "webhooks@run"
 _SAME_SIGNAL_SECONDS = 1.0
-# As `manage.py web`; the longest address of a page has a few thousand characters.
+# As in `manage.py web`; the longest URL of a page has a few thousand characters.
 _MAX_HEADER_BYTES = 32_768
 
 
@@ -56,14 +56,14 @@ class Command(PrintableCommand):
         atexit.register(_ignore_signals)
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        # A terminal that is closed; under nohup it is ignored.
+        # Sent when a terminal is closed; under nohup it stays ignored.
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
             signal.signal(signal.SIGHUP, stop)
         with ExitStack() as stack:
             web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
             self.stdout.write("\n".join(["", *lines, "", ""]))
             self.stdout.flush()
-            # Returns on SIGTERM and Ctrl-C, after the requests in hand were answered.
+            # Returns on SIGTERM and Ctrl-C, after the responses to open requests.
             web.run()
             self.stdout.write("Stopping: finishing what is in flight ...")
         self.stdout.write("Stopped. What waits is sent after the next start.")
@@ -71,7 +71,7 @@ class Command(PrintableCommand):
     def _start(
         self, stack: ExitStack, *, host: str, port: int, has_sandbox: bool
     ) -> tuple[BaseWSGIServer | MultiSocketServer, list[str]]:
-        """Start everything but the web server; return it and what people should read."""
+        """Start everything but the web server; return the server and the lines to print."""
         settings.DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         if connection.vendor == "sqlite":
             stack.enter_context(_only_instance())
@@ -91,15 +91,15 @@ class Command(PrintableCommand):
         return web, lines
 
     def _say(self, text: str) -> None:
-        """Print what takes its time, so that a start is not silent."""
+        """Print the name of a slow step, so that a start is not silent."""
         self.stdout.write(text)
         self.stdout.flush()
 
 
 class _Stop:
-    """Ends the command at the first signal, and at once at another that comes later.
+    """Ends the command gracefully at the first signal, and at once at a later second one.
 
-    A signal to a whole group and to its leader arrives twice in the same moment: it counts once.
+    A signal to a process group and to its leader arrives twice within moments and counts once.
     """
 
     def __init__(self) -> None:
@@ -110,19 +110,19 @@ class _Stop:
             self._at = time.monotonic()
             raise SystemExit(0)
         if time.monotonic() - self._at > _SAME_SIGNAL_SECONDS:
-            # Rows in flight stay leased and are sent again after the lease ends.
+            # Rows in flight stay leased and are resent after the lease expires.
             os._exit(1)
 
 
 def _ignore_signals() -> None:
-    """Let the same signal say nothing more: Python's last steps would leave it to the system."""
+    """Ignore further signals: during Python's exit their default action would apply."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def _only_instance() -> Iterator[None]:
-    """Hold the lock of the data directory, which ends with this process however it ends."""
+    """Hold the lock of the data directory; the system releases it when this process ends."""
     path = settings.DATA_DIR / "run.lock"
     with path.open("w") as file:
         try:
@@ -145,9 +145,9 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
             ident=None,
             max_request_body_size=settings.MAX_REQUEST_BYTES,
             max_request_header_size=_MAX_HEADER_BYTES,
-            # select() cannot watch the descriptors that a busy drain pushes past 1,024.
+            # select() cannot watch descriptors above 1,024, which a busy drain reaches.
             asyncore_use_poll=True,
-            # What a proxy says is judged by the site: BEHIND_TLS_PROXY.
+            # The site decides whether to trust a proxy's headers: BEHIND_TLS_PROXY.
             clear_untrusted_proxy_headers=False,
         )
     except OSError as error:
@@ -157,7 +157,7 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
 
 
 def _answers_to_head(site: Application) -> Application:
-    """Return a site whose answers to HEAD end with their head: waitress would send the body too."""
+    """Wrap a site so that responses to HEAD have no body: waitress would send it."""
 
     def respond(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "HEAD":
@@ -170,7 +170,7 @@ def _answers_to_head(site: Application) -> Application:
             if hasattr(answer, "close"):
                 answer.close()
         status, headers = started
-        # Without it waitress would end the answer as one in chunks.
+        # Without it, waitress would end the response with a chunk.
         if "content-length" not in {name.lower() for name, _value in headers}:
             headers = [*headers, ("Content-Length", str(length))]
         start_response(status, headers)
@@ -197,7 +197,7 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
 
 
 def _prepare_database() -> str:
-    """Bring the tables up to date; return the password of the first admin if one was made."""
+    """Migrate the database; return the password of the first admin if it was created."""
     try:
         if problem := older_tables():
             raise CommandError(problem)
@@ -245,22 +245,22 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
 
 
 def _ready(consumer: Consumer) -> None:
-    """Begin once the broker is there; the web does not wait for it."""
-    # What `celery worker` sends too; the bare controller leaves it out.
+    """Called once the worker has a broker connection; the web server does not wait for it."""
+    # `celery worker` sends this signal; the bare controller does not.
     signals.worker_ready.send(sender=consumer)
-    # Not only after the first period: what waited for this start goes out now.
+    # Send what waited for this start now, not after the first period.
     sweep.delay()
 
 
 class _Background:
-    """A context manager: the Celery worker and the clock run as threads inside its block.
+    """A context manager that runs the Celery worker and the clock as threads.
 
-    Nothing here touches signal handlers: they belong to the main thread. The queue is rows, so what
-    these threads had in hand when they ended is found again by the next start.
+    Does not touch signal handlers, which belong to the main thread. The queue is in the database,
+    so the next start finds the work that was unfinished when the threads ended.
     """
 
     def __init__(self) -> None:
-        # One line a task would bury what people should read here.
+        # A log line for each task would bury the lines that people should read.
         level = logging.DEBUG if settings.LOG_LEVEL == "DEBUG" else logging.WARNING
         logging.getLogger("celery").setLevel(level)
         self._worker = app.WorkController(
@@ -276,11 +276,11 @@ class _Background:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop as `celery worker` does on SIGTERM: tasks in hand finish or hand back their rows."""
+        """Stop as `celery worker` does on SIGTERM: running tasks finish or release their rows."""
         signals.worker_shutting_down.send(
             sender=_WORKER_NAME, sig="SIGTERM", how="Warm", exitcode=0
         )
         self._worker.stop()
-        # While it waits for a broker that is away it looks at nothing else.
+        # While the worker waits for an unreachable broker, it checks only this flag.
         state.should_stop = EX_OK  # type: ignore[assignment]
         self._worker_thread.join()

@@ -11,7 +11,7 @@ _LAST_PORT = 65_535
 
 class Command(PrintableCommand):
     help = "Serve the site and the event API. WEB_CONCURRENCY sets the number of processes (1)."
-    # Their answer comes from `manage.py check`.
+    # Run by `manage.py check` instead.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """`manage.py worker`: deliveries, tasks and the clock in one process, for PostgreSQL and Redis.
 
-It is what `celery worker` starts, without the command line of that program: 9 MiB of shells and
-consoles that a worker never shows.
+It starts the same worker as `celery worker`, without that program's command line modules, which
+take 9 MiB and which a worker never uses.
 """
 
 import sys
@@ -14,7 +14,7 @@ from config.celery import app
 from webhooks.delivery.drains import QUEUE
 from webhooks.management.printable import PrintableCommand
 
-# One drains; the others sweep, refresh tokens, send alerts and delete old rows.
+# One thread drains; the others sweep, refresh tokens, send alerts and delete old rows.
 _THREADS = 4
 
 
@@ -23,9 +23,9 @@ def worker_options() -> dict[str, Any]:
         "pool": "threads",
         "concurrency": _THREADS,
         "queues": [settings.CELERY_TASK_DEFAULT_QUEUE, QUEUE],
-        # The step of `config.celery`.
+        # Enables the Clock step of `config.celery`.
         "clock": True,
-        # They speak to other workers, of which this one has no need to know.
+        # Gossip, mingle and heartbeats are for contact between workers, which is not needed here.
         "without_gossip": True,
         "without_mingle": True,
         "without_heartbeat": True,
@@ -34,7 +34,7 @@ def worker_options() -> dict[str, Any]:
 
 class Command(PrintableCommand):
     help = "Deliver, run tasks and keep the clock. Start it once for each core to use."
-    # Their answer comes from `manage.py check`; they would load every page and take 4 MiB.
+    # Run by `manage.py check` instead; here they would load every view and take 4 MiB.
     requires_system_checks: list[str] = []
 
     def handle(self, **options: Any) -> None:
@@ -44,6 +44,6 @@ class Command(PrintableCommand):
             quiet=True,
             **worker_options(),
         )
-        # Returns after SIGTERM, when what was in flight is recorded.
+        # Returns after SIGTERM, once the requests in flight are recorded.
         worker.start()
         sys.exit(worker.exitcode)
