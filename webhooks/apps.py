@@ -1,4 +1,4 @@
-"""The app's name and its start-up registrations."""
+"""The app's configuration and its start-up registrations."""
 
 from django.apps import AppConfig
 from django.db import connection
@@ -25,5 +25,5 @@ class WebhooksConfig(AppConfig):
 
             connection_created.connect(postgres.on_connection_created)
             post_migrate.connect(partitions.on_post_migrate, sender=self)
-        # Django's own hook for rows that belong to the schema, as content types are.
+        # Django's hook for rows that belong to the schema, as it does for content types.
         post_migrate.connect(key_check.plant, sender=self)

@@ -1,4 +1,4 @@
-"""System checks: everything in the settings that can be wrong is said before it does harm.
+"""System checks: report wrong settings before they do harm.
 
 Each has an id. `manage.py check` runs them; those that need the database run with
 `--database default` and before `migrate`, those for production with `--deploy`.
@@ -29,19 +29,19 @@ from webhooks.network import (
 )
 from webhooks.security import key_check
 
-# The form accepts timeouts up to 60 s; claiming, waiting for a slot and recording take their part.
+# The form accepts timeouts up to 60 s; the margin is for claims, waiting for a slot and recording.
 LONGEST_TIMEOUT_SECONDS = 60
 LEASE_MARGIN_SECONDS = 10
 # RFC 3986 section 3.2.1.
 _LOGIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
 _EVERY_PORT = Policy(allowed_networks=(parse_allowed_network("0.0.0.0/0"),))
 
-# Setting: lowest and highest value that makes sense.
+# Setting -> lowest and highest useful value.
 RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_MAX_PAYLOAD_BYTES": (1024, 16 * 1024 * 1024),
     "WEBHOOKS_MAX_BATCH_BYTES": (1024, 256 * 1024 * 1024),
     "WEBHOOKS_MAX_BODY_BYTES": (64 * 1024, 256 * 1024 * 1024),
-    # A shorter one would be cut although it fits a cURL command.
+    # With a lower limit, bodies that fit a cURL command would be cut.
     "WEBHOOKS_STORED_BODY_BYTES": (32 * 1024, 256 * 1024 * 1024),
     "WEBHOOKS_MAX_PER_EVENT_TYPE": (1, 10_000),
     "WEBHOOKS_MAX_IN_FLIGHT": (1, 10_000),
@@ -57,14 +57,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "WEBHOOKS_ALERT_AFTER_MINUTES": (0, 30 * 24 * 60),
     "WEBHOOKS_RETENTION_DAYS": (1, 3650),
     "WEBHOOKS_RETENTION_ROWS": (1000, 10_000_000_000),
-    # Each partition that is kept costs every claim a look-up.
+    # Each retained partition costs every claim a lookup.
     "WEBHOOKS_PARTITION_HOURS": (1, 24 * 366),
     "WEBHOOKS_OAUTH_RETENTION_DAYS": (1, 3650),
-    # What locks a login locks guessers, and no account for good.
+    # A lockout must stop guessing without locking an account permanently.
     "LOGIN_FAILURE_LIMIT": (1, 100),
     "LOGIN_LOCKOUT_SECONDS": (60, 24 * 3600),
     "TRUSTED_PROXY_COUNT": (0, 10),
-    # With less no login lasts.
+    # With less, no login lasts.
     "SESSION_COOKIE_AGE_SECONDS": (60, 366 * 24 * 3600),
 }
 
@@ -130,7 +130,7 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
         try:
             Fernet(key)
         except ValueError:
-            # Without the value: it may be the right key with one character lost.
+            # The message leaves out the value: it may be the right key with one character missing.
             problem = f"Key {number} of FIELD_ENCRYPTION_KEY is not a Fernet key."
     hint = "Make one with: python -c 'from cryptography.fernet import Fernet as F; "
     hint += "print(F.generate_key().decode())'"
@@ -139,7 +139,7 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_canary(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E004: the key is the one the stored secrets were encrypted with."""
+    """E004: the stored secrets were encrypted with the current key."""
     return [
         Error(
             problem,
@@ -153,7 +153,7 @@ def check_canary(databases: Sequence[str] | None = None, **_: Any) -> list[Check
 
 @register(Tags.database)
 def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E012: the tables were made by these migrations and not by those of a development version."""
+    """E012: the tables were created by these migrations and not by a development version's."""
     return [
         Error(problem, id="webhooks.E012")
         for alias in databases or ()
@@ -173,7 +173,7 @@ def check_pooler(databases: Sequence[str] | None = None, **_: Any) -> list[Check
 
 @register(Tags.database)
 def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E014: a PostgreSQL database can hold every letter."""
+    """E014: a PostgreSQL database can store every character."""
     return [
         Error(
             f"The database's encoding is {encoding}, which does not hold every letter.",
@@ -188,7 +188,7 @@ def check_encoding(databases: Sequence[str] | None = None, **_: Any) -> list[Che
 
 @register(Tags.database)
 def check_triggers(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E015: the triggers of the tables run in PostgreSQL."""
+    """E015: PostgreSQL runs the triggers of the tables."""
     return [
         Error(
             "No trigger runs: session_replication_role is “replica”. A changed webhook would go on "
@@ -223,7 +223,7 @@ def check_networks(**_: Any) -> list[CheckMessage]:
 
 
 def _is_proxy(url: str) -> bool:
-    """Return whether guard and libcurl read this as the same site, with or without a login."""
+    """Return whether the guard and libcurl parse this as the same site, with or without a login."""
     scheme, separator, rest = url.partition("://")
     login, _at, address = rest.rpartition("@")
     site = f"{scheme}{separator}{address}"
@@ -236,13 +236,13 @@ def _is_proxy(url: str) -> bool:
 
 @register(deploy=True)
 def check_opened_networks(**_: Any) -> list[CheckMessage]:
-    """I001 and W001: show the opened networks, and warn of those that should stay closed."""
+    """I001 and W001: list the opened networks, and warn about those that should stay closed."""
     found: list[CheckMessage] = []
     for text in settings.WEBHOOKS_ALLOWED_NETWORKS:
         try:
             network, ports = parse_allowed_network(text)
         except ValueError:
-            # E005 says so.
+            # Reported by E005.
             continue
         where = f"WEBHOOKS_ALLOWED_NETWORKS opens {network}, {_ports(ports)}"
         if any(network.version == one.version and network.overlaps(one) for one in METADATA):
@@ -270,7 +270,7 @@ def _ports(ports: frozenset[int] | None) -> str:
 
 @register(deploy=True)
 def check_redis(**_: Any) -> list[CheckMessage]:
-    """W002: a Redis that other machines reach asks for a password."""
+    """W002: a Redis that other machines can reach has a password."""
     parts = urlsplit(settings.REDIS_URL)
     if parts.scheme not in ("redis", "rediss") or parts.password:
         return []
@@ -287,7 +287,7 @@ def check_redis(**_: Any) -> list[CheckMessage]:
 
 @register(deploy=True)
 def check_oauth_transport(**_: Any) -> list[CheckMessage]:
-    """E007: oauthlib's switch for development would let tokens go out unencrypted."""
+    """E007: oauthlib's development switch would send tokens unencrypted."""
     if "OAUTHLIB_INSECURE_TRANSPORT" not in os.environ:
         return []
     return [

@@ -1,6 +1,6 @@
-"""The public door: publish events, send tests, deliver again, pause, resume and delete webhooks.
+"""The public functions: publish events, send tests, resend, pause, resume and delete webhooks.
 
-Rows are written in the caller's transaction and the engine is notified after the commit.
+Rows are written in the caller's transaction, and the engine is notified after the commit.
 """
 
 import datetime as dt
@@ -81,14 +81,14 @@ __all__ = [
     "wake_drains",
 ]
 
-# How long a rotated signing secret still signs.
+# How long requests are also signed with the previous signing secret.
 _ROTATION_HOURS = 24
 # How long a group waits for another transaction with one of its idempotency keys, which is longer
-# than a commit takes, and then one event alone or a batch.
+# than a commit takes, and how long a single event or a batch does.
 LOCK_TIMEOUT_MS = 50
 LOCK_TIMEOUT_ALONE_MS = 10_000
-# The keys of events that threads publish alone: another transaction may hold them. One more with
-# such a key holds up no group, and waits in no thread.
+# Idempotency keys of events that threads are publishing alone, because another transaction may hold
+# the key. A further event with such a key joins no group, and its thread waits only briefly.
 published_alone: list[str] = []
 
 
@@ -100,9 +100,9 @@ def publish(
     occurred_at: dt.datetime | None = None,
     source: str = "",
 ) -> Published:
-    """Accept one event and make a delivery for each webhook that wants it.
+    """Accept one event and create a delivery for each webhook that subscribes to it.
 
-    Runs in the caller's transaction: nothing is sent if that rolls back. The same
+    Runs in the caller's transaction: nothing is sent if it rolls back. The same
     `idempotency_key` with the same content is the same event. Raises InvalidEventError.
     """
     return publish_many([NewEvent(type, payload, idempotency_key, occurred_at, source)])[0]
@@ -119,7 +119,7 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
 
 
 def _accept_alone(item: NewEvent, *, lock_timeout_ms: int = 0) -> Published:
-    """Accept with one statement that is its own transaction: without BEGIN and COMMIT around."""
+    """Accept an event with one statement in autocommit mode, without BEGIN and COMMIT."""
     result: Published | InvalidEventError | None = None
     if queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit():
         [result] = accept_at_once([item], lock_timeout_ms=lock_timeout_ms)
@@ -129,7 +129,7 @@ def _accept_alone(item: NewEvent, *, lock_timeout_ms: int = 0) -> Published:
 
 
 def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    """Accept those of many events that can be; the others have their error as their result.
+    """Accept the valid ones of many events; the result of each other event is its error.
 
     All in one transaction: the caller's, if there is one.
     """
@@ -153,12 +153,12 @@ def _accept_new(items: Sequence[NewEvent]) -> list[Published | InvalidEventError
 
 
 def publish_together(item: NewEvent) -> Published:
-    """Accept one event as `publish` does, in one transaction with those of other threads.
+    """Accept one event as `publish` does, in one transaction with events of other threads.
 
-    What cannot be written with the others is published alone: neither fails because of the other,
-    and a refusal is in the language of its own thread.
-    The caller calls `wake_drains` after it: once its client has the answer, which waits for nothing
-    more then.
+    An event that cannot be written with the group is published alone, so that neither makes the
+    other fail, and errors are in the language of their own thread.
+    The caller calls `wake_drains` once its client has the response, so the client does not wait
+    for it.
     """
     check(item)
     is_grouped = not connection.in_atomic_block and item.idempotency_key not in published_alone
@@ -182,7 +182,7 @@ def _publish_alone(item: NewEvent) -> Published:
 
 
 def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
-    """Return None for each that is to be published alone."""
+    """Accept a group; return None for each event that must be published alone."""
     accepted: Sequence[Published | InvalidEventError | None]
     try:
         if queue.backend().ACCEPTS_AT_ONCE:
@@ -191,10 +191,10 @@ def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
             accepted = accept_each(items)
     except Exception as error:
         if isinstance(error, DatabaseError) and not connection.is_usable():
-            # What was committed is not known.
+            # Whether the transaction was committed is unknown.
             raise
         if isinstance(error, OperationalError) and not queue.backend().WRITES_IN_PARALLEL:
-            # SQLite's file is locked or full for every event, and each alone would wait once more.
+            # SQLite's file is locked or full for every event; each alone would wait once more.
             raise
         _log_failed(items, error)
         return [None] * len(items)
@@ -202,28 +202,28 @@ def _publish_group(items: Sequence[NewEvent]) -> list[Published | None]:
 
 
 def _log_failed(items: Sequence[NewEvent], error: Exception) -> None:
-    # What is wrong with a single one is said when it is published alone.
+    # The error of a single event is reported when it is published alone.
     level = logging.WARNING if len(items) > 1 else logging.DEBUG
-    # Not its text: that of PostgreSQL goes on with what was to be written.
+    # Not the message: PostgreSQL's messages quote the values to be written.
     kind = type(error.__cause__ or error).__name__
     logger.log(level, "group_failed events=%d error=%s", len(items), kind)
 
 
-# Beyond 20 events a second a drain is woken for several at once: each costs half as much then.
+# Above 20 events per second one wakeup covers several events, which halves the cost of each.
 _soon = Throttle(tasks.notify, every_seconds=0.05, burst=10)
 
 
 def wake_drains() -> None:
-    """Tell the drains of what was committed, at once or within 50 ms. Never raises."""
+    """Tell the drains that rows were committed, at once or within 50 ms. Never raises."""
     _soon.call()
 
 
 def is_wakeup_to_come() -> bool:
-    """Return whether `wake_drains` would do nothing: it will be done within 50 ms."""
+    """Return whether `wake_drains` would do nothing, because a wakeup is due within 50 ms."""
     return _soon.is_to_come
 
 
-# Requests of one process whose events share a commit, at most: each may have a megabyte.
+# Events of one process that may share a commit; each may have a megabyte.
 _AT_MOST = 32
 _together = GroupCommit(_publish_group, at_most=_AT_MOST)
 
@@ -232,22 +232,22 @@ class AsyncPublisher:
     """Publishes events as `publish_together` does, from the tasks of one event loop."""
 
     def __init__(self) -> None:
-        # Asked once: each task of a loop would make a connection of Django's for it.
+        # Read once: each task of the event loop would open a Django connection for it.
         self._is_possible = bool(queue.backend().ACCEPTS_AT_ONCE)
         self._inserts = AsyncInserts()
         self._together = AsyncGroupCommit(self._write, at_most=_AT_MOST)
 
     def is_ready(self) -> bool:
-        """Return whether it can publish; if not, start to connect to the database."""
+        """Return whether events can be published; if not, start connecting to the database."""
         return self._is_possible and self._inserts.is_ready()
 
     async def close(self) -> None:
         await self._inserts.close()
 
     async def publish(self, item: NewEvent) -> Published | None:
-        """Publish one event; None if it has to be published by a thread: nothing was written.
+        """Publish one event; None if nothing was written and a thread has to publish it.
 
-        Raises InvalidEventError, and OperationalError where it is not known what was committed.
+        Raises InvalidEventError, and OperationalError if it is unknown whether it was committed.
         """
         check(item)
         if item.idempotency_key in published_alone or not self.is_ready():
@@ -255,7 +255,7 @@ class AsyncPublisher:
         return await self._together.submit(item)
 
     async def _write(self, items: Sequence[NewEvent]) -> Sequence[Published | None]:
-        """Return None for each that is to be published by a thread."""
+        """Write a group; return None for each event that a thread has to publish."""
         results: Sequence[Published | InvalidEventError | None] | None = None
         try:
             if self.is_ready() and (prepared := prepare_at_once(items)):
@@ -270,7 +270,7 @@ class AsyncPublisher:
                     results = prepared.results_of(*written)
         except Exception as error:
             if isinstance(error, OperationalError) and not self._inserts.is_connected:
-                # What was committed is not known.
+                # Whether the transaction was committed is unknown.
                 raise
             _log_failed(items, error)
             results = None
@@ -293,9 +293,9 @@ def _error_of(item: NewEvent) -> InvalidEventError | None:
 
 
 def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
-    """Send a sample through the real path, once and even while the webhook is paused.
+    """Send a sample event through the engine, once and even while the webhook is paused.
 
-    Without a type it is the first one that the webhook subscribes to.
+    The default type is the first one that the webhook subscribes to.
     """
     kind = event_type or catalogue.first_type(webhook.event_types)
     item = NewEvent(kind, sample_payload(webhook, kind))
@@ -308,9 +308,10 @@ def send_test(webhook: Webhook, event_type: str | None = None) -> Delivery:
 
 
 def resend(deliveries: QuerySet[Delivery]) -> int:
-    """Send deliveries again, as new ones; those that wait or are stuck are due at once.
+    """Resend finished deliveries as new ones; make pending and parked ones due at once.
 
-    Return how many that is: what is on hold or being sent stays, and a deleted webhook gets none.
+    Return the number of both. Deliveries that are held or being sent, and those of a deleted
+    webhook that have finished, are left out.
     """
     with transaction.atomic():
         moved = deliveries.filter(status__in=(Status.PENDING, Status.PARKED)).update(
@@ -326,14 +327,14 @@ def resend(deliveries: QuerySet[Delivery]) -> int:
 
 
 def cancel(deliveries: DeliveryQuerySet) -> int:
-    """Give up deliveries that wait; return how many."""
+    """Cancel waiting deliveries; return how many."""
     return deliveries.cancel()
 
 
 def start_resend(resend: Resend) -> Resend:
-    """Save a resend as running and begin it after the commit.
+    """Save a resend as running and start it after the commit.
 
-    Raises AlreadyRunningError for one that is under way.
+    Raises AlreadyRunningError if the same resend is running.
     """
     resends.start(resend)
     transaction.on_commit(partial(tasks.advance_soon, resend.pk))
@@ -341,9 +342,9 @@ def start_resend(resend: Resend) -> Resend:
 
 
 def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery:
-    """Send a changed copy of a delivery's event to the same webhook alone; return its delivery.
+    """Send an edited copy of a delivery's event to the same webhook only; return its delivery.
 
-    The copy happened when the event did and says whose copy it is. Raises InvalidEventError.
+    The copy keeps the event's time and refers to the event. Raises InvalidEventError.
     """
     old, webhook = delivery.event, delivery.webhook
     event, _ = fan_out(NewEvent(old.type, payload, occurred_at=old.occurred_at), "", [])
@@ -357,9 +358,9 @@ def resend_edited(delivery: Delivery, payload: Mapping[str, object]) -> Delivery
 
 
 def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
-    """Stop sending; what waits and what comes is held until resumed.
+    """Stop sending; waiting and new deliveries are held until the webhook is resumed.
 
-    The first rows are held at once, the rest by the sweep: the engine sends none of them.
+    The first rows are held at once, the rest by the sweep; the engine sends none of them.
     """
     webhook.pause(reason)
     webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
@@ -367,14 +368,14 @@ def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
 
 
 def resume(webhook: Webhook, drop_held: bool = False) -> int:
-    """Send again, oldest first; return how many held deliveries were released or dropped.
+    """Resume sending, oldest first; return how many held deliveries were released or dropped.
 
-    Of more than 2,000 the sweep releases or drops the rest.
+    At most 2,000 at once; the sweep releases or drops the rest.
     """
     webhook.resume()
     with transaction.atomic():
         if drop_held:
-            # First: what still waits must not be sent in between.
+            # Set first, so that waiting deliveries are not sent in between.
             Webhook.objects.filter(pk=webhook.pk).update(drops_before=Now(), **bump_version())
         webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
         _forget_failures(webhook)
@@ -383,7 +384,7 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
-    # What an earlier resume dropped is cancelled, however far the sweep came.
+    # Deliveries dropped by an earlier resume stay dropped, even if the sweep has not reached them.
     dropping = Webhook.objects.filter(pk=webhook.pk, drops_before__isnull=False)
     for before in dropping.values_list("drops_before", flat=True):
         held = held.filter(created_at__gte=before)
@@ -391,9 +392,9 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
 
 
 def _forget_failures(webhook: Webhook) -> None:
-    """Start a webhook afresh: what failed before its pause does not pause it again.
+    """Reset the failure state, so that failures before the pause do not pause the webhook again.
 
-    Resuming does not mean that it works again, so no recovery is announced.
+    Resuming does not mean that the webhook works again, so no recovery alert is sent.
     """
     WebhookState.objects.filter(webhook=webhook).update(failing_since_at=None, failures_in_a_row=0)
     failing = Incident.objects.filter(webhook=webhook, kind=IncidentKind.FAILING, closed_at=None)
@@ -401,9 +402,9 @@ def _forget_failures(webhook: Webhook) -> None:
 
 
 def release_held(credential: Credential) -> int:
-    """Release what waited for a credential at every webhook that uses it; return how many.
+    """Release deliveries held for a credential, of every webhook that uses it; return how many.
 
-    Of more than 2,000 the sweep releases the rest.
+    At most 2,000 at once; the sweep releases the rest.
     """
     return _release(holds.waiting_for(credential), at_most=holds.ROWS_AT_ONCE)
 
@@ -415,7 +416,7 @@ def _release(held: QuerySet[Delivery], *, at_most: int) -> int:
 
 
 def rotate_signing_secret(webhook: Webhook) -> str:
-    """Give a new signing secret and return it; the old one signs along for 24 hours."""
+    """Set and return a new signing secret; the old one also signs requests for 24 hours."""
     webhook.previous_signing_secret = webhook.signing_secret
     webhook.previous_signing_secret_until = timezone.now() + dt.timedelta(hours=_ROTATION_HOURS)
     secret = signatures.new_secret()

@@ -1,4 +1,4 @@
-"""What the product asks of every request, in the order of MIDDLEWARE."""
+"""The product's middleware, in the order of MIDDLEWARE."""
 
 import re
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from webhooks.ui.account import time_zone
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
-# In UTF-8: C0 controls but tab, line feed and return, delete, C1 controls, the marks and overrides
-# that turn text around (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), and the
-# separators that end a line in some programs only (U+2028, U+2029).
+# In UTF-8: C0 controls except tab, line feed and carriage return, delete, C1 controls, direction
+# marks and overrides (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), and separators
+# that end a line in some programs only (U+2028, U+2029).
 _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
 _LONGER = (
     rb"\xc2[\x80-\x9f]",
@@ -28,17 +28,17 @@ _LONGER = (
     rb"\xe2(?:\x80[\x8e\x8f\xa8-\xae]|\x81[\xa6-\xa9])",
 )
 _INVISIBLE = re.compile(b"|".join((b"[" + re.escape(_CONTROLS) + b"]", *_LONGER)))
-# Each begins with one byte that is looked for: a page has none of them six times as quickly so.
+# Searched one by one: each begins with a fixed byte, which makes a page with none six times faster.
 _LONGER_ALONE = [re.compile(pattern) for pattern in _LONGER]
-# What is edited stays as it was typed. Values arrive here escaped, so a quote or a bracket in them
-# ends nothing. What is not closed reaches to the end, so that nothing is read twice.
+# Form values stay as they were typed. They are HTML-escaped here, so a quote or a bracket in them
+# ends nothing. An unclosed element extends to the end of the page, which keeps the search linear.
 _EDITED = re.compile(
     rb"(<textarea[^>]*(?:>.*?(?:</textarea>|\Z)|\Z)|\svalue=\"[^\"]*(?:\"|\Z))", re.DOTALL
 )
 
 
 def event_api(get_response: Handler) -> Handler:
-    """Answer the event API: it needs no session, person, page or form of those that follow."""
+    """Serve the event API, which needs no session, user, page or form from later middleware."""
     api = EventApi()
 
     def respond(request: HttpRequest) -> HttpResponseBase:
@@ -49,11 +49,11 @@ def event_api(get_response: Handler) -> Handler:
 
 
 def own_headers(get_response: Handler) -> Handler:
-    """Let no other site use an answer, and no browser or proxy keep one that says nothing of it."""
+    """Keep other sites from using a response and, by default, caches from storing it."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
-        # Sent by no middleware of Django's.
+        # No middleware of Django sets these.
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         response.headers.setdefault("Cache-Control", "no-store, private")
         return response
@@ -62,7 +62,7 @@ def own_headers(get_response: Handler) -> Handler:
 
 
 def health_probe(get_response: Handler) -> Handler:
-    """Answer `/healthz` whatever the Host: a load balancer asks each process by its address."""
+    """Respond to `/healthz` for any Host: a load balancer uses the address of each process."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         return (healthz if request.path_info == "/healthz" else get_response)(request)
@@ -73,7 +73,7 @@ def health_probe(get_response: Handler) -> Handler:
 def escaped_invisibles(get_response: Handler) -> Handler:
     """Escape invisible characters in every page; a page without any costs one search.
 
-    Not a template filter: one forgotten place, or a page of Django admin, would show them.
+    Not a template filter: a place where it is forgotten, or Django admin, would show them.
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
@@ -96,7 +96,7 @@ def has_invisibles(html: bytes) -> bool:
 def escape_invisibles(html: bytes) -> bytes:
     """Return a page with escapes for the invisible characters outside of form controls."""
     parts = _EDITED.split(html)
-    # Every second part is what was split at.
+    # Odd parts are the form controls.
     parts[::2] = [_INVISIBLE.sub(_escape, part) for part in parts[::2]]
     return b"".join(parts)
 
@@ -106,7 +106,7 @@ def _escape(found: re.Match[bytes]) -> bytes:
 
 
 def reader_time_zone(get_response: Handler) -> Handler:
-    """Show every time of a response in the zone of the person who reads it."""
+    """Show every time in a response in the reader's time zone."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         if name := time_zone.chosen(request) or time_zone.of_browser(request):
@@ -114,7 +114,7 @@ def reader_time_zone(get_response: Handler) -> Handler:
         else:
             timezone.deactivate()
         response = get_response(request)
-        # A file that is streamed is written after this; the next request sets its own zone.
+        # A streamed file is written after this; the next request sets its own time zone.
         if not response.streaming:
             timezone.deactivate()
         return response
@@ -123,7 +123,7 @@ def reader_time_zone(get_response: Handler) -> Handler:
 
 
 def second_factor(get_response: Handler) -> Handler:
-    """Answer with what SECOND_FACTOR_CHECK returns, until it returns None."""
+    """Return the response of SECOND_FACTOR_CHECK until it returns None."""
     if not settings.SECOND_FACTOR_CHECK:
         raise MiddlewareNotUsed
     check: Callable[[HttpRequest], HttpResponseBase | None]

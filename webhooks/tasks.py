@@ -1,4 +1,4 @@
-"""Celery tasks, a few lines each. They decide nothing; they carry no data."""
+"""Celery tasks of a few lines each, without logic of their own and without data."""
 
 import logging
 import time
@@ -14,20 +14,20 @@ from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
 
-# A publisher asks Celery for a drain at most once in this time; a wakeup itself is cheap.
+# A process requests a drain from Celery at most once in this time; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
-# And for a short one: each worker begins long ones itself, in no more slots than it has for them.
+# A requested drain is short: each worker starts its long drains itself, in a fixed number of slots.
 _ASKED_SECONDS = 1.0
 _asked_at = float("-inf")
-# How often a resend that runs is moved on.
+# How often a running resend advances.
 _TURN_SECONDS = 2.0
-# What the drains of this process that ended have learned. In a pool of threads several run at once.
+# State that finished drains of this process pass on; in a pool of threads several run at once.
 _learned: list[Learned] = []
 
 
 @shared_task
 def drain(seconds: float | None = None) -> int:
-    """Deliver what is due for a while; return how many requests were sent."""
+    """Deliver due rows for a while; return how many requests were sent."""
     if seconds is not None:
         return _drain(seconds)
     with drains.turn() as is_wanted:
@@ -52,9 +52,9 @@ def _drain(seconds: float) -> int:
 
 @shared_task
 def sweep() -> None:
-    """Wake a drain, in case a wakeup was lost, and note that the schedule is alive.
+    """Wake a drain in case a wakeup was lost, and record that the schedule is alive.
 
-    That is noted last: a worker that has no database sweeps nothing.
+    Recorded last: a worker without a database sweeps nothing.
     """
     notify()
     if stopped := holds.stop_overlooked():
@@ -83,7 +83,7 @@ def delete_old_rows() -> int:
 
 @shared_task
 def advance_resends() -> int:
-    """Move the running resends on; return how many deliveries were put into the queue."""
+    """Advance the running resends; return how many deliveries were queued."""
     queued = resends.advance_all()
     if queued:
         notify()
@@ -92,21 +92,21 @@ def advance_resends() -> int:
 
 @shared_task
 def advance_resend(pk: int) -> int:
-    """Move one resend on, and ask for its next turn while it runs."""
+    """Advance one resend, and schedule its next turn while it runs."""
     began_at = time.monotonic()
     queued = resends.advance(pk, among=len(resends.running()))
     if queued:
         notify()
     if pk in (running := resends.running()):
-        # All of them together take at most half of the time of one slot, which sweeps need as well.
+        # All resends together take at most half of the time of one slot, which sweeps need too.
         others_seconds = (time.monotonic() - began_at) * (len(running) - 1)
         advance_soon(pk, seconds=max(_TURN_SECONDS, 2 * others_seconds))
     return queued
 
 
 def advance_soon(pk: int, *, seconds: float = 0.0) -> None:
-    """Ask for a turn of a resend. Never raises: the schedule moves it on as well."""
-    # Asked now, as it gives up soon: Celery, and a page, would wait longer for the same Redis.
+    """Schedule a turn of a resend. Never raises: the periodic task advances resends as well."""
+    # Tests Redis first, because a wakeup gives up soon; Celery, and so a page, would wait longer.
     wakeup().notify()
     if wakeup().is_broken:
         return
@@ -122,11 +122,11 @@ def notify() -> None:
     if wakeup().notify() or time.monotonic() - _asked_at < _ASK_SECONDS:
         return
     if wakeup().is_broken:
-        # The wakeup gives up soon; Celery would wait longer for the same Redis.
+        # The wakeup gave up soon; Celery would wait longer for the same Redis.
         return
     _asked_at = time.monotonic()
     try:
         drain.apply_async(kwargs={"seconds": _ASKED_SECONDS}, expires=60)
     except Exception as error:
-        # Rows are safe in the database, where every worker looks anyway.
+        # The rows are in the database, which every worker polls anyway.
         logger.warning("notify_failed error=%s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""Addresses of the app: the event API, and those of each screen."""
+"""URLs of the app: the event API and the screens."""
 
 from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path
