@@ -1,1 +1,1 @@
-"""Logging in and preferences of a person."""
+"""Logging in, and a person's preferences."""

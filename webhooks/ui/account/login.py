@@ -1,7 +1,7 @@
-"""Logging in: who is asking, and what is said when somebody guessed too often.
+"""Logging in: the form, the client's address, and the page after too many failed logins.
 
-django-axes counts failed logins, of this site's login and of the admin's, in the database. What it
-locks is an account from one address: docs/decisions/0011-what-a-failed-login-locks.md.
+django-axes counts failed logins, at this site's login and the admin's, in the database. It locks a
+pair of account and IP address: docs/decisions/0011-what-a-failed-login-locks.md.
 """
 
 import ipaddress
@@ -19,12 +19,12 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-# One customer of a provider has a whole network of IPv6 addresses: RFC 6177.
+# A provider gives each customer a whole IPv6 network: RFC 6177.
 _IPV6_PREFIX = 64
 
 
 class LoginForm(AuthenticationForm):
-    """Name the fields as the page does."""
+    """Django's login form, with an error message that names the fields as the page does."""
 
     error_messages = {
         **AuthenticationForm.error_messages,
@@ -35,10 +35,10 @@ class LoginForm(AuthenticationForm):
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the address a login comes from; of IPv6 its network, of which there are no spare ones.
+    """Return the IP address of a login; for IPv6 its network, since a client has many addresses.
 
-    Behind proxies the last TRUSTED_PROXY_COUNT entries of X-Forwarded-For were written by them, and
-    everything before by anybody.
+    Proxies wrote the last TRUSTED_PROXY_COUNT entries of X-Forwarded-For; earlier entries can be
+    forged by the client.
     """
     address = str(request.META.get("REMOTE_ADDR", ""))
     if settings.BEHIND_TLS_PROXY:
@@ -49,8 +49,8 @@ def client_address(request: HttpRequest) -> str:
 
 
 def _network_of(text: str) -> str:
-    """Return what is counted for an address, or an empty string when it is none."""
-    # Some proxies write the port along: 192.0.2.1:4711, [2001:db8::1]:4711.
+    """Return the address or network that logins are counted for; empty if `text` is invalid."""
+    # Some proxies include the port: 192.0.2.1:4711, [2001:db8::1]:4711.
     bare = text[1:].partition("]")[0] if text.startswith("[") else text
     bare = bare.partition(":")[0] if bare.count(":") == 1 else bare
     try:
@@ -65,7 +65,7 @@ def _network_of(text: str) -> str:
 
 
 def login_digest(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
-    """Return what failed logins are counted by: a keyed digest of what was typed as the name."""
+    """Return a keyed digest of the typed login name, by which failed logins are counted."""
     typed = (credentials or request.POST).get("username")
     return salted_hmac("webhooks.login", str(typed or ""), algorithm="sha256").hexdigest()
 
@@ -73,7 +73,7 @@ def login_digest(request: HttpRequest, credentials: dict[str, Any] | None) -> st
 def locked_out(
     request: HttpRequest, original_response: HttpResponse, credentials: dict[str, Any] | None
 ) -> HttpResponse:
-    """Show the login again, with how long to wait; whether the account exists is not said."""
+    """Show the login with the time to wait; it does not reveal whether the account exists."""
     username = str((credentials or {}).get("username") or "")
     digest = login_digest(request, credentials)
     minutes = max(math.ceil(_wait(request, digest) / timedelta(minutes=1)), 1)
@@ -96,7 +96,7 @@ def locked_out(
 
 
 def _wait(request: HttpRequest, digest: str) -> timedelta:
-    """Return the time until the newest failed login is forgotten."""
+    """Return the time until the newest failed login expires."""
     attempts = AccessAttempt.objects.filter(username=digest, ip_address=client_address(request))
     newest = attempts.order_by("-attempt_time").values_list("attempt_time", flat=True).first()
     lasts = timedelta(seconds=settings.LOGIN_LOCKOUT_SECONDS)

@@ -1,7 +1,7 @@
-"""The time zone a person reads times in: the one they chose, or the one of their browser.
+"""The time zone in which times are shown: the chosen one, or the one of the browser.
 
-Both are cookies, so nothing is stored about people who only look. A cookie is what a browser says:
-only names that this machine knows are used.
+Both are cookies, so nothing is stored about people who only read. Cookies are untrusted: only
+names that this machine knows are used.
 """
 
 import zoneinfo
@@ -9,12 +9,12 @@ from functools import cache
 
 from django.http import HttpRequest
 
-# What a person chose on the page of preferences; HttpOnly.
+# The zone chosen on the preferences page; HttpOnly.
 CHOSEN_COOKIE = "time_zone"
-# What `static/ui/time-zone.js` found in the browser.
+# The zone that `static/ui/time-zone.js` read in the browser.
 BROWSER_COOKIE = "browser_time_zone"
 
-# Chromium tells places by the names they had when its library of names began.
+# Chromium reports zones by the names they had when its library of names began.
 _RENAMED = {
     "Africa/Asmera": "Africa/Asmara",
     "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
@@ -47,8 +47,8 @@ def of_browser(request: HttpRequest) -> str:
 
 @cache
 def names() -> frozenset[str]:
-    """Return every zone that this machine knows by name."""
-    # That of the machine itself, which no database knows.
+    """Return the names of all time zones that this machine knows."""
+    # "localtime" is this machine's own zone, which a database does not know.
     return frozenset(zoneinfo.available_timezones() - {"localtime"})
 
 

@@ -1,4 +1,4 @@
-"""A person's own preferences: the time zone of the times they read. Language: `set_language`."""
+"""A person's preferences: the time zone of displayed times. Language: `set_language`."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from webhooks.ui.account import time_zone as time_zone_
 from webhooks.ui.expired_session import is_shown_again, keeps_typed
 from webhooks.ui.requests import own_address, page
 
-# Names that say nothing about a place, or say it a second time.
+# Prefixes of names that are not places, or are duplicates.
 _OTHER = ("Etc/", "SystemV/", "US/", "posix/", "right/")
 
 
@@ -42,7 +42,7 @@ def _as_browser(browser_zone: str) -> str:
 
 
 def _choices(now: datetime) -> list[tuple[str, str]]:
-    """Return places by name with what they are ahead of UTC, without abbreviations such as EST."""
+    """Return places with their offset from UTC, by name, without abbreviations such as EST."""
     places = sorted(
         name for name in time_zone_.names() if "/" in name and not name.startswith(_OTHER)
     )

@@ -1,1 +1,1 @@
-"""Alert channels: the recipients of alerts of every webhook."""
+"""Alert channels: recipients of alerts of all or chosen webhooks."""

@@ -1,4 +1,4 @@
-"""The form of an alert channel: the fields of its kind. A stored URL or token is not shown."""
+"""The form of an alert channel, with the fields of its kind. Stored URLs and tokens stay hidden."""
 
 import re
 from typing import Any
@@ -95,9 +95,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         chosen.help_text = _("Leave empty for every webhook.")
 
     def _plain_origin(self) -> str:
-        """Return where the URL, typed or stored, leads to over plain http; "" when it does not.
+        """Return the origin of the typed or stored URL if it uses plain http, else "".
 
-        Anyone who reads it on the way can post there too.
+        Anyone who can read the URL in transit can also post to it.
         """
         if self.instance.kind in (ChannelKind.EMAIL, ChannelKind.TELEGRAM):
             return ""
@@ -118,7 +118,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         return recipient
 
     def clean_secret(self) -> str:
-        """Return the URL or token that was typed; empty keeps the stored one."""
+        """Return the typed URL or token; empty keeps the stored one."""
         typed: str = self.cleaned_data["secret"]
         if not typed:
             return ""
@@ -137,7 +137,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             channel.secret = typed
             channel.last_error = ""
             if channel.kind != ChannelKind.TELEGRAM:
-                # Where it goes, for people; the rest of the URL is the secret.
+                # The origin is shown to people; the rest of the URL is the secret.
                 channel.recipient = origin_of(typed)[:254]
         channel.accepts_plain_http = "accepts_plain_http" in self.fields
         if channel.kind == ChannelKind.EMAIL:

@@ -1,4 +1,4 @@
-"""The list of alert channels, each with a test button, and the form of one."""
+"""The list of alert channels, each with a test button, and the form of a channel."""
 
 from django.contrib import messages
 from django.db import transaction
@@ -70,7 +70,7 @@ def test(request: HttpRequest, pk: int) -> HttpResponse:
 
 @page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask first: a secret that is erased cannot be brought back."""
+    """Delete after a confirmation, since an erased secret cannot be restored."""
     channel = get_object_or_404(AlertChannel, pk=pk)
     if request.method != "POST":
         return render(request, "webhooks/alerts/confirm_delete.html", {"channel": channel})

@@ -1,4 +1,4 @@
-"""The form of a connection: a credential under a name, and the hosts it is bound to."""
+"""The form of a connection: a named credential, and the hosts it is bound to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ MAX_HOSTS = 50
 
 
 class HostsField(ListField):
-    """Hosts or origins, one a line; cleans to a list as `Credential.allowed_hosts` has it."""
+    """Hosts or origins, one per line; cleans to a list for `Credential.allowed_hosts`."""
 
     separators = r"[\s,]+"
     limit = MAX_HOSTS
@@ -37,9 +37,9 @@ class HostsField(ListField):
 
 
 def _host(typed: str) -> str:
-    """Return a line as it is compared with the origin of a URL. Errors: ValidationError.
+    """Return a line in the form that is compared with the origin of a URL. Raises ValidationError.
 
-    A host alone means https on its usual port.
+    A host without a scheme means https on the default port.
     """
     text = f"[{typed}]" if typed.count(":") > 1 and "/" not in typed and "[" not in typed else typed
     is_url = "://" in text
@@ -80,7 +80,7 @@ class ConnectionForm(CredentialForm):
             "required": gettext_lazy("Enter at least one host, for example “crm.example.com”.")
         },
     )
-    # Nothing is sent by a connection that could fail.
+    # A connection sends no deliveries that could fail.
     alert_after_failures = None  # type: ignore[assignment]
     alert_failure_percent = None  # type: ignore[assignment]
 
@@ -140,7 +140,7 @@ class ConnectionForm(CredentialForm):
         return name
 
     def save(self, commit: bool = True) -> Credential:
-        """Write everything at once; what waited for other credentials or hosts is tried again."""
+        """Save in one transaction; deliveries held for other credentials or hosts are retried."""
         connection: Credential = self.instance
         is_new = connection.pk is None
         fields = {*(self._meta.fields or ()), *CREDENTIAL_FIELDS, *self.write_secrets()}

@@ -1,6 +1,6 @@
-"""Connections: which there are, where each may be sent, how one is made and deleted.
+"""Connections: list them, check where they may be sent, create and delete them.
 
-A connection is a credential under a name: docs/decisions/0005-credentials.md.
+A connection is a credential with a name: docs/decisions/0005-credentials.md.
 """
 
 import copy
@@ -33,11 +33,11 @@ _MAX_NAME = 100
 
 
 class ConnectionInUseError(ValueError):
-    """What was asked for cannot be done now; str() is the sentence that says why."""
+    """The requested action is not possible now; str() is a sentence with the reason."""
 
 
 def known_origin(url: object) -> str:
-    """Return the origin of an address; empty while the guard would not take it for one."""
+    """Return the origin of a URL; empty if the network guard rejects the URL."""
     text = str(url or "").strip()
     try:
         network.parse_url(text)
@@ -47,13 +47,13 @@ def known_origin(url: object) -> str:
 
 
 def connections() -> QuerySet[Credential]:
-    """Return every connection with its token, and without its secrets."""
+    """Return all connections with their tokens, without secrets."""
     found = Credential.objects.shared().select_related("token")
     return found.defer(*CREDENTIAL_SECRETS, *SECRETS_OF_TOKEN)
 
 
 def check_receiver(credential: Credential, url: str) -> None:
-    """Refuse a credential for an address it may not be sent to. Raises ValidationError."""
+    """Raise ValidationError if a credential may not be sent to a URL."""
     origin = known_origin(url)
     if origin and not may_be_sent_to(credential, origin):
         raise ValidationError(
@@ -67,7 +67,7 @@ def check_receiver(credential: Credential, url: str) -> None:
 
 
 def bound_elsewhere(row: EditedRow, field: str, url: str) -> str:
-    """Return why a stored secret has to be entered again for an address; empty when it has not."""
+    """Return why a stored secret has to be entered again for a URL; empty if it does not."""
     if may_be_sent_to(row, url, field):
         return ""
     known = row.secret_origins.get(field, [])
@@ -82,12 +82,12 @@ def bound_elsewhere(row: EditedRow, field: str, url: str) -> str:
 
 
 def users_of(connection: Credential) -> QuerySet[Webhook]:
-    """Return the webhooks that use a connection; a deleted one uses nothing."""
+    """Return the webhooks that use a connection, without deleted ones."""
     return Webhook.objects.present().filter(credential=connection.pk)
 
 
 def hold(pk: int) -> None:
-    """Keep a connection from being deleted until the transaction that is open has ended.
+    """Lock a connection against deletion until the end of the current transaction.
 
     Call it before a webhook begins to use the connection. Raises ConnectionInUseError.
     """
@@ -99,10 +99,10 @@ def hold(pk: int) -> None:
 
 
 def delete(connection: Credential) -> None:
-    """Erase a connection's secrets and revoke its token. Raises ConnectionInUseError while used."""
+    """Erase a connection's secrets and revoke its token. Raises ConnectionInUseError if in use."""
     before = copy.copy(connection)
     with transaction.atomic():
-        # No webhook begins to use it between the query and the deletion: see `hold`.
+        # Locked, so that no webhook begins to use it between query and deletion: see `hold`.
         locked = Credential.objects.select_for_update().filter(pk=connection.pk)
         list(locked.values_list("pk"))
         if users_of(connection).exists():
@@ -110,14 +110,15 @@ def delete(connection: Credential) -> None:
                 _("“%s” is used by webhooks. Choose other credentials for them first.") % connection
             )
         tokens = events.erase(connection)
-    # Over the network, so after the transaction.
+    # Revocation uses the network, so it comes after the transaction.
     oauth.revoke(before, tokens)
 
 
 def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Credential:
-    """Share a webhook's own credential, with its token, under a name and for its host.
+    """Convert a webhook's own credential, with its token, to a connection bound to its host.
 
-    The webhook goes on using it and gets an empty one of its own. Raises ConnectionInUseError.
+    The webhook keeps using it, and gets a new, empty credential of its own. Raises
+    ConnectionInUseError.
     """
     credential = webhook.credential
     if credential.is_shared or credential.authorization_type == AuthorizationType.NONE:
@@ -128,7 +129,7 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
         raise ConnectionInUseError(error.reason) from error
     credential.webhook = None
     credential.name = _free_name(webhook.name)
-    # A host alone means https.
+    # A host without a scheme means https.
     credential.allowed_hosts = [host_entry(origin)]
     credential.created_by_id = created_by_id
     with transaction.atomic():
@@ -138,10 +139,10 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
 
 
 def unite(webhooks: list[Webhook], *, created_by_id: int | None) -> Credential:
-    """Make one connection of the same client that several webhooks have, and let all use it.
+    """Combine the credentials of several webhooks with the same client into one connection.
 
-    It asks for the scopes of all, may be sent to the receivers of all, and waits for a token, since
-    none was granted for all of them. Raises ConnectionInUseError.
+    It requests the scopes of all, may be sent to the receivers of all, and needs a new token,
+    since no token was granted for all of them. Raises ConnectionInUseError.
     """
     clients = {client_of(webhook.credential) for webhook in webhooks}
     if len(webhooks) < 2 or len(clients) != 1:
@@ -164,14 +165,17 @@ def unite(webhooks: list[Webhook], *, created_by_id: int | None) -> Credential:
 
 
 def client_of(credential: Credential) -> tuple[str, ...]:
-    """Return what two private credentials have in common that ask for the same grant."""
+    """Return a key that is equal for private credentials that need the same grant."""
     if credential.is_shared or credential.grant_type != GrantType.AUTHORIZATION_CODE:
         return (credential.uid,)
     return (credential.auth_url, credential.token_url, credential.client_id)
 
 
 def ended_grants(now: datetime) -> list[list[Credential]]:
-    """Return the credentials that wait for a person, by who granted them and at which provider."""
+    """Return the credentials that need re-authorization, grouped by user and provider.
+
+    Includes those whose grant ends soon.
+    """
     tokens = OAuthToken.objects.filter(
         credential__authorization_type=AuthorizationType.OAUTH2, credential__deleted_at=None
     ).filter(
@@ -190,7 +194,7 @@ def ended_grants(now: datetime) -> list[list[Credential]]:
 
 
 def _free_name(name: str) -> str:
-    """Return a name that no other connection has: it is chosen by its name."""
+    """Return a name that no other connection has, since people choose connections by name."""
     taken = {used.lower() for used in Credential.objects.shared().values_list("name", flat=True)}
     found, number = name[:_MAX_NAME], 1
     while found.lower() in taken:

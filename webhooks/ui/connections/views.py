@@ -1,4 +1,4 @@
-"""Connections: the list, the form, deleting one, and making one of a webhook's credentials."""
+"""Connections: list, form, deletion, and converting a webhook's credentials to a connection."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -43,12 +43,12 @@ def list_connections(request: HttpRequest) -> HttpResponse:
 
 @page("webhooks.view_connection")
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """Show a connection; its secrets are named, not shown."""
+    """Show a connection; secrets are listed by name only."""
     found = Credential.objects.shared().select_related("token__granted_by", "created_by")
     connection = get_object_or_404(found.defer(*SECRETS_OF_TOKEN), pk=pk)
     context = {
         "connection": connection,
-        # What the parts shared with the webhook's page ask for.
+        # Used by templates that are shared with the webhook's page.
         "is_connection": True,
         "credential": connection,
         "token": token_of(connection),
@@ -63,7 +63,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 @page("webhooks.add_connection", has_form=True, guard=keeps_typed)
 def create(request: HttpRequest) -> HttpResponse:
-    """Show the empty form; save it, and go on to the provider when a token was asked for."""
+    """Show the empty form; save it, and continue to the provider if a token was requested."""
     wants_token = request.POST.get("action") == "authorize"
     if wants_token and not request.user.has_perm("webhooks.authorize_webhook"):
         raise PermissionDenied
@@ -95,7 +95,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 @page("webhooks.delete_connection", has_form=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask first; while webhooks use it, say which instead."""
+    """Delete after a confirmation; while webhooks use the connection, list them instead."""
     connection = get_object_or_404(Credential.objects.shared().select_related("token"), pk=pk)
     if request.method == "POST":
         try:
@@ -121,7 +121,7 @@ def _confirm_delete(
 
 @page("webhooks.view_connection")
 def panel(request: HttpRequest) -> HttpResponse:
-    """Show the state of the connection that was just chosen on a webhook's form."""
+    """Show the state of the connection chosen on a webhook's form."""
     wanted = request.GET.get("connection", "")
     found = lifecycle.connections().filter(pk=whole_number(wanted)).first()
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
@@ -129,7 +129,7 @@ def panel(request: HttpRequest) -> HttpResponse:
 
 @page("webhooks.authorize_webhook")
 def grants(request: HttpRequest) -> HttpResponse:
-    """List the grants that ended or end soon: each with its button, one person's as one."""
+    """List the grants that ended or end soon, grouped by user and provider, each with a button."""
     groups = [
         {
             "rows": found,
@@ -144,7 +144,7 @@ def grants(request: HttpRequest) -> HttpResponse:
 
 @button("webhooks.change_webhook", "webhooks.add_connection", "webhooks.authorize_webhook")
 def unite_grants(request: HttpRequest) -> HttpResponse:
-    """Make one connection of several webhooks' credentials, and ask for its token."""
+    """Combine several webhooks' credentials into one connection, and request its token."""
     asked = set(request.POST.getlist("credential"))
     ended = {one.pk for found in lifecycle.ended_grants(timezone.now()) for one in found}
     present = Webhook.objects.present().select_related("credential").order_by("pk")
@@ -165,7 +165,7 @@ def unite_grants(request: HttpRequest) -> HttpResponse:
 
 @button("webhooks.change_webhook", "webhooks.add_connection")
 def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
-    """Move a webhook's credentials into a connection, which the webhook then uses."""
+    """Convert a webhook's credentials to a connection, which the webhook then uses."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     try:
         with transaction.atomic():

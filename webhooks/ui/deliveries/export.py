@@ -1,4 +1,4 @@
-"""The log as CSV: what the current filters show, streamed, bounded, harmless in a spreadsheet."""
+"""Export the filtered log as CSV: streamed, bounded, and safe to open in a spreadsheet."""
 
 import csv
 import re
@@ -21,22 +21,21 @@ from webhooks.ui.deliveries.forms import LogForm
 from webhooks.ui.requests import page
 
 MAX_ROWS = 100_000
-# With payloads the file is a hundred times as large.
+# With payloads the file is a hundred times larger.
 MAX_PAYLOAD_ROWS = 10_000
 _MAX_SECONDS = 60.0
-# Each takes one of the web server's threads, of which there are 8 or 16, for as long as its client
-# takes to read.
+# Each export occupies one of the web server's 8 or 16 threads until its client has read the file.
 MAX_AT_ONCE = 4
 _room = threading.BoundedSemaphore(MAX_AT_ONCE)
-# The longest text of a spreadsheet's cell is 32,767 characters.
+# A spreadsheet cell holds at most 32,767 characters.
 _MAX_CELL = 32_000
-# A cell that begins with one of these is a formula to a spreadsheet, in full width too.
+# A spreadsheet takes a cell that begins with one of these for a formula, full-width forms too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "|", "%")
-# Where a list is written with semicolons, as in Ukrainian, a spreadsheet takes them for the commas
-# of the file: what follows one begins a cell, and a quote before it is none of its text.
+# In locales that separate lists with semicolons, such as Ukrainian, a spreadsheet splits the file
+# at semicolons: the text after one, and after quotes, begins a new cell.
 _SPLIT = re.compile(f'(;"*)(?=[{re.escape("".join(_FORMULA))}])')
 CHUNK = 200
-# Payloads read at a time, each of a megabyte at the most by default.
+# Payloads read at a time; each has at most a megabyte by default.
 _WHOLE = 10
 COLUMNS = (
     "delivery", "created_at", "status", "trigger", "webhook_id", "webhook", "event", "event_type",
@@ -75,7 +74,7 @@ def _to_log(request: HttpRequest) -> HttpResponseBase:
 
 
 class _Lines:
-    """The lines of an export; it makes room for another one when it is closed."""
+    """The lines of an export; closing it lets another export run."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
@@ -85,7 +84,7 @@ class _Lines:
         return self._lines
 
     def close(self) -> None:
-        """Make room; called by the response, or for one that was never sent."""
+        """Release the slot; called by the response, or on deletion if it was never sent."""
         if self._has_room:
             self._has_room = False
             _room.release()
@@ -94,7 +93,7 @@ class _Lines:
 
 
 class _Echo:
-    """A file that gives back what is written to it."""
+    """A file whose `write` returns its argument."""
 
     def write(self, line: str) -> str:
         return line
@@ -102,7 +101,7 @@ class _Echo:
 
 def _written(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
     writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
-    # Without the mark spreadsheets take the text for Latin-1.
+    # Without the byte order mark, spreadsheets read the text as Latin-1.
     yield "\ufeff" + writer.writerow([*COLUMNS, *(["payload"] if with_payload else [])])
     limit = MAX_PAYLOAD_ROWS if with_payload else MAX_ROWS
     rows = log_query.every(conditions, limit=limit, seconds=_MAX_SECONDS)
@@ -116,13 +115,13 @@ def _written(conditions: Conditions, *, with_payload: bool) -> Iterator[str]:
 
 
 def _payloads(chunk: list[Delivery]) -> dict[str, str]:
-    """Return the beginnings of payloads; few are in memory whole at a time."""
+    """Return the beginnings of payloads; only a few whole ones are in memory at a time."""
     rows = Event.objects.filter(pk__in={row.event_id for row in chunk}).values_list("pk", "payload")
     return {pk: _beginning(payload) for pk, payload in rows.iterator(chunk_size=_WHOLE)}
 
 
 def _beginning(payload: "bytes | memoryview[int]") -> str:
-    # A character has at most four bytes.
+    # A UTF-8 character has at most four bytes.
     return bytes(payload[: 4 * _MAX_CELL]).decode("utf-8", "replace")[:_MAX_CELL]
 
 
@@ -142,16 +141,16 @@ def _time(moment: datetime | None) -> str:
 
 
 def _escape(character: str) -> str:
-    # As in JSON, so that a payload stays JSON: two units for what is newer than Python's Unicode.
+    # As in JSON, so that a payload stays valid JSON; a surrogate pair outside the BMP.
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def cell(value: object) -> str:
-    """Return a cell that is only ever text: no formula, and nothing that cannot be seen."""
+    """Return a cell that a spreadsheet treats as text, with invisible characters escaped."""
     text = "" if value is None else str(value)[:_MAX_CELL]
     if not text.isprintable():
         text = "".join(one if one.isprintable() else _escape(one) for one in text)
     text = _SPLIT.sub(r"\1'", text)
-    # A number is no formula, and ours are never negative.
+    # Numbers are not formulas; the log has no negative ones.
     return f"'{text}" if text.startswith(_FORMULA) else text

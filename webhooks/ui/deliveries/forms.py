@@ -1,4 +1,4 @@
-"""What is typed on the log's pages: its filters, a resend, a changed payload."""
+"""Forms of the log's pages: filters, resends, and an edited payload."""
 
 import datetime as dt
 import re
@@ -18,7 +18,7 @@ from webhooks.delivery_log.query import Conditions
 from webhooks.models import Outcome, ResendScope, Status, Trigger, Webhook
 from webhooks.ui.requests import whole_number
 
-# A longer list is no longer a menu.
+# Options of the webhook filter.
 _MAX_WEBHOOKS = 500
 _ANY = ("", gettext_lazy("Any"))
 PERIODS: dict[str, tuple[str | Promise, dt.timedelta]] = {
@@ -31,10 +31,10 @@ MIN_RATE, MAX_RATE = 1, 10_000
 
 
 class MomentField(forms.CharField):
-    """A time: ISO 8601 as links carry it, or as `datetime-local` sends it, in the person's zone."""
+    """A time in ISO 8601 from a link, or from `datetime-local` in the user's time zone."""
 
     def __init__(self, **kwargs: Any) -> None:
-        # A plain "+" in an address arrives as a space.
+        # An unencoded "+" in a query string arrives as a space, which `to_moment` accepts.
         widget = forms.TextInput(attrs={"type": "datetime-local", "step": "1"})
         super().__init__(required=False, max_length=40, widget=widget, **kwargs)
 
@@ -55,7 +55,7 @@ class MomentField(forms.CharField):
             moment = parse_datetime(re.sub(r" (\d\d:?\d\d)$", r"+\1", text))
             if moment is not None and timezone.is_naive(moment):
                 moment = timezone.make_aware(moment)
-            # Ids hold the years 1970 to 10889.
+            # Ids can represent the years 1970 to 10889.
             if moment is None or not 1970 < moment.year < 9999:
                 raise ValueError
         except (ValueError, OverflowError) as error:
@@ -66,7 +66,7 @@ class MomentField(forms.CharField):
 
 
 class LogForm(forms.Form):
-    """The filters above the log, all optional; read from the address."""
+    """The filters above the log, all optional, from the query string."""
 
     q = forms.CharField(
         label=gettext_lazy("Phone number, id, or part of the URL"),
@@ -121,7 +121,7 @@ class LogForm(forms.Form):
         return code
 
     def conditions(self, *, may_see_numbers: bool) -> Conditions:
-        """Return what is asked for; the form is valid."""
+        """Return the filters of a valid form."""
         asked = self.cleaned_data
         since = asked["since"]
         if asked["period"]:
@@ -151,18 +151,18 @@ class LogForm(forms.Form):
 
 
 def webhook_choices(chosen: str) -> list[tuple[str, str]]:
-    """Return the webhooks to filter a log by, and the chosen one."""
+    """Return the webhooks to filter a log by, including the chosen one."""
     names = Webhook.objects.present().order_by("name", "pk").values_list("pk", "name")
     choices = [(str(pk), name) for pk, name in names[:_MAX_WEBHOOKS]]
     if whole_number(chosen) and chosen not in dict(choices):
-        # A deleted webhook has a log too; it is reached from a delivery.
+        # A deleted webhook still has a log, which is linked from its deliveries.
         others = Webhook.objects.filter(pk=chosen).values_list("pk", "name")
         choices += [(str(pk), name) for pk, name in others]
     return choices
 
 
 class RateForm(forms.Form):
-    """How fast past deliveries are sent again."""
+    """How fast past deliveries are resent."""
 
     rate = forms.IntegerField(
         label=gettext_lazy("Deliveries per second"),
@@ -178,7 +178,7 @@ class RateForm(forms.Form):
 
 
 class ResendForm(RateForm):
-    """What of a webhook is sent again, since when, and how fast."""
+    """Which deliveries are resent, since when, and how fast."""
 
     scope = forms.ChoiceField(
         label=gettext_lazy("What to resend"),
@@ -215,7 +215,7 @@ class ResendForm(RateForm):
         return cleaned
 
     def begins_at(self) -> dt.datetime | None:
-        """Return the moment that was chosen; the form is valid."""
+        """Return the chosen start time of a valid form."""
         choice = self.cleaned_data["since"]
         if choice == "custom":
             moment: dt.datetime | None = self.cleaned_data["since_at"]
@@ -226,7 +226,7 @@ class ResendForm(RateForm):
 
 
 class EditedPayloadForm(forms.Form):
-    """The payload of an event, changed by a person; cleans to a JSON object."""
+    """The edited payload of an event; cleans to a JSON object."""
 
     payload = forms.CharField(
         label=gettext_lazy("Payload"),

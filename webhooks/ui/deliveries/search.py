@@ -1,4 +1,4 @@
-"""The search of the header: pages, webhooks, and events by id, call or number; and one event."""
+"""The search in the header: pages, webhooks, and events by id, call or number; an event's page."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ from webhooks.ui.webhook_list import query as webhook_list
 
 _MAX_WORDS = 200
 _MAX_WEBHOOKS = 8
-# Of the events, what a list shows; the log has them all.
+# Events listed in the results; the log has all of them.
 _MAX_EVENTS = 20
 _MAX_EVENTS_AT_ONCE = 6
 
 
 @page()
 def search(request: HtmxRequest) -> HttpResponse:
-    """Show what the words name; one event or delivery alone is opened. htmx gets the list alone."""
+    """Show what matches the words; open a single event or delivery. htmx gets only the list."""
     words = request.GET.get("q", "").replace("\0", "").strip()[:_MAX_WORDS]
     user, is_part = request.user, bool(request.htmx)
     found = log_search.Found()
@@ -58,7 +58,7 @@ def _webhooks(words: str) -> list[Webhook]:
 
 
 def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str, str]]:
-    """Return the pages whose names hold the words: label and address."""
+    """Return label and URL of the pages whose names contain the words."""
     pages = [
         (_("Webhooks"), "webhooks:list", "webhooks.view_webhook"),
         (_("New webhook"), "webhooks:create", "webhooks.add_webhook"),
@@ -104,7 +104,7 @@ def event(request: HttpRequest, event_id: str) -> HttpResponse:
 
 
 def event_context(request: HttpRequest, event: Event) -> dict[str, Any]:
-    """Return what `webhooks/deliveries/_event.html` shows, in the product and in Django admin."""
+    """Return the context of `webhooks/deliveries/_event.html`, in the product and Django admin."""
     lines: list[dict[str, Any]] = []
     unconcerned: list[dict[str, Any]] = []
     for one in event_detail.lines_of(event):

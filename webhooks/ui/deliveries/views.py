@@ -1,4 +1,4 @@
-"""The delivery log in the product, the page of one delivery, and what is done with it."""
+"""The delivery log in the product, the page of one delivery, and its actions."""
 
 import zlib
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ from webhooks.ui.fields import focus_mistake, is_visible
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
 _PARTS = ("request", "response")
-# A page of a delivery that moves soon asks that often whether it did.
+# A delivery's page refreshes itself if the next attempt is due within this time.
 _SOON_SECONDS = 60
 _RUNNING_SHOWN = 3
-# More than a page cannot be selected; a forged request cannot select the whole log.
+# More than one page; keeps a forged request from selecting the whole log.
 _MAX_SELECTED = 1000
 _MAX_VIEWS, _MAX_VIEW_NAME, _MAX_VIEW_QUERY = 20, 40, 1000
-# A log that is watched asks that often for new rows.
+# How often an open log requests new rows.
 _LIVE_SECONDS = 3
 
 
@@ -53,7 +53,7 @@ def log(request: HtmxRequest) -> HttpResponse:
 
 
 def show_log(request: HtmxRequest) -> HttpResponse | None:
-    """Answer htmx, which watches for new rows; None to anything else."""
+    """Return the response to htmx, which polls for new rows; None for other requests."""
     if not request.htmx:
         return None
     found = _rows(request)
@@ -63,7 +63,7 @@ def show_log(request: HtmxRequest) -> HttpResponse | None:
 
 
 def log_context(request: HttpRequest) -> dict[str, Any]:
-    """Return what `webhooks/deliveries/_log.html` shows, in the product and in Django admin."""
+    """Return the context of `webhooks/deliveries/_log.html`, in the product and Django admin."""
     counted = whole_number(request.GET.get("counted", ""))
     query = urlencode(_filters(request.GET))
     rows = _rows(request)
@@ -79,13 +79,13 @@ def log_context(request: HttpRequest) -> dict[str, Any]:
         ],
         "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
         "running": _running() if rows["may_send"] else [],
-        # Who looks for a call does not ask how far behind the engine is.
+        # A search for a call does not need the backlog.
         "backlog": None if request.GET.get("q") else backlog.report(),
     }
 
 
 def _views(request: HttpRequest) -> list[tuple[str, str, int | None]]:
-    """Return label, query and key of the views of everybody, then of those a person saved."""
+    """Return label, query and key of the built-in views, then of the user's saved views."""
     own = SavedView.objects.filter(user=request.user.pk).values_list("name", "query", "pk")
     return [
         (_("All"), "", None),
@@ -97,7 +97,7 @@ def _views(request: HttpRequest) -> list[tuple[str, str, int | None]]:
 
 
 def _rows(request: HttpRequest) -> dict[str, Any]:
-    """Return what `webhooks/deliveries/_log_results.html` shows: a page of rows."""
+    """Return the context of `webhooks/deliveries/_log_results.html`: a page of rows."""
     form = LogForm(request.GET)
     found = log_query.LogPage()
     if form.is_valid():
@@ -141,9 +141,9 @@ def _rows(request: HttpRequest) -> dict[str, Any]:
 def seen_rows(
     request: HttpRequest, rows: Sequence[Delivery], *more: object
 ) -> tuple[str, set[str]]:
-    """Return what a page that watches deliveries sends back to hear of changes, and its new rows.
+    """Return a state token that a polling page sends back as `seen`, and the ids of its new rows.
 
-    The rows are the newest first; `more` is what else the page shows.
+    The rows are newest first; `more` is whatever else the page shows.
     """
     state = [(row.pk, row.status, row.attempt_count, row.next_attempt_at) for row in rows]
     digest = zlib.crc32(repr((state, *more)).encode())
@@ -153,9 +153,9 @@ def seen_rows(
 
 
 def page_url(request: HttpRequest, delivery: Delivery, step: str = "") -> str:
-    """Return the address of a delivery's page or of a step on it, on the site that is open.
+    """Return the URL of a delivery's page or action, in the product or in Django admin.
 
-    Django admin shows the same pages under its own addresses.
+    Django admin shows the same pages under its own URLs.
     """
     if is_admin(request):
         return reverse(f"admin:webhooks_delivery_{step or 'change'}", args=[delivery.pk])
@@ -186,7 +186,7 @@ def _filters(query: QueryDict) -> dict[str, str]:
 
 
 def _link(request: HttpRequest, **position: str) -> str:
-    """Return an address with the same filters at another position; empty without a position."""
+    """Return a link with the same filters at another position; empty without a position."""
     (name, key), *_rest = position.items()
     if not key:
         return ""
@@ -198,7 +198,7 @@ def _link(request: HttpRequest, **position: str) -> str:
 def detail(request: HtmxRequest, delivery_id: str) -> HttpResponse:
     delivery = get_delivery(delivery_id)
     if request.htmx and request.GET.get("seen") == _seen(delivery):
-        # Nothing new: htmx changes nothing and asks again.
+        # No changes: htmx leaves the page as it is and polls again.
         return HttpResponse(status=204)
     is_part = bool(request.htmx)
     name = "webhooks/deliveries/_delivery.html" if is_part else "webhooks/deliveries/detail.html"
@@ -206,7 +206,7 @@ def detail(request: HtmxRequest, delivery_id: str) -> HttpResponse:
 
 
 def detail_context(request: HttpRequest, delivery: Delivery) -> dict[str, Any]:
-    """Return what `webhooks/deliveries/_delivery.html` shows, in the product and in admin."""
+    """Return the context of `webhooks/deliveries/_delivery.html`, in the product and admin."""
     return {
         **detail_.context_of(
             delivery,
@@ -222,7 +222,7 @@ def detail_context(request: HttpRequest, delivery: Delivery) -> dict[str, Any]:
 
 
 def get_delivery(delivery_id: str) -> Delivery:
-    """Return a delivery with its event and webhook, without secrets; raise Http404."""
+    """Return a delivery with its event and webhook, without secrets. Raises Http404."""
     delivery = log_query.get(delivery_id)
     if delivery is None:
         raise Http404
@@ -230,7 +230,7 @@ def get_delivery(delivery_id: str) -> Delivery:
 
 
 def _links(request: HttpRequest, delivery: Delivery) -> dict[str, str]:
-    """Return where the page's buttons lead; empty for those this person does not have."""
+    """Return the URLs of the page's buttons; empty where the user lacks the permission."""
     may_send = request.user.has_perm("webhooks.test_webhook") and not delivery.webhook.deleted_at
     may_see = request.user.has_perm("webhooks.view_payload")
     may_cancel = request.user.has_perm("webhooks.change_webhook")
@@ -265,7 +265,7 @@ def _is_moving(delivery: Delivery) -> bool:
 
 @page("webhooks.view_delivery", "webhooks.view_payload")
 def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> HttpResponse:
-    """Give the bytes of a request or a response to be saved, never to be shown."""
+    """Send the body of a request or a response as a download that browsers never display."""
     attempt = Attempt.objects.filter(pk=attempt_id, delivery=delivery_id.replace("\0", "")).first()
     if attempt is None or part not in _PARTS:
         raise Http404
@@ -285,7 +285,7 @@ def body(request: HttpRequest, delivery_id: str, attempt_id: int, part: str) -> 
 
 @button("webhooks.view_delivery", "webhooks.test_webhook")
 def resend(request: HttpRequest, delivery_id: str) -> HttpResponse:
-    """Send a delivery that ended as a new one, or start the next attempt of one that waits."""
+    """Resend a finished delivery as a new one, or start the next attempt of a waiting one."""
     delivery = get_delivery(delivery_id)
     if not act(request, Action.RESENT, [delivery]):
         messages.warning(
@@ -313,7 +313,7 @@ def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
 @keeps_way_back
 @button("webhooks.view_delivery", "webhooks.change_webhook")
 def cancel_selected(request: HttpRequest) -> HttpResponse:
-    """Cancel the selected rows of the log; return to where they were selected."""
+    """Cancel the selected rows of the log; redirect to the page they were selected on."""
     if is_shown_again(request):
         return redirect_back(request, "webhooks:deliveries")
     keys = [key for key in request.POST.getlist("delivery") if "\0" not in key][:_MAX_SELECTED]
@@ -327,7 +327,7 @@ def cancel_selected(request: HttpRequest) -> HttpResponse:
 
 
 def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int:
-    """Resend or cancel deliveries and record who did; return how many it was not too late for."""
+    """Resend or cancel deliveries and record the user; return how many were changed."""
     rows = Delivery.objects.filter(pk__in=[row.pk for row in deliveries])
     with transaction.atomic():
         count = events.resend(rows) if action == Action.RESENT else events.cancel(rows)
@@ -338,10 +338,10 @@ def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int
 
 @button("webhooks.view_delivery")
 def save_view(request: HttpRequest) -> HttpResponse:
-    """Keep the filters of an address under a name; the same name takes the new filters."""
+    """Save the filters of a query string under a name; an existing view is replaced."""
     name = request.POST.get("name", "").replace("\0", "").strip()[:_MAX_VIEW_NAME]
     filters = _filters(QueryDict(request.POST.get("query", "")[:_MAX_VIEW_QUERY]))
-    # A login is required, so there is a row.
+    # A login is required, so the user has a primary key.
     user_id = request.user.pk or 0
     kept = SavedView.objects.filter(user=user_id)
     if not is_visible(name) or not filters:
@@ -368,7 +368,7 @@ def delete_view(request: HttpRequest, pk: int) -> HttpResponse:
     guard=keeps_typed,
 )
 def edit(request: HttpRequest, delivery_id: str) -> HttpResponse:
-    """Change a copy of an event's payload and send that to this webhook alone."""
+    """Send an edited copy of an event's payload to this webhook only."""
     delivery = get_delivery(delivery_id)
     if delivery.webhook.deleted_at:
         messages.error(request, _("The webhook was deleted. Nothing can be sent to it."))

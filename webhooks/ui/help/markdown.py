@@ -1,4 +1,4 @@
-"""A document of docs/ as a part of a page: headings to link to, languages to fold, code to copy."""
+"""Render a document of docs/ for a page: linkable headings, foldable languages, code to copy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _CODE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A page: its title, its HTML, and the id and text of each heading of the second level."""
+    """A rendered document: title, HTML, and id and text of each second-level heading."""
 
     title: str
     body: SafeString
@@ -30,10 +30,10 @@ class Document:
 
 
 def read(text: str, *, pages: Mapping[str, str], ids: Sequence[str] = ()) -> Document:
-    """Return a document; `pages` are the addresses of other documents that it links to.
+    """Render a document; `pages` maps the names of documents that it links to their URLs.
 
-    `ids` are those of the headings of the document that this one translates, so that a link to
-    a heading leads to it in every language. HTML in it is text.
+    `ids` are the heading ids of the original of a translation, so that a link to a heading works
+    in every language. HTML in the document is escaped.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     for rule in ("fence", "code_block"):
@@ -57,7 +57,7 @@ def read(text: str, *, pages: Mapping[str, str], ids: Sequence[str] = ()) -> Doc
             heading = next(following)
             shown += [_html("</details>")] if is_folded else []
             if is_folded := token.tag == "h3":
-                # One of several of which one is read.
+                # A language; readers need only one of them.
                 shown.append(_html(format_html(_FOLD, heading.content)))
                 next(following)
                 continue
@@ -75,7 +75,7 @@ def read(text: str, *, pages: Mapping[str, str], ids: Sequence[str] = ()) -> Doc
 
 
 def _tables(tokens: list[Token]) -> list[Token]:
-    """Let tables scroll by themselves, and make no heading of a cell that says nothing."""
+    """Make each table scrollable, and turn empty header cells into data cells."""
     shown: list[Token] = []
     for number, token in enumerate(tokens):
         if token.type == "table_open":

@@ -1,4 +1,4 @@
-"""The event catalogue, searchable, and the receiver's guide, which is docs/receivers.md."""
+"""The searchable event catalogue, and the receiver's guide, which is docs/receivers.md."""
 
 import json
 from functools import cache
@@ -21,7 +21,7 @@ _GUIDE = settings.BASE_DIR / "docs" / "receivers.md"
 
 @page()
 def events(request: HttpRequest) -> HttpResponse:
-    """List the event types that the words match: by name, meaning, or a variable they carry."""
+    """List the event types that match the words by key, label, description or variable."""
     words = request.GET.get("q", "").strip()[:100].lower()
     groups: list[tuple[Any, list[dict[str, Any]]]] = []
     for group in catalogue.groups():
@@ -32,7 +32,7 @@ def events(request: HttpRequest) -> HttpResponse:
 
 
 def _match(event_type: EventType, words: str) -> dict[str, Any]:
-    """Return a type with the variables that were looked for; empty when nothing matches."""
+    """Return a type with its matching variables; empty if nothing matches."""
     own = f"{event_type.key} {event_type.label} {event_type.description}".lower()
     if words in own:
         return {"type": event_type, "variables": []}
@@ -73,7 +73,7 @@ def receivers(request: HttpRequest) -> HttpResponse:
 
 @cache
 def _guide(language: str) -> markdown.Document:
-    """Return the guide as it is shown in a language; in English where it has no translation."""
+    """Return the guide in a language; in English if there is no translation."""
     pages = {"events.md": reverse("webhooks:help_events")}
     original = markdown.read(_GUIDE.read_text(encoding="utf-8"), pages=pages)
     if (path := _translation(language)) is None:

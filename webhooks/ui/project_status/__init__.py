@@ -1,1 +1,1 @@
-"""How everything is doing now: what waits, slow receivers, tokens that end."""
+"""The status page: waiting deliveries, slow receivers, expiring grants."""

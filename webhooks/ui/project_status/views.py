@@ -1,6 +1,6 @@
-"""The status page for people: what waits and since when, slow receivers, tokens that end.
+"""The status page: what waits and since when, slow receivers, expiring grants.
 
-Every query is a step into an index or bounded, however long the log is.
+Every query is an index lookup or bounded, whatever the size of the log.
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ from webhooks.ui.requests import page
 from webhooks.ui.webhook_list import query
 
 _SHOWN = 10
-# How many webhooks, or deliveries that wait for a person, are compared at most.
+# At most this many webhooks, and this many parked deliveries, are compared.
 _LOOKED_AT = 200
 _SLOW_MS = 1000
 _LEAST_ATTEMPTS = 5
@@ -52,7 +52,7 @@ def status(request: HttpRequest) -> HttpResponse:
 
 
 def _waiting(now: datetime) -> list[dict[str, Any]]:
-    """Return the webhooks whose deliveries wait longest, by what they wait for."""
+    """Return the webhooks whose deliveries have waited longest, with the status of those."""
     pending, held = (
         Delivery.objects.in_status(one).filter(webhook=OuterRef("pk"))
         for one in (Status.PENDING, Status.HELD)
@@ -79,10 +79,10 @@ def _waiting(now: datetime) -> list[dict[str, Any]]:
 
 
 def _slow(now: datetime) -> list[dict[str, Any]]:
-    """Return the receivers with the longest p95 in this hour and the one before."""
+    """Return the receivers with the highest p95 in the current and the previous hour."""
     hour = hour_of(now)
     counts: dict[int, dict[int, int]] = defaultdict(dict)
-    # Named one by one: for a range SQLite reads the counts of all times.
+    # The hours are listed, since SQLite would read all rows for a range.
     rows = HourlyCount.objects.filter(hour__in=(hour - timedelta(hours=1), hour)).order_by()
     for pk, step, count in rows.values_list("webhook", "duration_step").annotate(Sum("count")):
         counts[pk][step] = count
@@ -102,7 +102,7 @@ def _slow(now: datetime) -> list[dict[str, Any]]:
 
 
 def _tokens(now: datetime) -> list[dict[str, Any]]:
-    """Return the grants that are lost, and those that end within a month and no refresh moves."""
+    """Return lost grants, and those that end within 30 days and that no refresh extends."""
     tokens = OAuthToken.objects.filter(
         credential__deleted_at=None, credential__authorization_type="oauth2"
     )

@@ -1,1 +1,1 @@
-"""Resends: past deliveries sent again."""
+"""Resends of past deliveries."""

@@ -1,4 +1,4 @@
-"""Resends: say what is sent again, see how many it is, watch it, stop it."""
+"""Resends: choose and count deliveries, start, watch and stop a resend."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,21 +37,21 @@ from webhooks.ui.fields import focus_mistake
 from webhooks.ui.requests import HtmxRequest, button, page
 
 _EARLIER_SHOWN = 5
-# Sent as they are and at once; what is on hold waits for what holds it.
+# These are due at once and need no copy; held deliveries stay on hold.
 _WAITING = (Status.PENDING, Status.PARKED)
-# Longer than any id of ours; anything else was not sent by our page.
+# Longer than any delivery id; longer values do not come from this page.
 _MAX_ID_LENGTH = 30
-# How far before a problem its first delivery is looked for, and how long that may take.
+# How far before a problem its first delivery is searched for, and limits of that search.
 _MADE_WITHIN = timedelta(days=30)
 _MAX_EARLIER = 2000
 _PATIENCE_SECONDS = 0.3
-# A failure and that the webhook fails are written down a moment apart.
+# A failed attempt and the webhook's failing state are recorded within this time.
 _WRITTEN_WITHIN = timedelta(seconds=10)
 
 
 @page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_selection)
 def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
-    """Show how many would be sent again, then start; of a webhook, or of what was selected."""
+    """Show how many deliveries would be resent, then start: of a webhook, or of a selection."""
     if pk is None:
         return _of_selection(request)
     present = Webhook.objects.present().select_related("state").defer(*WEBHOOK_SECRETS)
@@ -60,7 +60,7 @@ def create(request: HtmxRequest, pk: int | None = None) -> HttpResponse:
 
 @page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_selection)
 def create_for_all(request: HtmxRequest) -> HttpResponse:
-    """Show how many of every webhook would be sent again, then start."""
+    """Show how many deliveries of all webhooks would be resent, then start."""
     return _since(request, None)
 
 
@@ -127,8 +127,8 @@ def _since(request: HtmxRequest, webhook: Webhook | None) -> HttpResponse:
 
 
 def _incident_at(webhook: Webhook) -> datetime | None:
-    """Return since when there is an open problem, here or of its connection; None without one."""
-    # A token that ends soon made nothing fail.
+    """Return the start of an open problem of the webhook or its connection; None without one."""
+    # A token that ends soon has not made deliveries fail.
     opened = problems.open_incidents(webhook).exclude(kind=IncidentKind.TOKEN_ENDING)
     opened_at = opened.order_by("opened_at").values_list("opened_at", flat=True).first()
     if opened_at is None:
@@ -139,7 +139,7 @@ def _incident_at(webhook: Webhook) -> datetime | None:
 
 
 def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
-    """Return when the first delivery was made that failed in a problem: before the problem."""
+    """Return when the first delivery that failed was created, which is before the problem."""
     conditions = log_query.Conditions(
         webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
     )
@@ -166,7 +166,7 @@ def _counted(resend: Resend) -> dict[str, Any]:
 
 
 def _start(request: HtmxRequest, resend: Resend) -> HttpResponse:
-    # A login is required, so there is a row.
+    # A login is required, so the user has a primary key.
     resend.created_by_id = request.user.pk
     try:
         with transaction.atomic():
@@ -186,7 +186,7 @@ def _note(resend: Resend) -> str:
 
 @page("webhooks.view_delivery")
 def detail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Show how far a resend is; the page asks again while it runs."""
+    """Show the progress of a resend; the page polls while it runs."""
     resend = get_object_or_404(_resends(), pk=pk)
     is_running = resend.status == ResendStatus.RUNNING
     left = max(resend.total - resend.done, 0)
@@ -213,7 +213,7 @@ def _resends() -> QuerySet[Resend]:
 
 
 def _results(resend: Resend) -> list[tuple[str, str, int]]:
-    """Return status, label and number of the new deliveries of a webhook's resend."""
+    """Return (status, label, count) of the new deliveries of a webhook's resend."""
     if not resend.webhook_id or resend.scope == ResendScope.SELECTION:
         return []
     counts = resends.results(resend)

@@ -1,5 +1,5 @@
-"""Webhooks as JSON, without secrets: exported to a file, imported after a look at what it does.
+"""Export and import of webhooks as JSON without secrets; an import has a preview.
 
-`document` writes and reads the file, `forms` judges each entry by the form that people use, `plans`
-says what an import would create, change and leave, and does it.
+`document` writes and reads the file, `forms` validates each entry with the form that people use,
+`plans` works out what an import creates, changes and leaves, and carries it out.
 """

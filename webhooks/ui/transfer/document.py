@@ -1,4 +1,4 @@
-"""A file of webhooks: every setting by the name of its column, no secret, connections by name."""
+"""A file of webhooks: settings by column name, no secrets, connections by name."""
 
 import json
 import math
@@ -23,11 +23,11 @@ _MISSING = {
     "client_certificate": gettext_lazy("the TLS client certificate"),
 }
 MAX_BYTES = 2 * 1024 * 1024
-# A plan checks each address; more would keep a page waiting.
+# A plan checks each URL; with more webhooks the page would take too long.
 MAX_WEBHOOKS = 500
 _UID = re.compile(r"whk_[0-9A-Za-z]{1,26}")
 _UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")
-# Written into a file to say what has to be entered; it sets nothing.
+# Written to a file to tell people which secrets to enter; not imported.
 _IGNORED = {"secrets"}
 _SECRET_KEYS = {
     *(*CREDENTIAL_SECRETS, "signing_secret", "previous_signing_secret"),
@@ -41,14 +41,14 @@ def document(webhooks: Iterable[Webhook]) -> dict[str, Any]:
 
 
 def as_json(webhook: Webhook) -> dict[str, Any]:
-    """Return one webhook; `secrets` names what has to be entered where it is imported."""
+    """Return one webhook; `secrets` lists what has to be entered after an import."""
     own = webhook.private_credential
     secrets = [name for name in CREDENTIAL_SECRETS if own.has_secret(name)]
     try:
         headers = portable_headers(webhook)
         secrets += [f"headers.{one['name']}" for one in headers if "secret" in one]
     except SecretUnreadableError:
-        # Sealed under another key: the other settings are still worth having.
+        # Encrypted with another key; the other settings are still useful.
         headers = []
         secrets.append("headers")
     return {
@@ -61,19 +61,19 @@ def as_json(webhook: Webhook) -> dict[str, Any]:
 
 
 def settings_of(webhook: Webhook) -> dict[str, Any]:
-    """Return the value of every portable column."""
+    """Return the values of all portable columns."""
     found = as_settings(webhook)
-    # The default is an address of this site; elsewhere it is another one.
+    # The default is a URL of this site; another site has its own.
     if found["callback_url"] == oauth.default_callback_url():
         found["callback_url"] = ""
     return found
 
 
 def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]:
-    """Name, for people, the secrets that a webhook's requests need and do not have.
+    """Return labels of the secrets that a webhook's requests need and that are missing.
 
-    `listed` are those that the file names: a client of the authorization code grant may have none,
-    so only the file knows that this one had.
+    `listed` are the secrets that the file names. Only the file tells whether a client of the
+    authorization code grant had a secret, since such a client may have none.
     """
     missing: list[str] = []
     credential = webhook.credential
@@ -100,7 +100,7 @@ def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]
 
 
 class FileError(ValueError):
-    """The file as a whole is no list of webhooks; str() is a sentence for people."""
+    """The file is not a list of webhooks; str() is a sentence for people."""
 
 
 def check_size(size_bytes: int) -> None:
@@ -109,7 +109,7 @@ def check_size(size_bytes: int) -> None:
 
 
 def read(content: bytes) -> list[Any]:
-    """Return the entries of a file, not yet looked at. Raises FileError."""
+    """Return the entries of a file, not yet validated. Raises FileError."""
     check_size(len(content))
     try:
         found = payloads.load_json(content)
@@ -143,7 +143,7 @@ def _entries(found: Any) -> list[Any]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """Yield every value, keys too. As deep as the parser went, so no recursion."""
+    """Yield every value and key. Not recursive: nesting may be as deep as the parser allows."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -156,7 +156,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:
-    """Return the secrets that an entry says its webhook had; none when it says it wrongly."""
+    """Return the secrets that an entry lists; none if the list is malformed."""
     found = entry.get("secrets")
     return (
         frozenset(one for one in found if isinstance(one, str))
@@ -166,7 +166,7 @@ def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:
 
 
 def mistakes(entry: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each key that no form reads; the form judges the others."""
+    """Return a sentence for each invalid key; the form validates the settings."""
     found = [sentence for key, value in entry.items() if (sentence := _mistake(key, value))]
     if not isinstance(entry.get("name"), str) or not entry["name"].strip():
         found.insert(0, _("It has no name."))

@@ -1,4 +1,4 @@
-"""The webhook form, filled from a file instead of a page, and what a page has in other shapes."""
+"""The webhook form filled from a file, and settings for which the page has no plain field."""
 
 import json
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import MAX_ROWS, check_name, check_value
 from webhooks.ui.webhook_form.mapping import other_names, template_violations
 
-# What a file says of a webhook that is here already, and does not change.
+# Keys that are ignored for a webhook that already exists here.
 _LEFT_ALONE = {"uid", "secrets", "is_active"}
 ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
 
 class ImportForm(WebhookForm):
-    """Judge one entry. A secret that is missing is no mistake: the webhook says so later.
+    """Validates one entry. A missing secret is not an error: the webhook's page reports it later.
 
-    `counts` says how many webhooks want each event type, those of the entries above included.
+    `counts` is the number of webhooks per event type, including those of preceding entries.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ImportForm(WebhookForm):
         self._counts = counts
         self._errors_of_entry: list[str] = []
         given = {name: entry[name] for name in FIELDS if name in entry}
-        # A webhook that sends is neither stopped nor started by a file.
+        # A file neither pauses nor resumes an existing webhook.
         if webhook.pk:
             given.pop("is_active", None)
         chosen_id = self._connection_id(entry, webhook)
@@ -61,14 +61,14 @@ class ImportForm(WebhookForm):
         shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
         shown |= {"connection": chosen_id or "", "initial-is_active": values["is_active"]}
         super().__init__(shown, instance=webhook, draft=Draft({}))
-        # Secrets that the file would send elsewhere; they are entered again afterwards.
+        # Secrets that the file would send to other hosts; people have to enter them again.
         self.dropped: set[str] = set()
         self.trusted_addresses = {name: values[name] for name in ADDRESSES}
         self._headers_json = headers
         self._given = given
 
     def start_paused(self) -> None:
-        """Let a new webhook send nothing until somebody resumes it."""
+        """Make a new webhook start paused."""
         self._given.pop("is_active", None)
         self.data["is_active"] = self.data["initial-is_active"] = False  # type: ignore[index]
 
@@ -87,11 +87,11 @@ class ImportForm(WebhookForm):
         return '"secret": true' in self._headers_json
 
     def sentences(self) -> list[str]:
-        """Return everything that is wrong, each with the setting it is about."""
+        """Return all errors as sentences, each with its setting."""
         found = list(self._errors_of_entry)
         if not self.is_valid():
             found += [f"{one['label']}: {one['sentence']}" for one in self.problems()]
-            # What is not on the page has no place there.
+            # Errors without a field on the page are not among the page's problems.
             if not found:
                 found += [str(one) for ones in self.errors.values() for one in ones]
         found += self._misread()
@@ -102,7 +102,7 @@ class ImportForm(WebhookForm):
         return found
 
     def _as_typed(self, name: str, value: Any) -> Any:
-        """Return a value as the page shows it; one of another kind is a mistake of the entry."""
+        """Return a value as the page shows it; a value of the wrong type adds an error."""
         field = self.base_fields.get(name)
         try:
             if name == "event_types":
@@ -113,13 +113,13 @@ class ImportForm(WebhookForm):
             return ""
 
     def _misread(self) -> list[str]:
-        """Return a sentence for each value that the form reads as another one: "15" as 15.
+        """Return a sentence for each value that the form reads differently, such as "15" as 15.
 
-        So a file holds what an export writes, and a list has no text that a page takes for two.
+        So a file has the values that an export writes, and no list item that the page would split.
         """
         chosen = self.cleaned_data.get("authorization_type", "")
         unused = authorization.unchosen_fields(chosen, self.cleaned_data.get("grant_type", ""))
-        # Those are kept as they are, in the text that a field makes of them.
+        # Fields that the chosen authorization does not use are kept as text, only types checked.
         return [
             _("“%s” has a value of the wrong type.") % name
             for name, value in self._given.items()
@@ -127,7 +127,7 @@ class ImportForm(WebhookForm):
         ] + [
             _("“%(key)s” must be written as %(value)s.") % {"key": name, "value": read[:200]}
             for name, value in self._given.items()
-            # An empty value is the form's default, and a part of the types goes with a wildcard.
+            # An empty value is the form's default; event types are merged into wildcards.
             if value and name in self.cleaned_data and name not in {*unused, "event_types"}
             if (read := _as_json(self.cleaned_data[name])) != _as_json(value)
         ]
@@ -146,7 +146,7 @@ class ImportForm(WebhookForm):
         return sorted(key for key in self.gained_types(patterns) if self._counts[key] >= limit)
 
     def _connection_id(self, entry: Mapping[str, Any], webhook: Webhook) -> int | None:
-        """Return the connection of that name; none for a webhook's own credentials."""
+        """Return the id of the entry's connection; None for the webhook's own credentials."""
         if "connection" not in entry:
             return connection_id(webhook)
         name = entry["connection"]
@@ -176,13 +176,13 @@ class ImportForm(WebhookForm):
                 self._errors_of_entry.append(_("“%s” has a value of the wrong type.") % name)
 
     def _without_field(self) -> list[str]:
-        """Return the settings that the page has in other shapes."""
+        """Return the settings that have no plain field on the page."""
         on_page = {*(self._meta.fields or ()), *AUTHORIZATION_FIELDS, "is_active"}
         return [name for name in FIELDS if name not in on_page]
 
 
 def values_of(webhook: Webhook) -> dict[str, Any]:
-    """Return what can be compared before and after: settings, headers, and the connection."""
+    """Return values to compare before and after: settings, headers, and the connection."""
     return {
         **settings_of(webhook),
         "headers": portable_headers(webhook),
@@ -191,13 +191,13 @@ def values_of(webhook: Webhook) -> dict[str, Any]:
 
 
 def says_the_same(entry: Mapping[str, Any], webhook: Webhook, values: Mapping[str, Any]) -> bool:
-    """Return whether an entry is written as an export would write it; `values` are `values_of`.
+    """Return whether an entry equals an export of the webhook; `values` is `values_of(webhook)`.
 
-    False when in doubt: then the form says whether anything changes.
+    False when in doubt: then the form decides whether anything changes.
     """
     stored = {**values, "connection": connection_of(webhook)}
     given = {name: entry[name] for name in entry.keys() - _LEFT_ALONE}
-    # As text, in which 1, 1.0 and true differ.
+    # Compared as text, in which 1, 1.0 and true differ.
     return _sorted_json(given) == _sorted_json({name: stored[name] for name in given})
 
 
@@ -206,13 +206,13 @@ def _sorted_json(values: Mapping[str, Any]) -> str:
 
 
 def connection_id(webhook: Webhook) -> int | None:
-    """Return the connection that a webhook uses; None for its own credential."""
+    """Return the id of the connection that a webhook uses; None for its own credential."""
     return webhook.credential_id if webhook.credential.is_shared else None
 
 
 def _is_of_kind(name: str, value: Any) -> bool:
     default = FIELDS[name].get_default()
-    # Some defaults are of an enumeration, which is text too.
+    # Some defaults are members of a text enumeration.
     kind = str if isinstance(default, str) else type(default)
     return default is None or isinstance(value, kind)
 
@@ -223,9 +223,9 @@ def _as_json(value: Any) -> str:
 
 
 def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[str]) -> str:
-    """Return what `headers_json` will hold.
+    """Return the new value of `headers_json`.
 
-    A secret one keeps the value it has here, unless it would go where it was not entered for.
+    A secret header keeps its stored value unless it would go to a host it was not entered for.
     """
     here = webhook.read_headers() if webhook.pk else []
     if not may_be_sent_to(webhook, url, "headers_json"):
@@ -255,7 +255,7 @@ def _headers(entry: Mapping[str, Any], webhook: Webhook, url: str, errors: list[
 
 
 def _mapping_sentences(webhook: Webhook) -> list[str]:
-    """Judge the filter, the parameters and the JSON body, which have grammars of their own."""
+    """Validate the filter, the parameters and the JSON body, which have their own grammars."""
     found: list[str] = []
     try:
         filters.compile_filter(webhook.filter)
@@ -274,7 +274,7 @@ def _mapping_sentences(webhook: Webhook) -> list[str]:
 
 
 def _mapping_problems(webhook: Webhook, known: set[str]) -> list[payloads.Violation]:
-    """Judge what is in the file: the page's section reads only the rows it wrote."""
+    """Validate the mapping of the file; the page's section reads only rows that it wrote."""
     kind = payloads.sent_as(webhook.method, webhook.body_format)
     if webhook.body_template:
         return template_violations(webhook.body_template, kind, known)

@@ -1,6 +1,6 @@
-"""What an import would do, webhook by webhook, and doing all of it or nothing.
+"""Plan what an import would do for each webhook, and carry it out completely or not at all.
 
-Every entry goes through the form that people use, so a file says nothing a person could not.
+Every entry goes through the form that people use, so a file can set only what a person could.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
 from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, says_the_same, values_of
 
-# A page waits for all names of a file together.
+# Limit for resolving all host names of a file.
 LOOKUP_SECONDS = 10.0
 
 
@@ -31,19 +31,19 @@ class Change(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class PlannedEntry:
-    """What becomes of one entry; `number` counts from 0 as in the file."""
+    """The plan for one entry; `number` is its position in the file, from 0."""
 
     number: int
     name: str
     kind: Change
     url: str = ""
-    # The row it changes; None for a new one.
+    # The row to change; None for a new webhook.
     webhook: Webhook | None = None
-    # Labels of the settings that become different.
+    # Labels of the settings that change.
     changes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    # What the file says the webhook had.
+    # Secrets that the webhook had according to the file.
     secrets: frozenset[str] = frozenset()
     form: ImportForm | None = None
 
@@ -65,12 +65,12 @@ class ImportPlan:
 
 
 class _EntryError(ValueError):
-    """An entry cannot be imported; the arguments are the sentences that say why."""
+    """An entry cannot be imported; the arguments are sentences with the reasons."""
 
 
 def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: bool) -> ImportPlan:
-    """Judge every entry and write nothing. `may` answers for a permission, `is_paused` for how
-    new webhooks begin.
+    """Validate every entry without writing. `may` checks a permission; with `is_paused` new
+    webhooks start paused.
     """
     planner = _Planner(may=may, is_paused=is_paused)
     with network.looked_up(_addresses(entries), seconds=LOOKUP_SECONDS):
@@ -78,7 +78,7 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
 
 
 def _addresses(entries: Sequence[Any]) -> list[str]:
-    """Return every address that the form of an entry asks the name server about."""
+    """Return every URL whose host the form of an entry resolves."""
     rows = [entry for entry in entries if isinstance(entry, dict)]
     found = [row.get(name) for row in rows for name in ADDRESSES]
     return [one for one in found if isinstance(one, str)]
@@ -100,12 +100,12 @@ def carry_out(
 
 
 class _Planner:
-    """Judges entry after entry, beside the webhooks of this site and the entries above."""
+    """Validates entries against the webhooks of this site and the preceding entries."""
 
     def __init__(self, *, may: Callable[[str], bool], is_paused: bool) -> None:
         self._may = may
         self._is_paused = is_paused
-        # How many webhooks want each event type.
+        # How many webhooks subscribe to each event type.
         self._counts: Counter[str] = Counter()
         self._by_uid: dict[str, int] = {}
         self._by_name: dict[str, list[int]] = {}
@@ -148,7 +148,7 @@ class _Planner:
             )
 
     def _row(self, entry: Any) -> int | None:
-        """Return the row that an entry changes, None for a new one. Raises _EntryError."""
+        """Return the key of the row that an entry changes, None if new. Raises _EntryError."""
         if not isinstance(entry, dict):
             raise _EntryError(_("This is a single value, not a webhook."))
         if errors := mistakes(entry):
@@ -165,7 +165,7 @@ class _Planner:
         return pk
 
     def _find(self, entry: Mapping[str, Any]) -> int | None:
-        """Return the row an entry means: its uid's, or else the only one of its name."""
+        """Return the key of an entry's row: by uid, else by its name if only one webhook has it."""
         if (pk := self._by_uid.get(entry.get("uid", ""))) is not None:
             return pk
         named = self._by_name.get(entry["name"].strip().lower(), [])
@@ -179,7 +179,7 @@ class _Planner:
         webhook = row or Webhook(**_free_uid(entry))
         before = values_of(webhook)
         if row and says_the_same(entry, row, before):
-            # Most of a whole site's file: a form for each would keep the page waiting.
+            # Most entries in a file of a whole site; validating each would take too long.
             return PlannedEntry(
                 number=number, name=row.name, url=row.url, kind=Change.SAME, webhook=row
             )
@@ -192,7 +192,7 @@ class _Planner:
         self._counts.update(form.gained_types(webhook.event_types))
         after = values_of(webhook) if row else before
         changes = [field_label(key) for key, value in after.items() if before[key] != value]
-        # What would go to another address than it was entered for is missing too.
+        # Secrets that would go to another URL than they were entered for are missing too.
         secrets = listed_secrets(entry) | form.dropped
         return PlannedEntry(
             number=number,

@@ -1,6 +1,6 @@
-"""Export webhooks to a JSON file, import such a file, go back to an earlier version of one webhook.
+"""Export webhooks to a JSON file, import such a file, and revert a webhook to an earlier version.
 
-Both ways in show first what they would do, and go through the form that people use.
+Import and revert show a preview first, and use the form that people use.
 """
 
 from typing import Any
@@ -28,11 +28,11 @@ from webhooks.ui.transfer.plans import Change, ImportPlan, PlannedEntry
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_list.views import chosen_ids
 
-# What a preview carries to the import: signed, so that it is what was looked at, and sealed,
-# because the file may hold what its headers keep secret.
+# A preview carries the file to the import: signed, so that it is unchanged, and encrypted, because
+# its headers may contain secrets.
 _SALT = "webhooks.import"
 _PLACE = "import.plan:"
-# Time to look a plan over.
+# How long a preview is valid.
 _SECONDS = 3600
 _RESULT_KEY = "webhook_import_result"
 
@@ -40,7 +40,7 @@ _RESULT_KEY = "webhook_import_result"
 @keeps_way_back
 @button("webhooks.view_webhook", "webhooks.change_webhook")
 def export(request: HttpRequest) -> HttpResponse:
-    """Send the chosen webhooks as a file. It holds what the form shows, so it asks for the same."""
+    """Export the chosen webhooks. Needs the form's permissions, since it contains the same."""
     if is_shown_again(request):
         return redirect_back(request, "webhooks:list")
     ids = chosen_ids(request.POST)
@@ -60,7 +60,7 @@ def export(request: HttpRequest) -> HttpResponse:
 
 @page("webhooks.view_webhook", has_form=True, guard=keeps_typed)
 def import_webhooks(request: HttpRequest) -> HttpResponse:
-    """Ask for a file, show what it would do, and do it."""
+    """Show the upload form, then a preview, then import."""
     if not any(map(request.user.has_perm, ("webhooks.add_webhook", "webhooks.change_webhook"))):
         raise PermissionDenied
     if request.method != "POST":
@@ -87,7 +87,7 @@ def _form(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -
 
 
 def _wrong(request: HttpRequest) -> str:
-    """Return the field that a mistake is about; empty when it is about a preview."""
+    """Return the field that an error belongs to; empty if it belongs to a preview."""
     if "plan" in request.POST:
         return ""
     is_typed = "file" not in request.FILES and request.POST.get("text", "").strip()
@@ -117,7 +117,7 @@ def _preview(
     context = {
         "plan": plan,
         "shown": [item for item in plan.items if item.kind != Change.SAME],
-        # Most of a whole site's file.
+        # Listed separately: most entries in a file of a whole site.
         "unchanged": plan.of(Change.SAME),
         "counts": [(kind.value, len(plan.of(kind))) for kind in Change],
         "is_paused": is_paused,
@@ -127,7 +127,7 @@ def _preview(
 
 
 def _import(request: HttpRequest) -> HttpResponse:
-    """Do what was looked at, for the entries that are still ticked. All of them or none."""
+    """Carry out the preview for all selected entries, or for none."""
     try:
         opened = Sealed(request.POST["plan"]).open(_PLACE)
         held = signing.loads(opened, salt=_SALT, max_age=_SECONDS)
@@ -180,7 +180,7 @@ def _sentence(done: list[PlannedEntry]) -> str:
 
 
 def _facts(item: PlannedEntry) -> dict[str, Any]:
-    """Return what the page after the import says; it holds no secret."""
+    """Return the data for the page after the import, without secrets."""
     assert item.webhook is not None
     return {
         "name": item.webhook.name,
@@ -196,7 +196,7 @@ def _facts(item: PlannedEntry) -> dict[str, Any]:
 
 @page("webhooks.view_webhook", "webhooks.change_webhook", has_form=True)
 def revert(request: HttpRequest, pk: int, entry: int) -> HttpResponse:
-    """Show what an earlier version would change, then change it; secrets stay as they are."""
+    """Show what an earlier version would change, then change it; secrets stay unchanged."""
     versions = WebhookVersion.objects.select_related("webhook__credential", "entry")
     version = get_object_or_404(versions, pk=entry, webhook=pk, webhook__deleted_at=None)
     webhook = version.webhook

@@ -1,1 +1,1 @@
-"""Deleted webhooks: restore them or delete them for good."""
+"""Deleted webhooks: restore them or delete them permanently."""

@@ -1,4 +1,4 @@
-"""The trash: what was deleted within the last days, until its secrets are erased."""
+"""The trash: recently deleted webhooks, until their secrets are erased."""
 
 from datetime import timedelta
 

@@ -1,7 +1,7 @@
-"""A chart as numbers that a template can draw: bars, lines, labels, and where a click leads.
+"""Charts as numbers for a template to draw: bars, lines, labels and links.
 
-Everything is in the units of the SVG: ten for each bucket across, a hundred up. Counts grow evenly
-up their axis; durations by a factor from line to line, so that one slow hour flattens no other.
+Everything is in SVG units: ten per bucket across, a hundred up. Counts have a linear axis;
+durations a logarithmic one, so that a slow hour does not flatten the others.
 """
 
 import math
@@ -23,17 +23,17 @@ from webhooks.delivery_log.figures import milliseconds, number
 from webhooks.models import Status
 
 _BUCKET_UNITS, _BAR_UNITS, _HEIGHT = 10.0, 7.2, 100.0
-# One failure among thousands is still seen.
+# The minimum height, which keeps one failure among thousands visible.
 _LEAST_UNITS = 2.5
 _ROUND = (1, 2, 3, 4, 5, 6, 8, 10)
-# An axis of durations begins at one of these times a power of ten, but not below the shortest, and
-# has this many lines at most.
+# An axis of durations begins at one of these numbers times a power of ten, but not below the
+# shortest duration, and has at most this many steps.
 _SHORTEST_MS = 0.1
 _DURATION_STARTS = (1, 2, 5)
 _DURATION_FACTORS = (2, 4, 10, 100)
 _MOST_LINES = 4
-# The log filters deliveries by their last answer; that is the nearest to a kind of attempt. No
-# index finds attempts by their time, so the log says what was counted, and what it lists instead.
+# The log filters deliveries by their last response, which is the closest to a kind of attempt. No
+# index finds attempts by time, so the log shows the chart's count and explains the difference.
 _FILTER_OF: dict[ResultKind, dict[str, str]] = {
     ResultKind.SUCCEEDED: {"status": Status.SUCCEEDED},
     ResultKind.REFUSED: {"code": "4xx"},
@@ -41,25 +41,25 @@ _FILTER_OF: dict[ResultKind, dict[str, str]] = {
     ResultKind.UNANSWERED: {"code": "none"},
 }
 
-# (begin, end, kind or None for all, attempts) -> the log's address; empty without the permission.
+# (begin, end, kind or None for all, attempts) -> URL of the log; empty without the permission.
 LogLink = Callable[[datetime, datetime, ResultKind | None, int], str]
 _Point = tuple[float, float]
 
 
 def log_url(webhook_id: int, **filters: Any) -> str:
-    """Return the log's address for one webhook; times are minutes of the current zone."""
+    """Return the URL of one webhook's log; times are to the minute in the current time zone."""
     words = {name: _word(value) for name, value in filters.items() if value}
     return f"{reverse('webhooks:deliveries')}?{urlencode({'webhook': webhook_id, **words})}"
 
 
 def _word(value: Any) -> str:
-    # With its offset: when clocks go back, the same minute comes twice.
+    # With the offset: when clocks go back, the same minute occurs twice.
     is_moment = isinstance(value, datetime)
     return localtime(value).isoformat(timespec="minutes") if is_moment else str(value)
 
 
 def chart_link(webhook_id: int, user: AbstractBaseUser | AnonymousUser) -> LogLink:
-    """Return the function that gives a span of a chart its address in the log."""
+    """Return the function that returns the log's URL for a time span of a chart."""
     may_read = user.has_perm("webhooks.view_delivery")  # type: ignore[union-attr]
     return partial(_span_url, webhook_id) if may_read else lambda *_span: ""
 
@@ -72,7 +72,7 @@ def _span_url(
 
 
 def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
-    """Return what `webhook_detail/_charts.html` draws; `shares` are by kind, without empty ones."""
+    """Return the data of `webhook_detail/_charts.html`; `shares` has no empty kinds."""
     buckets = chart.buckets
     most = _round_up(max(bucket.total for bucket in buckets))
     counts = [most, most // 2, 0] if most % 2 == 0 else [most, 0]
@@ -86,7 +86,7 @@ def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
         "width": _units(width),
         "bar_width": _units(_BAR_UNITS),
         "columns": columns,
-        # Those that have something to show, the newest first.
+        # Columns with data, newest first.
         "filled": [column for column in reversed(columns) if column["shares"]],
         "shares": _shares(whole, log_link),
         "count": whole.total,
@@ -95,7 +95,7 @@ def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
         "success_rate": _percent(whole.counts[ResultKind.SUCCEEDED], whole.total),
         "p50": milliseconds(whole.p50_ms),
         "p95": milliseconds(whole.p95_ms),
-        # The labels of both axes from the top down, evenly apart, and the lines beside them.
+        # Labels of both axes from top to bottom, evenly spaced, and their grid lines.
         "counts": [number(count) for count in counts],
         "counts_path": _lines(len(counts), width),
         "durations": [axis_duration(duration) for duration in durations],
@@ -107,13 +107,13 @@ def draw(chart: Chart, log_link: LogLink) -> dict[str, Any]:
 
 
 def _column(chart: Chart, index: int, most: int, log_link: LogLink) -> dict[str, Any]:
-    """Return one bucket; `cells` has a share for each kind of the whole chart."""
+    """Return one bucket; `cells` has a share for each kind that occurs in the chart."""
     bucket = chart.buckets[index]
     shares = _shares(bucket, log_link)
     by_kind = {share["kind"]: share for share in shares}
     return {
         "label": bucket_label(chart.period, bucket),
-        # The label on the axis, mostly empty.
+        # The label on the axis; empty for most columns.
         "tick": _tick(chart.period, index, len(chart.buckets), bucket.begins_at),
         "x": _units(_BUCKET_UNITS * index + (_BUCKET_UNITS - _BAR_UNITS) / 2),
         "shares": _stack(shares, most),
@@ -144,7 +144,7 @@ def _shares(bucket: Bucket, log_link: LogLink) -> list[dict[str, Any]]:
 
 
 def _stack(shares: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Put shares on top of each other, as high as they are many."""
+    """Stack shares, each with a height in proportion to its count."""
     stacked, top = [], _HEIGHT
     for share in shares:
         height = min(max(_HEIGHT * share["count"] / most, _LEAST_UNITS), top)
@@ -154,7 +154,7 @@ def _stack(shares: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 
 def duration_axis(buckets: list[Bucket]) -> list[float]:
-    """Return the durations at the lines of an axis in milliseconds, the longest first."""
+    """Return the durations at the grid lines of an axis in milliseconds, the longest first."""
     least = min((bucket.p50_ms for bucket in buckets if bucket.p50_ms), default=1.0)
     shortest = max(least, _SHORTEST_MS)
     longest = max((bucket.p95_ms or 0.0 for bucket in buckets), default=1.0)
@@ -168,7 +168,7 @@ def duration_axis(buckets: list[Bucket]) -> list[float]:
 
 
 def _points(values: list[float | None], axis: list[float]) -> list[_Point | None]:
-    """Place durations between the first and the last line of their axis."""
+    """Return the points of durations on their logarithmic axis."""
     longest, start = axis[0], axis[-1]
     points: list[_Point | None] = []
     for index, value in enumerate(values):
@@ -181,7 +181,7 @@ def _points(values: list[float | None], axis: list[float]) -> list[_Point | None
 
 
 def _line(points: list[_Point | None]) -> str:
-    """Return a path through the points; a gap where one is missing, a dash where one is alone."""
+    """Return a path through the points, with gaps for missing ones; a lone point is a dash."""
     path = []
     around = zip([None, *points], points, [*points[1:], None], strict=False)
     for before, point, after in around:
@@ -199,7 +199,7 @@ def _line(points: list[_Point | None]) -> str:
 
 
 def _band(lower: list[_Point | None], upper: list[_Point | None]) -> str:
-    """Return the area between two lines, one closed path for each stretch without a gap."""
+    """Return the area between two lines: a closed path for each stretch without gaps."""
     path = []
     stretch: list[tuple[_Point, _Point]] = []
     for low, high in [*zip(lower, upper, strict=True), (None, None)]:
@@ -214,7 +214,7 @@ def _band(lower: list[_Point | None], upper: list[_Point | None]) -> str:
 
 
 def _lines(count: int, width: float) -> str:
-    """Return a path of `count` level lines, evenly apart; the lowest is the base of the chart."""
+    """Return a path of evenly spaced horizontal lines, without the base line of the chart."""
     gap = _HEIGHT / (count - 1)
     return "".join(f"M0 {_units(gap * line)}H{_units(width)}" for line in range(count - 1))
 
@@ -225,16 +225,16 @@ def bucket_label(period: Period, bucket: Bucket) -> str:
     if period == Period.MONTH:
         return day
     if begin.utcoffset() != end.utcoffset():
-        # The clock was set in between, so the same hour may come twice.
+        # The clock changed in between, so the same hour may occur twice.
         return f"{day}, {begin:%H:%M %Z}–{end:%H:%M %Z}"
     return f"{day}, {begin:%H:%M}–{end:%H:%M}"
 
 
 def _tick(period: Period, index: int, count: int, begins_at: datetime) -> str:
-    """Label each sixth hour, each midnight of a week, each seventh day of a month."""
+    """Return the label of each sixth hour, each midnight of a week, each seventh day of a month."""
     local = localtime(begins_at)
     if index > count - 2:
-        # No room before the edge.
+        # No room at the edge.
         return ""
     match period:
         case Period.DAY:
@@ -246,7 +246,7 @@ def _tick(period: Period, index: int, count: int, begins_at: datetime) -> str:
 
 
 def _round_up(value: float) -> int:
-    """Return the next number that is round enough to end an axis."""
+    """Return the next round number, for the end of an axis."""
     power = 1
     while True:
         for step in _ROUND:
@@ -256,7 +256,7 @@ def _round_up(value: float) -> int:
 
 
 def _percent(part: int, whole: int) -> str:
-    """Return a share as text, rounded down: only all of it is 100 %."""
+    """Return a percentage rounded down, so that only a complete share is 100 %."""
     if not whole:
         return ""
     tenths = 1000 * part // whole

@@ -1,4 +1,4 @@
-"""The page of one webhook: its status, charts and deliveries, and what is done from there."""
+"""The page of one webhook: its status, charts and deliveries, and its actions."""
 
 from collections import defaultdict
 from functools import wraps
@@ -80,7 +80,7 @@ def detail(request: HtmxRequest, pk: int) -> HttpResponse:
             **{field: credential.has_secret(field) for field in CREDENTIAL_SECRETS},
         },
         **above,
-        # The token's error stands in a notice already.
+        # Whether a notice already shows the token's error.
         "has_error_notice": any(
             one["action"] in ("authorize", "settings") and one["kind"] == "danger"
             for one in above["notices"]
@@ -104,7 +104,7 @@ def _find(pk: int) -> Webhook:
 
 
 def _part_of_page(view: View) -> View:
-    """Answer htmx alone: a person gets the page, and a session that ended gets no login form."""
+    """Serve only htmx: a browser gets the whole page, and an expired session 401, not a login."""
 
     @login_not_required
     @wraps(view)
@@ -133,9 +133,9 @@ def recent_part(request: HtmxRequest, pk: int) -> HttpResponse:
     held, parked = count_open(webhook, Status.HELD), count_open(webhook, Status.PARKED)
     context = {"webhook": webhook, **_recent(request, webhook, held=held, parked=parked)}
     if request.GET.get("seen") == context["recent_seen"]:
-        # Nothing new: htmx changes nothing.
+        # No changes: htmx leaves the page as it is.
         return HttpResponse(status=204)
-    # Shown with the status above them, so that both name the same last error.
+    # The status above is part of the response, so that both show the same last error.
     context |= {"needs_token": needs_token(webhook.credential), **problems_of(webhook)}
     return render(request, "webhooks/webhook_detail/_recent_part.html", context)
 
@@ -147,13 +147,13 @@ def _charts(request: HtmxRequest, webhook: Webhook) -> dict[str, Any]:
     return {
         "chart": draw(chart, chart_link(webhook.pk, request.user)),
         "periods": list(Period),
-        # Tells whether anything was sent since, or an hour has begun.
+        # Changes when something was sent, or when a new hour begins.
         "charts_seen": f"{chart.whole.total}-{chart.whole.ends_at:%d%H}",
     }
 
 
 def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -> dict[str, Any]:
-    """Return the newest deliveries and what waits; `recent_seen` changes when any of it does."""
+    """Return the newest deliveries and what waits; `recent_seen` changes with any of them."""
     found = list(
         Delivery.objects.filter(webhook=webhook)
         .select_related("event")
@@ -171,7 +171,7 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
         "newest": found[0] if found else None,
         "new_ids": new_ids,
         "recent_seen": seen,
-        # Nothing changes while it is paused and nothing is on its way.
+        # A paused webhook with nothing in flight does not change.
         "may_change": webhook.is_active or waiting != "0",
         "moving": moving,
         "waiting": waiting,
@@ -223,7 +223,7 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def resumed(request: HttpRequest, webhook: Webhook, *, drop_held: bool) -> str:
-    """Resume a webhook; the audit trail and the sentence say what became of what was held."""
+    """Resume a webhook; return a sentence, also for the audit trail, about its held deliveries."""
     with transaction.atomic():
         count = events.resume(webhook, drop_held=drop_held)
         note = audit.note("resumed", name=webhook.name)
@@ -243,7 +243,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
         with transaction.atomic():
             if webhook.credential.is_shared:
                 connections.hold(webhook.credential_id)
-                # Its own is kept beside, as on the form.
+                # The copy also has its own credential, as on the form.
                 copy.credential.save()
                 copy.credential = webhook.credential
             copy.save()
@@ -264,7 +264,7 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _copy_of(webhook: Webhook) -> Webhook:
-    """Return an unsaved, paused copy. Secrets are opened here and sealed again for the new row."""
+    """Return an unsaved, paused copy. Secrets are decrypted and encrypted again for the new row."""
     copy = Webhook()
     copy.copy_columns(webhook, {*FIELDS, "headers_json", "alerts_muted_until"})
     copy.credential.copy_columns(webhook.private_credential, AUTHORIZATION_FIELDS)
@@ -286,7 +286,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect_back(request, "webhooks:list")
     context = {
         "webhook": webhook,
-        # The list as it was filtered, when it led here.
+        # The filtered list, if it linked here.
         "next": own_address(request, request.GET.get("next", "")),
         "open_count": count_open(webhook, *OPEN_STATUSES),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
@@ -311,7 +311,7 @@ def cancel_blocking(request: HttpRequest, pk: int, delivery_id: str) -> HttpResp
 def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     found = get_object_or_404(Delivery, pk=delivery_id.replace("\0", ""), webhook=webhook)
-    # What has ended since is not sent as a new one.
+    # A delivery that has finished since then is not resent as a new one.
     if found.status in FINAL_STATUSES or not act(request, action, [found]):
         messages.warning(request, _("%s is no longer waiting. View it in the log.") % delivery_id)
     elif action == Action.RESENT:
@@ -327,7 +327,7 @@ def _unblock(request: HttpRequest, pk: int, delivery_id: str, action: Action) ->
 
 @page("webhooks.view_webhook")
 def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
-    """Explain one event, or list those to choose from, each with its verdict."""
+    """Explain one event, or list events to choose from, each with its verdict."""
     webhook = get_object_or_404(Webhook, pk=pk)
     words = request.GET.get("q", "").replace("\0", "").strip()[:200]
     wanted = request.GET.get("event", "").replace("\0", "")[:30]
@@ -355,7 +355,7 @@ def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _find_events(words: str) -> QuerySet[Event]:
-    """Find events by their id or by the id of a call; both have an index."""
+    """Find events by the id of the event, a delivery or a call; each has an index."""
     if words.startswith("evt_"):
         return Event.objects.filter(pk=words)
     if words.startswith("dlv_"):
@@ -364,7 +364,7 @@ def _find_events(words: str) -> QuerySet[Event]:
 
 
 def _newest_events(before: str) -> list[Event]:
-    """Return a page of events, newest first; `before` is the last one of the page before."""
+    """Return a page of events, newest first; `before` is the last id of the previous page."""
     events = Event.objects.order_by("-id")
     if before:
         events = events.filter(pk__lt=before)

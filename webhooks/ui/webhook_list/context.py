@@ -1,4 +1,4 @@
-"""What the list shows: rows, bars of the last 24 hours, and the first steps of a new site."""
+"""Data of the list: rows, bars of the last 24 hours, and the first steps of a new site."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from webhooks.models import AuthorizationType, Delivery, Status, Webhook, token_
 from webhooks.ui.status import SECRETS_OF_WEBHOOK, needs_token, status_of
 
 _HEIGHT, _STEP = 24, 4
-# An hour with a single attempt is still seen.
+# The minimum height, which keeps a single attempt visible.
 _LEAST = 2.0
 
 
@@ -43,11 +43,11 @@ def rows(webhooks: list[Webhook]) -> list[dict[str, Any]]:
 
 
 def newest_delivery(webhook: int | OuterRef) -> QuerySet[Delivery, Any]:
-    """Return a query for the id of a webhook's newest delivery: one step into an index."""
+    """Return a query for the id of a webhook's newest delivery: one index lookup."""
     return Delivery.objects.filter(webhook=webhook).order_by("-id").values("pk")[:1]
 
 
-# ---- Bars of the last 24 hours: a small picture with the numbers in words ---------------------
+# ---- Bars of the last 24 hours: a small chart, and its numbers in words -----------------------
 
 
 def day_bars(day: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def day_bars(day: Sequence[tuple[int, int]]) -> dict[str, Any]:
     most = max((sum(hour) for hour in day), default=0)
     bars = [_bar(index, hour, most) for index, hour in enumerate(day) if sum(hour)]
     return {
-        # One path of each colour: fifty rows of rectangles would double the page.
+        # One path per colour: rectangles in fifty rows would double the size of the page.
         "good_path": "".join(_box(bar["x"], bar["good_top"], bar["good_height"]) for bar in bars),
         "bad_path": "".join(_box(bar["x"], bar["top"], bar["bad_height"]) for bar in bars),
         "width": _STEP * len(day),
@@ -70,7 +70,7 @@ def _bar(index: int, hour: tuple[int, int], most: int) -> dict[str, Any]:
     scale = _HEIGHT / most
     bad_height = max(bad * scale, _LEAST) if bad else 0.0
     good_height = max(good * scale, _LEAST) if good else 0.0
-    # A least height may not push the bar out of the picture.
+    # The minimum heights must not push the bar out of the chart.
     good_height = min(good_height, _HEIGHT - bad_height)
     return {
         "x": index * _STEP,
@@ -96,17 +96,17 @@ def _bars_sentence(total: int, bad: int) -> str:
     return text % {"total": number(total), "bad": number(bad)}
 
 
-# ---- The way from an empty list to the first delivery; how far it is, the rows say ------------
+# ---- Steps from an empty list to the first delivery; progress is derived from the rows --------
 
 
 def first_steps(webhook: Webhook | None, last: Delivery | None = None) -> list[dict[str, Any]]:
-    """Return the four steps of a site with this one webhook or none; empty once all are done."""
+    """Return the four steps of a site with one webhook or none; empty once all are done."""
     steps = [_address(webhook), _authorization(webhook), _test(webhook, last), _send(webhook)]
     following = next((index for index, one in enumerate(steps) if not one["is_done"]), None)
     if following is None:
         return []
     for index, step in enumerate(steps):
-        # What comes later was not asked for yet.
+        # Steps after the next one do not count as done yet.
         step |= {"is_done": index < following, "is_next": index == following}
     return steps
 

@@ -1,6 +1,6 @@
-"""What the list's address means: words, filters and order, shared by the list, bulk and export.
+"""Parse the list's query string: words, filters and order, for the list, bulk actions and export.
 
-Reads rows; every query here costs the same however long the log is.
+Read-only; the cost of a query does not depend on the size of the log.
 """
 
 import json
@@ -30,7 +30,7 @@ from webhooks.models import (
 from webhooks.ui.connections.lifecycle import known_origin
 from webhooks.ui.requests import whole_number
 
-# What narrows the list. Also carried along by the forms that act on everything that matches.
+# Parameters that narrow the list; also sent by forms that act on all matches.
 FILTERS = ("q", "status", "authorization", "event", "connection")
 STATUS_CHOICES: dict[str, str | Promise] = {
     "active": _("Active"),
@@ -47,7 +47,7 @@ SORT_CHOICES: dict[str, str | Promise] = {
     "-failures": _("Most failures in a row"),
 }
 DEFAULT_SORT = "attention"
-# Characters of a URL, the longest text that is searched.
+# Length of a URL, the longest text that is searched.
 _MAX_WORDS = 2048
 _ORDERS: dict[str, F | Lower] = {
     "name": Lower("name"),
@@ -59,7 +59,7 @@ _ORDERS: dict[str, F | Lower] = {
 
 
 def find(query: QueryDict) -> QuerySet[Webhook]:
-    """Return the webhooks that an address asks for, without an order. Nonsense asks for nothing."""
+    """Return the webhooks that match a query string, unordered. Invalid values are ignored."""
     found: QuerySet[Webhook] = Webhook.objects.present()
     if words := query.get("q", "").replace("\0", "").strip():
         found = named(words)
@@ -80,17 +80,17 @@ def find(query: QueryDict) -> QuerySet[Webhook]:
 
 
 def named(words: str) -> QuerySet[Webhook]:
-    """Return the webhooks whose name or URL has the words in it, in any case."""
+    """Return the webhooks whose name or URL contains the words, case-insensitively."""
     if len(words) > _MAX_WORDS:
-        # PostgreSQL refuses long patterns.
+        # PostgreSQL rejects long patterns.
         return Webhook.objects.none()
-    # Not `icontains`: SQLite's LIKE knows the case of ASCII letters only.
+    # Not `icontains`: SQLite's LIKE ignores the case of ASCII letters only.
     pattern = re.escape(words)
     return Webhook.objects.present().filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
 
 
 def order(found: QuerySet[Webhook], sort: str) -> QuerySet[Webhook]:
-    """Put webhooks in one of the orders of `SORT_CHOICES`; ties by name, then by age."""
+    """Sort webhooks by one of `SORT_CHOICES`; ties by name, then by age."""
     if sort == DEFAULT_SORT:
         needs_none = Case(When(_needs_attention(), then=0), default=1)
         return found.order_by(needs_none, Lower("name"), "pk")
@@ -105,13 +105,13 @@ def wanted_sort(query: QueryDict) -> str:
 
 
 def wanted_event(query: QueryDict) -> str:
-    """Return the event type that is asked for, when it can be subscribed to."""
+    """Return the requested event type; empty unless webhooks can subscribe to it."""
     wanted = query.get("event", "")
     return wanted if catalogue.patterns_for(wanted) else ""
 
 
 def wanted_connection(query: QueryDict) -> Credential | None:
-    """Return the connection whose webhooks are asked for."""
+    """Return the connection to filter by, if any."""
     wanted = whole_number(query.get("connection", ""))
     if not wanted:
         return None
@@ -123,7 +123,7 @@ def is_filtered(query: QueryDict) -> bool:
 
 
 def choices(query: QueryDict) -> dict[str, Any]:
-    """Return what the selects of the toolbar offer and hold."""
+    """Return the options and values of the toolbar's selects."""
     return {
         "status_choices": STATUS_CHOICES.items(),
         "authorization_choices": AuthorizationType.choices,
@@ -137,16 +137,16 @@ def choices(query: QueryDict) -> dict[str, Any]:
 
 
 def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
-    """Keep the webhooks that get events of a type, by its name or by a wildcard."""
+    """Keep the webhooks that subscribe to an event type, by its name or by a wildcard."""
     patterns = catalogue.patterns_for(event_type)
-    # Both databases keep the list as JSON text with quotes around each pattern.
+    # Both databases cast the list to JSON text with quotes around each pattern.
     named = (Q(written__contains=json.dumps(pattern)) for pattern in patterns)
     written = found.alias(written=Cast("event_types", TextField()))
     return written.filter(reduce(operator.or_, named))
 
 
 def _needs_attention() -> Q:
-    """Match what `status_of` colours as warning or danger."""
+    """Match webhooks that `status_of` colours as warning or danger."""
     is_failing = Q(state__failing_since_at__isnull=False)
     is_active_but = is_failing | _is_unauthorized() | Q(pk__in=_barred())
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
@@ -157,7 +157,7 @@ def _needs_attention() -> Q:
 def _barred() -> list[int]:
     """Return the webhooks whose connection may not be sent to their receiver.
 
-    The origin is inside the URL, so each address is read; only of webhooks with a connection.
+    The origin is part of the URL, so every URL is parsed; only of webhooks with a connection.
     """
     shared = Credential.objects.shared().defer(*CREDENTIAL_SECRETS).in_bulk()
     rows = Webhook.objects.active().filter(credential__in=shared)
@@ -169,7 +169,7 @@ def _barred() -> list[int]:
 
 
 def _is_unauthorized() -> Q:
-    """Match webhooks whose credential waits for a person."""
+    """Match webhooks whose credential needs authorization by a person."""
     has_no_token = Q(credential__token=None) | Q(credential__token__state=TokenState.NONE)
     waits = has_no_token & Q(credential__grant_type__in=BY_PERSON)
     is_broken = Q(credential__token__state__in=BLOCKED_STATES)

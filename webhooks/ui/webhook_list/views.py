@@ -1,7 +1,7 @@
-"""The list of webhooks, page by page, and what is done to many at once: pause, resume, delete.
+"""The paginated list of webhooks, and its bulk actions: pause, resume, delete.
 
-A bulk action works on the rows that were ticked, or on everything the list's address matches. Its
-confirmation carries the ids that were counted: only webhooks that were shown are deleted.
+A bulk action works on the selected rows, or on all webhooks that match the list's filters. Its
+confirmation carries the ids that were counted, so only webhooks that were shown are deleted.
 """
 
 import time
@@ -41,16 +41,16 @@ PERMISSIONS = {
     "delete": "webhooks.delete_webhook",
     "restore": "webhooks.delete_webhook",
 }
-# What takes an action back.
+# Action -> the action that undoes it.
 _UNDO = {"pause": "resume", "resume": "pause", "delete": "restore"}
-# A page that takes longer looks broken. What is left is asked for again.
+# A slower page looks broken. The remaining webhooks need another confirmation.
 MAX_SECONDS = 10.0
 _NAMES_SHOWN = 12
 
 
 @page("webhooks.view_webhook")
 def list_webhooks(request: HttpRequest) -> HttpResponse:
-    """Show a page of what the address asks for. htmx takes its parts out of the same answer."""
+    """Show a page of the filtered list. htmx selects its parts from the same response."""
     found = query.order(query.find(request.GET), query.wanted_sort(request.GET))
     page = Paginator(context.with_columns(found), WEBHOOKS_PER_PAGE).get_page(
         request.GET.get("page")
@@ -73,7 +73,7 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
 def _first_steps(
     request: HttpRequest, rows: list[dict[str, Any]], count: int
 ) -> list[dict[str, Any]]:
-    """Return what is left to do on a site with one webhook or none."""
+    """Return the remaining first steps on a site with one webhook or none."""
     if query.is_filtered(request.GET) or count > 1:
         return []
     if not rows:
@@ -97,7 +97,7 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     if not ids:
         messages.info(request, _("Select webhooks first, then choose what to do with them."))
         return redirect_back(request, "webhooks:list")
-    # A person decides first: before a loss, and about what is held.
+    # Deleting, and resuming with held deliveries, need a confirmation.
     asks = action == "delete" or (action == "resume" and _count_held(ids) > 0)
     is_asked = asks and not undone and not request.POST.get("is_confirmed")
     if is_asked or is_shown_again(request):
@@ -114,7 +114,7 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
 
 
 def chosen_ids(data: QueryDict) -> list[int]:
-    """Return the ids of the webhooks that were ticked, or of all that match the filters."""
+    """Return the ids of the selected webhooks, or of all that match the filters."""
     if data.get("is_all"):
         return list(query.find(data).order_by("name", "pk").values_list("pk", flat=True))
     typed = [*data.getlist("webhook"), *data.get("webhooks", "").split(",")]
@@ -129,7 +129,7 @@ def _count_held(ids: list[int]) -> int:
 def _confirm(
     request: HttpRequest, action: str, ids: list[int], *, is_rest: bool = False
 ) -> HttpResponse:
-    """Show what would happen to how many; `is_rest` when a part of it is done already."""
+    """Show the confirmation; `is_rest` if a part of the action is already done."""
     found = Webhook.objects.present().filter(pk__in=ids)
     names = list(found.values_list("name", flat=True)[:_NAMES_SHOWN])
     count = found.count()
@@ -152,7 +152,7 @@ def _confirm(
 
 
 def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[list[int], list[int]]:
-    """Do it webhook by webhook for a while; return those that changed, and what is left."""
+    """Apply an action until MAX_SECONDS; return the changed ids, and the remaining ids."""
     ends = time.monotonic() + MAX_SECONDS
     done = []
     for number, pk in enumerate(ids):
@@ -169,7 +169,7 @@ def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[list[
 
 
 def _apply(request: HttpRequest, action: str, webhook: Webhook) -> bool:
-    """Change one webhook and note who did; return whether it was not so already."""
+    """Change one webhook and record the user; return whether anything changed."""
     if webhook.is_active == (action == "resume") and action != "delete":
         return False
     with transaction.atomic():
