@@ -1,12 +1,12 @@
-// Colours indented JSON and lets its parts be folded; without this script it is plain text.
+// Colours indented JSON and makes its parts foldable; without this script it is plain text.
 //   pre[data-json]   the text, one container per run of lines, escapes marked as span.escape
-// Selecting and copying gives the same text. Deep parts begin folded.
+// Selecting and copying gives the same text. Deep parts start folded.
 "use strict";
 
 (() => {
   const OPEN_DEPTH = 4;
   const PIECE = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|-?\d[\d.eE+-]*/g;
-  // No text on the page holds these: whatever cannot be seen was written as an escape.
+  // Text on the page contains neither, since invisible characters are escaped.
   const [BEGIN, END] = ["\u0001", "\u0002"];
 
   const span = (name, text) => {

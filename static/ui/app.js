@@ -1,10 +1,10 @@
-// Small comforts of every page; each page works without them.
-//   data-copy="text" or data-copy-from="#id"  a button that copies, then says so (data-copied)
+// Small enhancements of every page; each page works without them.
+//   data-copy="text" or data-copy-from="#id"  a button that copies, then confirms it (data-copied)
 //   details.menu                               closes on Escape and on a click elsewhere
 //   data-dismiss                               removes the closest .alert
-//   select[data-submits]                       sends its form when it changes
-//   time[data-ago]                             "5 minutes ago" that keeps counting
-//   .shell-nav [aria-current]                  is in sight, in a narrow window too
+//   select[data-submits]                       submits its form when it changes
+//   time[data-ago]                             "5 minutes ago", kept up to date
+//   .shell-nav [aria-current]                  is scrolled into view in a narrow window
 "use strict";
 
 (() => {
@@ -14,7 +14,7 @@
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Pages served by plain http have no clipboard: select, so that Ctrl+C is enough.
+      // Pages over plain http have no clipboard API: select the text for Ctrl+C.
       if (source?.select) source.select();
       else if (source) getSelection().selectAllChildren(source);
       return;
@@ -53,7 +53,7 @@
     for (const time of document.querySelectorAll("time[data-ago]")) {
       const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
       const step = STEPS.find(([, size]) => Math.abs(seconds) >= size);
-      // Weeks, months and years are as the page came.
+      // Weeks, months and years stay as rendered.
       if (step && Math.abs(seconds) < 7 * 86400)
         time.textContent = words.format(Math.trunc(seconds / step[1]), step[0]);
     }

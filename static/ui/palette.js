@@ -1,6 +1,6 @@
-// The search of every page: "/" or Ctrl-K opens it; what is typed is looked up at once.
+// The search of every page: "/" or Ctrl-K opens it; results update while typing.
 //   data-palette   a link to the search page; with this script it opens the dialog instead
-// Arrow keys walk through what was found, Enter without a choice opens the whole search page.
+// Arrow keys move through the results; Enter without a selected result opens the search page.
 "use strict";
 
 (() => {
@@ -18,7 +18,7 @@
     const answer = await fetch(address, { headers: { "HX-Request": "true" } }).catch(() => null);
     if (number !== latest || !answer?.ok) return;
     if (answer.redirected) {
-      // Only a login answers for a list; what says so is behind the dialog.
+      // Only a login redirects; its message is behind the dialog.
       dialog.close();
       document.dispatchEvent(new Event("session:ended"));
       return;

@@ -1,9 +1,9 @@
-// Keeps parts of a page fresh while somebody looks at it.
-//   data-refreshes="4"     sends "refresh" to the part after so many seconds; htmx asks for it again.
-//                          The wait grows while nothing changes, and starts over when the tab returns.
-//   data-stops="#part"      a button that stops this and starts it again; aria-pressed says which
-//   data-announces="text"  said politely when a fresh part says something else than the one before
-// A hidden tab asks nothing, and a part in use stays as it is: keyboard focus, open details or chosen rows inside.
+// Refreshes parts of a page while the tab is visible.
+//   data-refreshes="4"     sends "refresh" to the part after this many seconds; htmx loads it again.
+//                          The interval grows while nothing changes, and resets when the tab is shown.
+//   data-stops="#part"      a button that stops and restarts the refreshes; aria-pressed is its state
+//   data-announces="text"  announced politely when a refresh changes it
+// A hidden tab sends no requests, and a part in use is not refreshed: keyboard focus, open details or checked rows.
 "use strict";
 
 (() => {

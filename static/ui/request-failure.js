@@ -1,7 +1,7 @@
-// Says when a panel could not be fetched, and leads to the login when the session ended: "session:ended"
-// on the document tells of it.
-//   [data-failure]     the sentence, hidden while everything works
-//   [data-logged-out]  says instead that the session ended, where a reload would lose what was typed
+// Shows when a panel could not be loaded, and leads to the login when the session has expired, which the event
+// "session:ended" on the document reports.
+//   [data-failure]     the message, hidden while requests succeed
+//   [data-logged-out]  shown instead of a reload on pages where a reload would lose input
 "use strict";
 
 (() => {
@@ -14,7 +14,7 @@
     const { xhr, requestConfig } = event.detail;
     const answered = new URL(xhr.responseURL || location.href).pathname;
     if (answered === new URL(requestConfig.path, location.href).pathname) return;
-    // Redirected: only a login answers for a panel.
+    // Redirected: the response to a panel's request is the login.
     event.detail.shouldSwap = false;
     document.dispatchEvent(new Event("session:ended"));
   });

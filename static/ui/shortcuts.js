@@ -1,7 +1,7 @@
-// Keys that save a walk with the mouse; templates/webhooks/ui/_shortcuts.html lists them under “?”.
-//   data-key="n"         a link or button that this key presses, wherever it is on the page
+// Keyboard shortcuts; templates/webhooks/ui/_shortcuts.html lists them under “?”.
+//   data-key="n"         a link or button that this key activates, wherever it is on the page
 //   data-shortcuts       opens the list
-//   data-shortcuts-on    a checkbox that turns the keys off and on, kept in localStorage
+//   data-shortcuts-on    a checkbox that turns the keys on and off, stored in localStorage
 "use strict";
 
 (() => {
@@ -12,7 +12,7 @@
   try {
     toggle.checked = localStorage.getItem("shortcuts") !== "off";
   } catch {
-    // Without storage the keys are on.
+    // Without localStorage the keys are on.
   }
 
   const isTyping = (target) =>

@@ -1,5 +1,5 @@
 // Sets the colour theme before the first paint, and lets the header's button change it.
-// The choice is kept in localStorage under the key Django admin uses too: auto, light or dark.
+// The choice is stored in localStorage under Django admin's key: auto, light or dark.
 "use strict";
 
 (() => {
@@ -34,7 +34,7 @@
     try {
       localStorage.setItem("theme", next);
     } catch {
-      // Without storage the choice lasts until the page is left.
+      // Without localStorage the choice lasts until the page is left.
     }
     show(next);
   });

@@ -1,5 +1,5 @@
-// Tells the site in which time zone this browser is, so that the next page shows times in it.
-// The site uses only zones it knows, and what a person chose comes first: webhooks/ui/account/time_zone.py.
+// Stores the browser's time zone in a cookie, so that the next page shows times in it.
+// The site accepts only zones it knows, and a chosen zone takes precedence: webhooks/ui/account/time_zone.py.
 "use strict";
 
 (() => {

@@ -1,10 +1,10 @@
-// Shows the parts of the form that belong to what is chosen, at once, and hides the others.
+// Shows the parts of the form that belong to the current choices, and hides the others.
 //   [data-authorization-for="basic"]  a part that belongs to one authorization type
-//   [data-authorization-own]          what is there unless a connection is chosen
+//   [data-authorization-own]          shown unless a connection is chosen
 //   [data-shown-when="name=value,other"]  hidden unless the radio of this name has one of these values;
-//                                         of several such words any one is enough, and a mistake stays
-//   [data-sent-as]                    says how the client's credentials are sent
-//   select[data-connection]           a chosen connection stands for the type "connection"
+//                                         any one of several rules is enough; a part with an error stays
+//   [data-sent-as]                    shows how the client's credentials are sent
+//   select[data-connection]           a chosen connection counts as the type "connection"
 //   [data-authorization-change]       submit buttons that do the same without JavaScript
 "use strict";
 
@@ -35,8 +35,8 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches("[type=radio], [data-connection]")) show();
   });
-  // A browser may bring back the choice of an earlier visit.
+  // A browser may restore the choice of an earlier visit.
   addEventListener("pageshow", show);
-  // A panel that htmx drew again.
+  // After htmx replaced a panel.
   document.addEventListener("htmx:afterSettle", show);
 })();

@@ -1,6 +1,6 @@
-// Lets only those connections be chosen that may be sent to where the URL field leads.
+// Disables the connections that may not be sent to the origin of the URL field.
 //   option[data-origins="https://a.example https://b.example:8443"]  the origins of one connection
-// The chosen one stays: a disabled choice would not be posted.
+// The chosen option stays enabled, since a disabled one would not be posted.
 "use strict";
 
 (() => {

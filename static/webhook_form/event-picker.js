@@ -1,7 +1,7 @@
-// The picker of event types: says what is chosen while somebody chooses, searches, and is walked by
-// the arrow keys. Escape empties the search, then closes the picker.
-//   details[data-picker data-empty data-all]        around everything
-//   [data-picker-chosen], [data-picker-count]       what is chosen, and how many types that is
+// The picker of event types: shows the current choice, searches, and supports the arrow keys.
+// Escape clears the search, then closes the picker.
+//   details[data-picker data-empty data-all]        the picker
+//   [data-picker-chosen], [data-picker-count]       the chosen types, and their number
 //   [data-picker-search] input                      hidden until this script runs
 //   [data-picker-group="label"], [data-picker-item="short label"]
 "use strict";

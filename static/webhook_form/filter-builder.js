@@ -1,6 +1,6 @@
-// The condition builder's buttons are htmx; this keeps the rest of the form out of its requests
-// and lets the form notice that its conditions changed.
-//   [data-filter-section]  the section, replaced by each answer
+// The condition builder's buttons use htmx; this keeps the rest of the form out of its requests
+// and notifies the form when its conditions change.
+//   [data-filter-section]  the section, replaced by each response
 "use strict";
 
 (() => {
@@ -22,9 +22,9 @@
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target === section() && wasOpen) section().open = true;
     document.getElementById("webhook-form")?.dispatchEvent(new Event("input"));
-    // Of a replaced section only: the answer to typing replaces what is said below it.
+    // Only for a replaced section: the response to typing replaces just the result below it.
     if (event.target !== section()) return;
-    // What was typed before the new section listened.
+    // Input that was typed before the new section had its listeners.
     for (const field of section().querySelectorAll("input[id]:not([type]), textarea[id]")) {
       if (field.value !== field.defaultValue) field.dispatchEvent(new Event("input", { bubbles: true }));
     }

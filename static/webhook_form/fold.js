@@ -1,10 +1,10 @@
-// Keeps the line of a closed section true: after a change it says so instead of what was saved.
-// What a link leads to is opened.
+// Keeps the summary of a closed section correct: after a change it says so instead of the saved
+// values. The target of a link is opened.
 //   details[data-fold] > summary > [data-fold-summary data-changed="words"]
 "use strict";
 
 (() => {
-  // How tried events are listed is no setting.
+  // The display option of the filter preview is not a setting.
   const values = (section) =>
     JSON.stringify([...section.querySelectorAll(":is(input, select, textarea):not([name='filter-shown'])")].map((control) =>
       ["checkbox", "radio"].includes(control.type) ? control.checked : control.value));

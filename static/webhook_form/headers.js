@@ -1,4 +1,4 @@
-// Adds header rows in place, and covers a value as soon as it is marked secret.
+// Adds header rows without a reload, and masks a value as soon as it is marked as secret.
 //   [data-headers]  around [data-header-list] of [data-header-row], [data-header-template] with
 //                   __prefix__ for the row's number, and the [data-header-add] submit button
 "use strict";

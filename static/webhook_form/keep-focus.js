@@ -1,4 +1,4 @@
-// Gives the focus back to a button that was disabled while htmx asked, or to what the answer says in its place.
+// Returns the focus to a button that was disabled during an htmx request, or to the message that replaced it.
 "use strict";
 
 (() => {

@@ -1,7 +1,7 @@
-// Fills in fields of the form, says which, and takes it back.
-//   event "form:fill" {name: text}     asks for it
-//   button[data-fill='{"name": ""}']   asks for it too
-//   [data-filled]                      holds [data-filled-names] and [data-undo]
+// Fills in fields of the form, lists them, and can undo it.
+//   event "form:fill" {name: text}     fills in these fields
+//   button[data-fill='{"name": ""}']   fills in these fields when it is clicked
+//   [data-filled]                      contains [data-filled-names] and [data-undo]
 "use strict";
 
 (() => {
@@ -13,7 +13,7 @@
   const label = (name) =>
     form.querySelector(`.field:has([name="${name}"]) > .field-label`)?.textContent ?? "";
 
-  // A radio's change is heard at the one that is checked then.
+  // Listeners expect the change event on the newly checked radio.
   const target = (control) =>
     control instanceof RadioNodeList ? [...control].find((radio) => radio.checked) : control;
 

@@ -1,10 +1,10 @@
 // Shows what to register at the chosen provider, and fills in its fields.
 //   select[data-provider]         the provider
-//   [data-guide="key"]            what belongs to it, with data-values='{"name": "{question}"}'
-//   [data-question="name"]        an answer within a guide
+//   [data-guide="key"]            its instructions, with data-values='{"name": "{question}"}'
+//   [data-question="name"]        an input for an answer within a guide
 //   [data-issuer]                 the details that open for a provider known by its issuer
 //   [data-preset-fold]            the details that close when a preset fills them in
-//   [data-preset-name]            says which
+//   [data-preset-name]            shows the name of the preset
 "use strict";
 
 (() => {
@@ -27,16 +27,16 @@
     if (isFilled) document.querySelector("[data-preset-name]").textContent = guide.dataset.label;
   };
 
-  // People paste whole addresses where a host is asked for.
+  // People paste whole URLs where a host is requested.
   const answer = (input) => input.value.trim().replace(/^https:\/\//, "").replace(/\/+$/, "");
 
   const valuesOf = (guide) => {
     const values = JSON.parse(guide.dataset.values);
-    // A scope that somebody typed is kept; one of a provider goes with it.
+    // A typed scope is kept; the scope of another provider's preset is replaced or cleared.
     const scopes = guides.map((one) => JSON.parse(one.dataset.values).scope ?? "");
     if (scopes.includes(provider.form.elements.scope.value.trim())) values.scope ??= "";
     else delete values.scope;
-    // So does a grant that a preset chose.
+    // So is a grant type that a preset chose.
     const grants = guides.map((one) => JSON.parse(one.dataset.values).grant_type);
     if (!("grant_type" in values) && grants.includes(provider.form.elements.grant_type.value)) {
       values.grant_type = "authorization_code";
@@ -53,7 +53,7 @@
         (text, input) => text.replaceAll(`{${input.dataset.question}}`, answer(input) || "{}"),
         template,
       );
-      // An address without its answer waits for it.
+      // A URL stays empty until its question is answered.
       values[name] = value.includes("{}") ? "" : value;
     }
     provider.form.dispatchEvent(new CustomEvent("form:fill", { detail: values }));

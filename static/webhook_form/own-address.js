@@ -1,4 +1,4 @@
-// Puts the reader's own address among the recipients of alerts without a round trip.
+// Adds the user's own address to the recipients of alerts without a request.
 //   button[data-own-address="ann@example.com"]
 "use strict";
 

@@ -1,5 +1,5 @@
-// The parameters' buttons are htmx; this keeps the rest of the form out of their requests, names a
-// parameter after its variable, and puts a variable where the cursor is in the JSON body.
+// The parameters' buttons use htmx; this keeps the rest of the form out of their requests, names a
+// parameter after its variable, and inserts a variable at the cursor in the JSON body.
 //   [data-parameters]  the section   select[data-source]  what a row sends   [data-path]  its own name
 //   [data-json-body]  the body   select[data-insert], button[data-insert-button]  a variable for it
 "use strict";

@@ -1,14 +1,14 @@
-// Asks for the preview again when something in the form changed; the next question waits for the
-// last answer (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
-// Send test starts with the sample that the preview shows, also after another one is shown.
-//   [data-preview]  the panel   [data-errors="names"]  what is wrong with the fields of one parameter
+// Updates the preview when the form changes; the next request waits for the last response
+// (hx-sync). Secrets stay in the browser: the preview shows masks anyway.
+// The sample event of Send test follows the one that the preview shows.
+//   [data-preview]  the panel   [data-errors="names"]  the errors of the fields of one parameter
 "use strict";
 
 (() => {
   const form = document.getElementById("webhook-form");
   const panel = document.querySelector("[data-preview]");
   if (!form || !panel) return;
-  // A secret that is shown while it is typed, or that has lines, is no password input.
+  // A secret that is revealed while it is typed, or that is multiline, is not a password input.
   const isSecret = (name) => {
     const control = form.elements[name];
     return name === "curl" || control?.type === "password" || Boolean(control?.closest?.("[data-secret]"));
@@ -19,7 +19,7 @@
   const sample = document.getElementById("test-event");
   const picker = () => document.getElementById("preview-event");
   const shows = () => picker()?.dataset.shows;
-  // The event that the request on its way asks for; the one picked since, which its answer keeps.
+  // The event in the pending request; and one picked since then, which the response must not reset.
   let sent;
   let picked;
   let shown = shows();
@@ -53,7 +53,7 @@
   });
   panel.addEventListener("htmx:configRequest", (event) => {
     sent = picker()?.value;
-    // Not when it was asked for: it waits for the last answer, which may draw the event again.
+    // Taken here and not in refresh(): the request waits for the last response, which may change the event.
     asked = snapshot();
     const parameters = event.detail.parameters;
     for (const name of Object.keys(parameters)) if (isSecret(name)) delete parameters[name];
@@ -65,18 +65,18 @@
       (part) => !document.getElementById(part.id),
     );
     if (!lost.length) return;
-    // A parameter that was removed meanwhile has no place for what is wrong with it.
+    // A parameter that was removed in the meantime has no element for its errors.
     for (const part of lost) part.remove();
     event.detail.serverResponse = answer.innerHTML;
   });
-  // An answer that was lost on its way is asked for again.
+  // Retry after a network error.
   panel.addEventListener("htmx:sendError", () => {
     asked = undefined;
     clearTimeout(timer);
     timer = setTimeout(refresh, 2000);
   });
   for (const type of ["input", "change", "click"]) document.addEventListener(type, later);
-  // A part of the form that htmx drew again, or the answer itself.
+  // After htmx replaced a part of the form, or the preview itself.
   document.addEventListener("htmx:afterSettle", () => {
     if (picked && picker()?.querySelector(`option[value="${CSS.escape(picked)}"]`)) {
       picker().value = picked;

@@ -1,4 +1,4 @@
-// Shows a secret while it is typed, for who wants to see it. Nothing is shown that was stored.
+// Lets people reveal a secret while they type it. Stored secrets are never shown.
 //   [data-secret] > input, button[data-reveal data-show data-hide]  hidden until something is typed
 "use strict";
 
@@ -20,7 +20,7 @@
     const button = event.target.closest("[data-reveal]");
     if (button) show(button.closest("[data-secret]"), button.getAttribute("aria-pressed") !== "true");
   });
-  // Password managers offer to save, and browsers remember, what is sent as text.
+  // Browsers remember, and password managers offer to save, values of text inputs.
   document.addEventListener("submit", () => {
     for (const field of document.querySelectorAll("[data-secret]:has([data-reveal])")) show(field, false);
   }, true);

@@ -1,8 +1,7 @@
-// Before a form is sent, makes sure that there is a network and that somebody is still logged in: what was typed
-// stays here.
-//   form[data-session="url"]  asked for the newest CSRF token, which a login elsewhere has changed
-//   [data-logged-out]         says that nobody is logged in, and hides when somebody is again
-//   [data-offline]            says that there is no network, and hides when there is one again
+// Before a form is submitted, checks that there is a network and a valid session, so that no input is lost.
+//   form[data-session="url"]  URL of the current CSRF token, which a login in another tab changes
+//   [data-logged-out]         shown while the user is logged out
+//   [data-offline]            shown while there is no network
 "use strict";
 
 (() => {
@@ -17,8 +16,8 @@
     for (const field of document.getElementsByName("csrfmiddlewaretoken")) field.value = token;
     document.body.setAttribute("hx-headers", JSON.stringify({ "x-csrftoken": token }));
   };
-  // A site on this machine can be asked without a network. One that cannot be asked, although there is one, says by
-  // itself what is wrong.
+  // A site on this machine is reachable without a network. If the request fails although there is a network,
+  // submit anyway: the browser shows the error.
   const ask = async () => {
     try {
       const answer = await fetch(form.dataset.session, { redirect: "manual" });
@@ -32,7 +31,7 @@
     return note.hidden && offline.hidden;
   };
 
-  // Capturing: before anything else takes the page for left.
+  // In the capture phase, before other listeners treat the page as left.
   document.addEventListener("submit", async (event) => {
     if (event.target !== form || isSure) {
       isSure = false;

@@ -1,6 +1,6 @@
-// Sends a test of what is saved without leaving the page. What is not saved yet is saved first, by
-// the submit button itself, and the page comes back with the test.
-//   button[data-test]  Send test, wherever it stands   #test-result  asks htmx for the test at "send"
+// Sends a test of the saved webhook without leaving the page. Unsaved changes are saved first, by
+// the submit button itself, and the page reloads with the test.
+//   button[data-test]  any Send test button   #test-result  loads the test by htmx on the event "send"
 "use strict";
 
 document.addEventListener("click", (event) => {

@@ -1,14 +1,14 @@
-// Keeps what is typed while an answer is on its way that replaces the field.
+// Keeps what is typed while a response that replaces the field is under way.
 //   [data-keeps-typed]  around the fields
 "use strict";
 
 (() => {
   const around = (element) => element?.closest?.("[data-keeps-typed]");
   const texts = (root) => [...root.querySelectorAll("input[id]:not([type]), textarea[id]")];
-  // By request: what was asked with, and what was typed since, by the id of the field.
+  // By request: the values sent, and what was typed since, by the id of the field.
   const asked = new WeakMap();
   const typed = new WeakMap();
-  // And the fields that have it again.
+  // By request: the fields whose value was restored.
   const restored = new WeakMap();
 
   document.addEventListener("htmx:beforeRequest", (event) => {
@@ -30,7 +30,7 @@
     if (!root || !since) return;
     for (const field of texts(root)) {
       const last = since.get(field.id);
-      // One that was not replaced has what was typed, and maybe more by now.
+      // A field that was not replaced already has the latest input.
       if (!last || last.field === field || last.value === field.value) continue;
       since.delete(field.id);
       field.value = last.value;
@@ -38,7 +38,7 @@
     }
   });
 
-  // Only now a new field is listened to.
+  // New fields have their listeners only after htmx has settled.
   document.addEventListener("htmx:afterSettle", (event) => {
     const fields = restored.get(event.detail.xhr) ?? [];
     restored.delete(event.detail.xhr);

@@ -1,13 +1,13 @@
-// Says when the form differs from what is saved, warns before it is left, and saves once.
-//   form[data-dirty="true|false"]  whether it already differs when the page comes; data-is-dirty now
-//   [data-dirty-note]              shown while it differs
+// Shows when the form has unsaved changes, warns before the page is left, and prevents a second submit.
+//   form[data-dirty="true|false"]  whether the form is dirty when the page loads; data-is-dirty: now
+//   [data-dirty-note]              shown while the form is dirty
 //   [data-drops-note]              shown while saving would drop the access token
 "use strict";
 
 (() => {
   const form = document.querySelector("form[data-dirty]");
   if (!form) return;
-  // How tried events are listed and which one is previewed are no settings; a token is none either.
+  // Display options of the filter preview and the previewed event are not settings, nor is the CSRF token.
   const counts = ([name, value]) => value && !/^(filter-shown|preview_event|test_event_type|shows_test|parameters_older|curl|csrfmiddlewaretoken)$/.test(name);
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(counts));
   const origin = (text) => (URL.canParse(text) ? new URL(text).origin : text);
@@ -18,7 +18,7 @@
       form.elements.token_url.value,
       form.elements.client_id.value,
       form.elements.grant_type.value,
-      // Another address at the same provider changes nothing.
+      // Another URL at the same provider does not drop the token.
       [...new Set(
         ["token_url", "refresh_url", "revocation_url"].map((name) => form.elements[name].value)
           .filter(Boolean).map(origin),
@@ -40,7 +40,7 @@
   form.addEventListener("input", show);
   form.addEventListener("click", () => setTimeout(show));
   form.addEventListener("submit", (event) => {
-    // The second click of a double click does not create a second webhook.
+    // A double click must not create a second webhook.
     if (isLeaving) event.preventDefault();
     isLeaving = true;
     setTimeout(() => (isLeaving = false), 3000);

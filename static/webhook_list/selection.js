@@ -1,8 +1,8 @@
-// Choosing rows of a list: all of the page at once, ranges with Shift, and how many it is.
+// Selects rows of a list: a whole page at once, ranges with Shift, with a count.
 //   [data-choose="name"] the rows with their checkboxes of this name; htmx may replace them
-//   [data-choose-page]   the checkbox of the table's head
-//   [data-choose-all]    everything that matches, on other pages too; its value is how many
-//   [data-choose-count]  data-text="Selected: %"; its own text while none is chosen
+//   [data-choose-page]   the checkbox in the table's head
+//   [data-choose-all]    selects all matches, on other pages too; its value is their number
+//   [data-choose-count]  data-text="Selected: %"; its own text while no row is selected
 "use strict";
 
 (() => {
