@@ -322,12 +322,12 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Dotted path of a function that asks for a second factor: docs/operations.md. Empty: none.
+# Dotted path of a function that requires a second factor: docs/operations.md. Empty: none.
 SECOND_FACTOR_CHECK = env.str("SECOND_FACTOR_CHECK", default="")
 # Stores only a digest of the session key, so a copy of the database opens no session.
 SESSION_ENGINE = "webhooks.security.browser_sessions"
 SESSION_SERIALIZER = "django.contrib.sessions.serializers.JSONSerializer"
-# Failed logins of one account from one address before that pair is locked, and for how long.
+# Failed logins of one account from one IP address before that pair is locked, and for how long.
 LOGIN_FAILURE_LIMIT = env.int("LOGIN_FAILURE_LIMIT", default=5)
 LOGIN_LOCKOUT_SECONDS = env.int("LOGIN_LOCKOUT_SECONDS", default=900)
 # Number of proxies that each append the caller to X-Forwarded-For; only with BEHIND_TLS_PROXY.
@@ -343,7 +343,7 @@ AXES_LOCKOUT_CALLABLE = "webhooks.ui.account.login.locked_out"
 AXES_RESET_ON_SUCCESS = True
 # Further attempts do not extend a lock.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-# A locked login page can still be opened; only submitting it is refused.
+# A locked login page can still be opened; only submitting it is rejected.
 AXES_NEVER_LOCKOUT_GET = True
 AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
@@ -369,8 +369,8 @@ BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
 if BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_CONTENT_TYPE_NOSNIFF = True
-# "no-referrer" makes browsers post `Origin: null`, which the CSRF check refuses; the OAuth
-# callback sets its own.
+# With "no-referrer" browsers post `Origin: null`, which the CSRF check rejects; the OAuth callback
+# sets its own policy.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

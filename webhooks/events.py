@@ -100,7 +100,7 @@ def publish(
     occurred_at: dt.datetime | None = None,
     source: str = "",
 ) -> Published:
-    """Accept one event and create a delivery for each webhook that subscribes to it.
+    """Accept one event and create a delivery for each webhook whose types and filter match.
 
     Runs in the caller's transaction: nothing is sent if it rolls back. The same
     `idempotency_key` with the same content is the same event. Raises InvalidEventError.

@@ -1,1 +1,1 @@
-"""The HTTP API for programs: `events` accepts events, `health` answers probes."""
+"""The HTTP API for programs: `events` accepts events, `health` responds to probes."""

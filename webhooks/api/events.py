@@ -337,7 +337,7 @@ def _result(
     return (result if isinstance(result, RequestError) else _refusal(result)).as_json()
 
 
-# By the digest of the key, the newest last; a cache.
+# The cache of callers, by key digest, the newest last.
 callers: dict[str, Caller] = {}
 
 
@@ -499,7 +499,7 @@ def read_body(request: HttpRequest, *, limit: int) -> bytes:
     if len(body) > limit:
         raise _too_large(limit)
     if declared.isdecimal() and len(body) < int(declared):
-        # If the client disconnects, the server returns a partial body, with valid NDJSON lines.
+        # If the client disconnects, the server returns a partial body, which may be valid NDJSON.
         raise _incomplete()
     return body
 

@@ -92,7 +92,7 @@ def _figures() -> dict[str, Any]:
 
 
 def _queue() -> dict[str, float] | None:
-    """Return how far behind the engine is, or None while the database does not answer."""
+    """Return how far behind the engine is, or None while the database does not respond."""
     try:
         return asdict(backlog.read())
     except DatabaseError:

@@ -1,7 +1,7 @@
 """The event API, served before the middleware and the Django handler that only pages need.
 
 `EventApi` handles a request. `webhooks.middleware.event_api` calls it from inside Django, and the
-WSGI application `EventsFirst` instead of Django: what Django does around a request (signals, its
+WSGI application `EventsFirst` before Django: what Django does around a request (signals, its
 response, its headers) costs as much as accepting the event.
 """
 

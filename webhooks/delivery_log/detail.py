@@ -159,7 +159,7 @@ def next_step(delivery: Delivery) -> str:
 
 
 def editable_payload(event: Event) -> str:
-    """Return an event's payload as JSON to edit, without the fields that each copy gets anew.
+    """Return an event's payload as JSON to edit, without the fields that each copy gets new.
 
     Invisible characters are written as JSON escapes.
     """

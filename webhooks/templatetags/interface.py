@@ -258,7 +258,7 @@ def timing(attempt: Attempt) -> dict[str, Any]:
 
 @register.inclusion_tag("webhooks/ui/_backlog.html")
 def backlog_line(report: Report) -> dict[str, Any]:
-    """Draw the line that says how far behind the engine is."""
+    """Draw the line that shows how far behind the engine is."""
     found = report.backlog
     parts = []
     if found.due:
