@@ -1,10 +1,10 @@
-# The product for production: `manage.py web` and `manage.py worker` are commands of this one image.
-# compose.yaml runs them; docs/operations.md says how.
+# The production image; it runs both `manage.py web` and `manage.py worker`.
+# compose.yaml starts them; docs/operations.md explains how.
 
 FROM python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS build
 RUN python -m venv /venv
 COPY requirements.txt .
-# Wheels only: nothing is compiled, and every file has the hash that was locked.
+# Only wheels: nothing is compiled, and the hash of every file is checked.
 RUN /venv/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r requirements.txt
 
 FROM python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
@@ -22,9 +22,9 @@ COPY config config
 COPY webhooks webhooks
 COPY templates templates
 COPY static static
-# A page of the product.
+# The product shows this guide as a help page.
 COPY docs/receivers.md docs/receivers.uk.md docs/
-# The keys are needed to load the settings and are used for nothing.
+# The settings need keys to load; these are not used for anything.
 RUN SECRET_KEY=build FIELD_ENCRYPTION_KEY=YnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtYnVpbGQtMzI= \
     python manage.py collectstatic --noinput --verbosity=0
 USER webhooks

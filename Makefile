@@ -1,4 +1,4 @@
-# `make help` lists the verbs. Everything lives in .venv and .data; nothing else is touched.
+# `make help` lists the commands. Everything is installed into .venv; data is in .data.
 .DEFAULT_GOAL := help
 .PHONY: help run quick test lint lock bench faults security screenshots docs translations clean
 MAKEFLAGS += --no-print-directory
@@ -6,20 +6,20 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALL := $(PYTHON) .ci/install.py
-# The address of `make run`; the sandbox takes the two ports after it.
+# The port of `make run`; the sandbox uses the next two.
 PORT ?= 8000
-# 1: the sandbox receiver and OAuth provider run beside the product. 0: they do not.
+# 1: `make run` also starts the sandbox receiver and OAuth provider. 0: it does not.
 SANDBOX ?= 1
-# The settings are read by mypy's plugin, which needs keys but stores nothing with them.
+# mypy's plugin loads the settings, which need keys; nothing is stored with them.
 NO_KEYS := SECRET_KEY=lint FIELD_ENCRYPTION_KEY=bGludC1saW50LWxpbnQtbGludC1saW50LWxpbnQtMzI=
-# What each worker, and each process that a test starts, would otherwise compile again.
+# Otherwise each pytest worker, and each process that a test starts, would compile all files again.
 unexport PYTHONDONTWRITEBYTECODE
-# Two for each database: many tests wait for a browser, a worker or a fault.
+# Two workers for each database: many tests wait for a browser, a worker or a fault.
 TEST_WORKERS := 4
 # More arguments for pytest: make test ARGS="-k oauth".
 ARGS ?=
 
-help: ## List what can be done
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {print $$1 "|" $$2}' $(MAKEFILE_LIST) | \
 	while IFS='|' read -r verb text; do \
 	  case $$verb in bench|faults|security|screenshots) \
@@ -30,10 +30,10 @@ help: ## List what can be done
 run: $(VENV)/.run ## Start the product on http://127.0.0.1:8000 (PORT=9000, SANDBOX=0)
 	@exec $(PYTHON) manage.py run --port $(PORT) $(if $(filter 0 no off,$(SANDBOX)),--no-sandbox,--sandbox)
 
-quick: $(VENV)/.dev ## Run what needs no browser and no process, on SQLite, in a minute or two (ARGS="-k oauth")
+quick: $(VENV)/.dev ## Run the tests without a browser or other processes, on SQLite, in a minute or two (ARGS="-k oauth")
 	@TEST_DATABASES=sqlite exec $(PYTHON) -m pytest --quick -n 2 $(ARGS)
 
-test: $(VENV)/.dev ## Run every test, on SQLite and on PostgreSQL (ARGS="-k oauth")
+test: $(VENV)/.dev ## Run every test, on SQLite and PostgreSQL (ARGS="-k oauth")
 	@$(PYTHON) -m tests.services
 	@$(PYTHON) -m tests.chromium
 	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist each $(ARGS)
@@ -44,22 +44,22 @@ lint: $(VENV)/.dev ## Check style, format and types
 	@$(VENV)/bin/djangofmt --check --quiet templates tests/sandbox
 	@$(NO_KEYS) $(PYTHON) -m mypy
 
-bench: $(VENV)/.dev ## Measure deliveries against one task per delivery
+bench: $(VENV)/.dev ## Measure the performance, compared with one Celery task per delivery
 	@exec $(PYTHON) -m tests.bench $(ARGS)
 
-faults: $(VENV)/.dev ## Break databases, brokers, workers and receivers, and count
+faults: $(VENV)/.dev ## Break databases, brokers, workers and receivers, and count losses and duplicates
 	@exec $(PYTHON) -m tests.faults $(ARGS)
 
-security: $(VENV)/.dev ## Attack the guard, the secrets, the pages and every parser, and count (FUZZ_CASES=20000)
+security: $(VENV)/.dev ## Attack the guard, secrets, pages and every parser, and print figures (FUZZ_CASES=20000)
 	@exec $(PYTHON) -m tests.security $(ARGS)
 
 screenshots: $(VENV)/.dev ## Take a picture of every screen, light and dark
 	@exec $(PYTHON) -m tests.screenshots $(ARGS)
 
-docs: $(VENV)/.dev ## Write the generated pages of docs/: events, third-party packages
+docs: $(VENV)/.dev ## Write the generated pages in docs/: events, third-party packages
 	@exec $(PYTHON) -m tests.docs
 
-translations: $(VENV)/.dev ## Bring the Ukrainian catalog in step with the texts (ARGS=--missing)
+translations: $(VENV)/.dev ## Update the Ukrainian translation file with new texts (ARGS=--missing)
 	@exec $(PYTHON) -m tests.translations $(ARGS)
 
 COMPILE = $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -76,7 +76,7 @@ lock: $(PYTHON) ## Compile the pinned requirements from pyproject.toml (LOCK=--u
 clean: ## Remove the virtual environment and caches; data stays
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis staticfiles build
 
-# The newest Python that is new enough and can make virtual environments.
+# The newest installed Python that is new enough and can create virtual environments.
 $(PYTHON):
 	@for candidate in python3.13 python3.12 python3.11 python3; do \
 	  if $$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
