@@ -195,7 +195,7 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
 
 
 def held_by_pause(webhook: Webhook) -> int:
-    """Count the deliveries that a resume would release, up to MAX_COUNTED + 1."""
+    """Count the deliveries that a resume would release; above MAX_COUNTED: at least as many."""
     return _held(webhook)[HoldReason.PAUSED]
 
 
@@ -217,8 +217,16 @@ def being_moved(webhook: Webhook) -> str:
 
 
 def _held(webhook: Webhook) -> Counter[str]:
-    rows = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook).order_by()
-    return Counter(rows.values_list("hold_reason", flat=True)[: MAX_COUNTED + 1])
+    """Count the oldest and the newest deliveries on hold by reason, about MAX_COUNTED of each.
+
+    No index names the reason. A token that is lost holds the older ones, a pause the newer ones.
+    """
+    rows = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook)
+    found = rows.values_list("pk", "hold_reason")
+    reasons = dict(found.order_by("id")[: MAX_COUNTED + 1])
+    if len(reasons) > MAX_COUNTED:
+        reasons |= dict(found.order_by("-id")[: MAX_COUNTED + 1])
+    return Counter(reasons.values())
 
 
 def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from webhooks.models import (
     WebhookState,
 )
 from webhooks.models.messages import dump
+from webhooks.ui import status
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +74,19 @@ def hold(webhook: Webhook, reason: str, count: int = 1) -> None:
     for _ in range(count):
         row = Delivery.objects.filter(pk=make_delivery(webhook).pk)
         row.update(status=Status.HELD, hold_reason=reason, next_attempt_at=None)
+
+
+def test_a_pause_is_counted_behind_many_that_wait_for_a_token(
+    looker: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "MAX_COUNTED", 3)
+    webhook = make_webhook()
+    hold(webhook, "reauthorization", 6)
+    events.pause(webhook)
+    hold(webhook, "paused", 2)
+    context = page_of(webhook, looker).context
+    assert (context["held_by_pause_text"], context["asks_before_resume"]) == ("2", True)
+    assert context["held"] == "3+"
 
 
 # ---- Incidents -------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """The live preview over HTTP: masked, never stored, and with errors at their rows."""
 
-from typing import Any
+import socket
+from typing import Any, NoReturn
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from tests.factories import make_credential, make_delivery, make_webhook
-from tests.ui.webhook_form.test_forms import BASIC, header_fields, posted
+from tests.ui.webhook_form.test_forms import BASIC, OAUTH, header_fields, posted
 from tests.ui.webhook_form.test_mapping import fields
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import events
@@ -30,6 +31,22 @@ def preview(browser: Client, webhook: Webhook | None = None, **typed: Any) -> An
 def test_the_address_is_shown_as_it_goes_out(browser: Client, path: str) -> None:
     shown = preview(browser, url=f"https://crm.test{path}").context["preview"]
     assert shown.request_line == f"POST {path} HTTP/1.1"
+
+
+def test_no_host_that_is_typed_is_looked_up(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def look_up(host: str, *_: object, **__: object) -> NoReturn:
+        asked.append(host)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    urls = {name: f"https://{name}.example/x" for name in ("auth_url", "token_url", "refresh_url")}
+    hosts = {"url": "https://crm.example/hook", **urls, "revocation_url": "https://gone.example"}
+    shown = preview(browser, **{**OAUTH, **hosts}).context["preview"]
+    assert (shown.request_line, asked) == ("POST /hook HTTP/1.1", [])
 
 
 def test_the_request_of_what_is_typed_is_shown_and_nothing_is_stored(browser: Client) -> None:

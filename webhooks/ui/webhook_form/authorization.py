@@ -1,7 +1,7 @@
 """The rules of each authorization type's fields. Only the chosen type's fields are checked."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -176,11 +176,16 @@ def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, 
 
 
 def oauth_errors(
-    values: Mapping[str, Any], *, trusted: Mapping[str, Any], secrets: Collection[str]
+    values: Mapping[str, Any],
+    *,
+    trusted: Mapping[str, Any],
+    secrets: Collection[str],
+    check_url: Callable[[str], object],
 ) -> dict[str, Any]:
     """Return an error message for each invalid field of OAuth 2.0; `secrets` names those set.
 
     A client secret is optional, except for client credentials and for a JWT signed with it.
+    `check_url` raises UnsafeURLError or NameNotResolvedError.
     """
     grant, way = values["grant_type"], values["client_authentication"]
     unused = unused_fields(grant)
@@ -191,7 +196,7 @@ def oauth_errors(
     }
     for field in ("auth_url", "token_url", "refresh_url", "revocation_url"):
         value = "" if field in unused else values.get(field)
-        if value and (reason := _endpoint_error(value, was=trusted[field])):
+        if value and (reason := _endpoint_error(value, check_url, was=trusted[field])):
             errors[field] = reason
     if "callback_url" not in unused:
         try:
@@ -293,10 +298,10 @@ def _issuer_error(issuer: str) -> Any:
     return _plain_http(issuer)
 
 
-def _endpoint_error(url: str, *, was: str) -> Any:
+def _endpoint_error(url: str, check_url: Callable[[str], object], *, was: str) -> Any:
     """Return why a URL of a provider cannot be used, or None."""
     try:
-        network.check_url(url)
+        check_url(url)
     except network.UnsafeURLError as error:
         return refusal(error)
     except network.NameNotResolvedError as error:

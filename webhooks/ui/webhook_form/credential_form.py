@@ -3,7 +3,7 @@
 Typed secrets are kept in a `Draft` while the form is shown again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django import forms
@@ -11,7 +11,7 @@ from django.forms.models import construct_instance, model_to_dict
 from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
 
-from webhooks import events, oauth
+from webhooks import events, network, oauth
 from webhooks.models import (
     CREDENTIAL_SECRETS,
     AuditEntry,
@@ -90,6 +90,8 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     scope = text_field("scope", placeholder="read write")
     client_authentication = choice_field("client_authentication")
 
+    # Also looks up the host. Raises UnsafeURLError or NameNotResolvedError.
+    check_url: Callable[[str], object] = staticmethod(network.check_url)
     # Fields that follow those of `_PAGE_ORDER` on the page.
     page_end: tuple[str, ...] = ALERT_FIELDS
 
@@ -252,6 +254,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
                 values,
                 trusted=self.trusted_addresses,
                 secrets={name for name in CREDENTIAL_SECRETS if self.secret_is_set(name)},
+                check_url=self.check_url,
             )
         for field, sentence in errors.items():
             if field not in self.errors:

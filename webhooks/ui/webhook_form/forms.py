@@ -332,7 +332,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
                 _("This is a cURL command. Put it into “Paste a cURL command” below."), code="curl"
             )
         try:
-            network.check_url(url)
+            self.check_url(url)
         except network.UnsafeURLError as error:
             raise ValidationError(refusal(error), code=error.code) from error
         except network.NameNotResolvedError as error:
