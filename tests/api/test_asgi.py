@@ -288,6 +288,12 @@ def test_a_body_that_is_too_large_is_not_asked_for(server: LiveServer, key: dict
     assert raw(server, head(server, JSON | key | asked)).startswith(b"HTTP/1.1 413")
 
 
+def test_a_page_body_that_is_too_large_is_not_to_be_sent_again(server: LiveServer) -> None:
+    answer = raw(server, head(server, {"Content-Length": "999999999"}, "/accounts/login/"))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"retry-after" not in answer.lower()
+
+
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
 

@@ -55,8 +55,8 @@ def stand_still(world: World) -> None:
     first = world.any_worker()
     workers = [first, world.any_worker()] if world.database == "postgres" else [first]
     busy(world, first)
-    # Long enough for each worker to start taking back expired leases.
-    time.sleep(4)
+    # Longer than a worker without faults waits before it takes back expired leases.
+    time.sleep(10)
     world.publish(60)
     world.wait_for_flight(4)
     for worker in workers:

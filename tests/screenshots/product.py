@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.sandbox import Provider, Receiver
-from tests.services import free_port
+from tests.services import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ class Product:
 @contextmanager
 def running_product() -> Iterator[Product]:
     """Run the product until the context ends, also on errors."""
-    port = _first_of_three_free_ports()
+    port = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="webhooks-screenshots-") as directory:
         environment = {
             "PATH": os.environ["PATH"],
@@ -74,11 +74,3 @@ def _announced_password(process: "subprocess.Popen[str]", errors: Path) -> str:
         if "arrives at" in line:
             return password
     raise RuntimeError(f"The product did not start:\n{errors.read_text()}")
-
-
-def _first_of_three_free_ports() -> int:
-    """Return a port that is, like the next two, most likely free."""
-    while True:
-        # Below the range of ephemeral ports, which other programs get at any time.
-        if (port := free_port() - 20_000) > 1024:
-            return port

@@ -336,10 +336,12 @@ async def _send(send: Send, answer: Answer, head: _Head) -> None:
 
 
 async def _refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:
-    content, headers = status.phrase.encode(), {"Content-Type": "text/plain", "Retry-After": "5"}
-    if scope["path"] in events.ENDPOINTS:
+    content, headers = status.phrase.encode(), {"Content-Type": "text/plain"}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer = events.busy()
-        content, headers = answer.content, dict(answer.headers)
+        headers["Retry-After"] = answer.headers["Retry-After"]
+        if scope["path"] in events.ENDPOINTS:
+            content, headers = answer.content, dict(answer.headers)
     pairs = _pairs({**headers, "Connection": "close", "Content-Length": str(len(content))})
     await send({"type": "http.response.start", "status": int(status), "headers": pairs})
     await send({"type": "http.response.body", "body": content})
