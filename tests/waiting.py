@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # Not a measure of speed: long enough for a very busy machine.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 
 
 def eventually(
