@@ -14,13 +14,13 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_many_webhooks
 from webhooks.delivery import due as module
 from webhooks.delivery import queue
-from webhooks.delivery.due import LEAST, WINDOW, DueWebhooks
+from webhooks.delivery.due import MIN_WINDOW, WINDOW, DueWebhooks
 from webhooks.delivery.queue import postgres, postgres_sql
 from webhooks.delivery.queue.rows import Candidate, Page
 from webhooks.models import Delivery, Webhook, WebhookState
 
 
-class Database:
+class FakeQueue:
     """Stand-in for the queries of `DueWebhooks`; its webhooks were all due from the beginning."""
 
     def __init__(self, webhooks: Sequence[int]) -> None:
@@ -71,48 +71,48 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def _due(database: Database) -> DueWebhooks:
-    due = DueWebhooks(database, database, database)  # type: ignore[arg-type]
+def _due(fake: FakeQueue) -> DueWebhooks:
+    due = DueWebhooks(fake, fake, fake)  # type: ignore[arg-type]
     due.look()
     assert due.are_many
     return due
 
 
 def test_one_that_comes_back_often_is_looked_at_once_for_each_time(clock: list[float]) -> None:
-    database = Database(range(1, 3001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
     for _ in range(50):
         due.wait(1, None)
-        due.came_back([1])
+        due.wake([1])
         due.look()
         clock[0] += 0.01
     due.wait(1, 0.5)
-    database.looked_at.clear()
+    fake.looked_at.clear()
     for _ in range(20):
         due.look()
         clock[0] += 0.01
-    assert database.looked_at[1] == 0
+    assert fake.looked_at[1] == 0
     clock[0] += 1.0
     due.look()
-    assert database.looked_at[1] == 1
+    assert fake.looked_at[1] == 1
 
 
 def test_thousands_that_wait_for_something_keep_none_that_said_when(clock: list[float]) -> None:
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     for webhook_id in range(1, 6000):
         due.wait(webhook_id, None)
     due.wait(6000, 0.2)
     clock[0] += 0.25
-    database.looked_at.clear()
+    fake.looked_at.clear()
     due.look()
-    assert database.looked_at[6000] == 1
-    assert database.looked_at.total() <= WINDOW
+    assert fake.looked_at[6000] == 1
+    assert fake.looked_at.total() <= WINDOW
 
 
 def test_those_that_never_may_take_few_turns_of_others(clock: list[float]) -> None:
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     others = 0
     for webhook_id in range(1, 3001):
         due.wait(webhook_id, None)
@@ -123,13 +123,13 @@ def test_those_that_never_may_take_few_turns_of_others(clock: list[float]) -> No
                 due.wait(candidate.webhook_id, None)
             else:
                 others += 1
-    assert others > 20 * (WINDOW - LEAST)
+    assert others > 20 * (WINDOW - MIN_WINDOW)
 
 
 def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> None:
     """Also while few are looked at because most of them get no slot."""
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     found = [one.webhook_id for one in due.look() or []]
     due.note_claimed(found[:1], found[:1], found[1:], 1)
     for webhook_id in range(1, 2001):
@@ -138,34 +138,34 @@ def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> 
         due.wait(webhook_id, None)
     clock[0] += 1.0
     new = range(9000, 9020)
-    database.changes = dict.fromkeys(new, database.now)
-    database.due += new
-    database.looked_at.clear()
+    fake.changes = dict.fromkeys(new, fake.now)
+    fake.due += new
+    fake.looked_at.clear()
     due.look()
-    assert [database.looked_at[webhook_id] for webhook_id in new] == [1] * len(new)
-    assert database.looked_at.total() <= LEAST
+    assert [fake.looked_at[webhook_id] for webhook_id in new] == [1] * len(new)
+    assert fake.looked_at.total() <= MIN_WINDOW
 
 
 def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float]) -> None:
     """While no slot is free, finding more webhooks is not urgent."""
-    database = Database(range(1, 3001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
     for _ in range(100):
         found = [one.webhook_id for one in due.look() or []]
         due.note_claimed([], [], found, 0)
         clock[0] += 0.1
     assert not due.has_others
     # They still have their turns.
-    assert set(database.looked_at) == set(database.due)
-    before = database.looked_at.total()
+    assert set(fake.looked_at) == set(fake.due)
+    before = fake.looked_at.total()
     due.look()
-    assert database.looked_at.total() - before == LEAST
+    assert fake.looked_at.total() - before == MIN_WINDOW
 
 
 def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float]) -> None:
     """A wait of up to a minute, as for a rate limit; longer ones are also looked at before."""
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     for webhook_id in range(1, 6000):
         due.wait(webhook_id, None)
     due.wait(6000, 50.0)
@@ -174,73 +174,73 @@ def test_one_that_said_when_is_not_behind_those_that_did_not(clock: list[float])
         for candidate in due.look() or []:
             due.wait(candidate.webhook_id, None if candidate.webhook_id < 6000 else 1.0)
     clock[0] += 1.5
-    database.looked_at.clear()
+    fake.looked_at.clear()
     due.look()
-    assert database.looked_at[6000] == 1
+    assert fake.looked_at[6000] == 1
 
 
 def test_one_whose_plan_is_made_again_is_not_behind_thousands(clock: list[float]) -> None:
     """Thousands of these do not delay a webhook with a known wait either."""
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     for webhook_id in range(1, 5999):
         due.wait(webhook_id, None)
         if webhook_id > 3000:
-            due.look_by(webhook_id, clock[0] + 20.0)
+            due.look_no_later_than(webhook_id, clock[0] + 20.0)
     due.wait(5999, None)
-    due.look_by(5999, clock[0] + 15.0)
+    due.look_no_later_than(5999, clock[0] + 15.0)
     due.wait(6000, 50.0)
 
     def turns(seconds: float) -> None:
         for _ in range(round(seconds)):
             clock[0] += 1.0
-            database.looked_at.clear()
+            fake.looked_at.clear()
             for candidate in due.look() or []:
                 due.wait(candidate.webhook_id, None if candidate.webhook_id < 6000 else 1.0)
 
     turns(15)
-    assert database.looked_at[5999] == 1
+    assert fake.looked_at[5999] == 1
     turns(35)
-    assert database.looked_at[6000] == 1
+    assert fake.looked_at[6000] == 1
 
 
 def test_a_long_wait_is_looked_at_before_its_end(clock: list[float]) -> None:
     """A setting may have changed."""
-    database = Database(range(1, 3001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
     due.wait(1, 50.0)
     due.wait(2, 500.0)
     clock[0] += 10.5
-    database.looked_at.clear()
+    fake.looked_at.clear()
     due.look()
-    assert database.looked_at[1] == database.looked_at[2] == 1
+    assert fake.looked_at[1] == fake.looked_at[2] == 1
 
 
 def test_those_whose_turn_a_fault_took_are_not_behind_thousands(clock: list[float]) -> None:
-    database = Database(range(1, 6001))
-    due = _due(database)
-    database.due.append(9000)
-    database.changes[9000] = database.now
-    database.is_faulty = True
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
+    fake.due.append(9000)
+    fake.changes[9000] = fake.now
+    fake.is_faulty = True
     assert due.look() is None
-    database.is_faulty = False
-    del database.changes[9000]
-    database.looked_at.clear()
+    fake.is_faulty = False
+    del fake.changes[9000]
+    fake.looked_at.clear()
     due.look()
-    assert database.looked_at[9000] == 1
+    assert fake.looked_at[9000] == 1
 
 
 def test_those_whose_claim_failed_are_not_behind_thousands(clock: list[float]) -> None:
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     found = [one.webhook_id for one in due.look() or []]
     due.note_fault(found)
     due.note_claimed([], [], [], 0)
-    database.looked_at.clear()
+    fake.looked_at.clear()
     for _ in range(3):
         again = [one.webhook_id for one in due.look() or []]
         due.note_claimed(again, again, [], len(again))
-    assert set(found) <= set(database.looked_at)
+    assert set(found) <= set(fake.looked_at)
 
 
 @pytest.mark.parametrize("reason", ["a wait", "no place"])
@@ -248,29 +248,29 @@ def test_new_rows_of_those_that_are_blocked_keep_no_others_waiting(
     clock: list[float], reason: str
 ) -> None:
     """One event is published for thousands of blocked webhooks."""
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     for webhook_id in range(1, 6001) if reason == "a wait" else ():
         due.wait(webhook_id, 60.0)
     while due.has_others:
         due.note_claimed([], [], [one.webhook_id for one in due.look() or []], 0)
         clock[0] += 0.1
-    database.due.append(9000)
-    database.now += 1.0
+    fake.due.append(9000)
+    fake.now += 1.0
     # The newest come first; those of the same time come in any order.
     order = [*range(1, 3001), 9000, *range(3001, 6001)]
-    database.changes = dict.fromkeys(order, database.now)
-    database.looked_at.clear()
+    fake.changes = dict.fromkeys(order, fake.now)
+    fake.looked_at.clear()
     due.look()
-    assert database.looked_at[9000] == 1
+    assert fake.looked_at[9000] == 1
     # The blocked webhooks may have a test delivery or a head that was set free.
-    assert len(database.looked_at) > 1
+    assert len(fake.looked_at) > 1
 
 
 def test_those_that_may_go_after_a_wait_come_by_the_hundred(clock: list[float]) -> None:
     """For a plan or a DNS name: thousands of new webhooks wait for each once."""
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     for webhook_id in range(1, 3001):
         due.wait(webhook_id, None)
     clock[0] += 1.0
@@ -278,41 +278,41 @@ def test_those_that_may_go_after_a_wait_come_by_the_hundred(clock: list[float]) 
     while went < 3000:
         looks += 1
         for candidate in due.look() or []:
-            due.go(candidate.webhook_id)
+            due.clear_wait(candidate.webhook_id)
             went += candidate.webhook_id <= 3000
     assert looks < 16
 
 
 def test_a_large_backlog_is_not_read_again_at_each_look(clock: list[float]) -> None:
-    database = Database(range(1, 3001))
-    due = _due(database)
-    database.asked_since.clear()
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
+    fake.asked_since.clear()
     for _ in range(10):
         clock[0] += 0.01
-        database.now += 0.01
+        fake.now += 0.01
         due.look()
-    long = [since for since in database.asked_since if since < database.now - 1.0]
+    long = [since for since in fake.asked_since if since < fake.now - 1.0]
     assert len(long) <= 1
     # Rows that a long transaction committed late are still found.
-    database.changes[9000] = database.now - 1.5
-    database.due.append(9000)
+    fake.changes[9000] = fake.now - 1.5
+    fake.due.append(9000)
     clock[0] += module._ASK_AGAIN_SECONDS
     due.look()
-    assert database.looked_at[9000] == 1
+    assert fake.looked_at[9000] == 1
 
 
 def test_each_moment_is_asked_for_twice_however_long_asking_takes(clock: list[float]) -> None:
-    database = Database(range(1, 3001))
+    fake = FakeQueue(range(1, 3001))
     asked: list[tuple[float, float]] = []
 
     def slow(since: float, **_own: Any) -> dict[int, float]:
-        asked.append((since, database.now))
+        asked.append((since, fake.now))
         clock[0] += 0.2
-        database.now += 0.2
+        fake.now += 0.2
         return {}
 
-    database.became_due = slow  # type: ignore[method-assign]
-    due = _due(database)
+    fake.became_due = slow  # type: ignore[method-assign]
+    due = _due(fake)
     while len(asked) < 100:
         due.look()
     # Repeated queries for late commits: each begins no later than the last one was made.
@@ -322,30 +322,30 @@ def test_each_moment_is_asked_for_twice_however_long_asking_takes(clock: list[fl
 
 
 def test_while_rows_are_many_few_webhooks_get_more_each(clock: list[float]) -> None:
-    database = Database(range(1, 3001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
     for _ in range(4):
         found = due.look(400) or []
         served = [one.webhook_id for one in found]
         due.note_claimed(served, [], [], 4 * len(served))
-    database.looked_at.clear()
+    fake.looked_at.clear()
     due.look(400)
-    assert database.looked_at.total() == LEAST
+    assert fake.looked_at.total() == MIN_WINDOW
     # These webhooks have no more rows.
     due.note_claimed(served, served, [], len(served))
-    database.looked_at.clear()
+    fake.looked_at.clear()
     due.look(400)
-    assert database.looked_at.total() == 400
+    assert fake.looked_at.total() == 400
 
 
 def test_fewer_are_looked_at_while_most_of_them_get_no_place(clock: list[float]) -> None:
     """Receivers that have not responded yet share a part of the slots."""
-    database = Database(range(1, 3001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
     found = [one.webhook_id for one in due.look() or []]
     assert len(found) == WINDOW
     due.note_claimed(found[:80], found[:80], found[80:], 80)
-    database.looked_at.clear()
+    fake.looked_at.clear()
     again = [one.webhook_id for one in due.look() or []]
     assert len(again) == 160
     assert set(again) & set(found[80:]), "they come before the others"
@@ -356,20 +356,20 @@ def test_fewer_are_looked_at_while_most_of_them_get_no_place(clock: list[float])
 def test_one_that_has_more_is_not_behind_thousands_that_may_have_to_wait(
     clock: list[float],
 ) -> None:
-    database = Database(range(1, 6001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 6001))
+    due = _due(fake)
     due.note_claimed([1, 2, 3], [3], [], 100)
     for _ in range(5):
-        database.looked_at.clear()
+        fake.looked_at.clear()
         served = [one.webhook_id for one in due.look() or [] if one.webhook_id <= 2]
         due.note_claimed(served, [], [], 100)
         assert served == [1, 2]
-        assert database.looked_at.total() >= LEAST, "the others have their turns as well"
+        assert fake.looked_at.total() >= MIN_WINDOW, "the others have their turns as well"
 
 
 def test_when_all_have_more_each_has_its_turn(clock: list[float]) -> None:
-    database = Database(range(1, 3001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
 
     def turns(count: int) -> None:
         for _ in range(count):
@@ -378,28 +378,28 @@ def test_when_all_have_more_each_has_its_turn(clock: list[float]) -> None:
             clock[0] += 0.1
 
     turns(60)
-    assert len(database.looked_at) == 3000
+    assert len(fake.looked_at) == 3000
     assert not due.has_others
-    database.looked_at.clear()
+    fake.looked_at.clear()
     turns(60)
-    assert len(database.looked_at) == 3000
-    counted = database.looked_at.values()
+    assert len(fake.looked_at) == 3000
+    counted = fake.looked_at.values()
     assert max(counted) - min(counted) <= 1
 
 
 def test_walking_on_takes_more_of_the_time_while_it_finds_many(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(range(1, 20_001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 20_001))
+    due = _due(fake)
     pages = [0]
 
     def walk(*, after: int, limit: int) -> tuple[list[int], int | None]:
         clock[0] += 0.02
         pages[0] += 1
-        return Database.walk(database, after=after, limit=limit)
+        return FakeQueue.walk(fake, after=after, limit=limit)
 
-    monkeypatch.setattr(database, "walk", walk)
+    monkeypatch.setattr(fake, "walk", walk)
     walked = []
     for _ in range(2):
         pages[0], ends = 0, clock[0] + 2.0
@@ -416,29 +416,29 @@ def test_what_was_due_before_a_start_is_found_soon_among_thousands_that_wait_for
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those of another drain whose shards moved to this one."""
-    database = Database(range(1, 20_001))
-    due = _due(database)
+    fake = FakeQueue(range(1, 20_001))
+    due = _due(fake)
     have_due = [19_999]
 
     def walk(*, after: int, limit: int, **_own: Any) -> tuple[list[int], int | None]:
         clock[0] += 0.02
-        found, last = Database.walk(database, after=after, limit=limit)
+        found, last = FakeQueue.walk(fake, after=after, limit=limit)
         return [pk for pk in found if pk in have_due], last
 
     def look_for(seconds: float) -> int:
-        database.looked_at.clear()
+        fake.looked_at.clear()
         ends = clock[0] + seconds
         while clock[0] < ends:
             for candidate in due.look() or []:
                 due.note_claimed([candidate.webhook_id], [candidate.webhook_id], [], 1)
             clock[0] += 0.01
-        return database.looked_at[have_due[0]]
+        return fake.looked_at[have_due[0]]
 
-    monkeypatch.setattr(database, "walk", walk)
+    monkeypatch.setattr(fake, "walk", walk)
     assert look_for(2.0)
     have_due[0] = 19_998
     assert not look_for(2.0)
-    database.own = {"shards": 2, "numbers": [0, 1]}
+    fake.own = {"shards": 2, "numbers": [0, 1]}
     assert look_for(2.0)
 
 

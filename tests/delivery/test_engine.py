@@ -711,7 +711,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
 ) -> None:
     monkeypatch.setattr(due, "PAGE", 3)
     monkeypatch.setattr(due, "WINDOW", 4)
-    monkeypatch.setattr(due, "LEAST", 2)
+    monkeypatch.setattr(due, "MIN_WINDOW", 2)
     webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(9)]
     ordered = make_webhook(url=f"{receiver.url}/open/ordered", is_ordered=True)
     # These alone fill more than a page, however many of the others are done.
@@ -742,7 +742,7 @@ def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
     """As after a start: whether a webhook may be sent to is known once it was looked at."""
     monkeypatch.setattr(due, "PAGE", 5)
     monkeypatch.setattr(due, "WINDOW", 4)
-    monkeypatch.setattr(due, "LEAST", 2)
+    monkeypatch.setattr(due, "MIN_WINDOW", 2)
     # Longer than the test waits.
     settings.WEBHOOKS_POLL_SECONDS = 3600.0
     full = [make_webhook(concurrency_limit=1) for _ in range(40)]
@@ -787,7 +787,7 @@ def test_settings_of_very_many_webhooks_are_tried_again_in_time(
     """However long webhooks whose wait is unknown are left out."""
     monkeypatch.setattr(due, "PAGE", 3)
     # Of these webhooks one is looked at once, and then none.
-    monkeypatch.setattr(due, "LEAST", 1)
+    monkeypatch.setattr(due, "MIN_WINDOW", 1)
     monkeypatch.setattr("webhooks.delivery.plans._RETRY_SECONDS", 0.2)
     webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(4)]
     for webhook in webhooks:
@@ -852,7 +852,7 @@ def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause
         if not is_first:
             monkeypatch.setattr(due, "PAGE", 3)
             monkeypatch.setattr(due, "WINDOW", 4)
-            monkeypatch.setattr(due, "LEAST", 2)
+            monkeypatch.setattr(due, "MIN_WINDOW", 2)
             # Longer than the test waits.
             monkeypatch.setattr("webhooks.delivery.engine._BLOCKED_SCAN_SECONDS", 3600.0)
             settings.WEBHOOKS_POLL_SECONDS = 3600.0

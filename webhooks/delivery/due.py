@@ -20,7 +20,7 @@ from webhooks.delivery.queue.rows import Candidate, Page
 from webhooks.delivery.shards import Shards
 
 # How many webhooks are read in detail at a time: at most and at least.
-WINDOW, LEAST = 500, 100
+WINDOW, MIN_WINDOW = 500, 100
 # Webhooks on a page, and the share of time for the walk: usually, and while webhooks wait for it to
 # find them (on the first walk, and while it finds many unknown webhooks with due rows).
 PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
@@ -47,7 +47,7 @@ class DueWebhooks:
         # Whether the webhooks exceed one page, and the seconds until its next row is due.
         self.are_many = False
         self.next_due_seconds: float | None = None
-        self._after = self._walked = 0
+        self._after = self._walked_pages = 0
         self._walk_at = 0.0
         # Whether the first full walk has not ended yet, and the shards that it covers.
         self._is_first_walk = True
@@ -65,18 +65,18 @@ class DueWebhooks:
         self._known: dict[int, None] = {}
         # Webhooks that got no place in a claim, and waiting webhooks with new rows: these may be a
         # test, which does not wait, or a released head.
-        self._doubtful: dict[int, None] = {}
+        self._deferred: dict[int, None] = {}
         # When waiting webhooks are read again: those with a known wait, and the others.
         self._timed: list[tuple[float, int]] = []
         self._untimed: list[tuple[float, int]] = []
         # Webhooks without a usable plan, and when their plans are made again.
-        self._planless: list[tuple[float, int]] = []
+        self._plan_retries: list[tuple[float, int]] = []
         # By webhook: the length of its wait, when the wait ends, and when to read it before that.
         self._waits: dict[int, tuple[float, float, float]] = {}
         # Webhooks with an unknown wait: how many to retry, the last ones, and how many could go.
-        self._retries = LEAST
+        self._retries = MIN_WINDOW
         self._retried: set[int] = set()
-        self._went = 0
+        self._retried_ready = 0
 
     @property
     def has_others(self) -> bool:
@@ -103,16 +103,16 @@ class DueWebhooks:
                 return page.candidates
             self.are_many, self._after = True, page.last
             self._known = dict.fromkeys(one.webhook_id for one in page.candidates)
-            self._walked = 1
+            self._walked_pages = 1
             self._since = self._session.wall()
         if self._own != self._shards.own:
             # The webhooks of added shards became due before.
             self._own, self._is_first_walk = self._shards.own, True
-            self._after, self._walked, self._walk_at = 0, 0, 0.0
+            self._after, self._walked_pages, self._walk_at = 0, 0, 0.0
         now = time.monotonic()
         if not self._ask_changes(now) or (now >= self._walk_at and not self._walk(now)):
             return None
-        chosen = self._choose(now, max(LEAST, min(self._window, int(room / self._depth))))
+        chosen = self._choose(now, max(MIN_WINDOW, min(self._window, int(room / self._depth))))
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
         if found is None:
@@ -139,8 +139,8 @@ class DueWebhooks:
         since, is_listed = self._since, self._is_listed
         unknown = [pk for pk, at in changed.items() if at > since or not is_listed(pk)]
         for webhook_id in reversed(unknown):
-            if webhook_id in self._waits or webhook_id in self._doubtful:
-                self._doubtful[webhook_id] = None
+            if webhook_id in self._waits or webhook_id in self._deferred:
+                self._deferred[webhook_id] = None
             else:
                 self._new.pop(webhook_id, None)
                 self._new[webhook_id] = None
@@ -159,7 +159,7 @@ class DueWebhooks:
             or webhook_id in self._new
             or webhook_id in self._served
             or webhook_id in self._waits
-            or webhook_id in self._doubtful
+            or webhook_id in self._deferred
         )
 
     def _walk(self, now: float) -> bool:
@@ -173,13 +173,13 @@ class DueWebhooks:
         for webhook_id in due:
             if not self._is_listed(webhook_id):
                 self._known[webhook_id] = None
-        self._walked += 1
+        self._walked_pages += 1
         self._after = last or 0
         if last is None:
-            if self._walked == 1:
+            if self._walked_pages == 1:
                 self._begin()
-            self._walked, self._is_first_walk = 0, False
-        is_finding = self._is_first_walk or len(self._known) - known >= LEAST
+            self._walked_pages, self._is_first_walk = 0, False
+        is_finding = self._is_first_walk or len(self._known) - known >= MIN_WINDOW
         ended = time.monotonic()
         self._walk_at = ended + (ended - now) / (_FINDING_PART if is_finding else _WALK_PART)
         return True
@@ -189,24 +189,24 @@ class DueWebhooks:
         # The newest come first: thousands that became due at once must not delay a single one.
         chosen = list(islice(reversed(self._new), window // 4))
         chosen += self._waited(self._timed, now, window // 4)
-        chosen += self._waited(self._planless, now, window // 8)
+        chosen += self._waited(self._plan_retries, now, window // 8)
         if self._retried:
             # Retry more while most of them can go, else fewer: blocked ones must not take turns.
-            is_worth = 2 * self._went > len(self._retried)
+            is_worth = 2 * self._retried_ready > len(self._retried)
             changed = 2 * self._retries if is_worth else self._retries // 2
-            self._retries = max(LEAST // 2, min(WINDOW // 2, changed))
+            self._retries = max(MIN_WINDOW // 2, min(WINDOW // 2, changed))
         retried = self._waited(self._untimed, now, min(self._retries, (window - len(chosen)) // 2))
-        self._retried, self._went = set(retried), 0
+        self._retried, self._retried_ready = set(retried), 0
         chosen += retried
         new, served = iter(self._new), iter(self._served)
-        known, doubtful = iter(self._known), iter(self._doubtful)
+        known, deferred = iter(self._known), iter(self._deferred)
         # Webhooks that can be sent to must not wait behind thousands that may have to wait.
-        parts = ((new, 2), (reversed(self._doubtful), 8), (doubtful, 8), (served, 2), (known, 1))
-        for turn, part in (*parts, (served, 1), (new, 1), (doubtful, 1)):
+        parts = ((new, 2), (reversed(self._deferred), 8), (deferred, 8), (served, 2), (known, 1))
+        for turn, part in (*parts, (served, 1), (new, 1), (deferred, 1)):
             chosen += islice(turn, max(0, window - len(chosen)) // part)
         chosen += self._waited(self._timed, now, window - len(chosen))
         for webhook_id in chosen:
-            for among in (self._new, self._doubtful, self._served, self._known):
+            for among in (self._new, self._deferred, self._served, self._known):
                 among.pop(webhook_id, None)
         return list(dict.fromkeys(chosen))
 
@@ -238,18 +238,18 @@ class DueWebhooks:
         if not is_timed or seconds > longest:
             heapq.heappush(self._untimed, (now + before, webhook_id))
 
-    def look_by(self, webhook_id: int, at: float) -> None:
+    def look_no_later_than(self, webhook_id: int, at: float) -> None:
         """Read a waiting webhook at this monotonic time at the latest."""
         if webhook_id not in self._waits or at > time.monotonic() + _LONGEST_TIMED_SECONDS:
             return
         before, _, look_at = self._waits[webhook_id]
         self._waits[webhook_id] = before, at, look_at
-        heapq.heappush(self._planless, (at, webhook_id))
+        heapq.heappush(self._plan_retries, (at, webhook_id))
 
-    def go(self, webhook_id: int) -> None:
+    def clear_wait(self, webhook_id: int) -> None:
         """Note that a webhook does not have to wait."""
         self._waits.pop(webhook_id, None)
-        self._went += webhook_id in self._retried
+        self._retried_ready += webhook_id in self._retried
 
     def note_claimed(
         self,
@@ -270,10 +270,10 @@ class DueWebhooks:
         kept = [webhook_id for webhook_id in left_out if webhook_id in self._known]
         for webhook_id in kept:
             del self._known[webhook_id]
-            self._doubtful[webhook_id] = None
+            self._deferred[webhook_id] = None
         # Receivers that have not answered yet get few places: do not read many that get none.
         is_too_many = len(kept) > len(served)
-        self._window = max(LEAST, 2 * len(served)) if is_too_many else WINDOW
+        self._window = max(MIN_WINDOW, 2 * len(served)) if is_too_many else WINDOW
         if served:
             # While most webhooks have rows left, read fewer, which get more rows each.
             have_more = 2 * len(exhausted) < len(served)
@@ -287,7 +287,7 @@ class DueWebhooks:
             del self._known[webhook_id]
             self._new[webhook_id] = None
 
-    def came_back(self, webhook_ids: Iterable[int]) -> None:
+    def wake(self, webhook_ids: Iterable[int]) -> None:
         """Read waiting webhooks again: what they waited for may be over."""
         for webhook_id in self._waits.keys() & set(webhook_ids) if self._waits else ():
             del self._waits[webhook_id]

@@ -301,7 +301,7 @@ class Engine:
                 for _ in range(len(self._planned)):
                     self._note_plan(self._planned.popleft())
                 for _ in range(len(self._named)):
-                    self._due.came_back(self._unnamed.pop(self._named.popleft(), ()))
+                    self._due.wake(self._unnamed.pop(self._named.popleft(), ()))
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -357,9 +357,9 @@ class Engine:
         """Look at a webhook now if its plan is ready, or else when the plan is made again."""
         again_at = self._plans.made_again_at(webhook_id)
         if again_at is None:
-            self._due.came_back([webhook_id])
+            self._due.wake([webhook_id])
         else:
-            self._due.look_by(webhook_id, again_at)
+            self._due.look_no_later_than(webhook_id, again_at)
 
     def _scan(self, now: float) -> None:
         if not self._claims.has_room:
@@ -477,11 +477,11 @@ class Engine:
                 # It waits for its plan, its host name or a person.
                 wait = None
             if wait == 0:
-                self._due.go(webhook_id)
+                self._due.clear_wait(webhook_id)
             else:
                 self._due.wait(webhook_id, wait)
                 if (again_at := self._plans.made_again_at(webhook_id)) is not None:
-                    self._due.look_by(webhook_id, again_at)
+                    self._due.look_no_later_than(webhook_id, again_at)
 
     @property
     def _look_ready_at(self) -> float:
@@ -747,7 +747,7 @@ class Engine:
     def _release(self, rows: Iterable[tuple[str, int, int]]) -> None:
         if self._due.are_many:
             rows = list(rows)
-            self._due.came_back(row[1] for row in rows)
+            self._due.wake(row[1] for row in rows)
         if self._claims.release(rows):
             # Only a look tells which webhook is next.
             self._look_soon()
