@@ -247,7 +247,7 @@ def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> N
     taken = take(claims)
     assert len(taken) == 10
     new = make_webhook(name="New")
-    claims._limiters._used.pop(new.pk, None)
+    claims._limiters._current.pop(new.pk, None)
     fill(new, 1)
     assert [claim.webhook_id for claim in take(claims)] == [new.pk]
     release(claims, taken[:1])
@@ -280,7 +280,7 @@ def test_nothing_is_claimed_of_a_webhook_whose_answers_take_long_to_judge() -> N
     webhooks = [make_webhook(name=name) for name in "AB"]
     fill(webhooks[0], 2)
     claims = engines_claims()
-    claims.behind = {webhooks[0].pk}
+    claims.slow_to_judge = {webhooks[0].pk}
     assert {claim.webhook_id for claim in take(claims)} == {webhooks[1].pk}
 
 
@@ -308,7 +308,7 @@ def test_large_bodies_that_a_claim_did_not_expect_go_back(
     done = Delivery.objects.filter(status=Status.SUCCEEDED)
     run_engine(lambda: done.count() == 8, learned=learned)
     assert max(made) == 1
-    assert learned.limiters.get(large.pk).made_bytes > 40_000
+    assert learned.limiters.get(large.pk).mean_made_bytes > 40_000
     learned.close()
 
 

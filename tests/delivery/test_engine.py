@@ -205,10 +205,10 @@ def test_long_answers_to_judge_wait_behind_all_others_and_are_judged_few_at_a_ti
     engine._collect()
     assert handled == [2, 3, 1]
     # The webhook gets no more claims until most of its responses are judged.
-    assert set(engine._claims.behind) == {1}
+    assert set(engine._claims.slow_to_judge) == {1}
     while len(engine._unjudged) > 10:
         engine._collect()
-    assert set(engine._claims.behind) == set()
+    assert set(engine._claims.slow_to_judge) == set()
     engine._judge_long(math.inf)
     assert len(handled) == 22
 

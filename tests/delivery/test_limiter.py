@@ -8,7 +8,7 @@ from webhooks.models import Outcome
 
 
 def test_a_receiver_nobody_knows_starts_small_and_grows_with_each_success() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     first = limiter.limit
     assert first < 64
     for _ in range(200):
@@ -17,21 +17,21 @@ def test_a_receiver_nobody_knows_starts_small_and_grows_with_each_success() -> N
 
 
 def test_a_receiver_that_does_not_answer_is_halved_down_to_one() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     for _ in range(4):
         limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)
     assert limiter.limit == 1
 
 
 def test_an_answer_of_any_kind_shows_that_the_receiver_lives() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)
     limiter.note(Outcome.PROTOCOL, now=0.0, seconds=0.1)
     assert limiter.failures == 0
 
 
 def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_probe_through() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     for _ in range(5):
         limiter.note(Outcome.NETWORK, now=100.0, seconds=0.1)
     assert limiter.quota(now=100.5) == 0
@@ -41,7 +41,7 @@ def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_probe_through() 
 
 
 def test_the_breaker_stays_open_longer_each_time_but_not_over_a_minute() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     waits, now = [], 0.0
     for _ in range(15):
         limiter.note(Outcome.NETWORK, now=now, seconds=0.1)
@@ -51,7 +51,7 @@ def test_the_breaker_stays_open_longer_each_time_but_not_over_a_minute() -> None
 
 
 def test_what_was_in_flight_when_the_breaker_opened_keeps_it_open_no_longer() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     for _ in range(36):
         limiter.note(Outcome.NETWORK, now=0.0, seconds=0.1)
     assert limiter.quota(now=1.0) == 1
@@ -60,7 +60,7 @@ def test_what_was_in_flight_when_the_breaker_opened_keeps_it_open_no_longer() ->
 
 
 def test_a_success_closes_the_breaker() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     for _ in range(9):
         limiter.note(Outcome.TIMEOUT, now=0.0, seconds=0.1)
     limiter.note(None, now=1.0, seconds=0.1)
@@ -75,24 +75,24 @@ def test_a_limited_webhook_has_no_more_than_may_be_in_flight() -> None:
 
 
 def test_a_receiver_nobody_knows_gets_one_request_and_one_row() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     assert (limiter.limit, limiter.quota(now=0.0)) == (1, 1)
 
 
 def test_a_receiver_that_answered_another_process_starts_with_more() -> None:
-    limiter = Limiter(most=64, failures=0)
+    limiter = Limiter(max_limit=64, failures=0)
     assert limiter.is_quick
     assert limiter.quota(now=0.0) == 64
 
 
 def test_a_receiver_that_failed_in_another_process_starts_with_a_probe() -> None:
-    limiter = Limiter(most=64, failures=7)
+    limiter = Limiter(max_limit=64, failures=7)
     assert not limiter.is_quick
     assert limiter.quota(now=0.0) == 1
 
 
 def test_a_receiver_that_answers_late_is_not_quick_and_no_rows_wait_for_it() -> None:
-    limiter = Limiter(most=4)
+    limiter = Limiter(max_limit=4)
     for _ in range(10):
         limiter.note(None, now=0.0, seconds=3.0)
     assert not limiter.is_quick
@@ -152,7 +152,7 @@ def test_room_is_divided_equally_and_the_rest_goes_to_who_can_take_more() -> Non
 
 
 def test_rows_that_are_claimed_already_count_against_the_quota() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     free = limiter.quota(now=0.0)
     limiter.claimed = free
     assert limiter.quota(now=0.0) == 0
@@ -163,7 +163,7 @@ def waiting(version: int) -> Any:
 
 
 def test_what_waits_for_another_version_or_for_too_long_is_given_back() -> None:
-    limiter = Limiter(most=64)
+    limiter = Limiter(max_limit=64)
     changed, late, kept = waiting(1), waiting(2), waiting(2)
     for request, lease_ends in ((changed, 100.0), (late, 59.0), (kept, 100.0)):
         limiter.add(request, lease_ends)

@@ -82,7 +82,7 @@ class Claims:
         # Whether nothing is claimed any more.
         self.is_closed = False
         # Webhooks that get no rows, because their responses take long to judge.
-        self.behind: Collection[int] = ()
+        self.slow_to_judge: Collection[int] = ()
         # The webhooks with rows here.
         self._webhooks: set[int] = set()
         # By delivery: event id, size of the row's own body, attempt number.
@@ -158,17 +158,17 @@ class Claims:
         self.served = {one.webhook_id for one in quotas}
         self.left_out = [one.webhook_id for one in active if one.webhook_id not in self.served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
-            self._leave_room(claims)
+            self._set_max_bytes(claims)
             claims += self._queue.claim(free, **self._terms)
             taken = Counter(claim.webhook_id for claim in claims)
             # A webhook that got none may have only suspects left, which take turns.
             least = 1 if active[0].has_suspects else 0
             self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
-            self._leave_room(claims)
+            self._set_max_bytes(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
         if active and active[0].has_suspects:
-            self._leave_room(claims)
+            self._set_max_bytes(claims)
             claims += self._claim_suspect(active)
         elif not (self._paced or self.is_ending or tested):
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
@@ -177,7 +177,7 @@ class Claims:
     def _is_quick(self, candidate: Candidate) -> bool:
         return self._limiters.get(candidate.webhook_id).is_quick
 
-    def _leave_room(self, claims: list[Claimed]) -> None:
+    def _set_max_bytes(self, claims: list[Claimed]) -> None:
         """Give the next claim the bytes that this one left."""
         if claims:
             events = {claim.event_id: len(claim.payload) for claim in claims}
@@ -213,14 +213,14 @@ class Claims:
             limiter = self._limiters.get(candidate.webhook_id)
             quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
-            if candidate.webhook_id in self.behind:
+            if candidate.webhook_id in self.slow_to_judge:
                 continue
-            if quota > 0 and self._may_have(limiter):
+            if quota > 0 and self._may_use_bytes(limiter):
                 kind = quick if limiter.is_quick else new if limiter.is_new else slow
                 kind[candidate.webhook_id] = quota
-                if limiter.made_bytes > LIGHT_BYTES:
+                if limiter.mean_made_bytes > LIGHT_BYTES:
                     large.append((kind, candidate.webhook_id))
-        self._bound_bodies(large)
+        self._limit_bodies(large)
         # As many rows as fit at the mean size of recent ones.
         fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
         rows = max(1, min(CLAIM_ROWS, left, fitting))
@@ -234,14 +234,14 @@ class Claims:
         rows -= sum(one.quota for one in divided)
         return divided + shares(quick, rows)
 
-    def _may_have(self, limiter: Limiter) -> bool:
+    def _may_use_bytes(self, limiter: Limiter) -> bool:
         """Return whether this webhook may use the bytes that are left."""
         if self._most_bytes <= _FOR_ALL * _CLAIMED_BYTES:
             return True
         is_left = limiter.is_quick or self._most_bytes <= _FOR_NEW * _CLAIMED_BYTES
         return is_left and not limiter.claimed
 
-    def _bound_bodies(self, large: Sequence[tuple[dict[int, int], int]]) -> None:
+    def _limit_bodies(self, large: Sequence[tuple[dict[int, int], int]]) -> None:
         """Lower the quotas of webhooks with large bodies, in random order, so that they take turns.
 
         The bytes of all held bodies are limited as well, with a lower limit for slow receivers.
@@ -254,9 +254,9 @@ class Claims:
                 del quotas[webhook_id]
                 continue
             share = left / (len(large) - number)
-            quota = min(quotas[webhook_id], max(1, int(share / limiter.made_bytes)))
+            quota = min(quotas[webhook_id], max(1, int(share / limiter.mean_made_bytes)))
             quotas[webhook_id] = quota
-            left -= quota * limiter.made_bytes
+            left -= quota * limiter.mean_made_bytes
 
     def _slow_rooms(self) -> tuple[int, int]:
         """Return how many more rows of slow receivers may be claimed, and how many of known ones.

@@ -569,8 +569,8 @@ class Engine:
 
     def _makes_much(self, claim: Claimed, plan: RequestPlan) -> bool:
         """Return whether the body made for a row is large, or its event is."""
-        made_bytes = self._limiters.get(claim.webhook_id).made_bytes
-        return plan.render is not None and max(made_bytes, len(claim.payload)) > LIGHT_BYTES
+        mean_made_bytes = self._limiters.get(claim.webhook_id).mean_made_bytes
+        return plan.render is not None and max(mean_made_bytes, len(claim.payload)) > LIGHT_BYTES
 
     def _note_made(self, claim: Claimed, request: Request | None) -> None:
         """Count the bytes made from an event; if that failed, assume the largest body."""
@@ -657,7 +657,7 @@ class Engine:
                 self._unjudged.append((request, response))
             else:
                 self._handle(request, response)
-        if self._unjudged or self._claims.behind:
+        if self._unjudged or self._claims.slow_to_judge:
             self._judge_long(time.monotonic() + _JUDGE_SECONDS)
         if self._sender.unsent:
             self._hand_back()
@@ -674,8 +674,8 @@ class Engine:
             count += 1
         is_behind = len(self._unjudged) > _TURNS_BEHIND * count
         left = self._unjudged if is_behind else ()
-        self._claims.behind = {request.plan.webhook_id for request, _ in left}
-        for webhook_id in self._claims.behind:
+        self._claims.slow_to_judge = {request.plan.webhook_id for request, _ in left}
+        for webhook_id in self._claims.slow_to_judge:
             if self._limiters.get(webhook_id).waiting:
                 self._sender.recall(webhook_id, -1)
 

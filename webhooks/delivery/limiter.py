@@ -34,18 +34,18 @@ _UNREACHABLE = frozenset({Outcome.TIMEOUT, Outcome.NETWORK, Outcome.TLS})
 class Limiter:
     """The limit of one webhook.
 
-    The engine thread writes `claimed` and `made_bytes`, the sender thread the rest.
+    The engine thread writes `claimed` and `mean_made_bytes`, the sender thread the rest.
     """
 
     __slots__ = (
-        "claimed", "failures", "in_flight", "is_queued", "limit", "made_bytes", "mean_seconds",
-        "most", "open_until", "waiting",
+        "claimed", "failures", "in_flight", "is_queued", "limit", "max_limit",
+        "mean_made_bytes", "mean_seconds", "open_until", "waiting",
     )  # fmt: skip
 
-    def __init__(self, most: int, *, failures: int | None = None) -> None:
+    def __init__(self, max_limit: int, *, failures: int | None = None) -> None:
         """Start with `failures` in a row, as another process recorded them; None if unknown."""
-        self.most = most
-        self.limit = min(_FIRST_LIMIT if failures or failures is None else _KNOWN_LIMIT, most)
+        self.max_limit = max_limit
+        self.limit = min(_FIRST_LIMIT if failures or failures is None else _KNOWN_LIMIT, max_limit)
         self.in_flight = 0
         self.failures = failures or 0
         # The mean response time; None before the first response.
@@ -58,14 +58,14 @@ class Limiter:
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
         # The mean size of an event plus the body made from it; 0 before the first one.
-        self.made_bytes = 0.0
+        self.mean_made_bytes = 0.0
 
     def successor(self) -> "Limiter":
         """Return a limiter with the same knowledge of the receiver and no rows or requests."""
-        limiter = Limiter(self.most)
+        limiter = Limiter(self.max_limit)
         limiter.limit, limiter.failures = self.limit, self.failures
         limiter.mean_seconds, limiter.open_until = self.mean_seconds, self.open_until
-        limiter.made_bytes = self.made_bytes
+        limiter.mean_made_bytes = self.mean_made_bytes
         return limiter
 
     @property
@@ -100,7 +100,7 @@ class Limiter:
         """Learn from a request: how it ended and how many seconds it took."""
         if outcome not in _UNREACHABLE:
             self.failures, self.open_until = 0, 0.0
-            self.limit = min(self.most, self.limit + 1)
+            self.limit = min(self.max_limit, self.limit + 1)
             mean = self.mean_seconds
             self.mean_seconds = seconds if mean is None else mean + (seconds - mean) * _LAST_SHARE
             return
@@ -116,8 +116,8 @@ class Limiter:
 
     def note_made(self, size: int) -> None:
         """Learn from an event and the body made from it, which together have `size` bytes."""
-        mean = self.made_bytes
-        self.made_bytes = mean + (size - mean) * _LAST_SHARE if mean else float(size)
+        mean = self.mean_made_bytes
+        self.mean_made_bytes = mean + (size - mean) * _LAST_SHARE if mean else float(size)
 
     def add(self, request: Request, lease_ends: float) -> None:
         """Queue a request."""
@@ -163,34 +163,36 @@ class Limiters:
     Concurrency: used by one drain at a time.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._used: dict[int, Limiter] = {}
-        self._before: dict[int, Limiter] = {}
+    def __init__(self, max_limit: int) -> None:
+        self._max_limit = max_limit
+        self._current: dict[int, Limiter] = {}
+        self._previous: dict[int, Limiter] = {}
 
     def get(self, webhook_id: int) -> Limiter:
-        limiter = self._used.get(webhook_id)
+        limiter = self._current.get(webhook_id)
         if limiter is None:
-            before = self._before.pop(webhook_id, None)
-            limiter = before.successor() if before else Limiter(self._most)
-            self._used[webhook_id] = limiter
+            before = self._previous.pop(webhook_id, None)
+            limiter = before.successor() if before else Limiter(self._max_limit)
+            self._current[webhook_id] = limiter
         return limiter
 
     def begin(self, webhook_id: int, failures: int | None) -> None:
         """Create a missing limiter from the failures that other processes recorded."""
-        if webhook_id not in self._used and webhook_id not in self._before:
-            self._used[webhook_id] = Limiter(self._most, failures=failures)
+        if webhook_id not in self._current and webhook_id not in self._previous:
+            self._current[webhook_id] = Limiter(self._max_limit, failures=failures)
 
     def in_use(self) -> list[Limiter]:
-        return list(self._used.values())
+        return list(self._current.values())
 
     def successor(self, *, forgets: bool) -> "Limiters":
         """Return the limiters for the next drain; rows and requests stay with this one.
 
         With `forgets`, only limiters that this drain used are kept.
         """
-        following = Limiters(self._most)
-        following._before = dict(self._used) if forgets else {**self._before, **self._used}
+        following = Limiters(self._max_limit)
+        following._previous = (
+            dict(self._current) if forgets else {**self._previous, **self._current}
+        )
         return following
 
 
