@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.waiting import PATIENCE_SECONDS
 from webhooks import events
-from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     AUTHORIZATION_FIELDS,
@@ -121,7 +121,7 @@ def run_engine(
     until: Callable[[], bool],
     *,
     seconds: float = PATIENCE_SECONDS,
-    learned: Learned | None = None,
+    cache: DrainCache | None = None,
 ) -> Engine:
     """Run a drain in this thread until `until()` is true; fail if that takes too long.
 
@@ -135,7 +135,7 @@ def run_engine(
         is_there = is_there or until()
         return is_there or time.monotonic() > ends
 
-    engine = Engine(ProcessWakeup(), should_stop, learned)
+    engine = Engine(ProcessWakeup(), should_stop, cache)
     engine.run(seconds * 2)
     assert is_there, f"the engine did not get there in {seconds:.0f} s:\n{_described()}"
     return engine

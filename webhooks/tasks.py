@@ -9,7 +9,7 @@ from django.conf import settings
 from webhooks import oauth
 from webhooks.alerts import notifications
 from webhooks.delivery import backlog, drains, holds, resends, retention
-from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _asked_at = float("-inf")
 # How often a running resend advances.
 _TURN_SECONDS = 2.0
 # State that finished drains of this process pass on; in a pool of threads several run at once.
-_learned: list[Learned] = []
+_caches: list[DrainCache] = []
 
 
 @shared_task
@@ -37,16 +37,16 @@ def drain(seconds: float | None = None) -> int:
 def _drain(seconds: float) -> int:
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
         try:
-            learned = _learned.pop()
+            cache = _caches.pop()
         except IndexError:
-            learned = Learned()
+            cache = DrainCache()
         try:
-            engine = Engine(wakeup(), should_stop, learned)
+            engine = Engine(wakeup(), should_stop, cache)
             engine.run(seconds)
         except BaseException:
-            learned.close()
+            cache.close()
             raise
-        _learned.append(learned)
+        _caches.append(cache)
     return engine.sent
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from webhooks.delivery import affinity as module
 from webhooks.delivery.affinity import Affinity
-from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.shards import Shards
 from webhooks.delivery.wakeup import ProcessWakeup
 
@@ -162,17 +162,17 @@ def test_a_drain_that_ends_by_an_error_lets_go(
 
     monkeypatch.setattr(module, "_BUSY", -1.0)
     monkeypatch.setattr(Shards, "leave", fail)
-    learned = Learned()
-    engine = Engine(ProcessWakeup(), lambda: len(os.sched_getaffinity(0)) == 1, learned)
+    cache = DrainCache()
+    engine = Engine(ProcessWakeup(), lambda: len(os.sched_getaffinity(0)) == 1, cache)
     with pytest.raises(RuntimeError, match="the end failed"):
         engine.run(60)
-    learned.close()
+    cache.close()
     assert processors(0) == [allowed]
 
 
 def test_drains_that_run_at_once_share_it() -> None:
     """Two separate ones could pin each other's threads, and neither would release them."""
-    first, second = Learned(), Learned()
+    first, second = DrainCache(), DrainCache()
     assert first.affinity is second.affinity
     first.close()
     second.close()

@@ -21,7 +21,7 @@ from webhooks import events
 from webhooks.delivery import claims as module
 from webhooks.delivery import db_session, queue
 from webhooks.delivery.claims import ClaimBatch, Claims
-from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue import postgres_sql
 from webhooks.delivery.queue.rows import Claimed, ClaimQuota
@@ -302,14 +302,14 @@ def test_large_bodies_that_a_claim_did_not_expect_go_back(
         made.append(count - len(back))
 
     monkeypatch.setattr(Engine, "_submit", counted)
-    learned = Learned()
+    cache = DrainCache()
     for webhook in (large, small):
-        learned.limiters.begin(webhook.pk, failures=0)
+        cache.limiters.begin(webhook.pk, failures=0)
     done = Delivery.objects.filter(status=Status.SUCCEEDED)
-    run_engine(lambda: done.count() == 8, learned=learned)
+    run_engine(lambda: done.count() == 8, cache=cache)
     assert max(made) == 1
-    assert learned.limiters.get(large.pk).mean_made_bytes > 40_000
-    learned.close()
+    assert cache.limiters.get(large.pk).mean_made_bytes > 40_000
+    cache.close()
 
 
 def test_bodies_of_receivers_that_hang_leave_memory_to_those_that_answer(

@@ -31,7 +31,7 @@ from tests.security.hostile import answering, asked
 from tests.waiting import eventually
 from webhooks import events, network
 from webhooks.delivery import backlog, due, maintenance, outcomes, queue
-from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
 from webhooks.delivery.wakeup import ProcessWakeup
@@ -684,11 +684,11 @@ def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_
     with fake_provider() as slow:
         slow.reply(lose_claim)
         delivery = make_delivery(make_webhook(url=f"{slow.url}/hook"))
-        learned = Learned()
+        drain_cache = DrainCache()
         # Allow more than one row in flight.
-        learned.limiters.begin(delivery.webhook_id, failures=0)
-        run_engine(lambda: reload(delivery).status == Status.SUCCEEDED, learned=learned)
-        learned.close()
+        drain_cache.limiters.begin(delivery.webhook_id, failures=0)
+        run_engine(lambda: reload(delivery).status == Status.SUCCEEDED, cache=drain_cache)
+        drain_cache.close()
     assert len(slow.requests) == 1
     assert Attempt.objects.get().number == reload(delivery).attempt_count == 1
 
@@ -793,18 +793,18 @@ def test_settings_of_very_many_webhooks_are_tried_again_in_time(
     for webhook in webhooks:
         make_delivery(webhook)
     Webhook.objects.update(url="https://[x]/")
-    learned = Learned()
+    drain_cache = DrainCache()
 
     def are_sent() -> bool:
-        entries = learned.plans._entries.values()
+        entries = drain_cache.plans._entries.values()
         if len(entries) == 4 and all(entry.retry_seconds > 0.2 for entry in entries):
             # All were tried more than once. Unlike an edit, `update` keeps the version.
             for webhook in webhooks:
                 Webhook.objects.filter(pk=webhook.pk).update(url=webhook.url)
         return not Delivery.objects.exclude(status=Status.SUCCEEDED).exists()
 
-    run_engine(are_sent, learned=learned)
-    learned.close()
+    run_engine(are_sent, cache=drain_cache)
+    drain_cache.close()
 
 
 @pytest.mark.database("postgres")
@@ -840,7 +840,7 @@ def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """All rows of the webhooks looked at are claimed, and other webhooks have more."""
-    learned = Learned()
+    drain_cache = DrainCache()
     later = [make_webhook() for _ in range(4)]
     events.publish("call.incoming.after", {"call_id": "1"})
     in_an_hour = timezone.now() + dt.timedelta(hours=1)
@@ -858,8 +858,8 @@ def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause
             settings.WEBHOOKS_POLL_SECONDS = 3600.0
         events.publish("call.incoming.after", {"call_id": "1"})
         Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
-        run_engine(lambda: not left.exists(), learned=learned)
-    learned.close()
+        run_engine(lambda: not left.exists(), cache=drain_cache)
+    drain_cache.close()
 
 
 @pytest.mark.database("postgres")

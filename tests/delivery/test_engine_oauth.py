@@ -19,7 +19,7 @@ from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from tests.waiting import eventually
 from webhooks import events, oauth
 from webhooks.delivery import holds
-from webhooks.delivery.engine import Engine, Learned
+from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.outcomes import sentence
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -135,13 +135,13 @@ def test_a_refused_token_is_not_sent_with_all_that_waits(
 ) -> None:
     webhook = oauth_webhook(receiver, provider)
     connect(webhook.credential)
-    learned = Learned()
+    cache = DrainCache()
     # The first hundred show that the receiver is quick.
     for number in (100, 200):
         for _ in range(number):
             make_delivery(webhook)
         run_engine(
-            lambda: not Delivery.objects.exclude(status=Status.SUCCEEDED).exists(), learned=learned
+            lambda: not Delivery.objects.exclude(status=Status.SUCCEEDED).exists(), cache=cache
         )
         provider.expire_tokens()
     refused = [request for request in receiver.requests() if request.status == 401]
@@ -452,15 +452,15 @@ def test_a_receiver_that_took_a_shared_token_again_is_believed_by_the_worker_tha
 ) -> None:
     webhook = webhook_without_refresh(receiver, provider, "/bearer/hook")
     OAuthToken.objects.update(refused_by=[webhook.pk])
-    learned = Learned()
+    cache = DrainCache()
     make_delivery(webhook)
-    run_engine(lambda: rows(webhook) == [DONE], learned=learned)
+    run_engine(lambda: rows(webhook) == [DONE], cache=cache)
     assert OAuthToken.objects.get().refused_by == []
 
     provider.expire_tokens()
     make_delivery(webhook)
-    run_engine(lambda: Attempt.objects.filter(status_code=401).exists(), learned=learned)
-    learned.close()
+    run_engine(lambda: Attempt.objects.filter(status_code=401).exists(), cache=cache)
+    cache.close()
     deliver_all()
     assert rows(webhook) == [DONE, HELD]
 

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.factories import make_webhook
 from webhooks.delivery import plans
-from webhooks.delivery.engine import Learned
+from webhooks.delivery.engine import DrainCache
 from webhooks.delivery.plans import PlanEntry, Plans
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.models import OAuthToken, TokenState, Webhook
@@ -111,12 +111,12 @@ def test_plans_outlast_short_drains_and_are_forgotten_when_not_used() -> None:
     key_check.require()
     webhook = some_of_each_kind(1)[0]
     candidate = Candidate(webhook.pk, webhook.version_sent, 0, 0, True, False, False, False)
-    learned = Learned()
-    learned.plans._make([candidate])
+    cache = DrainCache()
+    cache.plans._make([candidate])
     for _ in range(3):
-        learned.hand_over()
-    assert learned.plans.get(candidate) is not None
+        cache.hand_over()
+    assert cache.plans.get(candidate) is not None
     for known in (True, True, False):
-        assert bool(learned.plans._entries or learned.plans._before) is known
-        learned.plans.hand_over(forgets=True)
-    learned.close()
+        assert bool(cache.plans._entries or cache.plans._before) is known
+        cache.plans.hand_over(forgets=True)
+    cache.close()

@@ -76,10 +76,10 @@ _TEST = Trigger.TEST.value
 # With fewer rows in hand than this, responses are collected twice as often.
 _FEW_ROWS = 100
 # The statuses whose Retry-After is honoured.
-_MAY_SAY_WHEN = frozenset({408, 425, 429, 503})
+_RETRY_AFTER_STATUSES = frozenset({408, 425, 429, 503})
 # Success rules judge longer responses for this long per turn. More of them than this many turns
 # would handle are too many.
-_LONG_ANSWER_BYTES, _JUDGE_SECONDS, _TURNS_BEHIND = 8192, 0.02, 10
+_LONG_RESPONSE_BYTES, _JUDGE_SECONDS, _TURNS_BEHIND = 8192, 0.02, 10
 # How long an ending drain continues with receivers that answer quickly.
 _ENDING_SECONDS = 60.0
 # Limiters and plans that no drain used for this long, or up to twice as long, are forgotten.
@@ -88,7 +88,7 @@ _FORGET_SECONDS = 120.0
 _FINISH_SECONDS = 10.0
 
 
-class Learned:
+class DrainCache:
     """What the drains of a process hand on to each other: limiters, plans and resolved names."""
 
     # Belongs to the process: drains that run at the same time share it.
@@ -123,7 +123,7 @@ class Engine:
     """Runs until asked to stop; one per drain task, which passes what earlier drains learned."""
 
     def __init__(
-        self, wakeup: Wakeup, should_stop: Callable[[], bool], learned: Learned | None = None
+        self, wakeup: Wakeup, should_stop: Callable[[], bool], cache: DrainCache | None = None
     ) -> None:
         self._wakeup = wakeup
         self._should_stop = should_stop
@@ -136,17 +136,17 @@ class Engine:
         self._is_notified = True
         self._is_more_ready = False
         self._is_closing = False
-        self._learned = learned or Learned()
-        self._is_own_learned = learned is None
-        self._plans, self._resolver = self._learned.plans, self._learned.resolver
+        self._cache = cache or DrainCache()
+        self._is_own_cache = cache is None
+        self._plans, self._resolver = self._cache.plans, self._cache.resolver
         # Webhooks whose plans were made or could not be made.
         self._planned: deque[int] = deque()
         self._plans.on_ready = self._note_planned
         # Webhooks that wait for a name, by host and port; and the names that were resolved.
-        self._unnamed: dict[tuple[str, int], set[int]] = {}
-        self._named: deque[tuple[str, int]] = deque()
-        self._resolver.wake = self._note_named
-        self._limiters = self._learned.limiters
+        self._waiting_for_name: dict[tuple[str, int], set[int]] = {}
+        self._resolved_names: deque[tuple[str, int]] = deque()
+        self._resolver.wake = self._note_resolved_name
+        self._limiters = self._cache.limiters
         policy = network.Policy.from_settings()
         self._has_proxy = bool(policy.egress_proxy)
         self._sender = Sender(
@@ -206,8 +206,8 @@ class Engine:
         self._planned.extend(webhook_ids)
         self._note_ready()
 
-    def _note_named(self, host: str, port: int) -> None:
-        self._named.append((host, port))
+    def _note_resolved_name(self, host: str, port: int) -> None:
+        self._resolved_names.append((host, port))
         self._note_ready()
 
     def _note_ready(self) -> None:
@@ -282,7 +282,7 @@ class Engine:
     def _turn(self) -> None:
         self._collect()
         now = time.monotonic()
-        self._learned.affinity.look(now)
+        self._cache.affinity.look(now)
         self._record(now)
         batch = self._claimer.batch()
         if batch is not None:
@@ -300,8 +300,8 @@ class Engine:
                 self._is_more_ready, self._is_notified = False, True
                 for _ in range(len(self._planned)):
                     self._note_plan(self._planned.popleft())
-                for _ in range(len(self._named)):
-                    self._due.wake(self._unnamed.pop(self._named.popleft(), ()))
+                for _ in range(len(self._resolved_names)):
+                    self._due.wake(self._waiting_for_name.pop(self._resolved_names.popleft(), ()))
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
@@ -450,7 +450,7 @@ class Engine:
         self._ready = {}
         self._has_due = bool(found)
         self._candidates = [
-            one for one in found if not self._only_waits(one) and self._is_ready(one)
+            one for one in found if not self._needs_no_plan(one) and self._is_ready(one)
         ]
         self._hold_blocked()
         self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
@@ -461,7 +461,7 @@ class Engine:
         self._look_at = self._look_again_at(is_woken=False)
         return self._candidates
 
-    def _only_waits(self, candidate: Candidate) -> bool:
+    def _needs_no_plan(self, candidate: Candidate) -> bool:
         """Return whether a webhook needs no plan yet: plans of thousands would fill the memory."""
         may_go = candidate.wait_seconds == 0 or candidate.has_tests
         return self._due.are_many and candidate.is_active and not may_go
@@ -522,7 +522,7 @@ class Engine:
         target = entry.plan.target
         name = target.host, target.port
         if not target.is_literal and self._resolver.lookup(*name) is None:
-            self._unnamed.setdefault(name, set()).add(candidate.webhook_id)
+            self._waiting_for_name.setdefault(name, set()).add(candidate.webhook_id)
             return False
         self._ready[candidate.webhook_id] = entry.plan
         return True
@@ -555,7 +555,7 @@ class Engine:
                     # Its token was refused since the claim.
                     self._sender.unsent.append(claim)
                     continue
-                if self._made_bytes >= MADE_BYTES and self._makes_much(claim, plan):
+                if self._made_bytes >= MADE_BYTES and self._has_large_body(claim, plan):
                     # Its size was not known when it was claimed; the others must not wait for it.
                     self._sender.unsent.append(claim)
                     continue
@@ -567,7 +567,7 @@ class Engine:
                 lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS
                 self._sender.submit(requests, lease_ends=lease_ends)
 
-    def _makes_much(self, claim: Claimed, plan: RequestPlan) -> bool:
+    def _has_large_body(self, claim: Claimed, plan: RequestPlan) -> bool:
         """Return whether the body made for a row is large, or its event is."""
         mean_made_bytes = self._limiters.get(claim.webhook_id).mean_made_bytes
         return plan.render is not None and max(mean_made_bytes, len(claim.payload)) > LIGHT_BYTES
@@ -653,7 +653,7 @@ class Engine:
         responses = self._sender.responses
         while responses:
             request, response = responses.popleft()
-            if request.plan.success_rule is not None and len(response.body) > _LONG_ANSWER_BYTES:
+            if request.plan.success_rule is not None and len(response.body) > _LONG_RESPONSE_BYTES:
                 self._unjudged.append((request, response))
             else:
                 self._handle(request, response)
@@ -700,7 +700,7 @@ class Engine:
             if error == "insufficient_scope":
                 said = Message(error, {"status": response.status_code})
                 response = response._replace(message=said)
-            if response.status_code in _MAY_SAY_WHEN:
+            if response.status_code in _RETRY_AFTER_STATUSES:
                 wait = retry_after_seconds(response.headers, self._session.wall())
         if step is None:
             step = next_step(outcome, claim, plan, retry_after=wait)
@@ -789,7 +789,7 @@ class Engine:
             logger.warning("claim_answer_lost rows=%d", count)
             self._is_notified = True
 
-    def _has_to_give(self) -> bool:
+    def _has_rows_to_return(self) -> bool:
         """Return whether rows have to be handed back, or wait for their webhook to be paused."""
         return bool(self._pending_pauses or self._sender.unsent or self._is_claim_open)
 
@@ -797,7 +797,7 @@ class Engine:
         """Finish requests in flight, hand back the rest, and write all results."""
         self._is_closing = True
         # First, since the rest may take long, or fail.
-        self._learned.affinity.release()
+        self._cache.affinity.release()
         grace_ends = time.monotonic() + settings.WEBHOOKS_GRACE_SECONDS
         self._sender.stop()
         while self._sender.is_alive and time.monotonic() < grace_ends:
@@ -810,7 +810,7 @@ class Engine:
         if batch := self._claimer.finish(ends):
             self._note_claimed(batch)
         self._sender.unsent.extend(self._claimed)
-        while self._has_to_give() and time.monotonic() < ends:
+        while self._has_rows_to_return() and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()
             self._hand_back_lost()
@@ -818,8 +818,8 @@ class Engine:
         self._writer.finish(ends)
         self._session.run(self._recorder.write_rest)
         self._shards.leave()
-        self._learned.hand_over()
-        if self._is_own_learned:
-            self._learned.close()
+        self._cache.hand_over()
+        if self._is_own_cache:
+            self._cache.close()
         self._sender.close()
         self._session.run(self._queue.reset_session)
