@@ -642,7 +642,7 @@ class Engine:
                 self._sender.pin(self._resolver.curl_resolve_entries(*key))
             except network.NameNotResolvedError:
                 # Not the receiver's fault.
-                self._sender.note_lack(network.PROXY_NOT_FOUND)
+                self._sender.report_lack(network.PROXY_NOT_FOUND)
                 return None
             self._pinned[key] = found.generation
         return found

@@ -96,7 +96,7 @@ class Maintenance:
 
     def _report_lack(self, now: float) -> None:
         """Make `/readyz` show what this machine lacked a moment ago."""
-        lacks = [lack for lack in (self._sender.lack, self._resolver.lack) if lack is not None]
+        lacks = [lack for lack in (self._sender.last_lack, self._resolver.lack) if lack is not None]
         if any(user.is_failing for user in self._users):
             lacks.append((now, _NO_DATABASE))
         for lacked_at, lack in lacks:

@@ -60,7 +60,7 @@ class Sender:
         if self._places < max_in_flight:
             logger.error("too_few_descriptors places=%d wanted=%d", self._places, max_in_flight)
         # When this machine last lacked a resource for a request, on the monotonic clock, and which.
-        self.lack: tuple[float, str] | None = None
+        self.last_lack: tuple[float, str] | None = None
         self._on_response = on_response
         self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
@@ -70,7 +70,7 @@ class Sender:
         # Limiters whose requests wait only for a free place, in turn.
         self._queued: deque[Limiter] = deque()
         # Limiters that had as many in flight as places were left, by that number.
-        self._crowded: dict[int, dict[Limiter, None]] = {}
+        self._waiting_for_places: dict[int, dict[Limiter, None]] = {}
         self._idle: list[Transfer] = []
         self._in_flight = 0
         self._is_stopping = self._has_given_back = False
@@ -112,13 +112,13 @@ class Sender:
         self._recalls.append((webhook_id, version))
         self._wake()
 
-    def note_lack(self, reason: str) -> bool:
+    def report_lack(self, reason: str) -> bool:
         """Pause claims briefly, as this machine lacks something; return whether that is new."""
         now = time.monotonic()
-        is_new = self.lack is None or now - self.lack[0] > _GROW_SECONDS
+        is_new = self.last_lack is None or now - self.last_lack[0] > _GROW_SECONDS
         if is_new:
             logger.error("machine_lacks reason=%s in_flight=%d", reason, self._in_flight)
-        self.lack = now, reason
+        self.last_lack = now, reason
         return is_new
 
     def stop(self) -> None:
@@ -246,8 +246,8 @@ class Sender:
             limiter = self._queued.popleft()
             limiter.is_queued = False
             self._begin_next(limiter)
-        if self._crowded:
-            self._begin_crowded()
+        if self._waiting_for_places:
+            self._fill_places()
 
     def _begin_next(self, limiter: Limiter) -> None:
         """Begin the longest waiting request, unless the places left are reserved for others."""
@@ -257,21 +257,21 @@ class Sender:
             self._begin(*limiter.take_first(), limiter)
             self._queue(limiter)
         elif limiter.in_flight < limiter.limit:
-            self._crowded.setdefault(limiter.in_flight, {})[limiter] = None
+            self._waiting_for_places.setdefault(limiter.in_flight, {})[limiter] = None
 
-    def _begin_crowded(self) -> None:
+    def _fill_places(self) -> None:
         """Begin requests of limiters with fewer in flight than places are left, fewest first.
 
         Waiting for one of their own requests to end could take as long as its timeout.
         """
-        for in_flight in sorted(self._crowded):
-            limiters = self._crowded[in_flight]
+        for in_flight in sorted(self._waiting_for_places):
+            limiters = self._waiting_for_places[in_flight]
             while limiters and in_flight < self._places - self._in_flight:
                 limiter = next(iter(limiters))
                 del limiters[limiter]
                 self._begin_next(limiter)
             if not limiters:
-                del self._crowded[in_flight]
+                del self._waiting_for_places[in_flight]
 
     def _may_begin(self, limiter: Limiter) -> bool:
         """Return whether a webhook may have one more in flight: never more than places are left.
@@ -338,8 +338,8 @@ class Sender:
         assert request is not None
         assert limiter is not None
         is_again = transfer.met_closed(code)
-        if code and (lack := self._lack(transfer, code)):
-            self._note_lack(request, lack)
+        if code and (lack := self._lacked_resource(transfer, code)):
+            self._hand_back_for_lack(request, lack)
         elif not is_again:
             response = self._response(transfer, code, message)
             limiter.note(response.error, time.monotonic(), (response.total_ms or 0.0) / 1000)
@@ -354,7 +354,7 @@ class Sender:
             self._begin(request, transfer.lease_ends, limiter, is_fresh=True)
         self._queue(limiter)
 
-    def _lack(self, transfer: Transfer, code: int) -> str:
+    def _lacked_resource(self, transfer: Transfer, code: int) -> str:
         """Return what this machine lacked for a failed request, or "" for a receiver's fault."""
         if code == pycurl.E_OUT_OF_MEMORY:
             return os.strerror(errno.ENOMEM)
@@ -369,9 +369,9 @@ class Sender:
         lack = self._opener.lacks_resources(transfer.curl)
         return str(lack.params["reason"]) if lack else ""
 
-    def _note_lack(self, request: Request, reason: str) -> None:
+    def _hand_back_for_lack(self, request: Request, reason: str) -> None:
         """Hand a request back uncounted, and allow fewer in flight for a while."""
-        if self.note_lack(reason):
+        if self.report_lack(reason):
             self._limit_kept()
         self._places = max(1, min(self._places, self._in_flight - 1))
         self._grow_at = time.monotonic() + _GROW_SECONDS
@@ -387,7 +387,7 @@ class Sender:
     @property
     def is_lacking(self) -> bool:
         """Return whether a request just failed because this machine lacks something."""
-        return self.lack is not None and time.monotonic() - self.lack[0] < _LACK_SECONDS
+        return self.last_lack is not None and time.monotonic() - self.last_lack[0] < _LACK_SECONDS
 
     def _response(self, transfer: Transfer, code: int, message: str) -> Response:
         getinfo = transfer.curl.getinfo
