@@ -73,11 +73,13 @@ def _used(model: type[Model]) -> list[str]:
     return [field.attname for field in model._meta.concrete_fields if field.name not in _UNUSED]
 
 
-_OF_WEBHOOK, _OF_CREDENTIAL, _OF_STATE = map(_used, (Webhook, Credential, WebhookState))
+_WEBHOOK_COLUMNS, _CREDENTIAL_COLUMNS, _STATE_COLUMNS = map(
+    _used, (Webhook, Credential, WebhookState)
+)
 _COLUMNS = (
-    *_OF_WEBHOOK,
-    *(f"credential__{name}" for name in _OF_CREDENTIAL),
-    *(f"state__{name}" for name in _OF_STATE),
+    *_WEBHOOK_COLUMNS,
+    *(f"credential__{name}" for name in _CREDENTIAL_COLUMNS),
+    *(f"state__{name}" for name in _STATE_COLUMNS),
 )
 # The wait after a database fault.
 _FAULT_SECONDS = 0.2
@@ -234,7 +236,7 @@ class Plans:
         unusable: dict[int, str] = {}
         for candidate in batch:
             webhook = webhooks.get(candidate.webhook_id)
-            if webhook is None or self._keep(
+            if webhook is None or self._store_entry(
                 candidate, partial(self._entry, webhook, tokens), unusable
             ):
                 ready.append(candidate)
@@ -252,7 +254,7 @@ class Plans:
         """
         try:
             unusable: dict[int, str] = {}
-            self._keep(candidate, self._entry_with_token, unusable)
+            self._store_entry(candidate, self._entry_with_token, unusable)
             _note_unusable(unusable)
             entry = self._entries.get(candidate.webhook_id)
             return entry is not None and entry.token_version > candidate.token_version
@@ -260,7 +262,7 @@ class Plans:
             connection.close()
             self._done([candidate])
 
-    def _keep(
+    def _store_entry(
         self,
         candidate: Candidate,
         make: Callable[[Candidate], PlanEntry | None],
@@ -393,9 +395,9 @@ def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAut
 def _webhook_of(row: tuple[Any, ...]) -> Webhook:
     """Make a webhook with its credential and state from the values of `_COLUMNS`."""
     values = iter(row)
-    webhook = _partial(Webhook, _OF_WEBHOOK, values)
-    webhook.credential = _partial(Credential, _OF_CREDENTIAL, values)
-    state = _partial(WebhookState, _OF_STATE, values)
+    webhook = _partial(Webhook, _WEBHOOK_COLUMNS, values)
+    webhook.credential = _partial(Credential, _CREDENTIAL_COLUMNS, values)
+    state = _partial(WebhookState, _STATE_COLUMNS, values)
     related: Any = WebhookState._meta.get_field("webhook")
     related.remote_field.set_cached_value(webhook, state if state.webhook_id else None)
     return webhook

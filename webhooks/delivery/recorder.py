@@ -64,7 +64,12 @@ _ERROR = ATTEMPT_COLUMNS.index("error")
 _STARTED_AT = ATTEMPT_COLUMNS.index("started_at")
 _TOTAL_MS = ATTEMPT_COLUMNS.index("total_ms")
 # Columns of an attempt with content from outside, and what replaces it if the row is refused.
-_FOREIGN = {"request_headers": "", "response_headers": "", "response_body": b"", "error": ""}
+_BLANKED_COLUMNS = {
+    "request_headers": "",
+    "response_headers": "",
+    "response_body": b"",
+    "error": "",
+}
 
 
 class Recorder:
@@ -90,12 +95,12 @@ class Recorder:
         self._refused: dict[int, tuple[int, int]] = {}
         self._proved: dict[int, tuple[int, int]] = {}
         # The batch whose commit may or may not have happened.
-        self._tried: list[AttemptResult] = []
+        self._uncertain_batch: list[AttemptResult] = []
         self._states: dict[int, StateChange] = {}
         # Webhooks in `_states` whose health differs from what was last written.
         self._changed: set[int] = set()
         # Webhooks in `_states` for which a success with this status code says nothing new.
-        self._noted: dict[int, int | None] = {}
+        self._unchanged_status: dict[int, int | None] = {}
         # Webhook id -> (last written state was a success, when to write again).
         self._written: dict[int, tuple[bool, float]] = {}
         # Start and hour of the last result: results that were claimed together share one start.
@@ -123,7 +128,7 @@ class Recorder:
             # A number is faster to look up than a datetime.
             self._hour = started_at, started_at.toordinal() * 24 + started_at.hour
         self._counts[webhook_id, self._hour[1], outcome, step_of(total_ms)] += 1
-        if outcome != _SUCCEEDED or self._noted.get(webhook_id) != status_code:
+        if outcome != _SUCCEEDED or self._unchanged_status.get(webhook_id) != status_code:
             self._note(result)
 
     def _note(self, result: AttemptResult) -> None:
@@ -141,9 +146,9 @@ class Recorder:
             succeeded or bool(before and before.had_success),
             time.monotonic(),
         )
-        self._noted.pop(result.webhook_id, None)
+        self._unchanged_status.pop(result.webhook_id, None)
         if succeeded:
-            self._noted[result.webhook_id] = result.status_code
+            self._unchanged_status[result.webhook_id] = result.status_code
 
     def token_refused(self, plan: RequestPlan) -> None:
         """Write a refused token before its delivery can be claimed again, here or elsewhere.
@@ -165,8 +170,8 @@ class Recorder:
 
     def batch(self, now: float) -> list[AttemptResult]:
         """Return the results that are due to be written, at most RECORD_ROWS."""
-        if self._tried:
-            return self._tried
+        if self._uncertain_batch:
+            return self._uncertain_batch
         count, waited = len(self.waiting), now - self._oldest_at
         if count < _ENOUGH_ROWS and waited < RECORD_SECONDS:
             return []
@@ -178,13 +183,13 @@ class Recorder:
     def write(self, batch: Sequence[AttemptResult]) -> int:
         """Write a batch; return how many deliveries were still ours. Raises database errors."""
         self._write_tokens()
-        is_repeat = bool(self._tried)
-        self._tried = list(batch)
+        is_repeat = bool(self._uncertain_batch)
+        self._uncertain_batch = list(batch)
         try:
             ours: int = self._queue.record(batch, lease=self._lease, is_repeat=is_repeat)
         except (DataError, ValueError):
             ours = self._write_singly(batch)
-        self._tried = []
+        self._uncertain_batch = []
         for _ in batch:
             self.waiting.popleft()
         self._done += len(batch)
@@ -201,7 +206,7 @@ class Recorder:
                 ours += self._queue.record([row], lease=self._lease, is_repeat=True)
             except (DataError, ValueError) as error:
                 logger.error("attempt_refused delivery=%s error=%s", row.delivery_id, error)
-                values = dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True)) | _FOREIGN
+                values = dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True)) | _BLANKED_COLUMNS
                 bare = row._replace(attempt=tuple(values.values()))
                 ours += self._queue.record([bare], lease=self._lease, is_repeat=True)
         return ours
@@ -228,7 +233,7 @@ class Recorder:
         for change in changes:
             self._states.pop(change.webhook_id, None)
             self._changed.discard(change.webhook_id)
-            self._noted.pop(change.webhook_id, None)
+            self._unchanged_status.pop(change.webhook_id, None)
             self._written[change.webhook_id] = (change.succeeded, again_at)
 
     def has_due_counts(self, now: float) -> bool:
