@@ -47,7 +47,7 @@ class Affinity:
             used = time.process_time()
             is_busy = used - self._used > _BUSY * (now - self._looked_at)
             self._looked_at, self._used = now, used
-            if self._kept or not is_busy or not _shares_a_lock():
+            if self._kept or not is_busy or not _has_gil():
                 self._look_at = now + _MOVE_SECONDS
                 self._release()
             else:
@@ -68,12 +68,12 @@ class Affinity:
     def _keep(self) -> None:
         processor, allowed = _processor(), os.sched_getaffinity(0)
         if len(allowed) > 1:
-            self._allowed = _asked_for(allowed)
+            self._allowed = _requested_set(allowed)
             self._kept = {processor}
             _allow_all_threads(self._kept)
 
 
-def _asked_for(allowed: set[int]) -> set[int]:
+def _requested_set(allowed: set[int]) -> set[int]:
     """Return the set to ask for so that this thread may use what it is allowed now.
 
     That is every processor, unless this process was restricted to some: Linux remembers the set
@@ -84,7 +84,7 @@ def _asked_for(allowed: set[int]) -> set[int]:
     return every if os.sched_getaffinity(0) == allowed else allowed
 
 
-def _shares_a_lock() -> bool:
+def _has_gil() -> bool:
     is_locking = getattr(sys, "_is_gil_enabled", None)
     return is_locking is None or is_locking()
 

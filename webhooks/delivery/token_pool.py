@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 # An exchange that takes longer counts as hanging.
 _QUICK_SECONDS = 1.0
 # Exchanges at a time with servers that gave a token last time: in all, and with one of them.
-_GOOD, _PER_GOOD_SERVER = 8, 2
+_MAX_GOOD, _MAX_PER_GOOD_SERVER = 8, 2
 # Exchanges with other servers, one for each. Those that hung before leave room for new ones.
-_UNKNOWN, _HANGING = 96, 32
-_THREADS = _GOOD + _UNKNOWN + _GOOD
+_MAX_OTHERS, _MAX_HANGING = 96, 32
+_THREADS = _MAX_GOOD + _MAX_OTHERS + _MAX_GOOD
 # How many of these start at once. The next ones start when these wait for their servers: until then
 # each costs 15 ms of Python, several times as much on a busy machine, and the good ones and the
 # engine need Python as well. An exchange that waits for something else delays others for a second.
 # Also the time between looks while exchanges wait, which also notice that a good server hangs.
-_AT_ONCE, _LOOK_SECONDS, _STARTING_SECONDS = 2, 0.1, 1.0
+_MAX_STARTING, _LOOK_SECONDS, _STARTING_SECONDS = 2, 0.1, 1.0
 
 
 class TokenPool:
@@ -105,16 +105,18 @@ class TokenPool:
                 break
             under_way = len(self._began[server]) if server in self._began else 0
             if self._is_good(server, now):
-                if good < _GOOD and under_way < _PER_GOOD_SERVER:
+                if good < _MAX_GOOD and under_way < _MAX_PER_GOOD_SERVER:
                     good += 1
                     chosen.append(server)
-            elif not under_way and starting < _AT_ONCE and others < self._most(server):
+            elif (
+                not under_way and starting < _MAX_STARTING and others < self._max_exchanges(server)
+            ):
                 others, starting = others + 1, starting + 1
                 chosen.append(server)
         return chosen
 
-    def _most(self, server: str) -> int:
-        return _HANGING if server in self._gave_token else _UNKNOWN
+    def _max_exchanges(self, server: str) -> int:
+        return _MAX_HANGING if server in self._gave_token else _MAX_OTHERS
 
     def _is_good(self, server: str, now: float) -> bool:
         began = self._began.get(server)
