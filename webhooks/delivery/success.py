@@ -17,7 +17,7 @@ from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, Violation, as_text, finder
 
 # The name of the whole response: the list or value that it is, or else its text.
-WHOLE_ANSWER = "answer"
+WHOLE_RESPONSE = "answer"
 # The operators that a condition may use, with the names that they have in filters.
 OPERATORS = (
     Operator.EQUALS,
@@ -47,8 +47,8 @@ class Judged(NamedTuple):
     is_token_expired: bool = False
 
 
-class _Seen(NamedTuple):
-    """What a rule sees in a response."""
+class _Reading(NamedTuple):
+    """What a rule reads in a response."""
 
     reason: str
     is_as_wanted: bool
@@ -88,54 +88,57 @@ class SuccessRule:
             is_whole = is_whole and len(body) <= _MAX_UNPACKED_BYTES
         found = _CONTENT_TYPE.search(headers)
         text = network.decode(body, found[1].decode("latin-1") if found else "")
-        seen = self._see(text, is_whole=is_whole)
-        if seen.reason.casefold() in self.expired:
-            said = Message("answer_expired", {"status": status_code, "reason": seen.reason})
+        reading = self._read(text, is_whole=is_whole)
+        if reading.reason.casefold() in self.expired:
+            said = Message("answer_expired", {"status": status_code, "reason": reading.reason})
             return Judged(Outcome.UNAUTHORIZED, said, True)
         if not is_success:
             if by_status is not Outcome.SUCCEEDED:
                 return Judged(by_status)
             return Judged(Outcome.REJECTED, Message("answer_status", {"status": status_code}))
-        if seen.is_as_wanted:
+        if reading.is_as_wanted:
             return Judged(Outcome.SUCCEEDED)
-        if not seen.is_read:
+        if not reading.is_read:
             return Judged(Outcome.REJECTED, Message("answer_unread", {"status": status_code}))
-        if not seen.reason:
+        if not reading.reason:
             return Judged(Outcome.REJECTED, Message("answer_refused", {"status": status_code}))
-        said = Message("answer_says", {"status": status_code, "reason": seen.reason})
+        said = Message("answer_says", {"status": status_code, "reason": reading.reason})
         return Judged(Outcome.REJECTED, said)
 
-    def _see(self, text: str, *, is_whole: bool) -> _Seen:
+    def _read(self, text: str, *, is_whole: bool) -> _Reading:
         """Look at a response as JSON, or as text if it cannot be parsed or compared as JSON.
 
         Python's parser accepts more than JSON: NaN, numbers of any length, any depth of nesting.
         """
-        for candidate in (text,) if is_whole else (text, *_closed(text)):
+        for candidate in (text,) if is_whole else (text, *_completions(text)):
             try:
-                answer = json.loads(candidate)
-                if not isinstance(answer, dict):
-                    answer = {WHOLE_ANSWER: answer}
+                response = json.loads(candidate)
+                if not isinstance(response, dict):
+                    response = {WHOLE_RESPONSE: response}
                 elif self.is_of_whole:
-                    answer = {WHOLE_ANSWER: answer if self.is_of_presence else text, **answer}
-                return self._look(answer, is_whole or candidate is text)
+                    response = {
+                        WHOLE_RESPONSE: response if self.is_of_presence else text,
+                        **response,
+                    }
+                return self._look(response, is_whole or candidate is text)
             except (ValueError, RecursionError):
                 continue
-        return self._look({WHOLE_ANSWER: text}, is_whole)
+        return self._look({WHOLE_RESPONSE: text}, is_whole)
 
-    def _look(self, answer: Mapping[str, Any], is_read: bool) -> _Seen:
-        found = self.find_reason(answer) if self.find_reason else None
+    def _look(self, response: Mapping[str, Any], is_read: bool) -> _Reading:
+        found = self.find_reason(response) if self.find_reason else None
         # A list or an object is no reason, and may be the whole response.
         reason = "" if isinstance(found, list | dict) else as_text(found)[:_MAX_REASON]
         # Replaces half surrogate pairs, which JSON can hold and no column.
         reason = reason.encode(errors="replace").decode()
         if self.condition is None:
-            return _Seen(reason, True, is_read)
-        is_met = self.condition(answer)
-        is_there = self.find(answer) is not None
-        if is_read or (is_there and (is_met or WHOLE_ANSWER not in answer)):
-            return _Seen(reason, is_met is self.is_met_by_success, True)
+            return _Reading(reason, True, is_read)
+        is_met = self.condition(response)
+        is_there = self.find(response) is not None
+        if is_read or (is_there and (is_met or WHOLE_RESPONSE not in response)):
+            return _Reading(reason, is_met is self.is_met_by_success, True)
         # The part that the rule asks for may be in the rest.
-        return _Seen(reason, not self.is_met_by_success, False)
+        return _Reading(reason, not self.is_met_by_success, False)
 
 
 def compile_rule(webhook: Webhook) -> SuccessRule:
@@ -148,7 +151,7 @@ def compile_rule(webhook: Webhook) -> SuccessRule:
         codes=frozenset(webhook.success_codes),
         condition=condition,
         find=finder(webhook.answer_variable),
-        is_of_whole=webhook.answer_variable == WHOLE_ANSWER,
+        is_of_whole=webhook.answer_variable == WHOLE_RESPONSE,
         is_of_presence=webhook.answer_operator in PRESENCE,
         is_met_by_success=webhook.answer_rule == AnswerRule.SUCCEEDS,
         find_reason=finder(webhook.answer_reason) if webhook.answer_reason else None,
@@ -163,14 +166,14 @@ def _condition(webhook: Webhook) -> Callable[[Mapping[str, Any]], bool]:
         return compiled.matches
     find, is_wanted = finder(webhook.answer_variable), webhook.answer_operator == Operator.EXISTS
     # Many APIs say with {"error": false}, 0, a blank text or an empty list that there is no error.
-    return lambda answer: _says_something(find(answer)) is is_wanted
+    return lambda response: _is_present(find(response)) is is_wanted
 
 
-def _says_something(found: Any) -> bool:
+def _is_present(found: Any) -> bool:
     return bool(found.strip() if isinstance(found, str) else found)
 
 
-def _closed(text: str) -> Iterator[str]:
+def _completions(text: str) -> Iterator[str]:
     """Yield what cut JSON may have been: closed where it ends, then after its last whole member.
 
     A number or a word at the end may be incomplete, so then only the second is yielded.
