@@ -33,14 +33,14 @@ def test_a_worker_without_a_database_does_not_count_as_one_that_sweeps(
     def fail() -> int:
         raise OperationalError("no answer")
 
-    cache.delete_many([backlog.LAST_SWEEP, backlog.SWEPT_OF_LATE])
+    cache.delete_many([backlog.LAST_SWEEP, backlog.SWEPT_RECENTLY])
     monkeypatch.setattr(holds, "stop_overlooked", fail)
     with pytest.raises(OperationalError):
         tasks.sweep()
-    assert cache.get(backlog.SWEPT_OF_LATE) is None
+    assert cache.get(backlog.SWEPT_RECENTLY) is None
     monkeypatch.undo()
     tasks.sweep()
-    assert cache.get(backlog.SWEPT_OF_LATE) is True
+    assert cache.get(backlog.SWEPT_RECENTLY) is True
     assert time.time() - cache.get(backlog.LAST_SWEEP) < 10
 
 

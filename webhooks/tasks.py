@@ -30,7 +30,7 @@ def drain(seconds: float | None = None) -> int:
     """Deliver due rows for a while; return how many requests were sent."""
     if seconds is not None:
         return _drain(seconds)
-    with drains.turn() as is_wanted:
+    with drains.drain_slot() as is_wanted:
         return _drain(settings.WEBHOOKS_DRAIN_SECONDS) if is_wanted else 0
 
 

@@ -17,7 +17,7 @@ from webhooks.delivery.backlog import (
     LAST_SWEEP,
     MACHINE_LACKS,
     SWEEP_LATE_SECONDS,
-    SWEPT_OF_LATE,
+    SWEPT_RECENTLY,
     note_sweep,
 )
 from webhooks.models import ApiKey, EncryptionCanary
@@ -33,7 +33,7 @@ def _swept() -> Iterator[None]:
 
 def _let_the_last_sweep_be_old() -> None:
     cache.set(LAST_SWEEP, time.time() - SWEEP_LATE_SECONDS - 1, None)
-    cache.delete(SWEPT_OF_LATE)
+    cache.delete(SWEPT_RECENTLY)
 
 
 @pytest.mark.django_db
@@ -45,7 +45,7 @@ def test_a_worker_whose_clock_differs_sweeps_as_any_other(
     found = admin_client.get("/readyz")
     assert (found.status_code, found.json()["last_sweep"]) == (200, "ok")
     assert found.json()["sweep_seconds_ago"] >= 0
-    cache.delete(SWEPT_OF_LATE)
+    cache.delete(SWEPT_RECENTLY)
     assert admin_client.get("/readyz").json()["last_sweep"].startswith("late")
 
 
@@ -109,7 +109,7 @@ def test_readyz_has_no_figures_for_who_is_not_staff(
 @pytest.mark.parametrize("value", ["text", ["list"], None, {"a": 1}])
 def test_a_sweep_that_was_not_written_here_is_none(client: Client, value: object) -> None:
     cache.set(LAST_SWEEP, value, None)
-    cache.set(SWEPT_OF_LATE, value, None)
+    cache.set(SWEPT_RECENTLY, value, None)
     assert client.get("/readyz").json()["last_sweep"].startswith("none yet")
 
 

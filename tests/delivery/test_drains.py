@@ -81,7 +81,7 @@ def test_threads_take_no_drain_that_another_worker_asked_for(
     monkeypatch.setattr(drains, "_wanted", 1)
     began: list[float] = []
     monkeypatch.setattr(tasks, "_drain", lambda seconds: began.append(seconds) or 1)
-    with drains.turn() as is_wanted:
+    with drains.drain_slot() as is_wanted:
         assert is_wanted
         assert tasks.drain() == 0
         assert tasks.drain(seconds=1.0) == 1
@@ -105,7 +105,7 @@ def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     drains._changed.clear()
     looks = threading.Thread(target=drains._look, args=(controller,))
     try:
-        with drains.turn():
+        with drains.drain_slot():
             looks.start()
             assert not asked.wait(1)
             running.clear()

@@ -148,7 +148,7 @@ def _broker() -> str:
 
 def _last_sweep() -> str:
     try:
-        if cache.get(backlog.SWEPT_OF_LATE) is True:
+        if cache.get(backlog.SWEPT_RECENTLY) is True:
             return _OK
         is_known = _sweep_seconds() is not None
     except (redis.RedisError, OSError):

@@ -18,7 +18,7 @@ from webhooks.models import LONG_AGO, Attempt, Delivery, Status, Webhook, Webhoo
 # Cache keys: the Unix time of the last sweep, by the clock of the machine that swept, and a flag
 # that expires, as clocks differ. A sweep runs every 10 s; six missed ones mean that no worker runs,
 # or no beat.
-LAST_SWEEP, SWEPT_OF_LATE = "webhooks:last_sweep", "webhooks:swept_of_late"
+LAST_SWEEP, SWEPT_RECENTLY = "webhooks:last_sweep", "webhooks:swept_of_late"
 SWEEP_LATE_SECONDS = 60
 # Cache key: what a worker's machine recently lacked for requests.
 MACHINE_LACKS = "webhooks:machine_lacks"
@@ -58,7 +58,7 @@ WHERE due_at <= now() AND (
 def note_sweep() -> None:
     """Record for `/readyz` that a sweep ended."""
     cache.set(LAST_SWEEP, time.time(), None)
-    cache.set(SWEPT_OF_LATE, True, SWEEP_LATE_SECONDS)
+    cache.set(SWEPT_RECENTLY, True, SWEEP_LATE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ _COLLECT_AFTER = 50_000
 _stopping = mmap.mmap(-1, 1)
 # Set for an immediate look.
 _changed = threading.Event()
-_turns_lock = threading.Lock()
+_slots_lock = threading.Lock()
 # Long drains that run in this process, and how many its worker wants; None outside of a worker.
 _running = 0
 _wanted: int | None = None
@@ -62,19 +62,19 @@ def watch_for_stop() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def turn() -> Iterator[bool]:
+def drain_slot() -> Iterator[bool]:
     """Yield whether this process wants one more long drain, and count it inside the block.
 
     Workers share a queue: one may get another's request, and its threads are for other tasks, too.
     """
     global _running
-    with _turns_lock:
+    with _slots_lock:
         is_wanted = _wanted is None or _running < _wanted
         _running += 1
     try:
         yield is_wanted
     finally:
-        with _turns_lock:
+        with _slots_lock:
             _running -= 1
         _changed.set()
 

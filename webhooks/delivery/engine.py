@@ -731,7 +731,7 @@ class Engine:
 
     def _record(self, now: float) -> None:
         if self._pending_pauses:
-            for request, response, outcome in self._pending_pauses.settle(self._session):
+            for request, response, outcome in self._pending_pauses.apply(self._session):
                 step = next_step(outcome, request.claim, request.plan, retry_after=None)
                 self._note(request, response, outcome, step)
         self._writer.write_due(now)

@@ -36,7 +36,7 @@ _STOOD_SECONDS = 3.0
 # How long a lack of this machine is shown.
 _LACK_SHOWN_SECONDS = 60
 # The database's own message is in the worker's log, and not where everybody can read it.
-_NO_DATABASE = "the database fails it, see database_fault in its log"
+_DATABASE_FAULT_TEXT = "the database fails it, see database_fault in its log"
 
 
 class Maintenance:
@@ -98,7 +98,7 @@ class Maintenance:
         """Make `/readyz` show what this machine lacked a moment ago."""
         lacks = [lack for lack in (self._sender.last_lack, self._resolver.lack) if lack is not None]
         if any(user.is_failing for user in self._users):
-            lacks.append((now, _NO_DATABASE))
+            lacks.append((now, _DATABASE_FAULT_TEXT))
         for lacked_at, lack in lacks:
             if now - lacked_at < _LOOK_SECONDS:
                 try:
@@ -133,7 +133,7 @@ class PendingPauses:
     def add(self, request: Request, response: Response) -> None:
         self._waiting.append((request, response))
 
-    def settle(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
+    def apply(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
         """Pause the webhooks and return the outcomes of the responses; nothing on a database fault.
 
         A webhook that was changed since is not paused: its new URL has not answered 410.
