@@ -187,7 +187,7 @@ def prepare_at_once(items: Sequence[NewEvent]) -> Prepared | None:
 
     None if the webhooks for one of these types are not known, or if it would take too long.
     """
-    known = _remembered()
+    known = _fresh_subscriptions()
     if known is None or any(item.type not in known.by_type for item in items):
         return None
     wanting = [known.by_type[item.type] for item in items]
@@ -203,7 +203,7 @@ def _prepared(items: Sequence[NewEvent], known: "_Subscriptions") -> Prepared:
 
 
 def _fanned_out(
-    items: Sequence[NewEvent], wanting: Mapping[str, Sequence["_Subscriber"]]
+    items: Sequence[NewEvent], by_type: Mapping[str, Sequence["_Subscriber"]]
 ) -> tuple[list[Published | InvalidEventError | None], list[NewEventRow], list[NewDelivery]]:
     """Return the result of each event if it is new (None beyond the memory limit), and the rows."""
     results: list[Published | InvalidEventError | None] = []
@@ -216,7 +216,7 @@ def _fanned_out(
             continue
         try:
             fingerprint = _fingerprint(item) if item.idempotency_key else ""
-            event, chosen = _judged(item, fingerprint, wanting[item.type], event_id, now)
+            event, chosen = _apply_filters(item, fingerprint, by_type[item.type], event_id, now)
         except InvalidEventError as error:
             results.append(error)
             continue
@@ -239,7 +239,7 @@ class _Subscriptions(NamedTuple):
 _known: deque[_Subscriptions] = deque(maxlen=1)
 
 
-def _remembered() -> _Subscriptions | None:
+def _fresh_subscriptions() -> _Subscriptions | None:
     known = next(iter(_known.copy()), None)
     if known is None or time.monotonic() - known.read_at > REMEMBERED_SECONDS:
         return None
@@ -248,7 +248,7 @@ def _remembered() -> _Subscriptions | None:
 
 def _subscriptions_of(types: Set[str]) -> _Subscriptions:
     """Return the webhooks that want these types; their version tells later if that still holds."""
-    known = _remembered()
+    known = _fresh_subscriptions()
     if known is None:
         version = queue.backend().subscriptions_version()
         known = _Subscriptions(version, time.monotonic(), {})
@@ -261,7 +261,7 @@ def _subscriptions_of(types: Set[str]) -> _Subscriptions:
     # Empty if no event is left to accept, or if another thread has just read them.
     subscribers = _subscribers(missing) if missing else []
     for type in missing:
-        known.by_type[type] = _wanting(subscribers, type)
+        known.by_type[type] = _subscribed_to(subscribers, type)
     _known.append(known)
     return known
 
@@ -336,7 +336,7 @@ class _Batch:
         if key and (before := self._seen.get(key)):
             return _repeated(before, fingerprint, self._made.get(before.event_id))
         if item.type not in self._by_type:
-            self._by_type[item.type] = _wanting(self._subscribers, item.type)
+            self._by_type[item.type] = _subscribed_to(self._subscribers, item.type)
         event, rows = fan_out(item, fingerprint, self._by_type[item.type])
         self._events.append(event)
         self._deliveries.extend(rows)
@@ -376,7 +376,7 @@ def _fingerprint(item: NewEvent) -> str:
 
 
 def _subscribers(types: Collection[str]) -> list[_Subscriber]:
-    """Return the webhooks that may want one of these types; `_wanting` checks exactly."""
+    """Return the webhooks that may want one of these types; `_subscribed_to` checks exactly."""
     # As the JSON text that both databases store, so that this process parses equal texts once.
     webhooks = Webhook.objects.present().annotate(
         listed=Cast("event_types", TextField()), conditions=Cast("filter", TextField())
@@ -436,7 +436,7 @@ def is_readable(tree: object) -> bool:
     return True
 
 
-def _wanting(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]:
+def _subscribed_to(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]:
     patterns = set(catalogue.patterns_for(type))
     return [
         subscriber for subscriber in subscribers if not patterns.isdisjoint(subscriber.patterns)
@@ -444,16 +444,16 @@ def _wanting(subscribers: Sequence[_Subscriber], type: str) -> list[_Subscriber]
 
 
 def fan_out(
-    item: NewEvent, fingerprint: str, wanting: Sequence[_Subscriber]
+    item: NewEvent, fingerprint: str, subscribers: Sequence[_Subscriber]
 ) -> tuple[NewEventRow, list[NewDelivery]]:
-    event, chosen = _judged(item, fingerprint, wanting, ids.event_id(), timezone.now())
+    event, chosen = _apply_filters(item, fingerprint, subscribers, ids.event_id(), timezone.now())
     return event, _deliveries([(event.id, one) for one in chosen])
 
 
-def _judged(
+def _apply_filters(
     item: NewEvent,
     fingerprint: str,
-    wanting: Sequence[_Subscriber],
+    subscribers: Sequence[_Subscriber],
     event_id: str,
     now: dt.datetime,
 ) -> tuple[NewEventRow, Sequence[_Subscriber]]:
@@ -465,7 +465,7 @@ def _judged(
     document = _document(item, event_id, occurred_at)
     values: filters.Folded | None = None
     chosen: list[_Subscriber] = []
-    for subscriber in wanting:
+    for subscriber in subscribers:
         if subscriber.filter is not None:
             values = values or filters.Folded(json.loads(document))
             if not subscriber.filter.matches(values):
@@ -476,7 +476,7 @@ def _judged(
         item.type,
         document,
         occurred_at,
-        len(wanting) - len(chosen),
+        len(subscribers) - len(chosen),
         item.idempotency_key,
         fingerprint,
         item.source[:100],
