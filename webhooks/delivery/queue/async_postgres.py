@@ -114,7 +114,7 @@ class AsyncInserts:
         """
         self._take_next()
         parameters = postgres.parameters_at_once(events, deliveries, version, lock_timeout_ms)
-        if self._opened is not None and postgres.has_sent_unasked(self._socket):
+        if self._opened is not None and postgres.has_unsolicited_data(self._socket):
             # The server has ended the connection, and the loop has not seen that yet.
             self._drop()
         if self._opened is None or self._answer is not None:
@@ -170,7 +170,7 @@ class AsyncInserts:
                 self._take_results(libpq)
                 if libpq.status == ConnStatus.BAD:
                     raise psycopg.OperationalError(libpq.get_error_message())
-                is_left = postgres.has_sent_unasked(self._socket)
+                is_left = postgres.has_unsolicited_data(self._socket)
         except psycopg.Error as error:
             self._lose(error)
 
@@ -199,7 +199,7 @@ def _connect() -> Opened:
         opened.autocommit = True
         if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
             opened.execute(SQL("SET ROLE {}").format(Identifier(role)))
-        postgres.set_relied_on(opened)
+        postgres.set_required_settings(opened)
         postgres.prepare_at_once(opened)
     except psycopg.Error:
         opened.close()

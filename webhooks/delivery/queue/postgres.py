@@ -80,7 +80,7 @@ _PINNED = {
     "idle_session_timeout": "0",
 }
 # Settings that statements rely on, whatever a role or a database has by default.
-_RELIED_ON = {
+_REQUIRED_SETTINGS = {
     # A row that another transaction changed is read again, and causes no error.
     "default_transaction_isolation": "read committed",
     # psycopg reads timestamps in no other style.
@@ -156,7 +156,7 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 
 def subscriptions_version() -> int:
     """Return a number that changes whenever a webhook's types, filter or state change."""
-    _leave_closed_connection(connections[DEFAULT_DB_ALIAS])
+    _drop_closed_connection(connections[DEFAULT_DB_ALIAS])
     with _cursor() as cursor:
         row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
     return int(row[0]) if row else -1
@@ -177,7 +177,7 @@ def enqueue_at_once(
     parameters = parameters_at_once(events, deliveries, version, lock_timeout_ms)
     # This thread's connection; `connection` looks it up on each use.
     own = connections[DEFAULT_DB_ALIAS]
-    _leave_closed_connection(own)
+    _drop_closed_connection(own)
     own.ensure_connection()
     with own.wrap_database_errors:
         return inserted_at_once(_insert_at_once(own.connection, parameters))
@@ -245,15 +245,15 @@ def _data_of(kinds: Sequence[_Kind], rows: Sequence[tuple[Any, ...]]) -> list[by
     return [column.data for column in _columns_of(kinds, rows)]
 
 
-def _leave_closed_connection(own: BaseDatabaseWrapper) -> None:
+def _drop_closed_connection(own: BaseDatabaseWrapper) -> None:
     """Close a connection that the server has ended, so that the next use opens a new one."""
     if own.connection is None or own.in_atomic_block:
         return
-    if own.connection.closed or has_sent_unasked(own.connection.fileno()):
+    if own.connection.closed or has_unsolicited_data(own.connection.fileno()):
         own.close()
 
 
-def has_sent_unasked(descriptor: int) -> bool:
+def has_unsolicited_data(descriptor: int) -> bool:
     """Return whether a server has sent something unrequested: that it ends the connection."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -302,14 +302,15 @@ def _backend(own: BaseDatabaseWrapper) -> int:
 
 def on_connection_created(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """Receive `connection_created`: set what statements rely on."""
-    set_relied_on(connection.connection)
+    set_required_settings(connection.connection)
 
 
-def set_relied_on(opened: "psycopg.Connection[Any]") -> None:
+def set_required_settings(opened: "psycopg.Connection[Any]") -> None:
     """Set what statements rely on; poolers would refuse it as connection options."""
-    settings = ", ".join("set_config(%s, %s, false)" for _ in _RELIED_ON)
+    settings = ", ".join("set_config(%s, %s, false)" for _ in _REQUIRED_SETTINGS)
     opened.execute(
-        f"SELECT {settings}".encode(), [text for item in _RELIED_ON.items() for text in item]
+        f"SELECT {settings}".encode(),
+        [text for item in _REQUIRED_SETTINGS.items() for text in item],
     )
 
 
@@ -432,7 +433,7 @@ def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Cl
         return [Claimed._make([*row, small.get(row[2], b"")]) for row in rows]
 
 
-def _taken(
+def _claim_in_transaction(
     cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
 ) -> list[Claimed]:
     """Return rows that are claimed in the caller's transaction."""
@@ -580,12 +581,14 @@ def claim_paced(
         terms: dict[str, Any] = {"lease": lease, "lease_seconds": lease_seconds}
         claimed: list[Claimed] = []
         if ordered:
-            claimed += _taken(cursor, sql.CLAIM_HEADS, terms | {"ids": ordered}, max_bytes)
+            claimed += _claim_in_transaction(
+                cursor, sql.CLAIM_HEADS, terms | {"ids": ordered}, max_bytes
+            )
         if limited:
             ids, counts = map(list, zip(*limited, strict=True))
             statement = sql.CLAIM_QUARANTINED if is_quarantine else sql.CLAIM
             parameters = terms | {"ids": ids, "quotas": counts}
-            claimed += _taken(cursor, statement, parameters, max_bytes)
+            claimed += _claim_in_transaction(cursor, statement, parameters, max_bytes)
         counted = Counter(claim.webhook_id for claim in claimed)
         after = {pk: paces[pk].after(n) for pk, n in counted.items() if paces[pk].rate}
         if after:

@@ -50,7 +50,7 @@ def _now(seconds: float = 0.0) -> Any:
     return _stored(timezone.now() + dt.timedelta(seconds=seconds))
 
 
-def _aware(moment: dt.datetime | None) -> dt.datetime | None:
+def _as_utc(moment: dt.datetime | None) -> dt.datetime | None:
     """Add UTC to a time that SQLite's own converter read, as that leaves the zone out."""
     return moment.replace(tzinfo=dt.UTC) if moment else None
 
@@ -327,7 +327,7 @@ def write_states(changes: Sequence[StateChange]) -> list[tuple[int, float]]:
             )
             # A failure that changed nothing returns no row.
             webhook_id, since = cursor.fetchone() or (0, None)
-            if began := _aware(since):
+            if began := _as_utc(since):
                 failing.append((webhook_id, (now - began).total_seconds()))
     return failing
 
