@@ -18,7 +18,7 @@ _RANDOM_BITS = 80
 # Ids made in the same millisecond are apart by a random step of this size.
 _STEP_BITS = 40
 # If the last id is further ahead than this, its clock was wrong: new ids use the current time.
-_MOST_AHEAD_MS = 60_000
+_MAX_CLOCK_LEAD_MS = 60_000
 _lock = threading.Lock()
 _last = 0
 
@@ -36,7 +36,7 @@ def _next_numbers(count: int) -> list[int]:
     now = time.time_ns() // 1_000_000
     with _lock:
         milliseconds = _last >> _RANDOM_BITS
-        if now > milliseconds or milliseconds - now > _MOST_AHEAD_MS:
+        if now > milliseconds or milliseconds - now > _MAX_CLOCK_LEAD_MS:
             _last = now << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
         steps[0] += _last
         numbers = steps if count == 1 else list(accumulate(steps))

@@ -161,7 +161,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         rows = rows.filter(status=status)
         if webhook is None:
             return rows
-        if status in _BY_STATUS_ALONE:
+        if status in _STATUS_ONLY_INDEX:
             return rows.of_webhook(webhook)
         return rows.filter(webhook=webhook)
 
@@ -190,7 +190,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 # Statuses whose index has no webhook; their rows are rare.
-_BY_STATUS_ALONE = (Status.FAILED, Status.PARKED, Status.CANCELLED)
+_STATUS_ONLY_INDEX = (Status.FAILED, Status.PARKED, Status.CANCELLED)
 _INDEXES_OF: dict[str, tuple[str, ...]] = {
     Status.PENDING: ("delivery_due",),
     Status.SENDING: ("delivery_leased",),
