@@ -28,7 +28,7 @@ def allowed() -> Iterator[set[int]]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[], int]]:
+def start_thread() -> Iterator[Callable[[], int]]:
     """Return a function that starts a waiting thread and returns its native id."""
     is_over = threading.Event()
     threads: list[threading.Thread] = []
@@ -46,9 +46,9 @@ def start() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture
-def other(start: Callable[[], int]) -> int:
+def other(start_thread: Callable[[], int]) -> int:
     """Return the native id of another thread, which waits."""
-    return start()
+    return start_thread()
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def no_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def kept() -> tuple[Affinity, float]:
+def busy_affinity() -> tuple[Affinity, float]:
     """Return the affinity of a process that was busy, and the time of its last look."""
     affinity, now = Affinity(), 1000.0
     affinity.look(now)
@@ -82,7 +82,7 @@ def processors(*threads: int) -> list[set[int]]:
 def test_a_busy_process_keeps_to_one_processor_and_lets_go_of_it_after_a_while(
     allowed: set[int], other: int
 ) -> None:
-    affinity, now = kept()
+    affinity, now = busy_affinity()
     [own, others] = processors(0, other)
     assert own == others
     assert len(own) == 1
@@ -93,7 +93,7 @@ def test_a_busy_process_keeps_to_one_processor_and_lets_go_of_it_after_a_while(
 
 
 def test_the_end_of_a_drain_lets_go(allowed: set[int], other: int) -> None:
-    kept()[0].release()
+    busy_affinity()[0].release()
     assert processors(0, other) == [allowed, allowed]
 
 
@@ -105,7 +105,7 @@ def test_a_process_that_waits_runs_where_it_is_put(allowed: set[int]) -> None:
 
 
 def test_what_somebody_else_chose_meanwhile_stays(allowed: set[int]) -> None:
-    affinity, _ = kept()
+    affinity, _ = busy_affinity()
     [one] = processors(0)
     chosen = {min(allowed - one)}
     os.sched_setaffinity(0, chosen)
@@ -116,7 +116,7 @@ def test_what_somebody_else_chose_meanwhile_stays(allowed: set[int]) -> None:
 def test_a_process_that_may_use_one_processor_stays_there(allowed: set[int]) -> None:
     one = {min(allowed)}
     os.sched_setaffinity(0, one)
-    kept()[0].release()
+    busy_affinity()[0].release()
     assert processors(0) == [one]
 
 
@@ -124,9 +124,9 @@ def test_a_process_without_files_goes_on_and_lets_go_as_soon_as_it_has_some(
     allowed: set[int], other: int
 ) -> None:
     with no_files():
-        affinity, now = kept()
+        affinity, now = busy_affinity()
     assert processors(0, other) == [allowed, allowed]
-    affinity, now = kept()
+    affinity, now = busy_affinity()
     [one] = processors(0)
     with no_files():
         affinity.look(now + 1.1)
@@ -137,15 +137,15 @@ def test_a_process_without_files_goes_on_and_lets_go_as_soon_as_it_has_some(
 
 
 def test_a_thread_that_starts_while_the_others_are_let_go_is_let_go_too(
-    allowed: set[int], start: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    allowed: set[int], start_thread: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    affinity, _ = kept()
+    affinity, _ = busy_affinity()
     listed, started = os.listdir, list[int]()
 
     def listdir(path: str) -> list[str]:
         found = listed(path)
         if not started:
-            started.append(start())
+            started.append(start_thread())
         return found
 
     monkeypatch.setattr(os, "listdir", listdir)
@@ -208,7 +208,7 @@ def test_processors_that_a_container_is_given_later_are_used_unless_somebody_cho
         patch.setattr(os, "sched_getaffinity", container.allowed)
         patch.setattr(os, "sysconf", {"SC_NPROCESSORS_CONF": 8}.__getitem__)
         patch.setattr(module, "_processor", lambda: 1)
-        affinity, _ = kept()
+        affinity, _ = busy_affinity()
         assert container.allowed() == {1}
         affinity.release()
     container.given |= {2, 3}
@@ -219,4 +219,4 @@ def test_a_system_that_has_no_such_thing_is_not_asked(monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.delattr(os, "sched_setaffinity")
         patch.delattr(os, "sched_getaffinity")
-        kept()[0].release()
+        busy_affinity()[0].release()

@@ -31,7 +31,7 @@ from webhooks.models import Credential, Delivery, Outcome, Status, Webhook, Webh
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def engines_claims() -> Claims:
+def make_claims() -> Claims:
     """Return the claims of an engine that knows every receiver to respond quickly."""
     limiters = Limiters(64)
     for pk in Webhook.objects.values_list("pk", flat=True):
@@ -66,7 +66,7 @@ def test_large_events_are_claimed_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
     monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100_000)
     fill(make_webhook(), 30, note="x" * 100_000)
-    claims = engines_claims()
+    claims = make_claims()
     first = take(claims)
     assert 1 <= len(first) <= 10
     while taken := take(claims):
@@ -82,7 +82,7 @@ def test_large_events_after_small_ones_are_bounded_by_their_own_size(
     monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
     monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100)
     fill(make_webhook(), 30, note="x" * 300_000)
-    claims = engines_claims()
+    claims = make_claims()
     first = take(claims)
     assert 1 <= len(first) <= 4
     # Rows over the limit look as if they had never been claimed.
@@ -97,7 +97,7 @@ def test_an_event_is_held_once_for_all_its_rows(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
     webhooks = [make_webhook(name=str(number)) for number in range(20)]
     fill(webhooks[0], 1, note="x" * 300_000)
-    claims = engines_claims()
+    claims = make_claims()
     taken: list[Claimed] = []
     while more := take(claims):
         taken += more
@@ -111,7 +111,7 @@ def test_small_events_fill_the_whole_claim(monkeypatch: pytest.MonkeyPatch) -> N
     webhooks = [make_webhook(name=name) for name in "ABCDEFG"]
     for webhook in webhooks:
         fill(webhook, 10)
-    assert len(take(engines_claims())) == 50
+    assert len(take(make_claims())) == 50
 
 
 def test_a_blocked_webhook_costs_nothing_until_something_comes_back(
@@ -119,7 +119,7 @@ def test_a_blocked_webhook_costs_nothing_until_something_comes_back(
 ) -> None:
     webhook = make_webhook(is_ordered=True)
     fill(webhook, 2)
-    claims = engines_claims()
+    claims = make_claims()
     head = take(claims)
     asked: list[object] = []
     backend = queue.backend()
@@ -161,14 +161,14 @@ def test_a_suspect_keeps_to_the_limit_of_its_webhook(limit: dict[str, int]) -> N
     fill(webhook, 3)
     suspect = Delivery.objects.order_by("-id")[0]
     Delivery.objects.filter(pk=suspect.pk).update(unknown_count=2)
-    assert len(take(engines_claims())) == 1
+    assert len(take(make_claims())) == 1
 
 
 def test_a_suspect_does_not_pass_the_head_of_an_ordered_webhook() -> None:
     webhook = make_webhook(is_ordered=True)
     fill(webhook, 3)
     Delivery.objects.update(unknown_count=2)
-    claims = engines_claims()
+    claims = make_claims()
     head = Delivery.objects.order_by("id")[0]
     assert [claim.id for claim in take(claims)] == [head.pk]
     assert take(claims) == []
@@ -178,7 +178,7 @@ def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
     free, limited = make_webhook(), make_webhook(name="Limited", concurrency_limit=5)
     fill(free, 2)
     Delivery.objects.update(unknown_count=2)
-    claims = engines_claims()
+    claims = make_claims()
     first = take(claims)
     assert len(first) == 1
     assert take(claims) == []
@@ -241,7 +241,7 @@ def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> N
     hanging = [make_webhook(name=str(number)) for number in range(40)]
     for webhook in hanging:
         fill(webhook, 1)
-    claims = engines_claims()
+    claims = make_claims()
     for webhook in hanging:
         claims._limiters.get(webhook.pk).note(Outcome.TIMEOUT, time.monotonic(), 2.0)
     taken = take(claims)
@@ -262,7 +262,7 @@ def test_webhooks_with_large_bodies_get_few_at_a_time_and_take_turns(
     large, other = [make_webhook(name=name) for name in "AB"], make_webhook(name="C")
     for webhook in (*large, other):
         fill(webhook, 5)
-    claims = engines_claims()
+    claims = make_claims()
     for webhook in large:
         claims._limiters.get(webhook.pk).note_made(600_000)
     served: set[int] = set()
@@ -279,7 +279,7 @@ def test_webhooks_with_large_bodies_get_few_at_a_time_and_take_turns(
 def test_nothing_is_claimed_of_a_webhook_whose_answers_take_long_to_judge() -> None:
     webhooks = [make_webhook(name=name) for name in "AB"]
     fill(webhooks[0], 2)
-    claims = engines_claims()
+    claims = make_claims()
     claims.slow_to_judge = {webhooks[0].pk}
     assert {claim.webhook_id for claim in take(claims)} == {webhooks[1].pk}
 
@@ -318,7 +318,7 @@ def test_bodies_of_receivers_that_hang_leave_memory_to_those_that_answer(
     monkeypatch.setattr(module, "_BODY_BYTES", 1_000_000)
     hanging, quick = make_webhook(name="A"), make_webhook(name="B")
     fill(hanging, 4)
-    claims = engines_claims()
+    claims = make_claims()
     for webhook in (hanging, quick):
         claims._limiters.get(webhook.pk).note_made(300_000)
     limiter = claims._limiters.get(hanging.pk)
@@ -428,7 +428,7 @@ def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_wa
     fill(webhook, 2)
     for number in range(20):
         make_webhook(name=str(number))
-    claims = engines_claims()
+    claims = make_claims()
     taken = take(claims)
     assert claims.waiting_webhooks() == []
     request: Any = SimpleNamespace(claim=taken[0])
@@ -442,7 +442,7 @@ def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_wa
 def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> None:
     make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
-    claims = engine._claims = engines_claims()
+    claims = engine._claims = make_claims()
     ready = queue.backend().page().candidates
     engine._note_end(3600.0)
     taken: list[Claimed] = []
@@ -528,7 +528,7 @@ def test_an_attempt_that_is_claimed_twice_is_sent_once(is_recorded: bool) -> Non
     """A crash of the database server lost the first claim."""
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
-    assert claimed_by(engine) == 1
+    assert note_claimed_rows(engine) == 1
     if is_recorded:
         engine._claimer.is_busy = True
         result: Any = SimpleNamespace(
@@ -540,7 +540,7 @@ def test_an_attempt_that_is_claimed_twice_is_sent_once(is_recorded: bool) -> Non
         engine._writer.written.append([result])
         engine._record(time.monotonic())
     lose_claim(delivery)
-    assert claimed_by(engine) == 0
+    assert note_claimed_rows(engine) == 0
 
 
 @pytest.mark.database("postgres")
@@ -548,26 +548,26 @@ def test_what_a_crash_of_the_server_gave_back_is_not_handed_back_from_its_next_c
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     # As if its event could not be read.
-    engine._sender.unsent.extend(taken_by(engine))
+    engine._sender.unsent.extend(claim_rows(engine))
     engine._claimer.is_busy = True
     engine._hand_back()
     assert len(engine._sender.unsent) == 1, "a new session may follow a crash"
     lose_claim(delivery)
-    assert claimed_by(engine) == 1
+    assert note_claimed_rows(engine) == 1
     engine._claimer.is_busy = False
     engine._hand_back()
     assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
 
 
-def claimed_by(engine: Engine) -> int:
+def note_claimed_rows(engine: Engine) -> int:
     """Give an engine the rows claimed for it; return how many are to be sent."""
-    batch = ClaimBatch(taken_by(engine), {}, 0.0)
+    batch = ClaimBatch(claim_rows(engine), {}, 0.0)
     assert len(batch.claims) == 1
     engine._note_claimed(batch)
     return len(batch.claims)
 
 
-def taken_by(engine: Engine) -> list[Claimed]:
+def claim_rows(engine: Engine) -> list[Claimed]:
     quotas = [ClaimQuota(pk, 10) for pk in Webhook.objects.values_list("pk", flat=True)]
     taken: list[Claimed] = queue.backend().claim(quotas, **engine._claims._terms)
     return taken
@@ -582,7 +582,7 @@ def lose_claim(delivery: Delivery) -> None:
 def test_a_row_that_is_claimed_anew_while_it_is_held_counts_once() -> None:
     webhook = make_webhook()
     make_delivery(webhook)
-    claims = engines_claims()
+    claims = make_claims()
     [taken] = take(claims)
     later = claims.add(taken._replace(number=taken.number + 1))
     assert len(claims) == 1
@@ -610,7 +610,7 @@ def test_large_events_of_quick_receivers_leave_a_turn_to_a_new_one(
     monkeypatch.setattr(module, "_CLAIMED_BYTES", 250_000)
     monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 200_000)
     fill(make_webhook(event_types=["call.incoming.after"]), 40, note="x" * 200_000)
-    claims = engines_claims()
+    claims = make_claims()
     new = make_webhook(event_types=["deal.created"])
     events.publish("deal.created", {"deal_id": "1"})
     # There is always room for one row, and the quick receiver always has one waiting.
@@ -727,7 +727,7 @@ def test_rows_of_a_claim_whose_answer_was_lost_go_back_when_the_drain_ends(
 def test_a_suspect_whose_event_could_not_be_read_leaves_its_turn() -> None:
     fill(make_webhook(), 1)
     Delivery.objects.update(unknown_count=2)
-    claims = engines_claims()
+    claims = make_claims()
     for _ in range(2):
         taken: list[Claimed] = []
         claims.claim(queue.backend().page().candidates, taken)

@@ -48,7 +48,9 @@ def old_partitions() -> None:
     assert partitions.make(LONG_AGO, LONG_AGO) == 2
 
 
-def aged(webhook: Webhook, status: Status = Status.SUCCEEDED, *, at: dt.datetime = LONG_AGO) -> str:
+def make_old_delivery(
+    webhook: Webhook, status: Status = Status.SUCCEEDED, *, at: dt.datetime = LONG_AGO
+) -> str:
     """Make an event, a delivery and an attempt whose ids carry another time."""
     made = make_delivery(webhook)
     event_id, delivery_id = (
@@ -67,7 +69,7 @@ def aged(webhook: Webhook, status: Status = Status.SUCCEEDED, *, at: dt.datetime
     return delivery_id
 
 
-def place_of(table: str, key: str) -> str:
+def partition_of(table: str, key: str) -> str:
     """Return the partition that holds a row."""
     column = "delivery_id" if table == partitions.ATTEMPT else "id"
     with connection.cursor() as cursor:
@@ -79,7 +81,7 @@ def is_old_one(partition: partitions.Partition) -> bool:
     return partition.begins_at <= LONG_AGO < partition.ends_at
 
 
-def old_ones() -> list[str]:
+def old_partition_names() -> list[str]:
     return [
         one.table for table in TABLES for one in partitions.partitions(table) if is_old_one(one)
     ]
@@ -139,10 +141,12 @@ def test_a_clock_that_was_wrong_once_is_no_obstacle() -> None:
 def test_a_row_of_no_partition_is_accepted_and_sent(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     far = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
-    made = [aged(webhook, Status.PENDING, at=at) for at in (LONG_AGO, timezone.now(), far)]
-    assert place_of(partitions.DELIVERY, made[0]) == "webhooks_delivery_default"
-    assert place_of(partitions.DELIVERY, made[1]) != "webhooks_delivery_default"
-    assert place_of(partitions.ATTEMPT, made[2]) == "webhooks_attempt_default"
+    made = [
+        make_old_delivery(webhook, Status.PENDING, at=at) for at in (LONG_AGO, timezone.now(), far)
+    ]
+    assert partition_of(partitions.DELIVERY, made[0]) == "webhooks_delivery_default"
+    assert partition_of(partitions.DELIVERY, made[1]) != "webhooks_delivery_default"
+    assert partition_of(partitions.ATTEMPT, made[2]) == "webhooks_attempt_default"
     deliver_all()
     assert set(Delivery.objects.values_list("status", flat=True)) == {Status.SUCCEEDED}
     assert Attempt.objects.filter(outcome="succeeded").count() == 3
@@ -150,21 +154,21 @@ def test_a_row_of_no_partition_is_accepted_and_sent(receiver: Receiver) -> None:
 
 def test_rows_that_came_while_there_was_no_partition_stay_where_they_are() -> None:
     """The schedule was not running; from the next time span on there are partitions again."""
-    aged(make_webhook())
+    make_old_delivery(make_webhook())
     assert partitions.make(LONG_AGO, LONG_AGO + WEEK) == 2
-    assert old_ones() == []
+    assert old_partition_names() == []
 
 
 @pytest.mark.usefixtures("old_partitions")
 def test_what_is_too_old_goes_with_its_partition() -> None:
     webhook = make_webhook()
-    gone = [aged(webhook, status) for status in (Status.SUCCEEDED, Status.FAILED)]
+    gone = [make_old_delivery(webhook, status) for status in (Status.SUCCEEDED, Status.FAILED)]
     kept = make_delivery(webhook)
     with CaptureQueriesContext(connection) as queries:
         retention.delete_old_rows()
     deletes = ('DELETE FROM "webhooks_delivery', 'DELETE FROM "webhooks_attempt')
     assert [one["sql"] for one in queries if one["sql"].startswith(deletes)] == []
-    assert old_ones() == []
+    assert old_partition_names() == []
     assert not Attempt.objects.filter(delivery__in=gone).exists()
     assert Delivery.objects.get() == kept
     assert Event.objects.get() == kept.event
@@ -175,9 +179,9 @@ def test_what_is_too_old_goes_with_its_partition() -> None:
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED])
 def test_what_is_open_outlives_its_partition(status: Status) -> None:
     webhook = make_webhook()
-    gone, kept = aged(webhook), aged(webhook, status)
+    gone, kept = make_old_delivery(webhook), make_old_delivery(webhook, status)
     retention.delete_old_rows()
-    assert old_ones() == []
+    assert old_partition_names() == []
     delivery = Delivery.objects.get()
     assert (delivery.pk, delivery.status) == (kept, status)
     assert delivery.event.idempotency_key == IdempotencyKey.objects.get().key
@@ -193,12 +197,14 @@ def test_what_is_open_outlives_its_partition(status: Status) -> None:
 def test_many_open_rows_keep_their_partition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "MOVED_ROWS", 1)
     webhook = make_webhook()
-    aged(webhook)
-    waiting = {aged(webhook, Status.HELD) for _ in range(2)}
+    make_old_delivery(webhook)
+    waiting = {make_old_delivery(webhook, Status.HELD) for _ in range(2)}
     assert retention.delete_old_rows() == 1
-    assert old_ones() == list(TABLES)
+    assert old_partition_names() == list(TABLES)
     assert set(Delivery.objects.values_list("pk", flat=True)) == waiting
-    assert {place_of(partitions.DELIVERY, key) for key in waiting} != {"webhooks_delivery_default"}
+    assert {partition_of(partitions.DELIVERY, key) for key in waiting} != {
+        "webhooks_delivery_default"
+    }
 
 
 @pytest.mark.usefixtures("old_partitions")
@@ -206,7 +212,7 @@ def test_rows_that_are_opened_before_the_lock_keep_their_partition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     webhook = make_webhook()
-    rows = [aged(webhook) for _ in range(3)]
+    rows = [make_old_delivery(webhook) for _ in range(3)]
     wait_briefly = partitions.wait_briefly
 
     def open_all_first(cursor: CursorWrapper) -> None:
@@ -225,10 +231,10 @@ def test_rows_that_are_opened_before_the_lock_keep_their_partition(
 @pytest.mark.usefixtures("old_partitions")
 def test_an_event_that_was_sent_again_outlives_its_partition() -> None:
     webhook = make_webhook()
-    first = aged(webhook)
+    first = make_old_delivery(webhook)
     assert events.resend(Delivery.objects.filter(pk=first)) == 1
     retention.delete_old_rows()
-    assert old_ones() == []
+    assert old_partition_names() == []
     again = Delivery.objects.get()
     assert again.event == Event.objects.get()
     # Its idempotency key stays as well: a repeated call gets this event.
@@ -244,20 +250,20 @@ def test_the_limit_of_rows_drops_a_partition_that_is_too_many(
     monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
     for _ in range(3):
-        aged(webhook)
+        make_old_delivery(webhook)
     make_delivery(webhook)
     Delivery.objects.update(status=Status.SUCCEEDED, next_attempt_at=None)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE webhooks_delivery")
     # The partition stays: dropping its three rows would exceed the surplus of two.
     assert retention.delete_old_rows() == 2
-    assert old_ones() == list(TABLES)
+    assert old_partition_names() == list(TABLES)
     settings.WEBHOOKS_RETENTION_ROWS = 0
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE webhooks_delivery")
     assert retention.delete_old_rows(timezone.now() + dt.timedelta(minutes=1)) == 2
     # The partition of events stays: they are deleted by age, after 365 days.
-    assert old_ones() == [partitions.EVENT]
+    assert old_partition_names() == [partitions.EVENT]
 
 
 @pytest.mark.usefixtures("old_partitions")
@@ -268,7 +274,7 @@ def test_the_limit_of_rows_drops_no_partition_of_unknown_size(
     settings.WEBHOOKS_RETENTION_ROWS = 2
     monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
-    rows = [aged(webhook) for _ in range(3)]
+    rows = [make_old_delivery(webhook) for _ in range(3)]
     assert retention.delete_old_rows() == 1
     assert Delivery.objects.filter(pk__in=rows).count() == 2
 
@@ -289,14 +295,14 @@ def test_who_reads_for_long_is_not_waited_for(
     """A dump reads for hours, and everyone else would queue behind the lock of retention."""
     partitions.make(LONG_AGO, LONG_AGO)
     webhook = make_webhook()
-    gone = aged(webhook)
+    gone = make_old_delivery(webhook)
     other.execute("SELECT count(*) FROM webhooks_delivery")
     retention.delete_old_rows()
     assert "partition_not_dropped" in caplog.text
-    assert len(old_ones()) >= 2
+    assert len(old_partition_names()) >= 2
     other.rollback()
     retention.delete_old_rows()
-    assert old_ones() == []
+    assert old_partition_names() == []
     assert not Delivery.objects.filter(pk=gone).exists()
 
 
@@ -359,7 +365,7 @@ def test_a_second_installation_in_another_schema_is_partitioned_too() -> None:
 
 
 def test_migrating_back_and_forth_leaves_the_log_as_it_is() -> None:
-    aged(make_webhook(), at=timezone.now())
+    make_old_delivery(make_webhook(), at=timezone.now())
     migration = importlib.import_module("webhooks.migrations.0002_partition_log_on_postgresql")
     with connection.schema_editor() as editor:
         migration.divide(None, editor)

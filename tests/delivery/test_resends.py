@@ -392,7 +392,7 @@ def test_of_many_resends_each_asks_for_its_next_turn_later(
 
 
 @pytest.fixture
-def asked(monkeypatch: Any) -> Iterator[list[tuple[int, bool]]]:
+def requested_turns(monkeypatch: Any) -> Iterator[list[tuple[int, bool]]]:
     """Return the turns requested from the broker: the resend's id and whether it is delayed."""
     found: list[tuple[int, bool]] = []
 
@@ -407,30 +407,30 @@ def asked(monkeypatch: Any) -> Iterator[list[tuple[int, bool]]]:
 
 @pytest.mark.usefixtures("still_clock")
 def test_a_resend_asks_for_its_turns_until_it_ends(
-    asked: list[tuple[int, bool]], django_capture_on_commit_callbacks: Any
+    requested_turns: list[tuple[int, bool]], django_capture_on_commit_callbacks: Any
 ) -> None:
     webhook = make_webhook()
     for _ in range(3):
         finished(webhook)
     with django_capture_on_commit_callbacks(execute=True):
         resend = events.start_resend(resend_of(webhook, rate=2))
-        assert asked == []
-    assert asked == [(resend.pk, False)]
+        assert requested_turns == []
+    assert requested_turns == [(resend.pk, False)]
     assert tasks.advance_resend(resend.pk) == 2
-    assert asked[1:] == [(resend.pk, True)]
+    assert requested_turns[1:] == [(resend.pk, True)]
     let_pass(resend, 5)
     assert tasks.advance_resend(resend.pk) == 1
     assert Resend.objects.get().status == ResendStatus.FINISHED
-    assert len(asked) == 2
+    assert len(requested_turns) == 2
 
 
 def test_a_resend_waits_for_no_broker_that_is_away(
-    asked: list[tuple[int, bool]], monkeypatch: Any
+    requested_turns: list[tuple[int, bool]], monkeypatch: Any
 ) -> None:
     away = f"redis://127.0.0.1:{free_port()}/0"
     monkeypatch.setattr(tasks, "wakeup", cache(partial(RedisWakeup, away)))
     tasks.advance_soon(1)
-    assert asked == []
+    assert requested_turns == []
 
 
 def test_nothing_to_send_is_finished_at_once() -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 LONG_AGO = timezone.now() - dt.timedelta(days=60)
 
 
-def aged(webhook: Webhook, status: str = Status.SUCCEEDED) -> Delivery:
+def make_old_delivery(webhook: Webhook, status: str = Status.SUCCEEDED) -> Delivery:
     """Make a delivery and its event whose ids are 60 days old."""
     delivery = make_delivery(webhook)
     event_id, delivery_id = (
@@ -37,8 +37,8 @@ def aged(webhook: Webhook, status: str = Status.SUCCEEDED) -> Delivery:
 
 def test_events_go_with_their_last_delivery() -> None:
     webhook = make_webhook()
-    aged(webhook)
-    kept = aged(webhook, Status.HELD)
+    make_old_delivery(webhook)
+    kept = make_old_delivery(webhook, Status.HELD)
     assert retention.delete_old_rows() == 1
     assert list(Event.objects.values_list("pk", flat=True)) == [kept.event_id]
 
@@ -168,7 +168,7 @@ def test_what_a_deleted_webhook_left_is_closed_in_batches(
 def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
     """Retention runs after a resend has inserted its delivery and before it commits."""
     webhook = make_webhook()
-    event_id = aged(webhook).event_id
+    event_id = make_old_delivery(webhook).event_id
     is_made, may_commit = threading.Event(), threading.Event()
 
     def send_again() -> None:

@@ -22,16 +22,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+def advance_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Stop the clock of the plans; the returned function advances it by some seconds."""
     now = [time.monotonic()]
 
-    def later(seconds: float) -> None:
+    def advance_clock(seconds: float) -> None:
         now[0] += seconds
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep)
     monkeypatch.setattr(module, "time", clock)
-    return later
+    return advance_clock
 
 
 def entries(plans: Plans) -> list[PlanEntry]:
@@ -80,7 +80,7 @@ def test_many_are_noted_in_one_line_and_each_at_its_webhook(
 
 
 def test_they_are_tried_less_and_less_often_until_they_are_changed(
-    later: Callable[[float], None],
+    advance_clock: Callable[[float], None],
 ) -> None:
     webhook = make_webhook()
     make_delivery(webhook)
@@ -88,7 +88,7 @@ def test_they_are_tried_less_and_less_often_until_they_are_changed(
     plans = Plans()
     waits = [entries(plans)[0].retry_seconds]
     for _ in range(3):
-        later(waits[-1])
+        advance_clock(waits[-1])
         waits.append(entries(plans)[0].retry_seconds)
     assert all(after >= 2 * before for before, after in pairwise(waits))
     Webhook.objects.update(url=webhook.url, version=webhook.version + 1)
@@ -98,7 +98,7 @@ def test_they_are_tried_less_and_less_often_until_they_are_changed(
 
 
 def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
-    later: Callable[[float], None],
+    advance_clock: Callable[[float], None],
 ) -> None:
     failing, other = make_webhook(), make_webhook(name="Other")
     test = make_delivery(failing)
@@ -112,7 +112,7 @@ def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
     assert first == {reason, ""}
     assert not Delivery.objects.exclude(status=Status.PENDING).exists()
     assert not WebhookState.objects.exclude(last_error="").exists()
-    later(module._AGAIN_SECONDS)
+    advance_clock(module._AGAIN_SECONDS)
     assert {one.problem for one in entries(plans)} == first
     eventually(lambda: WebhookState.objects.filter(last_error=reason).exists())
     plans.close()
@@ -123,7 +123,7 @@ def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
     assert not WebhookState.objects.filter(webhook=other).exclude(last_error="").exists()
 
 
-def test_a_failure_of_the_moment_ends_no_test(later: Callable[[float], None]) -> None:
+def test_a_failure_of_the_moment_ends_no_test(advance_clock: Callable[[float], None]) -> None:
     test = make_delivery(make_webhook())
     Delivery.objects.filter(pk=test.pk).update(trigger="test")
     Webhook.objects.update(retry_schedule_seconds=["soon"])
@@ -131,7 +131,7 @@ def test_a_failure_of_the_moment_ends_no_test(later: Callable[[float], None]) ->
     [entry] = entries(plans)
     assert (entry.plan, entry.retry_seconds) == (None, 0.0)
     Webhook.objects.update(retry_schedule_seconds=[60])
-    later(module._AGAIN_SECONDS)
+    advance_clock(module._AGAIN_SECONDS)
     [entry] = entries(plans)
     plans.close()
     assert entry.plan is not None

@@ -68,7 +68,7 @@ def test_a_frozen_redis_delays_a_wakeup_only_once(redis_server: RedisServer) -> 
     redis_server.thaw()
 
 
-def test_a_full_redis_counts_a_lost_ring() -> None:
+def test_a_full_redis_counts_a_lost_wakeup() -> None:
     with RedisServer(arguments=["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) as server:
         wakeup = RedisWakeup(server.url)
         assert not wakeup.notify()
