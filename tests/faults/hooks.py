@@ -43,7 +43,7 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _strikes() -> bool:
+def _is_first_strike() -> bool:
     """Return whether this is the first call, over all processes of the run."""
     try:
         Path(os.environ["FAULT_MARKER"]).touch(exist_ok=False)
@@ -67,7 +67,7 @@ def _die_before_record() -> None:
     from webhooks.delivery import queue
 
     def strike(*_: object, **__: object) -> None:
-        if _strikes():
+        if _is_first_strike():
             _die()
 
     _before(queue.backend(), "record", strike)
@@ -77,7 +77,7 @@ def _die_after_claim() -> None:
     from webhooks.delivery.sender import Sender
 
     def strike(*_: object, **__: object) -> None:
-        if _strikes():
+        if _is_first_strike():
             _die()
 
     _before(Sender, "submit", strike)

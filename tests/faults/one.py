@@ -152,7 +152,7 @@ def _one(world: "World", fault: "Fault", round: int) -> Row:
     except Skip as reason:
         result, note = SKIPPED, str(reason)
     except Exception as error:
-        result, note = BROKEN, _told(world, error)
+        result, note = BROKEN, _describe_error(world, error)
     try:
         lost, duplicates = world.lost(), world.duplicates()
     except Exception as error:
@@ -182,7 +182,7 @@ def _receivers(
         world.clear()
         found = run(world)
     except Exception as error:
-        found = {id: [_told(world, error)] for id in RECEIVER_IDS}
+        found = {id: [_describe_error(world, error)] for id in RECEIVER_IDS}
     for id in sorted(found, key=number):
         notes = found[id] or (world.notes if id == "R1" else [])
         yield Row(
@@ -196,7 +196,7 @@ def _receivers(
         )
 
 
-def _told(world: "World", error: Exception) -> str:
+def _describe_error(world: "World", error: Exception) -> str:
     """Print the error and the logs to standard error, and return one line."""
     traceback.print_exception(error)
     for process in world.processes:

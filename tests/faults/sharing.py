@@ -50,7 +50,7 @@ def outlive_lease(world: World) -> None:
 
 
 @fault("F52", "every worker stands still for longer than the lease", databases=BOTH)
-def stand_still(world: World) -> None:
+def suspend_all(world: World) -> None:
     """As when a machine is suspended: workers live on, so no lease is taken and nothing is lost."""
     first = world.any_worker()
     workers = [first, world.any_worker()] if world.database == "postgres" else [first]

@@ -296,7 +296,7 @@ def freeze(world: World) -> None:
     world.receiver.delays[""] = 1.0
     world.publish(120)
     world.wait_for_flight(8)
-    with _frozen(world):
+    with _writes_blocked(world):
         # All requests in flight get their response, and no result can be written.
         time.sleep(3 * LEASE_SECONDS)
     world.receiver.delays.clear()
@@ -305,7 +305,7 @@ def freeze(world: World) -> None:
 
 
 @contextmanager
-def _frozen(world: World) -> Iterator[None]:
+def _writes_blocked(world: World) -> Iterator[None]:
     """Block every write, for less time than the lock timeout of Django and of the worker."""
     if world.postgres is not None:
         with psycopg.connect(world.postgres.url) as locking:
