@@ -785,7 +785,9 @@ def resolver(clock: Clock) -> Iterator[HostResolver]:
 
 def looked_up(resolver: HostResolver, host: str, port: int = 443) -> network.Resolution:
     """Wait for the answer of a look-up in progress."""
-    found = eventually(lambda: resolver.lookup(host, port), saw=lambda: resolver.lack, every=0.002)
+    found = eventually(
+        lambda: resolver.lookup(host, port), saw=lambda: resolver.missing_resource, every=0.002
+    )
     assert found is not None
     return found
 
@@ -1037,8 +1039,8 @@ def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
     names(PUBLIC)
     resolver = HostResolver(CLOSED, ask=ask, clock=clock)
     assert [resolver.lookup("example.com", 443) for _ in range(3)] == [None, None, None]
-    assert resolver.lack is not None
-    assert resolver.lack[1] == "no server"
+    assert resolver.missing_resource is not None
+    assert resolver.missing_resource[1] == "no server"
     clock.now += 6
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
 

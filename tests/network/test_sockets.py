@@ -505,7 +505,7 @@ def test_a_socket_without_a_descriptor_for_its_duplicate_is_what_the_machine_lac
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert raised.value.args[0] == pycurl.E_COULDNT_CONNECT
-    lack = opener.lacks_resources(handle)
+    lack = opener.resource_failure(handle)
     assert lack is not None
     assert lack.params["reason"] == os.strerror(errno.EMFILE)
     handle.close()

@@ -96,7 +96,8 @@ class Maintenance:
 
     def _report_lack(self, now: float) -> None:
         """Make `/readyz` show what this machine lacked a moment ago."""
-        lacks = [lack for lack in (self._sender.last_lack, self._resolver.lack) if lack is not None]
+        known = (self._sender.last_lack, self._resolver.missing_resource)
+        lacks = [lack for lack in known if lack is not None]
         if any(user.is_failing for user in self._users):
             lacks.append((now, _DATABASE_FAULT_TEXT))
         for lacked_at, lack in lacks:

@@ -366,7 +366,7 @@ class Sender:
             return "" if any(sizes) else network.PROXY_SILENT
         if code != pycurl.E_COULDNT_CONNECT:
             return ""
-        lack = self._opener.lacks_resources(transfer.curl)
+        lack = self._opener.resource_failure(transfer.curl)
         return str(lack.params["reason"]) if lack else ""
 
     def _hand_back_for_lack(self, request: Request, reason: str) -> None:

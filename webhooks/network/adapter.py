@@ -132,10 +132,10 @@ class GuardedAdapter(BaseAdapter):
         except NameNotResolvedError as error:
             # A wait may end a moment early.
             if time.monotonic() > ends_at - 0.005:
-                raise self._too_late() from error
+                raise self._deadline_error() from error
             raise
 
-    def _too_late(self) -> DeadlineExceededError:
+    def _deadline_error(self) -> DeadlineExceededError:
         params: Params = {"seconds": f"{self.total_seconds:g}"}
         return DeadlineExceededError(Failure(TIMEOUT, "deadline", params))
 
@@ -153,7 +153,7 @@ class GuardedAdapter(BaseAdapter):
         if number == pycurl.E_COULDNT_CONNECT and (problem := opener.problem_for(handle)):
             return UnsafeURLError(problem)
         if number == pycurl.E_OPERATION_TIMEDOUT:
-            return self._too_late()
+            return self._deadline_error()
         if number == pycurl.E_WRITE_ERROR and buffer.problem is None:
             return ResponseTooLargeError(
                 Failure(PROTOCOL, "body_too_large", {"limit": self.max_bytes}),

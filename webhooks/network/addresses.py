@@ -17,10 +17,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AllowedNetwork = tuple[Network, frozenset[int] | None]
 
 
-def _networks(words: dict[str, str]) -> tuple[tuple[Network, str], ...]:
+def _networks(by_reason: dict[str, str]) -> tuple[tuple[Network, str], ...]:
     return tuple(
         (ipaddress.ip_network(network), reason)
-        for reason, networks in words.items()
+        for reason, networks in by_reason.items()
         for network in networks.split()
     )
 
@@ -180,12 +180,12 @@ def opened_by(address: str, port: int) -> str:
 
 def is_metadata(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Return whether clouds serve credentials at an address, or at one it embeds (IPv6)."""
-    if isinstance(ip, ipaddress.IPv6Address) and any(map(is_metadata, _carried(ip))):
+    if isinstance(ip, ipaddress.IPv6Address) and any(map(is_metadata, _embedded_ipv4(ip))):
         return True
     return any(ip in network for network in METADATA)
 
 
-def _carried(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+def _embedded_ipv4(ip: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
     """Yield each IPv4 address that an IPv6 address may embed.
 
     Outside the global range any prefix may be a translator's (RFC 6052); mapped and compatible
@@ -215,20 +215,20 @@ def _policy_problem(address: str, port: int, policy: Policy) -> Failure | None:
         return None
     if not is_public_port(port):
         return blocked("port_closed", port=port)
-    is_what = _ipv4_words(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_words(ip)
+    is_what = _ipv4_reason(ip) if isinstance(ip, ipaddress.IPv4Address) else _ipv6_reason(ip)
     return blocked("denied_network", address=address, is_what=is_what) if is_what else None
 
 
-def _ipv4_words(ip: ipaddress.IPv4Address) -> str | None:
-    return next((words for network, words in DENIED_IPV4 if ip in network), None)
+def _ipv4_reason(ip: ipaddress.IPv4Address) -> str | None:
+    return next((reason for network, reason in DENIED_IPV4 if ip in network), None)
 
 
-def _ipv6_words(ip: ipaddress.IPv6Address) -> str | None:
+def _ipv6_reason(ip: ipaddress.IPv6Address) -> str | None:
     if ip not in GLOBAL_IPV6:
         return gettext_noop("is outside of the global IPv6 range")
     if (int(ip) >> 32) & ISATAP_MASK == ISATAP:
         return gettext_noop("hides an IPv4 address")
-    return next((words for network, words in DENIED_IPV6 if ip in network), None)
+    return next((reason for network, reason in DENIED_IPV6 if ip in network), None)
 
 
 def is_public_port(port: int) -> bool:

@@ -43,9 +43,9 @@ _SOCKET_FLAGS = getattr(socket, "SOCK_CLOEXEC", 0) | getattr(socket, "SOCK_NONBL
 # Servers and proxies limit their own headers to 8 to 32 KiB.
 _MAX_HEADER_BYTES = 65_536
 # Limit for tiny chunks: the callback for each takes Python's lock, which delays other requests.
-_MAX_PIECES = 4096
+_MAX_CHUNKS = 4096
 # 100 Continue and 103 Early Hints come once or twice.
-_MAX_INTERIM_ANSWERS = 16
+_MAX_INTERIM_RESPONSES = 16
 # RFC 9112 section 4. libcurl also accepts other versions and more digits, and takes "http/1.1 500"
 # for a 200.
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01][ \t]+([1-9][0-9]{2})[ \t\r\n]")
@@ -104,7 +104,7 @@ class SocketOpener:
         """Return and clear why the last connection of this handle was refused, or None."""
         return self._problems.pop(id(handle), None)
 
-    def lacks_resources(self, handle: Any) -> Failure | None:
+    def resource_failure(self, handle: Any) -> Failure | None:
         """Return the failure if a local resource was missing for the last connection, else None.
 
         Without IPv6 every IPv6 address fails with EADDRNOTAVAIL, which is no missing resource.
@@ -115,9 +115,11 @@ class SocketOpener:
             return problem if problem.code == NO_RESOURCES else None
         number = handle.getinfo(pycurl.OS_ERRNO)
         family = self._families.get(id(handle))
-        is_lack = number in _LACKS or (number == errno.EADDRNOTAVAIL and family == socket.AF_INET)
-        is_lack |= bool(self.policy.egress_proxy and number)
-        return _no_resources(number) if is_lack else None
+        is_missing = number in _RESOURCE_ERRNOS or (
+            number == errno.EADDRNOTAVAIL and family == socket.AF_INET
+        )
+        is_missing |= bool(self.policy.egress_proxy and number)
+        return _no_resources(number) if is_missing else None
 
     def _check_and_open(
         self, key: int, family: int, kind: int, protocol: int, where: Any
@@ -163,7 +165,7 @@ class SocketOpener:
 
 
 # No descriptors (process or machine), buffers or memory left.
-_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_RESOURCE_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # Descriptors reserved for other uses: databases, broker, logs, name servers, tokens.
 _OTHER_FILES = 64
 
@@ -179,7 +181,7 @@ def affordable_connections(wanted: int) -> int:
     try:
         used = len(os.listdir("/proc/self/fd"))
     except OSError as error:
-        if error.errno in _LACKS and soft != resource.RLIM_INFINITY:
+        if error.errno in _RESOURCE_ERRNOS and soft != resource.RLIM_INFINITY:
             # Listing the directory needs a descriptor too: the limit is reached.
             used = soft
     needed = wanted + used + _OTHER_FILES
@@ -323,8 +325,8 @@ class ResponseBuffer:
         elif found[1] == b"101":
             # No other protocol was requested, so libcurl would wait without end.
             self.problem = Failure(PROTOCOL, "switched_protocol", {})
-        elif self.heads > _MAX_INTERIM_ANSWERS:
-            self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_ANSWERS})
+        elif self.heads > _MAX_INTERIM_RESPONSES:
+            self.problem = Failure(PROTOCOL, "interim_answers", {"limit": _MAX_INTERIM_RESPONSES})
         else:
             self.is_interim = found[1].startswith(b"1")
 
@@ -334,7 +336,7 @@ class ResponseBuffer:
 
     def take_body(self, chunk: bytes) -> int | None:
         self.body_size += len(chunk)
-        if len(self.body) >= _MAX_PIECES:
+        if len(self.body) >= _MAX_CHUNKS:
             return -1
         # Kept although over the limit: the status of the response still counts.
         self.body.append(chunk)

@@ -132,12 +132,12 @@ def is_own_host(host: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _own_hosts(urls: tuple[str, ...], names: tuple[str, ...]) -> frozenset[str]:
-    hosts = {_spelled(urlsplit(url).hostname or "") for url in urls}
-    further = {_spelled(name) for name in names if not name.startswith(_WILDCARDS)}
+    hosts = {_canonical(urlsplit(url).hostname or "") for url in urls}
+    further = {_canonical(name) for name in names if not name.startswith(_WILDCARDS)}
     return frozenset(hosts | (further - _LOOPBACK)) - {""}
 
 
-def _spelled(host: str) -> str:
+def _canonical(host: str) -> str:
     """Return a host from the settings in canonical form, or "" if no URL can name it."""
     # More lenient than the URL parser, because browsers accept these spellings too.
     bare = unicodedata.normalize("NFKC", host).lower().strip("[]").removesuffix(".")

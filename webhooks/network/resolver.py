@@ -52,9 +52,9 @@ _DNS_CODES = {
     pycares.errno.ARES_EFILE: NO_RESOURCES,
 }
 # Names looked up alone at the same time, with one try each, after an unparsable answer.
-_ALONE_AT_ONCE = 8
+_MAX_RETRY_THREADS = 8
 # Idle time before such a thread ends: its channel holds descriptors and is slow to close.
-_ALONE_IDLE_SECONDS = 10.0
+_RETRY_IDLE_SECONDS = 10.0
 # A name server answers thousands a second; a dead one keeps each of these threads waiting.
 _THREADS_AT_ONCE = 32
 # Maximum number of cached names, about 1 KB each.
@@ -122,7 +122,9 @@ def resolve(host: str, port: int, *, seconds: float | None = None) -> tuple[str,
     if host in known:
         answer = known[host]
     else:
-        answer = _look_up(host, port) if seconds is None else _look_up_within(host, port, seconds)
+        answer = (
+            _look_up(host, port) if seconds is None else _look_up_with_timeout(host, port, seconds)
+        )
     if answer is None:
         raise NameNotResolvedError(_not_resolved("lookup_slow", host))
     if isinstance(answer, OSError | UnicodeError):
@@ -143,15 +145,15 @@ def _look_up(host: str, port: int) -> _Answer:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         return error
-    return [_spelled(answer[4]) for answer in answers]
+    return [_with_scope(answer[4]) for answer in answers]
 
 
-def _spelled(address: tuple[object, ...]) -> str:
+def _with_scope(address: tuple[object, ...]) -> str:
     scope = address[3] if len(address) > 3 else 0
     return f"{address[0]}%{scope}" if scope and "%" not in str(address[0]) else str(address[0])
 
 
-def _look_up_within(host: str, port: int, seconds: float) -> _Answer:
+def _look_up_with_timeout(host: str, port: int, seconds: float) -> _Answer:
     answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
     # getaddrinfo cannot be interrupted; a daemon thread does not delay the exit of the process.
     threading.Thread(target=lambda: answers.put(_look_up(host, port)), daemon=True).start()
@@ -169,12 +171,12 @@ def checked_addresses(
     Errors: UnsafeURLError when the name or any one address is refused, NameNotResolvedError.
     """
     if is_ip_address(host):
-        return _judged(host, port, (host,), policy)
+        return _checked(host, port, (host,), policy)
     check_name(host, port, policy=policy)
-    return _judged(host, port, resolve(host, port, seconds=seconds), policy)
+    return _checked(host, port, resolve(host, port, seconds=seconds), policy)
 
 
-def _judged(host: str, port: int, addresses: tuple[str, ...], policy: Policy) -> tuple[str, ...]:
+def _checked(host: str, port: int, addresses: tuple[str, ...], policy: Policy) -> tuple[str, ...]:
     """Return the addresses if all are allowed for this host. Errors: UnsafeURLError."""
     is_opened_only = not is_ip_address(host) and needs_opening(host)
     for address in addresses:
@@ -292,61 +294,63 @@ class DnsChannel:
         self._channel = pycares.Channel(**self._options)
         # Ordered by: known as unreadable, then arrival. The number is unique, so callbacks are
         # never compared.
-        self._unread: queue.PriorityQueue[tuple[bool, int, str, int, _Done]] = queue.PriorityQueue()
+        self._retry_queue: queue.PriorityQueue[tuple[bool, int, str, int, _Done]] = (
+            queue.PriorityQueue()
+        )
         self._numbers = itertools.count()
         # Names that got no readable answer when they were looked up alone.
         self._unreadable: set[str] = set()
-        self._readers = threading.Semaphore(_ALONE_AT_ONCE)
+        self._retry_threads = threading.Semaphore(_MAX_RETRY_THREADS)
         self._is_closed = False
 
     def ask(self, host: str, port: int, done: _Done) -> None:
         def answered(result: pycares.AddrInfoResult | None, error: int | None) -> None:
             if error == pycares.errno.ARES_EBADRESP:
-                self._ask_alone(host, port, done)
+                self._retry_alone(host, port, done)
             else:
                 done(_found_by(result, error, host))
 
         if host in self._unreadable:
-            self._ask_alone(host, port, done)
+            self._retry_alone(host, port, done)
         else:
             self._channel.getaddrinfo(host, port, type=socket.SOCK_STREAM, callback=answered)
 
-    def _ask_alone(self, host: str, port: int, done: _Done) -> None:
-        self._unread.put((host in self._unreadable, next(self._numbers), host, port, done))
-        self._start_reader()
+    def _retry_alone(self, host: str, port: int, done: _Done) -> None:
+        self._retry_queue.put((host in self._unreadable, next(self._numbers), host, port, done))
+        self._start_retry_thread()
 
-    def _start_reader(self) -> None:
-        if self._readers.acquire(blocking=False):
+    def _start_retry_thread(self) -> None:
+        if self._retry_threads.acquire(blocking=False):
             try:
-                threading.Thread(target=self._read, name="look-up", daemon=True).start()
+                threading.Thread(target=self._retry_queued, name="look-up", daemon=True).start()
             except RuntimeError as error:
-                self._readers.release()
+                self._retry_threads.release()
                 with suppress(queue.Empty):
-                    *_order, _host, _port, done = self._unread.get_nowait()
-                    done(_lacking(str(error)))
+                    *_order, _host, _port, done = self._retry_queue.get_nowait()
+                    done(_no_resources_failure(str(error)))
 
-    def _read(self) -> None:
-        """Look up the queued names one at a time, until none arrives for `_ALONE_IDLE_SECONDS`."""
+    def _retry_queued(self) -> None:
+        """Look up the queued names one at a time, until none arrives for `_RETRY_IDLE_SECONDS`."""
         channel = None
         with suppress(queue.Empty):
             while True:
-                *_order, host, port, done = self._unread.get(timeout=_ALONE_IDLE_SECONDS)
+                *_order, host, port, done = self._retry_queue.get(timeout=_RETRY_IDLE_SECONDS)
                 if self._is_closed:
                     break
                 try:
                     channel = channel or pycares.Channel(**{**self._options, "tries": 1})
                 except pycares.AresError as error:
-                    done(_lacking(str(error)))
+                    done(_no_resources_failure(str(error)))
                 else:
-                    done(self._found_alone(channel, host, port))
+                    done(self._look_up_alone(channel, host, port))
         if channel is not None:
             channel.close()
-        self._readers.release()
-        if not self._is_closed and not self._unread.empty():
+        self._retry_threads.release()
+        if not self._is_closed and not self._retry_queue.empty():
             # A name arrived between the last wait and the release.
-            self._start_reader()
+            self._start_retry_thread()
 
-    def _found_alone(
+    def _look_up_alone(
         self, channel: pycares.Channel, host: str, port: int
     ) -> tuple[str, ...] | Failure:
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -367,9 +371,9 @@ class DnsChannel:
     def close(self) -> None:
         self._is_closed = True
         self._channel.close()
-        for _reader in range(_ALONE_AT_ONCE):
+        for _thread in range(_MAX_RETRY_THREADS):
             # Wakes a waiting thread.
-            self._unread.put((False, next(self._numbers), "", 0, lambda _nothing: None))
+            self._retry_queue.put((False, next(self._numbers), "", 0, lambda _nothing: None))
 
 
 def _found_by(
@@ -379,13 +383,15 @@ def _found_by(
     if error is not None or result is None:
         code = _DNS_CODES.get(error or 0, "lookup_failed")
         if code == NO_RESOURCES:
-            return _lacking(_text(pycares.errno.strerror(error or 0)))
+            return _no_resources_failure(_text(pycares.errno.strerror(error or 0)))
         return _not_resolved(code, host)
-    found = dict.fromkeys(_spelled((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes)
+    found = dict.fromkeys(
+        _with_scope((_text(node.addr[0]), *node.addr[1:])) for node in result.nodes
+    )
     return tuple(found) or _not_resolved("name_without_address", host)
 
 
-def _lacking(reason: str) -> Failure:
+def _no_resources_failure(reason: str) -> Failure:
     """Return the failure for a missing local resource."""
     return Failure(NETWORK, NO_RESOURCES, {"reason": reason})
 
@@ -425,10 +431,10 @@ class HostResolver:
         self._known: dict[tuple[str, int], _Known] = {}
         self._pending: dict[tuple[str, int], float] = {}
         # Names for which `lookup` had no usable answer.
-        self._waited: set[tuple[str, int]] = set()
+        self._awaited: set[tuple[str, int]] = set()
         self._generation = 0
         # When a lookup last lacked a local resource (monotonic clock), and which.
-        self.lack: tuple[float, str] | None = None
+        self.missing_resource: tuple[float, str] | None = None
 
     def lookup(self, host: str, port: int) -> Resolution | None:
         """Return the answer for `Target.host` and its port, or None while it is looked up."""
@@ -443,7 +449,7 @@ class HostResolver:
             if since is None:
                 self._pending[key] = now
             if known is None or now >= known.stale_until:
-                self._waited.add(key)
+                self._awaited.add(key)
         if since is None:
             self._ask(key)
         if known is not None and now < known.stale_until:
@@ -499,12 +505,12 @@ class HostResolver:
             resolution = Resolution(failure=_not_resolved("lookup_failed", key[0]))
         with self._lock:
             self._pending.pop(key, None)
-            is_waited = key in self._waited
-            self._waited.discard(key)
+            is_awaited = key in self._awaited
+            self._awaited.discard(key)
             self._keep(key, resolution, self._clock())
         if isinstance(answer, Failure) and answer.code == NO_RESOURCES:
-            self.lack = time.monotonic(), str(answer.params["reason"])
-        if is_waited and (wake := self.wake):
+            self.missing_resource = time.monotonic(), str(answer.params["reason"])
+        if is_awaited and (wake := self.wake):
             wake(*key)
 
     def _answer(self, key: tuple[str, int], answer: tuple[str, ...] | Failure) -> Resolution:
@@ -516,7 +522,7 @@ class HostResolver:
             failure = answer
         else:
             try:
-                addresses = _judged(*key, answer, self._policy)
+                addresses = _checked(*key, answer, self._policy)
             except UnsafeURLError as error:
                 failure = error.failure
         return Resolution(addresses=addresses, failure=failure, duration_ms=duration_ms)
