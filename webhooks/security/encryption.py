@@ -92,7 +92,7 @@ class Sealed:
 
         Raises SecretUnreadableError.
         """
-        if not self._ciphertext or self._is_of_first_key():
+        if not self._ciphertext or self._uses_first_key():
             return self
         try:
             return Sealed(library.CRYPTER.rotate(self._ciphertext).decode())
@@ -101,7 +101,7 @@ class Sealed:
                 "A secret is read by no key of FIELD_ENCRYPTION_KEY."
             ) from error
 
-    def _is_of_first_key(self) -> bool:
+    def _uses_first_key(self) -> bool:
         try:
             Fernet(settings.FIELD_ENCRYPTION_KEY[0]).decrypt(self._ciphertext)
         except (InvalidToken, ValueError):

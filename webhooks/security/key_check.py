@@ -37,10 +37,10 @@ def problem(using: str = DEFAULT_DB_ALIAS) -> str:
     if canary is None:
         return ""
     try:
-        is_right = canary.canary == canary.TEXT
+        matches = canary.canary == canary.TEXT
     except SecretUnreadableError as error:
         return str(error)
-    return "" if is_right else "The encryption canary was changed."
+    return "" if matches else "The encryption canary was changed."
 
 
 def is_proven() -> bool:

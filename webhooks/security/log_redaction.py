@@ -24,9 +24,9 @@ _LIBRARY_LEVELS = {
 }
 # Loggers whose messages need no traceback: requests with a wrong host or too many fields, which
 # anyone can send, and Celery's broker errors, logged at each retry.
-_SAY_ALL = ("django.security", "celery.beat", "celery.worker.consumer")
+_NO_TRACEBACK_LOGGERS = ("django.security", "celery.beat", "celery.worker.consumer")
 # The logger of failed tasks, and the errors that fail all tasks while the database is down.
-_OF_TASKS, _AWAY = "celery.app.trace", (OperationalError, InterfaceError)
+_TASK_LOGGER, _DATABASE_DOWN_ERRORS = "celery.app.trace", (OperationalError, InterfaceError)
 # Our own messages have a few hundred characters, tracebacks some thousand.
 _MAX_LINE, _MAX_RECORD = 4_096, 65_536
 # Query strings: in a URL, alone, and encoded in another query string.
@@ -48,7 +48,7 @@ class LineFormatter(logging.Formatter):
         return _CONTROL.sub(_escape, _cut(super().formatMessage(record), _MAX_LINE))
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.exc_info and _says_all(record):
+        if record.exc_info and _needs_no_traceback(record):
             # Celery beat writes its own stack below its message.
             said = {"msg": record.getMessage().partition("\n")[0], "args": None}
             said |= {"exc_info": None, "exc_text": None}
@@ -65,15 +65,17 @@ class LibraryLevels(logging.Filter):
     """Drop debug records of some libraries even if their loggers are set to DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        least = next((level for name, level in _LIBRARY_LEVELS.items() if _is_of(record, name)), 0)
+        least = next(
+            (level for name, level in _LIBRARY_LEVELS.items() if _is_from(record, name)), 0
+        )
         return record.levelno >= least
 
 
-def _says_all(record: logging.LogRecord) -> bool:
+def _needs_no_traceback(record: logging.LogRecord) -> bool:
     """Return whether an error's message needs no traceback."""
-    if _is_of(record, _OF_TASKS):
-        return isinstance(record.exc_info and record.exc_info[1], _AWAY)
-    return any(_is_of(record, name) for name in _SAY_ALL)
+    if _is_from(record, _TASK_LOGGER):
+        return isinstance(record.exc_info and record.exc_info[1], _DATABASE_DOWN_ERRORS)
+    return any(_is_from(record, name) for name in _NO_TRACEBACK_LOGGERS)
 
 
 def without_secrets(text: str) -> str:
@@ -108,7 +110,7 @@ def _values(query: QueryDict) -> list[str]:
     return [str(value) for values in dict(query).values() for value in values]
 
 
-def _is_of(record: logging.LogRecord, name: str) -> bool:
+def _is_from(record: logging.LogRecord, name: str) -> bool:
     return record.name == name or record.name.startswith(name + ".")
 
 

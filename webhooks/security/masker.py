@@ -33,10 +33,10 @@ _CHUNK = 32
 _LOOKAHEAD = 64
 # Identical responses are searched once. The cache is shared by all maskers, as there may be one for
 # each of thousands of webhooks.
-_REMEMBERED, _REMEMBERED_BYTES = 4096, 1024
+_CACHE_SIZE, _MAX_CACHED_BYTES = 4096, 1024
 # From this many searches on, a text is split into its parts, which costs as much as about fifty
 # searches.
-_OFTEN = 50
+_SPLIT_AFTER_SEARCHES = 50
 # Fold URL-safe Base64 (RFC 4648 section 5) and form-encoded spaces to the usual forms.
 _FOLDED = bytes.maketrans(b" -_", b"++/")
 
@@ -106,11 +106,11 @@ class Masker:
     def _masked(self, data: bytes, is_cut: bool) -> bytes:
         if len(data) < SHORTEST:
             return data
-        if len(data) > _REMEMBERED_BYTES:
+        if len(data) > _MAX_CACHED_BYTES:
             return _without(data, self._spans(data, is_cut))
         key = id(self._needles), data, is_cut
         if (seen := _seen.get(key)) is None:
-            if len(_seen) >= _REMEMBERED:
+            if len(_seen) >= _CACHE_SIZE:
                 _seen.clear()
             may_be = is_cut or self._has_beginning(data)
             plain = _without(data, self._spans(data, is_cut)) if may_be else data
@@ -122,7 +122,7 @@ class Masker:
 
         With thousands of maskers only few texts are cached.
         """
-        for layer, text in _remembered_layers(data):
+        for layer, text in _cached_layers(data):
             if layer.has_any(self._seeds, text) or _has_any(self._short_seeds, text):
                 return True
         return False
@@ -130,7 +130,7 @@ class Masker:
     def _spans(self, data: bytes, is_cut: bool) -> Iterator[_Span]:
         if not self._needles:
             return
-        layers = _layers if len(data) > _REMEMBERED_BYTES else _remembered_layers
+        layers = _layers if len(data) > _MAX_CACHED_BYTES else _cached_layers
         for layer, text in layers(data):
             cut_at = _cut_at(text) if is_cut else len(text) + 1
             for needle in self._needles:
@@ -187,7 +187,7 @@ def _in_base64(data: bytes) -> Iterator[tuple[bytes, int]]:
 class _Layer:
     """A text, original or unescaped, that maps positions back to the original."""
 
-    __slots__ = ("_asked", "_offsets", "_parent", "_parts", "_pieces", "text")
+    __slots__ = ("_offsets", "_parent", "_parts", "_pieces", "_searches", "text")
 
     def __init__(
         self, text: bytes, parent: "_Layer | None" = None, pieces: tuple[list[bytes], ...] = ()
@@ -197,8 +197,8 @@ class _Layer:
         # Text and escapes alternating: as in the parent, and as here.
         self._pieces = pieces
         self._offsets: list[list[int]] = []
-        # Number of searches in this text, and its parts from `_OFTEN` searches on.
-        self._asked = 0
+        # Number of searches in this text, and its parts from `_SPLIT_AFTER_SEARCHES` searches on.
+        self._searches = 0
         self._parts: set[bytes] | None = None
 
     def has_any(self, seeds: Sequence[bytes], text: bytes) -> bool:
@@ -209,8 +209,8 @@ class _Layer:
         hundred times the size of each.
         """
         if self._parts is None:
-            self._asked += 1
-            if self._parent is not None or self._asked < _OFTEN:
+            self._searches += 1
+            if self._parent is not None or self._searches < _SPLIT_AFTER_SEARCHES:
                 return _has_any(seeds, text)
             ends = range(_SEED, len(text) + 1)
             self._parts = {text[end - _SEED : end] for end in ends}
@@ -234,7 +234,7 @@ class _Layer:
         A match that reaches `cut_at` is at the end of a cut text.
         """
         end = 0
-        for start, end, is_whole in _together(_places(text, needle), needle.least):
+        for start, end, is_whole in _merged(_matches(text, needle), needle.least):
             span = self._original(start, end, needle, is_whole=is_whole)
             if is_whole or span.end - span.start >= _CUT or end >= cut_at:
                 yield span
@@ -348,13 +348,13 @@ def _layers(data: bytes) -> list[tuple[_Layer, bytes]]:
 
 
 # Thousands of receivers send the same response within a second, each with its own secrets.
-_remembered_layers = lru_cache(maxsize=64)(_layers)
+_cached_layers = lru_cache(maxsize=64)(_layers)
 
 
 # ---- The search --------------------------------------------------------------------------------
 
 
-def _places(text: bytes, needle: _Needle) -> Iterator[tuple[int, int]]:
+def _matches(text: bytes, needle: _Needle) -> Iterator[tuple[int, int]]:
     """Yield where a secret begins and how far the text matches it, without backtracking.
 
     Source: Knuth, Morris and Pratt, for secrets that contain their beginning again.
@@ -376,11 +376,11 @@ def _places(text: bytes, needle: _Needle) -> Iterator[tuple[int, int]]:
         start, agreed = text.find(seed, max(start, end - len(seed)) + 1), len(seed)
 
 
-def _together(places: Iterable[tuple[int, int]], least: int) -> Iterator[tuple[int, int, bool]]:
-    """Merge overlapping places; yield each with whether it contains the whole secret."""
+def _merged(matches: Iterable[tuple[int, int]], least: int) -> Iterator[tuple[int, int, bool]]:
+    """Merge overlapping matches; yield each with whether it contains the whole secret."""
     first = last = 0
     is_whole = False
-    for start, end in places:
+    for start, end in matches:
         if start >= last:
             if last:
                 yield first, last, is_whole
