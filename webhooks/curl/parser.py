@@ -194,38 +194,40 @@ def read(text: str) -> CurlRequest:
 
 
 def _take_options(request: CurlRequest, words: list[str]) -> None:
-    rest = list(reversed(words))
+    remaining = list(reversed(words))
     unknown: list[str] = []
-    only_addresses = False
-    while rest:
-        word = rest.pop()
-        if word == "--" and not only_addresses:
-            only_addresses = True
-        elif only_addresses or not word.startswith("-") or word == "-":
-            _take_address(request, word)
+    only_urls = False
+    while remaining:
+        word = remaining.pop()
+        if word == "--" and not only_urls:
+            only_urls = True
+        elif only_urls or not word.startswith("-") or word == "-":
+            _take_url(request, word)
         elif word.startswith("--"):
-            _take(request, word[2:], rest, unknown, shown=word)
+            _take(request, word[2:], remaining, unknown, shown=word)
         else:
-            _take_short(request, word[1:], rest, unknown)
+            _take_short(request, word[1:], remaining, unknown)
     if unknown:
         names = ", ".join(dict.fromkeys(unknown))
         request.notes.append(_("These options are not known here and were left out: %s") % names)
 
 
-def _take_short(request: CurlRequest, letters: str, rest: list[str], unknown: list[str]) -> None:
+def _take_short(
+    request: CurlRequest, letters: str, remaining: list[str], unknown: list[str]
+) -> None:
     """Handle a cluster such as -sSXPOST: the first option with a value takes the rest."""
     for position, letter in enumerate(letters):
         name = SHORT.get(letter, f"-{letter}")
         takes_value = name in TAKE_A_VALUE
         if takes_value and (remainder := letters[position + 1 :]):
-            rest.append(remainder)
-        _take(request, name, rest, unknown, shown=f"-{letter}")
+            remaining.append(remainder)
+        _take(request, name, remaining, unknown, shown=f"-{letter}")
         if takes_value:
             return
 
 
 def _take(
-    request: CurlRequest, name: str, rest: list[str], unknown: list[str], *, shown: str
+    request: CurlRequest, name: str, remaining: list[str], unknown: list[str], *, shown: str
 ) -> None:
     # “--expand-data” is --data with {{variables}} that curl replaces.
     name = name.removeprefix("expand-")
@@ -236,9 +238,9 @@ def _take(
         raise CurlError(str(_REFUSED[name]))
     value = ""
     if name in TAKE_A_VALUE:
-        if not rest:
+        if not remaining:
             raise CurlError(_("The command ends after %s: its value is missing.") % shown)
-        value = rest.pop()
+        value = remaining.pop()
     if name in _ACTIONS:
         _ACTIONS[name](request, value)
     elif name in _EXPLAINED:
@@ -248,7 +250,7 @@ def _take(
         unknown.append(shown)
 
 
-def _take_address(request: CurlRequest, word: str) -> None:
+def _take_url(request: CurlRequest, word: str) -> None:
     if request.url:
         raise CurlError(
             _("There are two addresses, %(first)s and %(second)s. Is a quote missing?")
@@ -335,7 +337,7 @@ def _authorize(scheme: str) -> _Action:
 
 _ACTIONS: dict[str, _Action] = {
     "request": lambda request, value: setattr(request, "method", value.upper()),
-    "url": _take_address,
+    "url": _take_url,
     "header": _take_header,
     "data": _take_data,
     "data-ascii": _take_data,
@@ -364,7 +366,7 @@ def _finish(request: CurlRequest) -> None:
     if not _SCHEME.match(request.url):
         request.url = f"https://{request.url}"
         request.notes.append(_("The address had no scheme; https:// was put before it."))
-    _take_login_of_address(request)
+    _take_login_of_url(request)
     for query in request.queries:
         request.url = with_query(request.url, query)
     if not request.method:
@@ -375,7 +377,7 @@ def _finish(request: CurlRequest) -> None:
     _read_basic(request)
 
 
-def _take_login_of_address(request: CurlRequest) -> None:
+def _take_login_of_url(request: CurlRequest) -> None:
     """Move the login out of “https://login:password@host”: the password is a secret; -u wins."""
     found = _CREDENTIALS.match(request.url)
     if found is None:
