@@ -72,7 +72,7 @@ def refresh_expiring_tokens() -> int:
 
 @shared_task
 def send_alerts() -> None:
-    notifications.look()
+    notifications.run()
     notify()
 
 

@@ -38,8 +38,8 @@ def test_each_kind_names_webhook_event_answer_time_and_delivery(
     monkeypatch.setattr(channels, "TELEGRAM_API", receiver.url)
     make_channel(receiver, kind, "/status/200", recipient="-100123")
     webhook = ill()
-    notifications.look(NOW)
-    notifications.look(NOW + dt.timedelta(minutes=1))
+    notifications.run(NOW)
+    notifications.run(NOW + dt.timedelta(minutes=1))
     [request] = receiver.requests()
     body = json.dumps(json.loads(request.body), ensure_ascii=False)
     delivery = Delivery.objects.get()
@@ -59,8 +59,8 @@ def test_a_card_for_teams_has_no_markdown(receiver: Receiver) -> None:
     make_channel(receiver, "teams", "/status/200")
     webhook = lost_grant()
     OAuthToken.objects.filter(credential=webhook.credential).update(last_error=EVIL)
-    notifications.look(NOW)
-    notifications.look(NOW + dt.timedelta(minutes=1))
+    notifications.run(NOW)
+    notifications.run(NOW + dt.timedelta(minutes=1))
     [request] = receiver.requests()
     [attachment] = json.loads(request.body)["attachments"]
     card = attachment["content"]
@@ -74,16 +74,16 @@ def test_what_is_not_taken_is_sent_again_later_and_a_refusal_is_not(receiver: Re
     away = make_channel(receiver, "webhook", "/status/503")
     refused = make_channel(receiver, "slack", "/status/404")
     ill()
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert [row.channel for row in AlertMessage.objects.all()] == [away]
-    notifications.look(NOW + dt.timedelta(seconds=30))
+    notifications.run(NOW + dt.timedelta(seconds=30))
     assert len(receiver.requests()) == 2
-    notifications.look(NOW + dt.timedelta(minutes=2))
+    notifications.run(NOW + dt.timedelta(minutes=2))
     assert len(receiver.requests()) == 3
     refused.refresh_from_db()
     assert "404" in refused.last_error
     AlertMessage.objects.update(attempt_count=100)
-    notifications.look(NOW + dt.timedelta(hours=2))
+    notifications.run(NOW + dt.timedelta(hours=2))
     assert not AlertMessage.objects.exists()
 
 
@@ -121,7 +121,7 @@ def test_channels_that_hang_take_the_time_of_one_message(
 def test_a_denied_address_is_never_connected_to(receiver: Receiver) -> None:
     AlertChannel.objects.create(kind="webhook", name="Meta", secret="http://169.254.169.254/x")
     ill()
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert not AlertMessage.objects.exists()
     assert AlertChannel.objects.get().last_error
 
@@ -132,6 +132,6 @@ def test_a_channel_of_some_webhooks_hears_of_no_other(receiver: Receiver) -> Non
         channel = make_channel(receiver, kind, recipient=recipient)
         channel.webhooks.add(other)
     lost_grant(alert_recipients=[])
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert receiver.requests() == []
     assert mail.outbox == []

@@ -46,8 +46,8 @@ def lost_grant(**fields: object) -> Webhook:
 
 def test_a_lost_grant_is_told_once_with_a_link_to_the_button(settings) -> None:
     webhook = lost_grant()
-    assert notifications.look(NOW) == 1
-    assert notifications.look(NOW + dt.timedelta(hours=1)) == 0
+    assert notifications.run(NOW) == 1
+    assert notifications.run(NOW + dt.timedelta(hours=1)) == 0
     [message] = mail.outbox
     assert message.to == PEOPLE
     assert "needs re-authorization" in message.subject
@@ -59,14 +59,14 @@ def test_the_message_says_how_many_deliveries_wait() -> None:
     webhook = lost_grant()
     make_delivery(webhook)
     Delivery.objects.update(status="held", next_attempt_at=None)
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert "1 delivery is on hold" in mail.outbox[0].body
 
 
 def test_a_lost_grant_becomes_an_operational_event_for_others() -> None:
     watcher = make_webhook(event_types=["webhook.reauthorization_required"])
     lost_grant()
-    notifications.look(NOW)
+    notifications.run(NOW)
     event = Event.objects.get(type="webhook.reauthorization_required")
     assert Delivery.objects.get(event=event).webhook == watcher
 
@@ -79,7 +79,7 @@ def granted_by(person: Any, webhook: Webhook) -> Webhook:
 def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     person = get_user_model().objects.create(username="anna")
     ended = [granted_by(person, lost_grant(name=f"CRM {number}")) for number in range(3)]
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     [message] = mail.outbox
     assert "3 access tokens need re-authorization" in message.subject
     assert "anna granted all of them" in message.body
@@ -90,8 +90,8 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     # Each grant has its own incident and event, and all share one reminder.
     assert Incident.objects.filter(notified_at=NOW).count() == 3
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 3
-    assert notifications.look(NOW + dt.timedelta(minutes=1)) == 0
-    assert notifications.look(NOW + dt.timedelta(hours=25)) == 1
+    assert notifications.run(NOW + dt.timedelta(minutes=1)) == 0
+    assert notifications.run(NOW + dt.timedelta(hours=25)) == 1
     assert mail.outbox[1].subject.startswith("Reminder: 3 access tokens")
 
 
@@ -105,7 +105,7 @@ def test_grants_of_others_at_others_or_told_to_others_are_mails_of_their_own() -
         lost_grant(token_url="https://one.example/token", alert_recipients=["crm@example.com"]),
     )
     lost_grant(token_url="https://one.example/token")
-    assert notifications.look(NOW) == 5
+    assert notifications.run(NOW) == 5
     assert not any("grants" in message.subject for message in mail.outbox)
 
 
@@ -121,9 +121,9 @@ def test_a_mail_about_many_that_is_not_taken_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("django.core.mail.EmailMessage.send", refuse)
-        assert notifications.look(NOW) == 0
+        assert notifications.run(NOW) == 0
     assert Incident.objects.filter(notified_at=None).count() == 2
-    assert notifications.look(NOW + dt.timedelta(minutes=1)) == 1
+    assert notifications.run(NOW + dt.timedelta(minutes=1)) == 1
 
 
 def test_an_end_that_each_refresh_moves_is_not_announced() -> None:
@@ -134,21 +134,21 @@ def test_an_end_that_each_refresh_moves_is_not_announced() -> None:
         refresh_token_expires_at=NOW + dt.timedelta(minutes=30),
         refresh_end_moves=True,
     )
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
 
 
 def test_a_reminder_comes_after_a_day() -> None:
     lost_grant()
-    notifications.look(NOW)
-    assert notifications.look(NOW + dt.timedelta(hours=25)) == 1
+    notifications.run(NOW)
+    assert notifications.run(NOW + dt.timedelta(hours=25)) == 1
     assert len(mail.outbox) == 2
 
 
 def test_recovery_is_told_and_closes_the_incident() -> None:
     webhook = lost_grant()
-    notifications.look(NOW)
+    notifications.run(NOW)
     OAuthToken.objects.filter(credential=webhook.credential).update(state="valid")
-    assert notifications.look(NOW + dt.timedelta(minutes=1)) == 1
+    assert notifications.run(NOW + dt.timedelta(minutes=1)) == 1
     assert "works again" in mail.outbox[1].subject
     assert Incident.objects.get().closed_at is not None
     assert Event.objects.filter(type="webhook.recovered").count() == 1
@@ -159,7 +159,7 @@ def test_a_second_spell_is_a_new_incident() -> None:
     token = OAuthToken.objects.filter(credential=webhook.credential)
     for minutes, state in enumerate(["needs_reauthorization", "valid", "needs_reauthorization"]):
         token.update(state=state)
-        notifications.look(NOW + dt.timedelta(minutes=minutes))
+        notifications.run(NOW + dt.timedelta(minutes=minutes))
     assert Incident.objects.count() == 2
     assert Incident.objects.filter(closed_at=None).count() == 1
 
@@ -169,15 +169,15 @@ def test_failing_is_told_only_after_a_while() -> None:
     WebhookState.objects.create(
         webhook=webhook, failing_since_at=NOW, last_error="The receiver failed with 500."
     )
-    assert notifications.look(NOW + dt.timedelta(minutes=1)) == 0
-    assert notifications.look(NOW + dt.timedelta(minutes=16)) == 1
+    assert notifications.run(NOW + dt.timedelta(minutes=1)) == 0
+    assert notifications.run(NOW + dt.timedelta(minutes=16)) == 1
     assert "The receiver failed with 500." in mail.outbox[0].body
 
 
 def test_a_webhook_paused_by_the_engine_is_told_and_one_paused_by_a_person_is_not() -> None:
     events.pause(make_webhook(alert_recipients=PEOPLE), PauseReason.GONE)
     events.pause(make_webhook(alert_recipients=PEOPLE))
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert Incident.objects.get().kind == IncidentKind.PAUSED
 
 
@@ -188,14 +188,14 @@ def test_an_ending_refresh_token_is_announced_days_before() -> None:
         state="valid",
         refresh_token_expires_at=NOW + dt.timedelta(days=8),
     )
-    assert notifications.look(NOW) == 0
-    assert notifications.look(NOW + dt.timedelta(days=2)) == 1
+    assert notifications.run(NOW) == 0
+    assert notifications.run(NOW + dt.timedelta(days=2)) == 1
 
 
 def test_muted_alerts_go_only_to_the_recipients_of_every_webhook() -> None:
     AlertChannel.objects.create(kind="email", name="All", recipient="all@example.com")
     lost_grant(alerts_are_muted=True)
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert mail.outbox[0].to == ["all@example.com"]
 
 
@@ -209,8 +209,8 @@ def test_a_mail_server_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
             raise ConnectionRefusedError
 
         broken.setattr(EmailMessage, "send", refuse)
-        assert notifications.look(NOW) == 0
-    assert notifications.look(NOW) == 1
+        assert notifications.run(NOW) == 0
+    assert notifications.run(NOW) == 1
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
 
 
@@ -222,13 +222,13 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
 
     for _ in range(5):
         lost_grant()
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert len(mail.outbox) == 5
     tried: list[list[str]] = []
 
     def hang(self: EmailMessage, fail_silently: bool = False) -> int:
         tried.append(self.to)
-        now[0] += 2 * notifications.TELL_SECONDS
+        now[0] += 2 * notifications.NOTIFY_SECONDS
         raise TimeoutError
 
     now = [0.0]
@@ -237,12 +237,12 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
         lost_grant()
     with monkeypatch.context() as hanging:
         hanging.setattr(EmailMessage, "send", hang)
-        notifications.look(NOW)
+        notifications.run(NOW)
         assert len(tried) == 1
         OAuthToken.objects.update(state="valid")
-        notifications.look(NOW)
+        notifications.run(NOW)
         assert len(tried) == 2
-    notifications.look(NOW)
+    notifications.run(NOW)
     # All but the one whose mail was refused.
     assert len(mail.outbox) == 5 + 4
     assert not Incident.objects.filter(closed_at=None).exists()
@@ -250,13 +250,13 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
 
 def test_a_name_with_line_breaks_adds_no_header() -> None:
     lost_grant(name="CRM\r\nBcc: evil@example.com")
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert "\n" not in mail.outbox[0].subject
 
 
 def test_nothing_is_told_about_a_deleted_webhook() -> None:
     events.delete(lost_grant())
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
 
 
 def failing(failures: int = 3, **fields: object) -> Webhook:
@@ -282,9 +282,9 @@ def count_attempts(webhook: Webhook, *, good: int = 0, bad: int = 0, hours_ago: 
 
 def test_so_many_failures_in_a_row_are_told_at_once_and_fewer_are_not() -> None:
     webhook = failing(failures=4, alert_after_failures=5)
-    assert notifications.look(NOW + dt.timedelta(hours=3)) == 0
+    assert notifications.run(NOW + dt.timedelta(hours=3)) == 0
     WebhookState.objects.filter(webhook=webhook).update(failures_in_a_row=5)
-    assert notifications.look(NOW + dt.timedelta(seconds=1)) == 1
+    assert notifications.run(NOW + dt.timedelta(seconds=1)) == 1
     [message] = mail.outbox
     assert "5 attempts in a row failed." in message.body
     assert "Last error: The receiver failed with 500." in message.body
@@ -294,11 +294,11 @@ def test_so_many_failures_in_a_row_are_told_at_once_and_fewer_are_not() -> None:
 def test_a_share_of_failures_is_told_once_enough_attempts_were_made() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=20)
     count_attempts(webhook, good=4, bad=5)
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     count_attempts(webhook, good=81, bad=19)
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     count_attempts(webhook, good=80, bad=20)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert "20% of the attempts in this hour and the one before failed: 20 of 100." in (
         mail.outbox[0].body
     )
@@ -306,7 +306,7 @@ def test_a_share_of_failures_is_told_once_enough_attempts_were_made() -> None:
 
 def test_a_problem_began_with_the_first_failure_and_not_when_it_was_noticed() -> None:
     failing(alert_after_failures=1)
-    notifications.look(NOW + dt.timedelta(minutes=1))
+    notifications.run(NOW + dt.timedelta(minutes=1))
     assert Incident.objects.get().opened_at == NOW
 
 
@@ -315,7 +315,7 @@ def test_a_share_of_failures_began_in_the_hour_of_the_first() -> None:
     count_attempts(webhook, good=50, hours_ago=1)
     count_attempts(webhook, good=50, bad=50)
     HourlyCount.objects.filter(count=0).delete()
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert Incident.objects.get().opened_at == NOW.replace(minute=0, second=0, microsecond=0)
 
 
@@ -327,7 +327,7 @@ def test_workers_whose_clocks_differ_agree_on_what_fails(monkeypatch: pytest.Mon
     real, minute = timezone.now, dt.timedelta(minutes=1)
     for minutes in (30, 0, 30, 0):
         monkeypatch.setattr(timezone, "now", lambda ahead=minutes: real() + minute * ahead)
-        notifications.look()
+        notifications.run()
     assert mail.outbox == []
     assert not Incident.objects.exists()
 
@@ -335,7 +335,7 @@ def test_workers_whose_clocks_differ_agree_on_what_fails(monkeypatch: pytest.Mon
 def test_a_pause_by_the_engine_began_when_it_paused() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     events.pause(webhook, PauseReason.GONE)
-    notifications.look(timezone.now() + dt.timedelta(minutes=1))
+    notifications.run(timezone.now() + dt.timedelta(minutes=1))
     webhook.refresh_from_db()
     assert Incident.objects.get().opened_at == webhook.paused_at
 
@@ -343,51 +343,51 @@ def test_a_pause_by_the_engine_began_when_it_paused() -> None:
 def test_old_attempts_are_no_part_of_the_share() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=50)
     count_attempts(webhook, bad=100, hours_ago=2)
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     count_attempts(webhook, bad=100, hours_ago=1)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
 
 
 def test_a_share_at_the_edge_sends_no_mail_every_minute() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=20)
     count_attempts(webhook, good=80, bad=20)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     count_attempts(webhook, good=85, bad=15)
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     count_attempts(webhook, good=95, bad=5)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert "works again" in mail.outbox[1].subject
 
 
 def test_a_share_of_nothing_is_over_only_when_the_last_attempt_succeeded() -> None:
     webhook = failing(alert_failure_percent=20)
     count_attempts(webhook, bad=20)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     HourlyCount.objects.all().delete()
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     WebhookState.objects.update(failing_since_at=None)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
 
 
 def test_a_webhook_that_asks_for_a_share_is_not_told_by_the_minutes() -> None:
     failing(alert_failure_percent=90)
-    assert notifications.look(NOW + dt.timedelta(hours=1)) == 0
+    assert notifications.run(NOW + dt.timedelta(hours=1)) == 0
 
 
 def test_a_failing_webhook_that_is_paused_does_not_work_again() -> None:
     webhook = failing(alert_after_failures=1)
-    notifications.look(NOW)
+    notifications.run(NOW)
     events.pause(webhook)
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     assert Incident.objects.get().closed_at is not None
     assert not Event.objects.filter(type="webhook.recovered").exists()
 
 
 def test_from_one_trouble_into_another_only_the_new_one_is_told() -> None:
     webhook = failing(alert_after_failures=1)
-    notifications.look(NOW)
+    notifications.run(NOW)
     events.pause(webhook, PauseReason.FAILING)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert [message.subject for message in mail.outbox] == [
         "“CRM” is failing",
         "“CRM” was paused",
@@ -399,18 +399,18 @@ def test_from_one_trouble_into_another_only_the_new_one_is_told() -> None:
 def test_resuming_is_told_as_active_and_not_as_working() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     events.pause(webhook, PauseReason.GONE)
-    notifications.look(NOW)
+    notifications.run(NOW)
     events.resume(webhook)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert mail.outbox[1].subject == "“CRM” is active again"
 
 
 def test_resuming_a_failing_webhook_at_once_is_not_told_as_working() -> None:
     webhook = failing(alert_after_failures=1)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     events.pause(webhook)
     events.resume(webhook)
-    assert notifications.look(NOW) == 0
+    assert notifications.run(NOW) == 0
     assert Incident.objects.get().closed_at is not None
     assert not Event.objects.filter(type="webhook.recovered").exists()
 
@@ -418,9 +418,9 @@ def test_resuming_a_failing_webhook_at_once_is_not_told_as_working() -> None:
 def test_a_webhook_that_was_paused_as_failing_is_told_as_active_when_resumed() -> None:
     webhook = failing(alert_after_failures=1)
     events.pause(webhook, PauseReason.FAILING)
-    notifications.look(NOW)
+    notifications.run(NOW)
     events.resume(webhook)
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert [message.subject for message in mail.outbox] == [
         "“CRM” was paused",
         "“CRM” is active again",
@@ -434,23 +434,23 @@ def test_a_misconfigured_client_is_told_with_what_the_provider_said() -> None:
         state="misconfigured",
         last_error="The client secret is wrong.",
     )
-    assert notifications.look(NOW) == 1
+    assert notifications.run(NOW) == 1
     assert "misconfigured OAuth client" in mail.outbox[0].subject
     assert "The client secret is wrong." in mail.outbox[0].body
 
 
 def test_a_reminder_says_so_and_how_it_is_by_now() -> None:
     webhook = failing(failures=5, alert_after_failures=5)
-    notifications.look(NOW)
+    notifications.run(NOW)
     WebhookState.objects.filter(webhook=webhook).update(failures_in_a_row=70)
-    assert notifications.look(NOW + dt.timedelta(hours=24)) == 1
+    assert notifications.run(NOW + dt.timedelta(hours=24)) == 1
     assert mail.outbox[1].subject == "Reminder: “CRM” is failing"
     assert "70 attempts in a row failed." in mail.outbox[1].body
 
 
 def test_an_operational_event_carries_what_is_known_about_the_failure() -> None:
     webhook = failing(alert_after_failures=1)
-    notifications.look(NOW)
+    notifications.run(NOW)
     payload = json.loads(bytes(Event.objects.get(type="webhook.failing").payload))
     assert payload["webhook_id"] == webhook.uid
     assert payload["last_status_code"] == 500
@@ -460,10 +460,10 @@ def test_an_operational_event_carries_what_is_known_about_the_failure() -> None:
 def test_a_mute_for_a_while_ends_by_itself_and_what_is_still_wrong_is_told_then() -> None:
     until = NOW + dt.timedelta(hours=8)
     lost_grant(alerts_are_muted=True, alerts_muted_until=until)
-    notifications.look(NOW)
-    notifications.look(NOW + dt.timedelta(hours=7))
+    notifications.run(NOW)
+    notifications.run(NOW + dt.timedelta(hours=7))
     assert mail.outbox == []
-    notifications.look(until + dt.timedelta(seconds=1))
+    notifications.run(until + dt.timedelta(seconds=1))
     assert len(mail.outbox) == 1
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
 
@@ -472,11 +472,11 @@ def test_no_secret_is_in_a_mail() -> None:
     secrets = {"basic_password": "pass-word", "client_secret": "client-secret"}
     headers = '[{"name": "X-Key", "value": "key-in-a-header", "secret": true}]'
     webhook = lost_grant(**secrets, headers_json=headers)
-    notifications.look(NOW)
+    notifications.run(NOW)
     token = webhook.credential.token
     token.state, token.access_token = "valid", "token-text"
     token.save()
-    notifications.look(NOW)
+    notifications.run(NOW)
     notifications.send_test_mail(webhook)
     assert len(mail.outbox) == 3
     for text in (message.subject + message.body for message in mail.outbox):
@@ -494,4 +494,4 @@ def test_looking_costs_the_same_queries_however_many_webhooks_are_well(
         WebhookState.objects.create(webhook=webhook)
         count_attempts(webhook, good=100)
     with django_assert_max_num_queries(10):
-        assert notifications.look(NOW) == 0
+        assert notifications.run(NOW) == 0

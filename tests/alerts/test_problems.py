@@ -82,7 +82,7 @@ def test_what_was_stored_before_codes_existed_is_shown_as_it_is() -> None:
 def test_an_incident_keeps_codes_and_its_page_says_them_in_the_reader_s_language() -> None:
     webhook = failing(alert_after_failures=1)
     WebhookState.objects.update(last_error=REFUSED)
-    notifications.look(NOW)
+    notifications.run(NOW)
     kept = Incident.objects.get().message
     assert kept == dump("with_last_error", message=COUNT, error=REFUSED)
     browser: Client = staff(is_superuser=True)
@@ -98,7 +98,7 @@ def test_mails_and_operational_events_are_in_the_language_of_the_site() -> None:
     failing(alert_after_failures=1)
     WebhookState.objects.update(last_error=REFUSED)
     with translation.override("uk"):
-        notifications.look(NOW)
+        notifications.run(NOW)
     assert f"Остання помилка: {REFUSED_IN_UKRAINIAN}" in mail.outbox[0].body
     event = json.loads(bytes(Event.objects.get(type="webhook.failing").payload))
     assert event["message"] == (
@@ -112,7 +112,7 @@ def test_an_incident_of_a_token_keeps_the_token_s_error(kind: IncidentKind) -> N
     state = {"reauthorization": "needs_reauthorization", "misconfigured": "misconfigured"}[kind]
     webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
     OAuthToken.objects.create(credential=webhook.credential, state=state, last_error=CLIENT)
-    notifications.look(NOW)
+    notifications.run(NOW)
     assert Incident.objects.get().message == CLIENT
     assert "The provider says: “no such client”" in mail.outbox[0].body
     assert '"code"' not in mail.outbox[0].body
@@ -123,7 +123,7 @@ def test_a_pause_by_the_engine_says_why_and_the_last_error() -> None:
     webhook = failing(alert_after_failures=1)
     WebhookState.objects.update(last_error=REFUSED)
     events.pause(webhook, PauseReason.FAILING)
-    notifications.look(NOW)
+    notifications.run(NOW)
     said = f"No delivery succeeded for 5 days. Last error: {REFUSED_IN_ENGLISH}"
     assert said in mail.outbox[0].body
 
@@ -134,7 +134,7 @@ def test_the_longest_last_error_fits_into_an_incident(character: str) -> None:
     failing(alert_after_failures=1)
     longest = outcomes.stored(outcomes.Message("said", {"reason": character * 500}))
     WebhookState.objects.update(last_error=longest)
-    notifications.look(NOW)
+    notifications.run(NOW)
     kept = Incident.objects.get().message
     assert len(kept) <= 1000
     said = problems.sentence(kept)

@@ -234,7 +234,7 @@ def test_a_mail_about_a_hostile_webhook_is_one_mail_with_its_own_headers() -> No
             state="needs_reauthorization",
             last_error=f"It said: {text}",
         )
-    while notifications.look():
+    while notifications.run():
         # One look works for some seconds; the next one continues.
         pass
     assert len(mail.outbox) == len(STORABLE)

@@ -46,7 +46,7 @@ _REMIND_AFTER = timedelta(days=1)
 # Time limit of one run for messages about closed incidents, and again for open ones; the next run
 # continues with the rest. A mail server that hangs would delay the sweep and token refreshes, which
 # share the worker's slots with this task.
-TELL_SECONDS = 5.0
+NOTIFY_SECONDS = 5.0
 # Deliveries on hold are counted up to here; a mail needs no exact number beyond.
 _MAX_COUNTED = 1000
 # How many of a webhook's newest deliveries are searched for a failed one.
@@ -106,7 +106,7 @@ _TEXTS = {
 }
 
 
-def look(now: datetime | None = None) -> int:
+def run(now: datetime | None = None) -> int:
     """Open, remind of and close incidents; return how many messages were sent.
 
     `now` is the database's time by default: if workers' clocks differed, one worker would open an
@@ -123,7 +123,7 @@ def look(now: datetime | None = None) -> int:
                 webhook_id=webhook_id,
                 credential_id=credential_id,
                 kind=kind,
-                message=_kept(problem.message),
+                message=_cut_message(problem.message),
                 opened_at=min(problem.began_at, now),
             )
             for (webhook_id, credential_id, kind), problem in found.items()
@@ -131,11 +131,11 @@ def look(now: datetime | None = None) -> int:
         ],
         ignore_conflicts=True,
     )
-    ill = {key[:2] for key in found}
+    affected = {key[:2] for key in found}
     over = [(key, incident) for key, incident in open_now.items() if key not in found]
-    sent, ends_at = 0, time.monotonic() + TELL_SECONDS
+    sent, ends_at = 0, time.monotonic() + NOTIFY_SECONDS
     for key, incident in over:
-        sent += _close(incident, now, is_well=key[:2] not in ill)
+        sent += _close(incident, now, is_well=key[:2] not in affected)
         if time.monotonic() > ends_at:
             break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
@@ -148,14 +148,14 @@ def look(now: datetime | None = None) -> int:
             # Over; the next run closes it.
             continue
         # A reminder describes the current state.
-        incident.message = _kept(problem.message)
-        groups.setdefault(_told_together(incident, now), []).append(incident)
+        incident.message = _cut_message(problem.message)
+        groups.setdefault(_group_key(incident, now), []).append(incident)
     began = list(groups.values())
     # Random order, so that slow mails do not come first in every run.
     random.shuffle(began)
-    ends_at = time.monotonic() + TELL_SECONDS
+    ends_at = time.monotonic() + NOTIFY_SECONDS
     for group in began:
-        sent += _tell(group, now)
+        sent += _notify(group, now)
         if time.monotonic() > ends_at:
             break
     channels.send_due(now)
@@ -190,7 +190,7 @@ def send_test(channel: AlertChannel, now: datetime) -> bool:
     return not channel.last_error
 
 
-def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
+def _group_key(incident: Incident, now: datetime) -> tuple[object, ...]:
     """Return the key that groups incidents into one message.
 
     When a person leaves or changes a password, all their grants at a provider end at once: those
@@ -206,7 +206,7 @@ def _told_together(incident: Incident, now: datetime) -> tuple[object, ...]:
     return incident.kind, token.granted_by_id, server, people, is_reminder
 
 
-def _tell(group: list[Incident], now: datetime) -> int:
+def _notify(group: list[Incident], now: datetime) -> int:
     """Send a first message or reminder about a group; return 1 if this process sent it, else 0."""
     claimed = [incident for incident in group if _claim(incident, now)]
     if not claimed:
@@ -246,7 +246,7 @@ def _notified_at(subject: Subject, now: datetime) -> datetime:
     return now if is_reached else _when_unmuted(subject, now)
 
 
-def _kept(message: str) -> str:
+def _cut_message(message: str) -> str:
     """Return a message cut to the length of the column."""
     return messages.cut(message, _MAX_STORED)
 

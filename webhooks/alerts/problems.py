@@ -120,7 +120,7 @@ class _Share(NamedTuple):
 
 def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
     """Return all current problems; `known` are the keys of open incidents."""
-    found = [*_of_tokens(now), *_pauses(now), *_failures(now, known)]
+    found = [*_token_problems(now), *_pauses(now), *_failures(now, known)]
     return {problem.key: problem for problem in found}
 
 
@@ -150,13 +150,13 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
     return _with_error(message, state) if message else ""
 
 
-def _of_tokens(now: datetime) -> Iterator[Problem]:
+def _token_problems(now: datetime) -> Iterator[Problem]:
     soon = Q(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     # An expiry that each refresh moves needs no person.
     ends = soon & Q(token__refresh_end_moves=False) & ~Q(token__state=TokenState.NONE)
     with_tokens = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
-    ill = with_tokens.filter(Q(token__state__in=_OF_STATES) | ends)
-    for one in ill.select_related("token", "webhook"):
+    affected = with_tokens.filter(Q(token__state__in=_OF_STATES) | ends)
+    for one in affected.select_related("token", "webhook"):
         kind = _OF_STATES.get(one.token.state, IncidentKind.TOKEN_ENDING)
         is_ending = kind == IncidentKind.TOKEN_ENDING
         message = _ending(one.token) if is_ending else one.token.last_error
@@ -185,7 +185,7 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
         state = webhook.known_state
         is_known = (webhook.pk, None, IncidentKind.FAILING) in known
         share = shares.get(webhook.pk, _Share(0, 0))
-        message = _in_a_row(webhook, state, now) or _often(webhook, state, share, is_known)
+        message = _in_a_row(webhook, state, now) or _share_exceeded(webhook, state, share, is_known)
         if message:
             since = [state and state.failing_since_at, share.began_at]
             began_at = min((moment for moment in since if moment), default=now)
@@ -213,7 +213,9 @@ def _failing_since(state: WebhookState) -> str:
     return dump("failing_since", time=f"{state.failing_since_at:%Y-%m-%d %H:%M}")
 
 
-def _often(webhook: Webhook, state: WebhookState | None, share: _Share, is_known: bool) -> str:
+def _share_exceeded(
+    webhook: Webhook, state: WebhookState | None, share: _Share, is_known: bool
+) -> str:
     """Return a message if the share of failed attempts reaches the webhook's limit, else "".
 
     An open incident ends only below half the limit, so that a receiver close to the limit does not

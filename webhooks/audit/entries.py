@@ -37,7 +37,14 @@ logger = logging.getLogger(__name__)
 Person = AbstractBaseUser | AnonymousUser | None
 
 # Columns that a save sets itself; they are not settings.
-_NOT_CHOSEN = {"id", "version", "created_at", "updated_at", "secrets_changed_at", "secret_origins"}
+_NOT_SETTINGS = {
+    "id",
+    "version",
+    "created_at",
+    "updated_at",
+    "secrets_changed_at",
+    "secret_origins",
+}
 # Actions that change a webhook's settings, so that a version is stored.
 _KEPT = (Action.CREATED, Action.CHANGED, Action.IMPORTED, Action.REVERTED)
 # Lengths of the columns.
@@ -105,7 +112,7 @@ def record(
     entry.object_type = object_type or entry.object_type
     entry.save(force_insert=True)
     if action in _KEPT and isinstance(obj, Webhook):
-        versions.keep([entry], [obj])
+        versions.store_versions([entry], [obj])
     _log(entry)
 
 
@@ -121,7 +128,7 @@ def record_many(
     entries = [_entry(action, obj, user=user, fields=(), note=note) for obj in found]
     AuditEntry.objects.bulk_create(entries, batch_size=500)
     if action in _KEPT:
-        versions.keep(entries, [obj for obj in found if isinstance(obj, Webhook)])
+        versions.store_versions(entries, [obj for obj in found if isinstance(obj, Webhook)])
     for entry in entries:
         _log(entry)
 
@@ -167,7 +174,7 @@ def _columns(row: models.Model) -> dict[str, Any]:
         if isinstance(field, SecretField) and not isinstance(value, Sealed):
             # A plain-text secret that was set after the row was read.
             value = bool(value)
-        if field.name not in _NOT_CHOSEN:
+        if field.name not in _NOT_SETTINGS:
             kept[field.name] = value
     return kept
 

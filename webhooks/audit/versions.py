@@ -51,7 +51,7 @@ def connection_of(webhook: Webhook) -> str | None:
     return webhook.credential.name if webhook.credential.is_shared else None
 
 
-def keep(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -> None:
+def store_versions(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -> None:
     """Store the current settings of each webhook as the version of its entry."""
     for entry, webhook in zip(entries, webhooks, strict=True):
         try:

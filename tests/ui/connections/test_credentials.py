@@ -99,7 +99,7 @@ def test_people_of_every_webhook_that_uses_it_are_told_when_its_grant_is_lost() 
     Credential.objects.filter(pk=connection.pk).update(authorization_type="oauth2")
     OAuthToken.objects.create(credential=connection, state="needs_reauthorization")
     make_webhook(credential=connection, alert_recipients=["user@example.com"])
-    notifications.look()
+    notifications.run()
     assert mail.outbox[0].to == ["owner@example.com", "user@example.com"]
     assert reverse("webhooks:connection_edit", args=[connection.pk]) in mail.outbox[0].body
 

@@ -189,7 +189,7 @@ def test_what_made_the_problem_is_sent_again_by_default(browser: Client) -> None
     first, *_others = [failed(webhook) for _ in range(4)]
     now = timezone.now()
     WebhookState.objects.create(webhook=webhook, failing_since_at=now, failures_in_a_row=4)
-    notifications.look(now + dt.timedelta(minutes=1))
+    notifications.run(now + dt.timedelta(minutes=1))
     page = browser.get(form_of(webhook))
     assert page.context["form"]["since"].initial == "incident"
     assert page.context["count"] == 4
@@ -204,7 +204,7 @@ def test_what_failed_before_the_problem_is_no_part_of_it(browser: Client) -> Non
     failed(webhook)
     now = timezone.now()
     WebhookState.objects.create(webhook=webhook, failing_since_at=now, failures_in_a_row=1)
-    notifications.look(now)
+    notifications.run(now)
     assert browser.get(form_of(webhook)).context["count"] == 1
 
 

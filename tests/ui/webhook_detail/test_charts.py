@@ -247,7 +247,7 @@ def test_the_problem_and_the_head_name_the_same_error_after_a_refresh(browser: C
     state = WebhookState.objects.create(
         webhook=webhook, failing_since_at=timezone.now(), failures_in_a_row=1, last_error="It fell."
     )
-    notifications.look()
+    notifications.run()
     seen = seen_in(page_of(webhook, browser), "recent")
     state.last_error = "It is slow."
     state.save()

@@ -94,7 +94,7 @@ def test_a_pause_is_counted_behind_many_that_wait_for_a_token(
 
 def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) -> None:
     webhook = lost_grant(alert_recipients=["ops@example.com"])
-    notifications.look()
+    notifications.run()
     page = page_of(webhook, browser)
     [notice] = page.context["notices"]
     assert (notice["kind"], notice["action"]) == ("danger", "authorize")
@@ -108,7 +108,7 @@ def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: C
     shared = make_credential(authorization_type="oauth2")
     OAuthToken.objects.create(credential=shared, state="needs_reauthorization", last_error="Lost.")
     webhook = make_webhook(credential=shared)
-    notifications.look()
+    notifications.run()
     page = page_of(webhook, browser)
     assert [notice["action"] for notice in page.context["notices"]] == ["authorize"]
     assert f'action="{reverse("webhooks:authorize", args=[shared.pk])}"' in page.text
@@ -117,7 +117,7 @@ def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: C
 
 def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> None:
     webhook = failing()
-    notifications.look()
+    notifications.run()
     page = page_of(webhook, browser)
     assert "It is failing" in page.text
     assert ">began <time" in words(page)
@@ -130,7 +130,7 @@ def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) 
     webhook = failing(alert_after_failures=3)
     state = WebhookState.objects.filter(webhook=webhook)
     state.update(failures_in_a_row=3)
-    notifications.look()
+    notifications.run()
     state.update(failures_in_a_row=71, last_error="The receiver took too long.")
     [notice] = page_of(webhook, browser).context["notices"]
     assert notice["sentence"] == (
@@ -143,7 +143,7 @@ def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
     webhook = failing(alert_after_failures=1)
     error = dump("not_connected", host="127.0.0.1", reason="Connection refused")
     WebhookState.objects.update(failures_in_a_row=8, last_error=error)
-    notifications.look()
+    notifications.run()
     page = browser.get(url("detail", webhook), headers={"Accept-Language": "uk"})
     [notice] = page.context["notices"]
     assert notice["sentence"].startswith("Поспіль невдалі 8 спроб. Остання помилка: Не вдалося")
@@ -155,7 +155,7 @@ def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> 
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)
     count = {"webhook": webhook, "hour": hour, "duration_step": 1}
     HourlyCount.objects.create(outcome="server_error", count=30, **count)
-    notifications.look()
+    notifications.run()
     HourlyCount.objects.create(outcome="succeeded", count=30, **count)
     [notice] = page_of(webhook, browser).context["notices"]
     sentence = "50% of the attempts in this hour and the one before failed: 30 of 60."
@@ -164,7 +164,7 @@ def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> 
 
 def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser: Client) -> None:
     webhook = lost_grant()
-    notifications.look()
+    notifications.run()
     OAuthToken.objects.update(last_error="The client was removed.")
     [notice] = page_of(webhook, browser).context["notices"]
     assert notice["sentence"] == "The client was removed."
@@ -172,20 +172,20 @@ def test_the_banner_of_a_lost_grant_says_what_the_provider_answered_last(browser
 
 def test_muted_alerts_are_said_to_be_muted(browser: Client) -> None:
     webhook = failing(alert_recipients=["ops@example.com"], alerts_are_muted=True)
-    notifications.look()
+    notifications.run()
     assert "Its alerts are muted." in page_of(webhook, browser).text
 
 
 def test_what_is_over_is_not_shown_until_the_incident_closes(browser: Client) -> None:
     webhook = lost_grant()
-    notifications.look()
+    notifications.run()
     OAuthToken.objects.update(state="valid", last_error="")
     assert page_of(webhook, browser).context["notices"] == []
 
 
 def test_a_closed_incident_is_not_shown(browser: Client) -> None:
     webhook = failing()
-    notifications.look()
+    notifications.run()
     Incident.objects.update(closed_at=timezone.now())
     assert page_of(webhook, browser).context["notices"] == []
 
@@ -193,7 +193,7 @@ def test_a_closed_incident_is_not_shown(browser: Client) -> None:
 def test_an_error_of_outside_is_escaped(browser: Client) -> None:
     webhook = failing()
     WebhookState.objects.update(last_error="<script>x\u202e")
-    notifications.look()
+    notifications.run()
     page = page_of(webhook, browser)
     assert "<script>x" not in page.text
     assert "\u202e" not in page.text
@@ -201,7 +201,7 @@ def test_an_error_of_outside_is_escaped(browser: Client) -> None:
 
 def test_who_may_only_look_sees_the_problem_and_no_button(looker: Client) -> None:
     webhook = lost_grant()
-    notifications.look()
+    notifications.run()
     page = page_of(webhook, looker)
     assert "It needs re-authorization" in page.text
     assert reverse("webhooks:authorize", args=[webhook.credential_id]) not in page.text
@@ -404,7 +404,7 @@ def test_after_a_pause_by_the_engine_a_test_comes_first(
     browser: Client, reason: PauseReason
 ) -> None:
     webhook = paused(reason)
-    notifications.look()
+    notifications.run()
     page = page_of(webhook, browser)
     text = words(page)
     assert "Test, then resume" in text
@@ -474,7 +474,7 @@ def test_the_page_of_the_worst_webhook_has_few_queries(
     Credential.objects.update(authorization_type="oauth2")
     Webhook.objects.update(pause_reason="", is_active=True)
     hold(webhook, "paused")
-    notifications.look()
+    notifications.run()
     page_of(webhook, browser)
     with django_assert_max_num_queries(16):
         assert page_of(webhook, browser).context["blocking"]
