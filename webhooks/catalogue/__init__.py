@@ -32,7 +32,9 @@ from webhooks.catalogue.variables import (
 )
 
 # Only with an offset: text without one may mean anything.
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?[+-]\d\d:?\d\d", re.ASCII)
+_TIME_WITH_OFFSET = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?[+-]\d\d:?\d\d", re.ASCII
+)
 _KEY = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 # The width of Event.type.
 _MAX_KEY_LENGTH = 100
@@ -91,7 +93,7 @@ def _host_type(key: Any, value: Any) -> EventType:
 
 def _as_event(value: Any) -> Any:
     """Return a sample value as in events: times in UTC, which marks them as times."""
-    if isinstance(value, str) and _MOMENT.fullmatch(value):
+    if isinstance(value, str) and _TIME_WITH_OFFSET.fullmatch(value):
         with suppress(ValueError, OverflowError):
             value = datetime.fromisoformat(value)
     if not isinstance(value, datetime):

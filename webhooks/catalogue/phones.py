@@ -99,7 +99,7 @@ def _backwards(value: object) -> str | None:
     return found[::-1] if _MIN_DIGITS <= len(found) <= _MAX_DIGITS else None
 
 
-def written(backwards: str) -> str:
+def display_number(backwards: str) -> str:
     """Return a number for display, from the reversed digits of a column."""
     found = backwards[::-1]
     return f"+{found}" if len(found) >= _TRUNK_LENGTH and found[0] not in "08" else found

@@ -107,7 +107,7 @@ _ALWAYS: tuple[_Row, ...] = (
     ("project_id", STRING, _("Project"), "default"),
 )
 
-_OF_SOME: tuple[_Row, ...] = (
+_EVENT_VARIABLES: tuple[_Row, ...] = (
     # Calls, their recordings and transcripts.
     ("call_id", STRING, _("Call id"), "1778750791.48213"),
     ("call_started_at", DATETIME, _("Call started at"), "2026-05-14T09:26:31Z"),
@@ -205,7 +205,7 @@ VARIABLES: dict[str, Variable] = {
         choices=CHOICES.get(name, ()),
         is_phone=name in PHONES,
     )
-    for name, kind, label, sample in (*_ALWAYS, *_OF_SOME)
+    for name, kind, label, sample in (*_ALWAYS, *_EVENT_VARIABLES)
 }
 ALWAYS = tuple(row[0] for row in _ALWAYS)
 # Older name -> name, to read filters and mappings that use either.

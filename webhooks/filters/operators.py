@@ -27,7 +27,7 @@ MAX_LENGTH = 1000
 _MAX_DIGITS = 40
 # Dialed in place of the plus in much of the world; minimum digits of a number with it, and without.
 # Shorter numbers are extensions.
-_ABROAD, _MIN_ABROAD, _MIN_NUMBER = "00", 9, 7
+_INTERNATIONAL_PREFIX, _MIN_INTERNATIONAL, _MIN_NUMBER = "00", 9, 7
 
 # Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
 # before an ASCII character, which never combines with the one before it.
@@ -39,7 +39,7 @@ _INVISIBLE = re.compile(
 )
 # Turkish has two letters i: İ keeps a combining dot in lower case, and I may be the capital of ı.
 # The apostrophe in Ukrainian words depends on the keyboard or text editor.
-_SAME = (("i\u0307", "i"), ("ı", "i"), ("\u2018", "'"), ("\u2019", "'"), ("\u02bc", "'"))
+_EQUIVALENTS = (("i\u0307", "i"), ("ı", "i"), ("\u2018", "'"), ("\u2019", "'"), ("\u02bc", "'"))
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 Path = tuple[str | int, ...]
@@ -288,14 +288,21 @@ def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | No
     if not wanted:
         return None
     has_plus = "+" in unicodedata.normalize("NFKC", typed)
-    abroad = wanted if has_plus else ""
-    is_dialed = len(wanted) >= _MIN_ABROAD or (is_start and len(wanted) > len(_ABROAD))
-    if wanted.startswith(_ABROAD) and is_dialed:
-        abroad, has_plus = wanted.removeprefix(_ABROAD), False
+    international = wanted if has_plus else ""
+    is_dialed = len(wanted) >= _MIN_INTERNATIONAL or (
+        is_start and len(wanted) > len(_INTERNATIONAL_PREFIX)
+    )
+    if wanted.startswith(_INTERNATIONAL_PREFIX) and is_dialed:
+        international, has_plus = wanted.removeprefix(_INTERNATIONAL_PREFIX), False
 
     def test(number: str) -> bool:
         is_number = number.isdecimal()
-        if abroad and is_number and len(number) >= _MIN_NUMBER and number.startswith(abroad):
+        if (
+            international
+            and is_number
+            and len(number) >= _MIN_NUMBER
+            and number.startswith(international)
+        ):
             return True
         if has_plus and (is_number or len(wanted) < _MIN_NUMBER):
             return False
@@ -306,7 +313,7 @@ def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | No
 
 def _numeric_test(operator: Operator, value: object, path: Path) -> Test:
     number = _number(value)
-    if number is None or _is_absurd(number):
+    if number is None or _is_too_large(number):
         raise FilterError(_("Give a number to compare with."), path)
     compare: dict[Operator, Callable[[float], bool]] = {
         Operator.GREATER_THAN: lambda actual: actual > number,
@@ -327,7 +334,7 @@ def _wanted_text(value: object, path: Path) -> str:
     is_finite = not isinstance(value, float) or math.isfinite(value)
     if not isinstance(value, str | int | float) or value == "" or not is_finite:
         raise FilterError(_("Give a value to compare with."), path)
-    if _is_absurd(value):
+    if _is_too_large(value):
         raise FilterError(_("Give a number to compare with."), path)
     text = _fold(value)
     # Folding may make a text longer or shorter.
@@ -342,8 +349,8 @@ def _phone(value: object) -> str:
     if type(value) is int:
         value = str(value)
     found = digits(value) if isinstance(value, str) else ""
-    is_abroad = found.startswith(_ABROAD) and len(found) >= _MIN_ABROAD
-    return found.removeprefix(_ABROAD) if is_abroad else found
+    is_international = found.startswith(_INTERNATIONAL_PREFIX) and len(found) >= _MIN_INTERNATIONAL
+    return found.removeprefix(_INTERNATIONAL_PREFIX) if is_international else found
 
 
 def _moment(value: object) -> str:
@@ -351,7 +358,7 @@ def _moment(value: object) -> str:
     return instant_of_text(value.strip()) if isinstance(value, str) else ""
 
 
-def _is_absurd(value: object) -> bool:
+def _is_too_large(value: object) -> bool:
     return isinstance(value, int) and abs(value) >= 10**_MAX_DIGITS
 
 
@@ -395,7 +402,7 @@ def _fold(value: Any) -> str:
     pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
     # NFKC may produce capitals.
     seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
-    for one, same in _SAME:
+    for one, same in _EQUIVALENTS:
         seen = seen.replace(one, same)
     # A text of invisible characters only is kept: every text contains an empty one.
     return seen or text

@@ -92,10 +92,10 @@ def _words(node: Mapping[str, Any], *, is_inner: bool) -> str:
     return f"({text})" if is_inner and not is_alone else text
 
 
-def _joined(words: list[str], last: str) -> str:
+def _joined(words: list[str], conjunction: str) -> str:
     if len(words) < 2:
         return "".join(words)
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
 def _uncapitalized(label: str) -> str:

@@ -15,7 +15,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from webhooks.catalogue.phones import PhoneNumbers, written
+from webhooks.catalogue.phones import PhoneNumbers, display_number
 from webhooks.models import ids
 from webhooks.models.webhook import Webhook
 
@@ -69,7 +69,7 @@ class Event(models.Model):
     def numbers(self) -> list[str]:
         """Return the phone numbers for display, the caller's first."""
         stored = (getattr(self, column) for column in PhoneNumbers._fields)
-        return [written(number) for number in stored if number]
+        return [display_number(number) for number in stored if number]
 
 
 class IdempotencyKey(models.Model):

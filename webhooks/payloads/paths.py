@@ -132,7 +132,7 @@ class Shape:
             key = self._key(container, step, steps[: depth + 1], row)
             if depth == len(steps) - 1:
                 if key in container.members:
-                    raise ValueError(_taken(container.members[key], steps))
+                    raise ValueError(_name_conflict(container.members[key], steps))
                 container.members[key] = _Leaf(row, read)
                 return
             container = self._enter(container, key, steps, depth, row)
@@ -187,7 +187,7 @@ class Shape:
         return found
 
 
-def _taken(found: _Container | _Leaf, steps: Steps) -> str:
+def _name_conflict(found: _Container | _Leaf, steps: Steps) -> str:
     if isinstance(found, _Leaf):
         sentence = _("“%(name)s” is the name of row %(row)d already. Rename or remove one of them.")
     else:

@@ -100,7 +100,7 @@ def template_problems(text: str, known: Collection[str]) -> list[Violation]:
     problems: list[Violation] = []
     count = 0
     for string, is_key in _texts(node):
-        for position, sentence, placeholders in _judge(string, text, known, is_key=is_key):
+        for position, sentence, placeholders in _check_string(string, text, known, is_key=is_key):
             count += placeholders
             if sentence:
                 problems.append(problem_at(text, position, sentence))
@@ -228,7 +228,7 @@ def _texts(node: Node) -> Iterator[tuple[Text, bool]]:
             yield from _texts(member)
 
 
-def _judge(
+def _check_string(
     string: Text, source: str, known: Collection[str], *, is_key: bool
 ) -> Iterator[tuple[int, str, int]]:
     """Yield the position, problem ("" if none) and number of placeholders of each part."""
@@ -286,28 +286,32 @@ def _text_pieces(string: Text, source: str, style: Style) -> Iterator[str | Rend
     except ValueError as error:
         raise MappingError(problem_at(source, string.start, str(error))) from error
     if len(parts) == 1 and placeholders and placeholders[0].literal is None:
-        yield _whole(placeholders[0], style)
+        yield _standalone(placeholders[0], style)
         return
     yield '"'
     for text, content in parts:
         if content is None:
-            yield _inside(text)
+            yield _json_string_content(text)
         else:
             placeholder = placeholders.pop(0)
             is_literal = placeholder.literal is not None
-            yield _inside(placeholder.literal or "") if is_literal else _within(placeholder, style)
+            yield (
+                _json_string_content(placeholder.literal or "")
+                if is_literal
+                else _embedded(placeholder, style)
+            )
     yield '"'
 
 
-def _whole(placeholder: Placeholder, style: Style) -> Render:
+def _standalone(placeholder: Placeholder, style: Style) -> Render:
     read = make_reader(placeholder.variable, placeholder.style.over(style))
     return lambda fields: ENCODER.encode(read(fields))
 
 
-def _within(placeholder: Placeholder, style: Style) -> Render:
+def _embedded(placeholder: Placeholder, style: Style) -> Render:
     read = make_reader(placeholder.variable, placeholder.style.over(style)._replace(is_text=True))
-    return lambda fields: _inside(read(fields))
+    return lambda fields: _json_string_content(read(fields))
 
 
-def _inside(text: str) -> str:
+def _json_string_content(text: str) -> str:
     return ENCODER.encode(text)[1:-1]
