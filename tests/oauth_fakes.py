@@ -15,7 +15,7 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReceivedRequest:
     """One request as received."""
 
     method: str
@@ -55,7 +55,7 @@ class Reply:
         return json.dumps(self.body).encode()
 
 
-Answerer = Callable[[Asked], Reply]
+Answerer = Callable[[ReceivedRequest], Reply]
 
 
 class FakeProvider:
@@ -64,7 +64,7 @@ class FakeProvider:
     def __init__(self, url: str) -> None:
         self.url = url
         self.token_url = f"{self.url}/token"
-        self.requests: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self._replies: deque[Reply | Answerer] = deque([Reply(status=404)])
         self._lock = threading.Lock()
 
@@ -72,7 +72,7 @@ class FakeProvider:
         with self._lock:
             self._replies = deque(replies)
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, asked: ReceivedRequest) -> Reply:
         with self._lock:
             self.requests.append(asked)
             reply = self._replies[0] if len(self._replies) == 1 else self._replies.popleft()
@@ -106,7 +106,7 @@ def fake_provider(port: int = 0) -> Iterator[FakeProvider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            asked = Asked(
+            asked = ReceivedRequest(
                 method=self.command,
                 path=urlsplit(self.path).path,
                 headers={name.lower(): value for name, value in self.headers.items()},

@@ -106,9 +106,9 @@ def query_of(url: str) -> dict[str, list[str]]:
     return parse_qs(urlsplit(url).query, keep_blank_values=True)
 
 
-def refresh_refused(
+def token_after_refusal(
     credential: Credential, version: int, *, now: datetime | None = None
 ) -> oauth.UsableToken:
     """Return the token that replaces a refused one, as a delivery gets it."""
-    oauth.refuse(credential.pk, version)
+    oauth.record_refusal(credential.pk, version)
     return oauth.usable_token(credential.pk, now=now)

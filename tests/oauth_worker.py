@@ -60,7 +60,7 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
     """Get a token, after marking a refused version if given, and send it once."""
     credential = Credential.objects.get()
     if dead_version is not None:
-        oauth.refuse(credential.pk, dead_version)
+        oauth.record_refusal(credential.pk, dead_version)
     token = oauth.usable_token(credential.pk)
     header = BearerAuthorization(token.access_token, credential.header_prefix).header
     with requests.Session() as session:
@@ -69,7 +69,7 @@ def use(url: str, dead_version: int | None) -> dict[str, Any]:
     return {"version": token.version, "status": sent.status_code}
 
 
-def press() -> dict[str, Any]:
+def refresh_manually() -> dict[str, Any]:
     """Refresh the token as the button on the page does."""
     return {"version": oauth.refresh(Credential.objects.get()).version}
 
@@ -84,7 +84,7 @@ COMMANDS = {
     "finish": finish,
     "expire": expire,
     "use": use,
-    "press": press,
+    "refresh_manually": refresh_manually,
     "count": count,
 }
 

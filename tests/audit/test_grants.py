@@ -6,7 +6,7 @@ from django.test import Client
 
 from tests.audit.test_changes import entries, only
 from tests.oauth_fakes import FakeProvider, Reply
-from tests.oauth_rows import make_credential, make_token, refresh_refused
+from tests.oauth_rows import make_credential, make_token, token_after_refusal
 from tests.people import logged_in
 from webhooks import audit, oauth
 from webhooks.models import Action, Credential, Webhook
@@ -38,7 +38,7 @@ def test_a_grant_that_is_lost_is_written_down_once(
     fake.reply(answer)
     for _ in range(2):
         with pytest.raises(oauth.TokenUnavailableError):
-            refresh_refused(credential, 1)
+            token_after_refusal(credential, 1)
     entry = only(Action.AUTHORIZATION_LOST)
     assert (entry.username, entry.webhook_id) == ("", Webhook.objects.get().pk)
     assert audit.sentence(entry.note) == note

@@ -25,7 +25,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.network.dns import name_server
-from tests.oauth_fakes import Asked, Reply, fake_provider
+from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from tests.waiting import eventually
@@ -304,7 +304,7 @@ def test_while_the_database_is_away_a_wakeup_is_waited_for_and_not_spun_on(
 
 
 def test_a_late_gone_of_an_old_address_does_not_pause_the_corrected_webhook() -> None:
-    def correct_and_answer(asked: Asked) -> Reply:
+    def correct_and_answer(asked: ReceivedRequest) -> Reply:
         if asked.path == "/old":
             changed = Webhook.objects.get(pk=webhook.pk)
             changed.url = f"{old.url}/new"
@@ -673,7 +673,7 @@ def test_leases_that_run_out_later_are_found_by_the_same_engine(
 
 @pytest.mark.database("postgres")
 def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_twice() -> None:
-    def lose_claim(asked: Asked) -> Reply:
+    def lose_claim(asked: ReceivedRequest) -> Reply:
         Delivery.objects.update(
             status="pending", lease="", attempt_count=0, next_attempt_at=timezone.now()
         )

@@ -13,7 +13,7 @@ from django.utils import timezone
 from tests import oauth_rows
 from tests.delivery.test_claims import until_ready
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
-from tests.oauth_fakes import Asked, FakeProvider, Reply
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import connect
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from tests.waiting import eventually
@@ -184,7 +184,7 @@ def test_a_challenge_that_names_the_token_refreshes_it_whatever_the_status(
     connect(webhook.credential)
     refused = f"Bearer {OAuthToken.objects.get().access_token}"
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         challenge = {"WWW-Authenticate": 'Bearer realm="x", error="invalid_token"'}
         is_refused = asked.headers["authorization"] == refused
         return Reply(status=status, headers=challenge) if is_refused else Reply()
@@ -312,7 +312,7 @@ def test_a_worker_does_not_send_a_token_that_another_saw_refused(
     deliver_all()
     dead = OAuthToken.objects.get().access_token
     receiver.clear()
-    oauth.refuse(webhook.credential_id, 1, webhook_id=webhook.pk)
+    oauth.record_refusal(webhook.credential_id, 1, webhook_id=webhook.pk)
     make_delivery(webhook)
     deliver_all()
 

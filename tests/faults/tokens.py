@@ -12,7 +12,7 @@ from django.utils import timezone
 from tests.factories import change
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.world import World, check, fresh_connection
-from tests.oauth_fakes import Asked, Reply, fake_provider, token
+from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider, token
 from tests.oauth_rows import query_of
 from tests.sandbox import (
     AUTHORIZATION_CLIENT,
@@ -171,7 +171,7 @@ _TROUBLES = {
 def provider_trouble(world: World) -> None:
     is_back = False
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         return token(expires_in=3600) if is_back else _TROUBLES[asked.path]
 
     port_of_down = free_port()

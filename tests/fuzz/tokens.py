@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.fuzz.target import Target
 from tests.fuzz.varying import VALUES
 from webhooks.oauth import exchange_log
-from webhooks.oauth.token_response import Expected, RawAnswer, classify
+from webhooks.oauth.token_response import Expected, RawResponse, classify
 
 _SECRET = "canary-client-secret"
 _TOKEN = "canary-access-token"
@@ -73,7 +73,7 @@ _EXPECTED = Expected(secrets=(_SECRET,))
 
 
 def check(given: dict[str, Any]) -> bool:
-    raw = RawAnswer(
+    raw = RawResponse(
         status=given["status"],
         content_type=given["content_type"],
         body=given["body"],

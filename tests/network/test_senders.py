@@ -19,7 +19,7 @@ from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_guard import answer_with
 from tests.network.test_sockets import Server
-from tests.oauth_fakes import Asked, FakeProvider, Reply, fake_provider, token
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply, fake_provider, token
 from tests.security import oracle, watching
 from webhooks import events, network, oauth
 from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, TokenState, Webhook
@@ -63,7 +63,7 @@ def exchange_code(base: str) -> Any:
 def refresh(base: str) -> Any:
     webhook = _oauth_webhook(base)
     oauth_rows.make_token(webhook.credential)
-    oauth_rows.refresh_refused(webhook.credential, 1)
+    oauth_rows.token_after_refusal(webhook.credential, 1)
 
 
 def revoke(base: str) -> Any:
@@ -94,13 +94,13 @@ SENDERS = [
     examine,
     try_authentication,
 ]
-SPEAK = (oauth.AuthorizationError, oauth.MisconfiguredError, oauth.TokenUnavailableError)
+EXPECTED_ERRORS = (oauth.AuthorizationError, oauth.MisconfiguredError, oauth.TokenUnavailableError)
 Sender = Callable[[str], Any]
 
 
 def send(sender: Sender, base: str) -> None:
     """Send; ignore the errors with which the OAuth senders explain a failure."""
-    with contextlib.suppress(*SPEAK):
+    with contextlib.suppress(*EXPECTED_ERRORS):
         sender(base)
 
 
@@ -116,7 +116,7 @@ def assert_nothing_was_connected(before: int) -> None:
 
 
 @pytest.fixture
-def inner() -> Iterator[FakeProvider]:
+def internal_service() -> Iterator[FakeProvider]:
     """A service on the inside that no sender was told to contact."""
     with fake_provider() as running:
         running.reply(token())
@@ -139,31 +139,31 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("sender", SENDERS)
 def test_no_sender_follows_a_redirect(
-    sender: Sender, status: int, fake: FakeProvider, inner: FakeProvider
+    sender: Sender, status: int, fake: FakeProvider, internal_service: FakeProvider
 ) -> None:
-    fake.reply(Reply(status=status, headers={"Location": f"{inner.url}/inside"}))
+    fake.reply(Reply(status=status, headers={"Location": f"{internal_service.url}/inside"}))
     send(sender, fake.url)
     assert fake.requests
-    assert inner.requests == []
+    assert internal_service.requests == []
 
 
 @pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize("header", ["Refresh", "Link", "Content-Location", "Alt-Svc"])
 def test_no_sender_follows_another_header_that_leads_elsewhere(
-    sender: Sender, header: str, fake: FakeProvider, inner: FakeProvider
+    sender: Sender, header: str, fake: FakeProvider, internal_service: FakeProvider
 ) -> None:
-    place = inner.url.removeprefix("http://")
+    place = internal_service.url.removeprefix("http://")
     value = {
-        "Refresh": f"0; url={inner.url}/",
-        "Link": f'<{inner.url}/>; rel="next"',
-        "Content-Location": f"{inner.url}/",
+        "Refresh": f"0; url={internal_service.url}/",
+        "Link": f'<{internal_service.url}/>; rel="next"',
+        "Content-Location": f"{internal_service.url}/",
         "Alt-Svc": f'http/1.1="{place}"; ma=3600',
     }[header]
     fake.reply(Reply(status=401, headers={header: value}))
     send(sender, fake.url)
     send(sender, fake.url)
     assert fake.requests
-    assert inner.requests == []
+    assert internal_service.requests == []
 
 
 # Addresses inside.
@@ -230,7 +230,7 @@ def test_no_sender_believes_the_answer_of_an_earlier_check(
 
 
 @pytest.fixture
-def two_faces(settings: Any) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
+def rebinding_receivers(settings: Any) -> Iterator[tuple[int, dict[str, list[bytes]]]]:
     """Run a receiver on an open and one on an inside address; yield their port and requests."""
     settings.WEBHOOKS_ALLOWED_NETWORKS = [f"{OPEN}/32"]
     got: dict[str, list[bytes]] = {OPEN: [], INSIDE: []}
@@ -254,9 +254,9 @@ def _answering(requests: list[bytes]) -> Callable[[socket.socket], None]:
 
 
 def test_a_name_that_turns_between_two_attempts_is_refused_at_the_second(
-    two_faces: tuple[int, dict[str, list[bytes]]], names: Callable[..., list[str]]
+    rebinding_receivers: tuple[int, dict[str, list[bytes]]], names: Callable[..., list[str]]
 ) -> None:
-    port, got = two_faces
+    port, got = rebinding_receivers
     names(OPEN)
     delivery = make_delivery(make_webhook(url=f"http://crm.example.com:{port}/hook"))
     deliver_all()
@@ -272,9 +272,9 @@ def test_a_name_that_turns_between_two_attempts_is_refused_at_the_second(
 
 
 def test_a_name_that_turns_between_check_and_connect_is_connected_to_as_checked(
-    two_faces: tuple[int, dict[str, list[bytes]]], monkeypatch: pytest.MonkeyPatch
+    rebinding_receivers: tuple[int, dict[str, list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, got = two_faces
+    port, got = rebinding_receivers
     answers = iter([OPEN, INSIDE, INSIDE, INSIDE])
 
     def getaddrinfo(host: str, asked_port: int, *rest: Any, **more: Any) -> list[Any]:
@@ -309,24 +309,24 @@ def test_a_discovery_document_that_points_inside_is_refused(
 
 
 def test_addresses_in_a_token_answer_are_never_asked(
-    fake: FakeProvider, inner: FakeProvider
+    fake: FakeProvider, internal_service: FakeProvider
 ) -> None:
     fields = dict.fromkeys(
         ("instance_url", "api_domain", "token_endpoint", "refresh_url", "introspection_endpoint"),
-        f"{inner.url}/",
+        f"{internal_service.url}/",
     )
 
-    def answer(asked: Asked) -> Reply:
-        return token(refresh_token="r", expires_in=3600, id=f"{inner.url}/id", **fields)
+    def answer(asked: ReceivedRequest) -> Reply:
+        return token(refresh_token="r", expires_in=3600, id=f"{internal_service.url}/id", **fields)
 
     fake.reply(answer)
     exchange_code(fake.url)
     webhook = Webhook.objects.get()
-    oauth_rows.refresh_refused(webhook.credential, 1)
+    oauth_rows.token_after_refusal(webhook.credential, 1)
     oauth.clear_token(webhook.credential)
     assert OAuthToken.objects.get().state == TokenState.NONE
     assert len(fake.requests) >= 3
-    assert inner.requests == []
+    assert internal_service.requests == []
 
 
 # Environment variables and files.
@@ -336,7 +336,7 @@ def test_addresses_in_a_token_answer_are_never_asked(
 def test_no_sender_reads_proxies_or_netrc_of_the_environment(
     sender: Sender,
     fake: FakeProvider,
-    inner: FakeProvider,
+    internal_service: FakeProvider,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -348,7 +348,7 @@ def test_no_sender_reads_proxies_or_netrc_of_the_environment(
         "https_proxy",
         "all_proxy",
     ):
-        monkeypatch.setenv(name, inner.url)
+        monkeypatch.setenv(name, internal_service.url)
     for name in (".netrc", "_netrc"):
         (tmp_path / name).write_text("default login netrc-login password netrc-password\n")
         (tmp_path / name).chmod(0o600)
@@ -357,7 +357,7 @@ def test_no_sender_reads_proxies_or_netrc_of_the_environment(
     fake.reply(Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
     send(sender, fake.url)
     assert fake.requests
-    assert inner.requests == []
+    assert internal_service.requests == []
     sent = [value for asked in fake.requests for value in asked.headers.values()]
     in_base64 = base64.b64encode(b"netrc-login:").decode()[:12]
     assert not [value for value in sent if in_base64 in value]

@@ -265,19 +265,19 @@ class TestExchange:
         # Both requests carry the same bytes.
         assert ("redirect_uri", sent["redirect_uri"]) in request.parameters
 
-    @pytest.mark.parametrize("way", ["basic_header", "request_body"])
-    def test_odd_client_gets_a_token_in_both_ways(self, provider: Provider, way: str) -> None:
+    @pytest.mark.parametrize("method", ["basic_header", "request_body"])
+    def test_odd_client_gets_a_token_in_both_ways(self, provider: Provider, method: str) -> None:
         credential = make_credential(
             provider,
             client_id=ODD_CLIENT.client_id,
             client_secret=ODD_CLIENT.client_secret,
-            client_authentication=way,
+            client_authentication=method,
         )
         user = make_user()
 
         finish(query_of(answer_consent(begin(credential, user)[0])), user)
 
-        expected = "basic" if way == "basic_header" else "body"
+        expected = "basic" if method == "basic_header" else "body"
         assert provider.token_requests()[0].client_authentication == expected
 
     def test_public_client_gets_a_token(self, provider: Provider) -> None:

@@ -22,7 +22,7 @@ from webhooks.models import Credential
 from webhooks.oauth import client, sentence, token_requests
 from webhooks.oauth.errors import MisconfiguredError, TokenResult
 from webhooks.oauth.parameters import check_parameters
-from webhooks.oauth.token_response import TokenAnswer
+from webhooks.oauth.token_response import TokenResponse
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 CALLBACK = "http://127.0.0.1/callback"
@@ -38,17 +38,17 @@ def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
     return make_credential(token_url=fake.token_url, **fields)
 
 
-def exchange(credential: Credential, **overrides: str) -> TokenAnswer:
+def exchange(credential: Credential, **overrides: str) -> TokenResponse:
     values = {"code": "the-code", "code_verifier": "v" * 64, "redirect_uri": CALLBACK, **overrides}
-    return client.ask(token_requests.code_request(credential, **values))[0]
+    return client.send(token_requests.code_request(credential, **values))[0]
 
 
-def refresh(credential: Credential) -> TokenAnswer:
-    return client.ask(token_requests.refresh_request(credential, "the-refresh-token"))[0]
+def refresh(credential: Credential) -> TokenResponse:
+    return client.send(token_requests.refresh_request(credential, "the-refresh-token"))[0]
 
 
-def fetch(credential: Credential) -> TokenAnswer:
-    return client.ask(token_requests.client_credentials_request(credential))[0]
+def fetch(credential: Credential) -> TokenResponse:
+    return client.send(token_requests.client_credentials_request(credential))[0]
 
 
 class TestRequest:
@@ -131,10 +131,12 @@ class TestRequest:
         assert asked.fields["client_id"] == "odd:client"
         assert asked.fields["client_secret"] == "päss:w%rd +"
 
-    @pytest.mark.parametrize("way", ["basic_header", "request_body"])
+    @pytest.mark.parametrize("method", ["basic_header", "request_body"])
     @pytest.mark.parametrize("send", [exchange, refresh])
-    def test_public_client_says_only_its_id(self, fake: FakeProvider, send: Any, way: str) -> None:
-        send(credential_at(fake, client_secret="", client_authentication=way))
+    def test_public_client_says_only_its_id(
+        self, fake: FakeProvider, send: Any, method: str
+    ) -> None:
+        send(credential_at(fake, client_secret="", client_authentication=method))
 
         (asked,) = fake.requests
         assert "authorization" not in asked.headers

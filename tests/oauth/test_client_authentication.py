@@ -17,7 +17,7 @@ from joserfc import jwk, jwt
 
 from tests.network.test_sockets import Certificates, certificates  # noqa: F401
 from tests.oauth_fakes import FakeProvider, Reply, token
-from tests.oauth_rows import SESSION, make_credential, make_token, make_user, refresh_refused
+from tests.oauth_rows import SESSION, make_credential, make_token, make_user, token_after_refusal
 from webhooks import oauth
 from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken
 from webhooks.oauth import client, token_requests
@@ -85,7 +85,7 @@ def test_a_private_key_signs_and_its_public_half_checks(
     assert (claims["iss"], claims["sub"], claims["aud"]) == ("me", "me", fake.token_url)
     # Nothing private is published, and no two requests carry the same JWT.
     assert not {"d", "p", "q", "k"} & published["keys"][0].keys()
-    refresh_refused(credential, 1)
+    token_after_refusal(credential, 1)
     assert fake.requests[1].fields["client_assertion"] != asked["client_assertion"]
 
 
@@ -534,7 +534,7 @@ class TestPastedRefreshToken:
         credential, user = credential_at(fake, grant_type="authorization_code"), make_user()
         make_token(credential)
 
-        oauth.adopt(credential, "pasted-token", user=user)
+        oauth.store_refresh_token(credential, "pasted-token", user=user)
 
         assert fake.requests[0].fields["refresh_token"] == "pasted-token"
         row = OAuthToken.objects.get()
@@ -546,7 +546,7 @@ class TestPastedRefreshToken:
         credential = credential_at(fake, grant_type="authorization_code")
 
         with pytest.raises(oauth.TokenUnavailableError):
-            oauth.adopt(credential, "dead", user=make_user())
+            oauth.store_refresh_token(credential, "dead", user=make_user())
 
         assert OAuthToken.objects.get().state == "needs_reauthorization"
 
@@ -579,4 +579,4 @@ def test_a_request_knows_its_certificate(fake: FakeProvider) -> None:
     assert request.certificate == "P"
     assert "Authorization" not in request.headers
     assert dict(request.pairs)["client_id"] == "me"
-    assert client.wait_seconds(request) == client.TOTAL_SECONDS
+    assert client.timeout_seconds(request) == client.TOTAL_SECONDS

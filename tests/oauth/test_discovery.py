@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import GrantType
@@ -22,7 +22,7 @@ def serve(fake: FakeProvider, path: str, **document: Any) -> None:
     }
     body = {name: value for name, value in body.items() if value is not None}
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         return Reply(body=body) if asked.path == path else Reply(status=404)
 
     fake.reply(answer)
@@ -103,7 +103,7 @@ def test_issuer_of_all_tenants_is_taken(fake: FakeProvider) -> None:
 def test_document_may_come_packed(fake: FakeProvider) -> None:
     serve(fake, OPENID)
     body = gzip.compress(
-        fake.answer(Asked(method="GET", path=OPENID, headers={}, body=b"")).payload()
+        fake.answer(ReceivedRequest(method="GET", path=OPENID, headers={}, body=b"")).payload()
     )
     fake.reply(Reply(body=body, headers={"Content-Encoding": "gzip"}))
 
@@ -135,7 +135,7 @@ def test_document_without_an_issuer_is_not_believed(fake: FakeProvider, named: A
 
 def test_answer_without_an_issuer_leads_to_the_next_address(fake: FakeProvider) -> None:
     serve(fake, OAUTH)
-    described = fake.answer(Asked(method="GET", path=OAUTH, headers={}, body=b""))
+    described = fake.answer(ReceivedRequest(method="GET", path=OAUTH, headers={}, body=b""))
     error = Reply(body={"error": "not_here"})
     fake.reply(lambda asked: described if asked.path == OAUTH else error)
 
@@ -146,7 +146,9 @@ def test_document_of_another_issuer_leads_to_the_next_address(fake: FakeProvider
     """The server in front answers every path with its own document, the one behind does not."""
     issuer = f"{fake.url}/tenant"
     serve(fake, f"{OAUTH}/tenant", issuer=issuer)
-    described = fake.answer(Asked(method="GET", path=f"{OAUTH}/tenant", headers={}, body=b""))
+    described = fake.answer(
+        ReceivedRequest(method="GET", path=f"{OAUTH}/tenant", headers={}, body=b"")
+    )
     other = Reply(body={**described.body, "issuer": "https://evil.example"})
     fake.reply(lambda asked: described if asked.path.startswith(OAUTH) else other)
 
@@ -345,14 +347,14 @@ def test_a_chosen_way_to_authenticate_is_kept_where_it_is_offered(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "way", "token_path", "revocation_path"),
+    ("chosen", "method", "token_path", "revocation_path"),
     [
         ("tls_client_auth", "tls_client_auth", "/mtls/token", "/mtls/revoke"),
         ("basic_header", "basic_header", "/token", "/revoke"),
     ],
 )
 def test_a_client_with_a_certificate_gets_the_endpoints_that_ask_for_one(
-    fake: FakeProvider, chosen: str, way: str, token_path: str, revocation_path: str
+    fake: FakeProvider, chosen: str, method: str, token_path: str, revocation_path: str
 ) -> None:
     serve(
         fake,
@@ -366,7 +368,7 @@ def test_a_client_with_a_certificate_gets_the_endpoints_that_ask_for_one(
 
     found = oauth.discover(fake.url, authentication=chosen).fields
 
-    assert found["client_authentication"] == way
+    assert found["client_authentication"] == method
     assert found["token_url"] == fake.url + token_path
     assert found["revocation_url"] == fake.url + revocation_path
     # A browser has no client certificate: there is no other page to log in at.

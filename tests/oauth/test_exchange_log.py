@@ -57,12 +57,14 @@ def test_authorization_and_token_are_kept_with_class_status_and_time(
     assert "HTTP 200" in exchange.response
 
 
-@pytest.mark.parametrize("way", ["basic_header", "request_body"])
+@pytest.mark.parametrize("method", ["basic_header", "request_body"])
 @pytest.mark.parametrize("is_json", [False, True])
 def test_secrets_are_kept_by_their_last_four_characters(
-    fake: FakeProvider, way: str, is_json: bool
+    fake: FakeProvider, method: str, is_json: bool
 ) -> None:
-    credential, state = get_token(fake, client_authentication=way, uses_json_token_request=is_json)
+    credential, state = get_token(
+        fake, client_authentication=method, uses_json_token_request=is_json
+    )
     oauth.refresh(credential)
 
     kept = everything()

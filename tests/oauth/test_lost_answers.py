@@ -125,7 +125,7 @@ def test_answer_that_a_dead_process_waited_for_is_lost_too(
     OAuthToken.objects.update(refresh_lease="of-a-process-that-died", refresh_lease_until=died_at)
     # The provider has used the refresh token that the dead process sent.
     used = token_requests.refresh_request(credential, row.refresh_token)
-    assert client.ask(used)[0].is_ok
+    assert client.send(used)[0].is_ok
 
     with pytest.raises(oauth.TokenUnavailableError, match="counts the refresh token as used") as it:
         oauth.usable_token(credential.pk, now=timezone.now() + HOUR)

@@ -18,7 +18,7 @@ from tests.oauth_rows import (
     make_credential,
     make_user,
     query_of,
-    refresh_refused,
+    token_after_refusal,
 )
 from tests.oidc import CLIENT, Unavailable, running_strict_provider
 from tests.sandbox import answer_consent, enter_device_code
@@ -150,13 +150,13 @@ def test_a_refresh_rotates_and_the_old_refresh_token_is_dead(issuer: str) -> Non
     credential = credential_at(issuer)
     before = connect(credential)
 
-    refreshed = refresh_refused(credential, before.version)
+    refreshed = token_after_refusal(credential, before.version)
 
     after = OAuthToken.objects.get(credential=credential)
     assert refreshed.version == after.version == 2
     assert after.refresh_token != before.refresh_token
     assert is_active(credential, refreshed.access_token)
-    assert refresh_refused(credential, 2).version == 3
+    assert token_after_refusal(credential, 2).version == 3
     status, answer = use_refresh_token(credential, before.refresh_token)
     assert (status, answer["error"]) == (400, "invalid_grant")
 
@@ -217,7 +217,7 @@ def test_a_grant_revoked_by_the_person_is_regained_with_the_next_approval(issuer
     token = connect(credential)
     ask(credential.revocation_url, token=token.refresh_token)
     with pytest.raises(oauth.TokenUnavailableError) as failure:
-        refresh_refused(credential, token.version)
+        token_after_refusal(credential, token.version)
     assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
 
     regained = connect(credential)

@@ -119,7 +119,7 @@ def test_eight_processes_refresh_each_version_once(
 def test_people_who_press_refresh_meanwhile_lose_no_token(
     workers: list[Worker], provider: Provider, receiver: Receiver
 ) -> None:
-    """A press may cause one more refresh, but never sends a refresh token that is used up."""
+    """A manual refresh may cause one more, but never sends a refresh token that is used up."""
     first, url = workers[0], f"{receiver.url}/bearer/"
     version = connect(first, provider, url)
 
@@ -131,7 +131,7 @@ def test_people_who_press_refresh_meanwhile_lose_no_token(
             dead_version = None if number % 2 else version
             worker.tell("use", url=url, dead_version=dead_version)
         for worker in workers[5:]:
-            worker.tell("press")
+            worker.tell("refresh_manually")
         newest = max(worker.hear()["version"] for worker in workers)
         assert newest > version
         version = newest

@@ -11,8 +11,15 @@ from django.utils import timezone
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply
-from tests.oauth_rows import SESSION, authorize, begin, make_credential, make_user, refresh_refused
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
+from tests.oauth_rows import (
+    SESSION,
+    authorize,
+    begin,
+    make_credential,
+    make_user,
+    token_after_refusal,
+)
 from webhooks import oauth
 from webhooks.delivery.auth import BearerAuthorization
 from webhooks.models import AuthorizationRequest, Credential, HoldReason, OAuthToken
@@ -40,10 +47,10 @@ class Rotating:
     count: int = 0
     seen: list[dict[str, str]] = field(default_factory=list)
 
-    def read(self, asked: Asked) -> dict[str, str]:
+    def read(self, asked: ReceivedRequest) -> dict[str, str]:
         return asked.fields
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, asked: ReceivedRequest) -> Reply:
         sent = self.read(asked)
         self.seen.append(sent)
         is_known = (sent.get("client_id"), sent.get("client_secret")) == ("the-id", "the-secret")
@@ -71,7 +78,7 @@ class Rotating:
 class GitHub(Rotating):
     """Form-encoded unless JSON is asked for; errors come with 200."""
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, asked: ReceivedRequest) -> Reply:
         reply = super().__call__(asked)
         if asked.headers["accept"] == "application/json":
             return Reply(body=reply.body)
@@ -91,7 +98,7 @@ class SlackUser(Rotating):
 class Kommo(Rotating):
     """Takes JSON only, with the callback URL in every request."""
 
-    def read(self, asked: Asked) -> dict[str, str]:
+    def read(self, asked: ReceivedRequest) -> dict[str, str]:
         if asked.headers["content-type"] != "application/json":
             return {"grant_type": ""}
         fields: dict[str, str] = asked.json
@@ -274,7 +281,7 @@ def test_token_is_got_refreshed_lost_and_regained(fake: FakeProvider, name: str)
     def renewed(version: int) -> oauth.UsableToken:
         if case.has_expiry:
             return oauth.usable_token(credential.pk, now=later)
-        return refresh_refused(credential, version)
+        return token_after_refusal(credential, version)
 
     sent = authorize(credential)
     row = OAuthToken.objects.get()
@@ -464,7 +471,7 @@ class Signed:
     claims: list[dict[str, Any]] = field(default_factory=list)
     fields: list[dict[str, str]] = field(default_factory=list)
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, asked: ReceivedRequest) -> Reply:
         self.fields.append(asked.fields)
         if asked.fields.get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer":
             return refuse("unsupported_grant_type")

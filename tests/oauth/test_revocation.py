@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply, token
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply, token
 from tests.oauth_rows import (
     authorize,
     connect,
@@ -235,7 +235,7 @@ def test_token_that_comes_after_it_was_cleared_is_given_back(
     credential = credential_at(fake)
     make_token(credential, expires_at=timezone.now())
 
-    def clear_meanwhile(asked: Asked) -> Reply:
+    def clear_meanwhile(asked: ReceivedRequest) -> Reply:
         fake.reply(Reply(status=200))
         oauth.clear_token(credential)
         connection.close()
@@ -256,7 +256,7 @@ def test_token_that_comes_after_a_newer_grant_is_left(fake: FakeProvider) -> Non
     credential = credential_at(fake)
     make_token(credential, expires_at=timezone.now())
 
-    def grant_meanwhile(asked: Asked) -> Reply:
+    def grant_meanwhile(asked: ReceivedRequest) -> Reply:
         OAuthToken.objects.update(version=2, refresh_lease="", expires_at=None)
         connection.close()
         return token(refresh_token="rotated")
@@ -271,7 +271,7 @@ def test_token_that_comes_after_a_newer_grant_is_left(fake: FakeProvider) -> Non
 def test_grant_whose_settings_were_changed_meanwhile_is_given_back(fake: FakeProvider) -> None:
     credential = credential_at(fake)
 
-    def change_meanwhile(asked: Asked) -> Reply:
+    def change_meanwhile(asked: ReceivedRequest) -> Reply:
         fake.reply(Reply(status=200))
         Credential.objects.update(client_id="another")
         connection.close()

@@ -15,7 +15,7 @@ from django.utils import translation
 
 from webhooks.oauth import sentence
 from webhooks.oauth.errors import ERRORS, MAX_STORED, Grant, TokenResult, stored
-from webhooks.oauth.token_response import Expected, RawAnswer, TokenAnswer, classify
+from webhooks.oauth.token_response import Expected, RawResponse, TokenResponse, classify
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JSON = "application/json"
@@ -23,7 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 YEAR = 365 * 86_400
 
 
-def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> TokenAnswer:
+def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> TokenResponse:
     """Classify a response; a body that is neither str nor bytes is sent as JSON."""
     expected = more.pop("expected", None)
     is_last = more.pop("is_last", False)
@@ -31,11 +31,11 @@ def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> 
         body = body.encode()
     elif not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    raw = RawAnswer(status=status, content_type=content_type, body=body, **more)
+    raw = RawResponse(status=status, content_type=content_type, body=body, **more)
     return classify(raw, expected, now=NOW, is_last=is_last)
 
 
-def told(answer: TokenAnswer) -> str:
+def told(answer: TokenResponse) -> str:
     return sentence(answer.message)
 
 

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from tests.factories import change
-from tests.oauth_fakes import Asked, FakeProvider, Reply, token
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply, token
 from tests.oauth_rows import (
     SESSION,
     authorize,
@@ -22,7 +22,7 @@ from tests.oauth_rows import (
     make_machine_credential,
     make_token,
     make_user,
-    refresh_refused,
+    token_after_refusal,
 )
 from tests.sandbox import Provider
 from webhooks import oauth
@@ -84,7 +84,7 @@ class TestWhen:
         make_token(credential, now=NOW, expires_at=None)
 
         years_later = oauth.usable_token(credential.pk, now=NOW + timedelta(days=3650))
-        refused = refresh_refused(credential, years_later.version)
+        refused = token_after_refusal(credential, years_later.version)
 
         assert (years_later.version, refused.version) == (1, 2)
         assert oauth.refresh_margin(years_later) == 0
@@ -388,7 +388,7 @@ class TestOutcomes:
         fake.reply(Reply(status=503))
 
         with pytest.raises(oauth.TokenUnavailableError) as failure:
-            refresh_refused(credential, 1, now=NOW)
+            token_after_refusal(credential, 1, now=NOW)
 
         assert failure.value.hold_reason is None
 
@@ -468,7 +468,7 @@ class TestOutcomes:
         make_token(credential, refresh_token="", expires_at=None)
 
         with pytest.raises(oauth.TokenUnavailableError, match="receiver refused") as failure:
-            refresh_refused(credential, 1)
+            token_after_refusal(credential, 1)
 
         assert failure.value.hold_reason == HoldReason.REAUTHORIZATION
         assert stored().state == "needs_reauthorization"
@@ -495,7 +495,7 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential, version=5)
 
-        usable = refresh_refused(credential, 4)
+        usable = token_after_refusal(credential, 4)
 
         assert usable.version == 5
         assert fake.requests == []
@@ -520,7 +520,7 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential)
 
-        versions = [refresh_refused(credential, 1).version for _ in range(4)]
+        versions = [token_after_refusal(credential, 1).version for _ in range(4)]
 
         assert versions == [2] * 4
         assert len(fake.requests) == 1
@@ -528,10 +528,10 @@ class TestRefused:
     def test_refused_version_is_used_by_no_process(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         row = make_token(credential)
-        oauth.refuse(credential.pk, row.version, webhook_id=7)
-        oauth.refuse(credential.pk, row.version - 1, webhook_id=7)
+        oauth.record_refusal(credential.pk, row.version, webhook_id=7)
+        oauth.record_refusal(credential.pk, row.version - 1, webhook_id=7)
 
-        assert oauth.token_at_hand(stored()) is None
+        assert oauth.current_token(stored()) is None
         usable = oauth.usable_token(credential.pk)
 
         assert (usable.version, usable.refused_version, usable.refused_by) == (2, 1, (7,))
@@ -542,13 +542,13 @@ class TestRefused:
     def test_trial_ends_with_a_success_of_who_was_refused(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential)
-        oauth.refuse(credential.pk, 1, webhook_id=7)
+        oauth.record_refusal(credential.pk, 1, webhook_id=7)
         oauth.usable_token(credential.pk)
 
         for webhook_id, version in ((8, 2), (7, 1)):
-            oauth.prove(credential.pk, version, webhook_id=webhook_id)
+            oauth.record_success(credential.pk, version, webhook_id=webhook_id)
             assert stored().refused_version == 1
-        oauth.prove(credential.pk, 2, webhook_id=7)
+        oauth.record_success(credential.pk, 2, webhook_id=7)
 
         assert stored().refused_version == 0
         assert oauth.usable_token(credential.pk).trial_ends_at is None
@@ -560,15 +560,15 @@ class TestRefused:
         credential = credential_at(fake)
         make_token(credential)
         fake.reply(NOT_EXPIRED, token(refresh_token="next"))
-        oauth.refuse(credential.pk, 1, webhook_id=7)
+        oauth.record_refusal(credential.pk, 1, webhook_id=7)
 
         usable = oauth.usable_token(credential.pk, webhook_id=7)
         assert (usable.version, usable.is_refused()) == (1, False)
-        assert usable.is_trouble_of(7)
-        assert not usable.is_trouble_of(8)
+        assert usable.is_refused_only_by(7)
+        assert not usable.is_refused_only_by(8)
 
         later = oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
-        assert (later.version, later.is_trouble_of(7)) == (2, False)
+        assert (later.version, later.is_refused_only_by(7)) == (2, False)
 
     def test_token_that_its_provider_calls_alive_stays_for_the_others_when_a_second_refuses_it(
         self, fake: FakeProvider
@@ -577,9 +577,9 @@ class TestRefused:
         make_token(credential)
         fake.reply(NOT_EXPIRED)
         for webhook_id in (7, 8):
-            oauth.refuse(credential.pk, 1, webhook_id=webhook_id)
+            oauth.record_refusal(credential.pk, 1, webhook_id=webhook_id)
             usable = oauth.usable_token(credential.pk, webhook_id=webhook_id)
-            assert usable.is_trouble_of(webhook_id)
+            assert usable.is_refused_only_by(webhook_id)
 
         assert oauth.usable_token(credential.pk, webhook_id=9).version == 1
         assert len(fake.requests) == 1
@@ -590,26 +590,26 @@ class TestRefused:
         """The request was in flight when another webhook got through with the same token."""
         credential = credential_at(fake)
         make_token(credential, refresh_token="")
-        oauth.refuse(credential.pk, 1, webhook_id=7)
+        oauth.record_refusal(credential.pk, 1, webhook_id=7)
         with pytest.raises(oauth.TokenUnavailableError):
             oauth.usable_token(credential.pk, webhook_id=7)
-        oauth.prove(credential.pk, 1, webhook_id=8)
+        oauth.record_success(credential.pk, 1, webhook_id=8)
 
-        oauth.refuse(credential.pk, 1, webhook_id=7)
+        oauth.record_refusal(credential.pk, 1, webhook_id=7)
 
         assert (stored().refused_version, stored().refused_by) == (0, [7])
-        assert oauth.usable_token(credential.pk, webhook_id=7).is_trouble_of(7)
+        assert oauth.usable_token(credential.pk, webhook_id=7).is_refused_only_by(7)
 
     def test_token_is_not_ended_by_who_read_it_before_another_got_through(
         self, fake: FakeProvider
     ) -> None:
         credential = credential_at(fake)
         make_token(credential, refresh_token="")
-        oauth.refuse(credential.pk, 1, webhook_id=7)
+        oauth.record_refusal(credential.pk, 1, webhook_id=7)
         read_before = stored()
         with pytest.raises(oauth.TokenUnavailableError):
             oauth.usable_token(credential.pk, webhook_id=7)
-        oauth.prove(credential.pk, 1, webhook_id=8)
+        oauth.record_success(credential.pk, 1, webhook_id=8)
 
         assert not tokens.store_ended(read_before, "ended")
 
@@ -618,7 +618,7 @@ class TestRefused:
     def test_refused_token_waits_when_its_refresh_fails(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential)
-        oauth.refuse(credential.pk, 1)
+        oauth.record_refusal(credential.pk, 1)
         fake.reply(Reply(status=503))
 
         with pytest.raises(oauth.TokenUnavailableError) as failure:
@@ -633,22 +633,22 @@ class TestRefused:
         ended = row.expires_at
         assert ended is not None
         while_alive = ended - timedelta(seconds=1)
-        assert oauth.token_at_hand(row, now=while_alive) is not None
+        assert oauth.current_token(row, now=while_alive) is not None
 
         row.retry_refresh_at = ended + HOUR
         with pytest.raises(oauth.TokenUnavailableError) as failure:
-            oauth.token_at_hand(row, now=ended + timedelta(seconds=1))
+            oauth.current_token(row, now=ended + timedelta(seconds=1))
         assert (failure.value.hold_reason, failure.value.retry_at) == (None, ended + HOUR)
-        assert oauth.token_at_hand(row, now=ended + 2 * HOUR) is None
+        assert oauth.current_token(row, now=ended + 2 * HOUR) is None
         assert fake.requests == []
 
     def test_corrected_settings_do_not_bring_a_refused_token_back(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, state="misconfigured", refused_version=1)
 
-        tokens.reopen(credential.pk)
+        tokens.unblock_misconfigured(credential.pk)
 
-        assert oauth.token_at_hand(stored()) is None
+        assert oauth.current_token(stored()) is None
         assert oauth.usable_token(credential.pk).access_token == "fresh-token"
 
     def test_blocked_token_is_not_refreshed_by_a_worker_but_by_a_person(
@@ -658,7 +658,7 @@ class TestRefused:
         make_token(credential, state="misconfigured", last_error="Correct it.")
 
         with pytest.raises(oauth.TokenUnavailableError, match="Correct it"):
-            refresh_refused(credential, 1)
+            token_after_refusal(credential, 1)
         usable = oauth.refresh(credential)
 
         assert (usable.version, stored().state, stored().last_error) == (2, "valid", "")
@@ -718,7 +718,7 @@ class TestClientCredentials:
         fake.reply(token())
         first = oauth.usable_token(credential.pk)
 
-        again = [refresh_refused(credential, first.version).version for _ in range(3)]
+        again = [token_after_refusal(credential, first.version).version for _ in range(3)]
 
         assert again == [2] * 3
         assert len(fake.requests) == 2
@@ -1215,7 +1215,7 @@ class TestTogether:
         make_token(credential, now=timezone.now() - HOUR)
         written: list[float] = []
 
-        def write_meanwhile(asked: Asked) -> Reply:
+        def write_meanwhile(asked: ReceivedRequest) -> Reply:
             # Another connection writes, which on SQLite would wait for the first one.
             started = time.monotonic()
             Credential.objects.filter(pk=credential.pk).update(token_name="Meanwhile")
@@ -1236,7 +1236,7 @@ class TestTogether:
         credential = credential_at(fake)
         make_token(credential, now=timezone.now() - HOUR)
 
-        def grant_meanwhile(asked: Asked) -> Reply:
+        def grant_meanwhile(asked: ReceivedRequest) -> Reply:
             row = OAuthToken.objects.get()
             row.access_token, row.refresh_token, row.version = "granted", "new-refresh", 2
             row.expires_at, row.refresh_lease = timezone.now() + HOUR, ""
@@ -1256,7 +1256,7 @@ class TestTogether:
         credential = credential_at(fake)
         make_token(credential, now=timezone.now() - HOUR)
 
-        def drop_meanwhile(asked: Asked) -> Reply:
+        def drop_meanwhile(asked: ReceivedRequest) -> Reply:
             tokens.drop(credential.pk)
             connection.close()
             return token(refresh_token="must-not-be-stored")
@@ -1277,7 +1277,7 @@ class TestTogether:
         credential, user = credential_at(fake), make_user()
         _, sent = begin(credential, user)
 
-        def change_meanwhile(asked: Asked) -> Reply:
+        def change_meanwhile(asked: ReceivedRequest) -> Reply:
             Credential.objects.filter(pk=credential.pk).update(**change)
             connection.close()
             return token()

@@ -7,7 +7,7 @@ import pytest
 from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 
-from tests.oauth_fakes import Asked, FakeProvider, Reply
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import (
     SESSION,
     begin,
@@ -28,7 +28,7 @@ from webhooks.models import (
     OAuthToken,
 )
 from webhooks.oauth.errors import ERRORS, Grant, joined, stored
-from webhooks.oauth.token_response import Expected, RawAnswer, classify
+from webhooks.oauth.token_response import Expected, RawResponse, classify
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -50,7 +50,7 @@ def code(credential: Credential) -> str:
 
 def refuse(credential: Credential, body: Any, status: int = 400, **fields: Any) -> None:
     """Store an exchange whose code was refused with this body."""
-    raw = RawAnswer(status=status, body=json.dumps(body).encode())
+    raw = RawResponse(status=status, body=json.dumps(body).encode())
     expected = Expected(grant=Grant.CODE, redirect_uri="https://sent.example/", scope="read")
     answer = classify(raw, expected)
     failed_exchange(credential, result=answer.result, message=answer.message, **fields)
@@ -373,7 +373,7 @@ def test_error_that_comes_back_at_once_is_told_before_anybody_is_sent_there(
 def test_page_is_asked_for_with_the_real_parameters(fake: FakeProvider) -> None:
     asked: list[str] = []
 
-    def answer(request: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         asked.append(request.query)
         return PAGE
 
@@ -415,12 +415,12 @@ def test_client_credentials_need_only_the_token_endpoint(provider: Provider) -> 
     assert [(one.field, one.is_ok) for one in findings] == [("token_url", True)]
 
 
-def takes(way: str) -> Any:
+def takes(method: str) -> Any:
     """Return a provider that accepts one way of client authentication only."""
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         is_header = "authorization" in asked.headers
-        if is_header is (way == "basic_header"):
+        if is_header is (method == "basic_header"):
             return Reply(status=400, body={"error": "invalid_grant"})
         return Reply(status=401, body={"error": "invalid_client"})
 

@@ -29,7 +29,7 @@ from webhooks.delivery_log import decoded_body
 from webhooks.models import origin_of
 from webhooks.oauth import exchange_log, token_response
 from webhooks.oauth.parameters import check_headers
-from webhooks.oauth.token_response import RawAnswer
+from webhooks.oauth.token_response import RawResponse
 from webhooks.security import pem
 from webhooks.security.json_serializer import JSONSerializer
 from webhooks.security.log_redaction import LineFormatter
@@ -74,19 +74,19 @@ def log_error(text: str) -> object:
 
 
 def token_answer(text: str) -> object:
-    return token_response.classify(RawAnswer(status=400, body=text.encode(), content_type=""))
+    return token_response.classify(RawResponse(status=400, body=text.encode(), content_type=""))
 
 
 def granted(text: str) -> object:
     """Read a token response in which every value is the text."""
     names = ("expires_in", "expires_at", "refresh_expires_in", "scope", "token_type", "id_token")
     fields = dict.fromkeys(names, f"{text}x") | {"access_token": f"a.{text}x.c"}
-    return token_response.classify(RawAnswer(status=200, body=json.dumps(fields).encode()))
+    return token_response.classify(RawResponse(status=200, body=json.dumps(fields).encode()))
 
 
 def token_headers(text: str) -> object:
     for status in (302, 429):
-        raw = RawAnswer(status=status, content_type=text, retry_after=f"{text}x", location=text)
+        raw = RawResponse(status=status, content_type=text, retry_after=f"{text}x", location=text)
         token_response.classify(raw)
     return None
 

@@ -360,7 +360,7 @@ class Plans:
         row = tokens.get(credential.pk)
         if row is None or credential.pk in self._refused:
             return None
-        token = oauth.token_at_hand(row, webhook_id=webhook.pk)
+        token = oauth.current_token(row, webhook_id=webhook.pk)
         return _entry_with(token, candidate, webhook, target) if token else None
 
     def _entry_with_token(self, candidate: Candidate) -> PlanEntry | None:
@@ -376,7 +376,7 @@ class Plans:
         if refused := self._refused.get(credential.pk):
             # The recorder may not have written it yet.
             version, refused_by = refused
-            oauth.refuse(credential.pk, version, webhook_id=refused_by)
+            oauth.record_refusal(credential.pk, version, webhook_id=refused_by)
             if self._refused.get(credential.pk) == refused:
                 del self._refused[credential.pk]
         token = oauth.usable_token(credential.pk, webhook_id=webhook.pk)
@@ -461,7 +461,7 @@ def _token_fields(webhook: Webhook, token: oauth.UsableToken | None) -> dict[str
     if token is None:
         return {}
     left = 0.0
-    if token.is_trouble_of(webhook.pk):
+    if token.is_refused_only_by(webhook.pk):
         left = math.inf
     elif token.trial_ends_at is not None:
         left = (token.trial_ends_at - timezone.now()).total_seconds()

@@ -162,7 +162,10 @@ class Recorder:
         self._proved[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
     def _write_tokens(self) -> None:
-        for noted, write in ((self._refused, oauth.refuse), (self._proved, oauth.prove)):
+        for noted, write in (
+            (self._refused, oauth.record_refusal),
+            (self._proved, oauth.record_success),
+        ):
             for credential_id, (version, webhook_id) in list(noted.items()):
                 write(credential_id, version, webhook_id=webhook_id)
                 if noted[credential_id][0] == version:

@@ -108,13 +108,13 @@ def purge_old(now: dt.datetime) -> None:
             break
 
 
-def erase(credential: Credential) -> list[oauth.Given]:
+def erase(credential: Credential) -> list[oauth.IssuedToken]:
     """Mark a credential as deleted and erase its secrets, in the caller's transaction.
 
     Return its tokens, for the provider to revoke.
     """
     # Even if the credential was changed to another type since: its grant is still valid.
-    tokens = oauth.given_tokens(credential.pk)
+    tokens = oauth.stored_tokens(credential.pk)
     credential.deleted_at = credential.deleted_at or timezone.now()
     for field in CREDENTIAL_SECRETS:
         credential.set_secret(field, "")

@@ -1,7 +1,7 @@
 """OAuth 2.0: obtain, store, refresh and revoke the access token of a credential.
 
 Other packages use the names below: `begin_authorization` and `finish_authorization` for the browser
-flow, `usable_token` and `token_at_hand` for deliveries, `sentence` for stored errors. Start reading
+flow, `usable_token` and `current_token` for deliveries, `sentence` for stored errors. Start reading
 at `tokens`.
 """
 
@@ -33,21 +33,21 @@ from webhooks.oauth.parameters import (
     reserved_in,
 )
 from webhooks.oauth.providers import PRESETS, ProviderPreset
-from webhooks.oauth.revocation import Given, given_tokens, revoke
+from webhooks.oauth.revocation import IssuedToken, revoke, stored_tokens
 from webhooks.oauth.tokens import (
     UsableToken,
-    adopt,
     check_receiver,
     clear_token,
+    current_token,
     drop_if_changed,
     keep_replaced_secret,
-    prove,
+    record_refusal,
+    record_success,
     refresh,
     refresh_expiring,
     refresh_margin,
-    refuse,
     restore_secret,
-    token_at_hand,
+    store_refresh_token,
     usable_token,
 )
 from webhooks.oauth.troubleshoot import diagnose, examine, try_authentication

@@ -33,12 +33,12 @@ from webhooks.oauth.errors import (
     AuthorizationError,
     MisconfiguredError,
     TokenResult,
-    UnusableAnswerError,
+    UnusableResponseError,
     joined,
     stored,
 )
 from webhooks.oauth.exchange_log import Transcript
-from webhooks.oauth.token_response import TokenAnswer
+from webhooks.oauth.token_response import TokenResponse
 from webhooks.security.encryption import SecretUnreadableError
 
 _MINUTES = 10
@@ -124,7 +124,7 @@ def authorization_url(
     parts = urlsplit(target.url)
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, "auth_url")
-    extra = parameters.extra_of(credential, "authorization")
+    extra = parameters.extra_parameters(credential, "authorization")
     # No parameter is sent twice (RFC 6749 section 3.1): extra parameters override Auth URL's query.
     own = [(name, value) for name, value in own if name not in credential.authorization_parameters]
     query = urlencode([*own, *extra])
@@ -177,14 +177,14 @@ def _finish(
         )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, found.credential) from error
-    result, transcripts = client.ask(request)
+    result, transcripts = client.send(request)
     nonce = _nonce(found.credential, answer["state"])
     settle(found, result, transcripts, user, now, nonce=nonce, answered=answered)
 
 
 def settle(
     found: AuthorizationRequest,
-    answer: TokenAnswer,
+    answer: TokenResponse,
     transcripts: list[Transcript],
     user: User,
     now: datetime | None,
@@ -196,10 +196,10 @@ def settle(
     credential = found.credential
     result, account = _identified(_warned(answer, credential), found, nonce)
     answered_at = now or client.answered_at(transcripts)
-    before, is_stored = tokens.through_outage(
+    before, is_stored = tokens.store_with_retries(
         credential.pk,
         lambda: (
-            revocation.given_tokens(credential.pk),
+            revocation.stored_tokens(credential.pk),
             result.token is not None
             and _store(found, result, user, answered_at, account, answered or {}),
         ),
@@ -209,14 +209,14 @@ def settle(
     if result.token is None:
         raise AuthorizationError(result.message, credential)
     if not is_stored:
-        revocation.give_back(credential, result.token, credential.token_origins)
+        revocation.revoke_unstored(credential, result.token, credential.token_origins)
         raise AuthorizationError(stored("settings_changed"), credential)
     revocation.revoke_replaced(credential, before)
 
 
 def _identified(
-    answer: TokenAnswer, found: AuthorizationRequest, nonce: str
-) -> tuple[TokenAnswer, str]:
+    answer: TokenResponse, found: AuthorizationRequest, nonce: str
+) -> tuple[TokenResponse, str]:
     """Return the response with the account's name; reject an ID token of another authorization.
 
     Without a nonce PKCE binds the code to this authorization (RFC 9700 section 2.1.1); without
@@ -227,16 +227,16 @@ def _identified(
     id_token, client_id = answer.token.id_token, found.credential.client_id
     try:
         account = granted_token.account_of(id_token, nonce=nonce, client_id=client_id)
-    except UnusableAnswerError as problem:
+    except UnusableResponseError as problem:
         result, message = TokenResult.MISCONFIGURED, problem.message
-        return TokenAnswer(result=result, reason=problem.reason, message=message), ""
+        return TokenResponse(result=result, reason=problem.reason, message=message), ""
     if found.code_verifier or not granted_token.lacks_nonce(id_token):
         return answer, account
     warning = joined(answer.warning, stored("no_nonce"))
     return replace(answer, warning=warning, result=TokenResult.OK_WITH_WARNING), account
 
 
-def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:
+def _warned(answer: TokenResponse, credential: Credential) -> TokenResponse:
     """Add a warning if the token expires and there is no refresh token."""
     token = answer.token
     if token is None or token.expires_in is None or token.refresh_token:
@@ -247,7 +247,7 @@ def _warned(answer: TokenAnswer, credential: Credential) -> TokenAnswer:
 
 def _store(
     found: AuthorizationRequest,
-    answer: TokenAnswer,
+    answer: TokenResponse,
     user: User,
     answered_at: datetime,
     account: str,

@@ -2,7 +2,7 @@
 
 requests-oauthlib's session sends through the guarded transport. Its known gaps are closed here: no
 redirect is followed, the whole exchange has one deadline, nothing is logged below WARNING, and no
-exception of any library leaves `ask_once`.
+exception of any library leaves `send_once`.
 """
 
 import logging
@@ -24,7 +24,7 @@ from webhooks.oauth import exchange_log
 from webhooks.oauth.errors import Grant, TokenResult, reason_of, render_reason, stored
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.token_requests import TokenRequest
-from webhooks.oauth.token_response import RawAnswer, TokenAnswer, classify
+from webhooks.oauth.token_response import RawResponse, TokenResponse, classify
 
 TOTAL_SECONDS = 10.0
 MAX_BYTES = 65_536
@@ -61,23 +61,23 @@ class ProviderSession(network.GuardedSessionMixin, OAuth2Session):  # type: igno
         return requests.Session.request(self, method, url, **options)
 
 
-def ask(request: TokenRequest) -> tuple[TokenAnswer, list[Transcript]]:
+def send(request: TokenRequest) -> tuple[TokenResponse, list[Transcript]]:
     """Send a request and return its classified response, with the redacted transcripts.
 
     If the response is truncated, the request is sent once more within the same time limit, unless
     its code or refresh token is known to be single use. No network or provider error is raised.
     """
-    seconds = wait_seconds(request)
+    seconds = timeout_seconds(request)
     ends_at = time.monotonic() + seconds
-    answer, transcript, _raw = ask_once(request, seconds=seconds, is_last=False)
+    answer, transcript, _raw = send_once(request, seconds=seconds, is_last=False)
     left = ends_at - time.monotonic()
     if not answer.is_truncated or request.is_single_use or left < 1:
         return answer, [transcript]
-    second, again, _raw = ask_once(request, seconds=left)
+    second, again, _raw = send_once(request, seconds=left)
     return second, [transcript, again]
 
 
-def wait_seconds(request: TokenRequest) -> float:
+def timeout_seconds(request: TokenRequest) -> float:
     """Return the time limit of a request in seconds.
 
     A refresh token that may be single use must not be sent again while its response may still
@@ -87,12 +87,12 @@ def wait_seconds(request: TokenRequest) -> float:
     return TOTAL_SECONDS if is_hasty else float(settings.WEBHOOKS_REFRESH_SECONDS)
 
 
-def ask_once(
+def send_once(
     request: TokenRequest, *, seconds: float, is_last: bool = True
-) -> tuple[TokenAnswer, Transcript, RawAnswer]:
+) -> tuple[TokenResponse, Transcript, RawResponse]:
     """Send a request; return its classified response, the transcript and the raw response."""
     started_at, started = timezone.now(), time.perf_counter()
-    raw, failure, heard = _send(request, seconds)
+    raw, failure, response = _post(request, seconds)
     answer = failure or classify(raw, request.expected, is_last=is_last)
     # Mask the secrets that were sent and the tokens that were granted.
     granted = (answer.token.access_token, answer.token.refresh_token) if answer.token else ()
@@ -106,11 +106,11 @@ def ask_once(
         request=exchange_log.describe_request(
             "POST", request.url, headers=request.headers, pairs=request.pairs, secrets=secrets
         ),
-        response=heard
-        if isinstance(heard, str)
+        response=response
+        if isinstance(response, str)
         else exchange_log.describe_response(
             raw.status,
-            heard.headers,
+            response.headers,
             network.decode(raw.body, raw.content_type),
             secrets=secrets,
             may_grant=200 <= raw.status < 300,
@@ -119,9 +119,9 @@ def ask_once(
     return answer, transcript, raw
 
 
-def _send(
+def _post(
     request: TokenRequest, seconds: float
-) -> tuple[RawAnswer, TokenAnswer | None, requests.Response | str]:
+) -> tuple[RawResponse, TokenResponse | None, requests.Response | str]:
     """Return the raw response, a failure if any, and the response or text for the transcript."""
     session = ProviderSession(WebApplicationClient(""), total_seconds=seconds)
     session.cert = request.certificate
@@ -131,28 +131,28 @@ def _send(
         return _raw(error.head), None, f"HTTP {error.status_code}"
     except network.UnsafeURLError as error:
         answer = _failed("unsafe_url", TokenResult.MISCONFIGURED, reason_of(error))
-        return RawAnswer(status=0), answer, error.reason
+        return RawResponse(status=0), answer, error.reason
     except (requests.RequestException, ValueError) as error:
         reason = _reason(error)
         is_asked = isinstance(error, network.TransferError) and error.wants_certificate
         if is_asked and not request.certificate:
             message = stored("client_key_needed", method="tls_client_auth")
-            answer = TokenAnswer(
+            answer = TokenResponse(
                 result=TokenResult.MISCONFIGURED, reason="client_key_needed", message=message
             )
-            return RawAnswer(status=0), answer, render_reason(reason)
+            return RawResponse(status=0), answer, render_reason(reason)
         answer = _failed("no_answer", TokenResult.TRANSIENT, reason)
         answer = replace(answer, is_lost=getattr(error, "is_sent", True))
-        return RawAnswer(status=0), answer, render_reason(reason)
+        return RawResponse(status=0), answer, render_reason(reason)
     return _raw(response), None, response
 
 
-def _raw(response: requests.Response) -> RawAnswer:
+def _raw(response: requests.Response) -> RawResponse:
     headers = response.headers
     body = network.unpack(
         response.content, headers.get("Content-Encoding", ""), max_bytes=MAX_BYTES
     )
-    return RawAnswer(
+    return RawResponse(
         status=response.status_code,
         content_type=headers.get("Content-Type", ""),
         body=body,
@@ -172,8 +172,8 @@ def _absolute(url: str, location: str) -> str:
         return location
 
 
-def _failed(code: str, result: TokenResult, reason: str) -> TokenAnswer:
-    return TokenAnswer(result=result, reason=code, message=stored(code, reason=reason))
+def _failed(code: str, result: TokenResult, reason: str) -> TokenResponse:
+    return TokenResponse(result=result, reason=code, message=stored(code, reason=reason))
 
 
 def _reason(error: Exception) -> str:

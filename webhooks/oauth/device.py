@@ -32,12 +32,12 @@ from webhooks.oauth.errors import (
     Grant,
     MisconfiguredError,
     TokenResult,
-    UnusableAnswerError,
+    UnusableResponseError,
     stored,
 )
 from webhooks.oauth.granted_token import duration, snake_case
 from webhooks.oauth.token_errors import normalized
-from webhooks.oauth.token_response import RawAnswer, TokenAnswer, read_body
+from webhooks.oauth.token_response import RawResponse, TokenResponse, read_body
 
 # RFC 8628 sections 3.2 and 3.5.
 _POLL_SECONDS, _SLOWER_SECONDS = 5, 5
@@ -70,22 +70,22 @@ def begin_device_authorization(
             [
                 ("client_id", credential.client_id),
                 *([("scope", scope)] if scope else []),
-                *parameters.targets(credential),
+                *parameters.resource_parameters(credential),
             ],
         )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, credential) from error
     expected = replace(request.expected, grant=Grant.DEVICE_CODE, scope=credential.scope)
     request = replace(request, expected=expected)
-    answer, transcript, raw = client.ask_once(request, seconds=client.TOTAL_SECONDS)
+    answer, transcript, raw = client.send_once(request, seconds=client.TOTAL_SECONDS)
     try:
         fields = _device_fields(answer, raw)
-        page = _whole(fields["page"], credential.auth_url)
+        page = _absolute_url(fields["page"], credential.auth_url)
         # Only the browser opens this page, so a fragment is allowed.
         endpoints.checked_endpoint(page, "auth_url", may_have_fragment=True)
-    except (UnusableAnswerError, MisconfiguredError) as problem:
+    except (UnusableResponseError, MisconfiguredError) as problem:
         result = answer.result if answer.result is not TokenResult.OK else TokenResult.MISCONFIGURED
-        message = _of_auth_url(problem.message)
+        message = _as_auth_url_error(problem.message)
         exchange_log.record(credential, transcript, result=result, message=message)
         raise AuthorizationError(message, credential) from problem
     exchange_log.record(credential, transcript, result=TokenResult.OK)
@@ -110,13 +110,13 @@ def begin_device_authorization(
     return state
 
 
-def _device_fields(answer: TokenAnswer, raw: RawAnswer) -> dict[str, Any]:
+def _device_fields(answer: TokenResponse, raw: RawResponse) -> dict[str, Any]:
     """Return the response's fields in snake_case; `page` is the URL that the person opens.
 
-    Errors: UnusableAnswerError unless there are a device code, a user code and a page.
+    Errors: UnusableResponseError unless there are a device code, a user code and a page.
     """
     if not 200 <= raw.status < 300:
-        raise UnusableAnswerError(answer.reason, answer.message)
+        raise UnusableResponseError(answer.reason, answer.message)
     answered = read_body(raw.body, raw.content_type)
     fields = {snake_case(name): one for name, one in answered.items()} | answered
     if isinstance(fields.get("user_code"), int):
@@ -124,18 +124,18 @@ def _device_fields(answer: TokenAnswer, raw: RawAnswer) -> dict[str, Any]:
     fields["page"] = next((fields[name] for name in _PAGES if fields.get(name)), "")
     needed = (fields.get(name) for name in ("device_code", "user_code", "page"))
     if not all(isinstance(one, str) and one for one in needed):
-        raise UnusableAnswerError(answer.reason, answer.message)
+        raise UnusableResponseError(answer.reason, answer.message)
     return fields
 
 
-def _whole(page: str, auth_url: str) -> str:
+def _absolute_url(page: str, auth_url: str) -> str:
     """Return the absolute URL of a page; the scheme or the host may be missing."""
     page = page.strip()
     page = f"https://{page}" if _HOST_FIRST.match(page) else page
     return urljoin(auth_url, page) if page.startswith("/") else page
 
 
-def _of_auth_url(message: str) -> str:
+def _as_auth_url_error(message: str) -> str:
     """Replace an error about Access token URL with the one about Auth URL; keep any other."""
     found = messages.load(message)
     is_other = found is not None and ERRORS[found.code].fields[:1] == ("token_url",)
@@ -171,7 +171,7 @@ def poll_device(
         request = token_requests.device_code_request(found.credential, found.code_verifier)
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, found.credential) from error
-    answer, transcripts = client.ask(request)
+    answer, transcripts = client.send(request)
     reason = normalized(answer.reason)
     if reason in _WAITING or answer.result is TokenResult.TRANSIENT:
         slower = _SLOWER_SECONDS if reason in _SLOWER else 0

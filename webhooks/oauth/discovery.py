@@ -19,7 +19,7 @@ from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import (
     Grant,
     MisconfiguredError,
-    UnusableAnswerError,
+    UnusableResponseError,
     sentence,
     stored,
 )
@@ -151,7 +151,7 @@ def _fetch(url: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     body = network.unpack(answer.content, coding, max_bytes=MAX_BYTES)
     try:
         return token_response.read_body(body, kind), ""
-    except UnusableAnswerError:
+    except UnusableResponseError:
         return None, _("%s holds no JSON document.") % url
 
 
@@ -176,7 +176,7 @@ def _read(
             if is_required:
                 raise MisconfiguredError(_("The provider's description names no %s.") % key)
             continue
-        fields[name] = _outward(value.strip(), key)
+        fields[name] = _allowed_endpoint(value.strip(), key)
     flows, grants = _listed(document, "response_types"), _listed(document, "grant_types")
     if grant == GrantType.AUTHORIZATION_CODE and flows is not None and "code" not in flows:
         notes.append(_("The provider does not offer the code flow."))
@@ -203,7 +203,7 @@ def _listed(document: dict[str, Any], name: str) -> list[str] | None:
     return [one for one in named if isinstance(one, str)] if isinstance(named, list) else None
 
 
-def _outward(url: str, key: str) -> str:
+def _allowed_endpoint(url: str, key: str) -> str:
     """Return an endpoint URL whose host the address policy allows, or does not resolve now."""
     target = checked_endpoint(url, key)
     policy = network.Policy.from_settings()
@@ -222,10 +222,10 @@ def _authentication(document: dict[str, Any], fields: dict[str, Any], chosen: st
     offered = ["client_secret_basic"] if named is None else [one.lower() for one in named]
     if isinstance(document.get(_ALIASES), dict):
         offered = [*offered, "tls_client_auth"]
-    ways = [way for method, way in _METHODS.items() if method in offered]
+    methods = [method for name, method in _METHODS.items() if name in offered]
     is_raw = chosen == ClientAuthentication.RAW_BASIC and "client_secret_basic" in offered
-    if ways:
-        fields["client_authentication"] = chosen if is_raw or chosen in ways else ways[0]
+    if methods:
+        fields["client_authentication"] = chosen if is_raw or chosen in methods else methods[0]
         return []
     if "none" in offered:
         return []

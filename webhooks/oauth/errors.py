@@ -602,7 +602,7 @@ class MisconfiguredError(OAuthError, ValueError):
     """The settings cannot be used for a request; nothing was sent."""
 
 
-class UnusableAnswerError(OAuthError):
+class UnusableResponseError(OAuthError):
     """A response contains no usable token; `reason` is machine-readable."""
 
     def __init__(self, reason: str, message: str = "") -> None:

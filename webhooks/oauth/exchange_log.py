@@ -181,9 +181,16 @@ def _hides(name: str, value: Any, *, may_grant: bool) -> bool:
 logger = logging.getLogger(__name__)
 
 # Request headers that never contain a secret.
-_SHOWN = ("Accept", "Content-Type")
+_UNMASKED_HEADERS = ("Accept", "Content-Type")
 # Response headers that are recorded; cookies and all others are not.
-_TOLD = ("content-type", "location", "retry-after", "www-authenticate", "date", "x-request-id")
+_RECORDED_HEADERS = (
+    "content-type",
+    "location",
+    "retry-after",
+    "www-authenticate",
+    "date",
+    "x-request-id",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +251,7 @@ def describe_request(
     for name, value in (headers or {}).items():
         scheme, _, _credentials = value.partition(" ")
         # Extra headers may contain a key.
-        shown = value if name in _SHOWN else mask(value)
+        shown = value if name in _UNMASKED_HEADERS else mask(value)
         lines.append(f"{name}: {scheme} …" if name == "Authorization" else f"{name}: {shown}")
     body = redact_pairs(pairs, secrets=secrets)
     return visible("\n".join([*lines, "", body]).rstrip())
@@ -261,7 +268,7 @@ def describe_response(
     """Return a response as text, redacted and cut; for `may_grant` see `redact_body`."""
     lines, masker = [f"HTTP {status}"], known(secrets)
     for name, value in headers.items():
-        if name.lower() in _TOLD:
+        if name.lower() in _RECORDED_HEADERS:
             lines.append(f"{name}: {clean(value, secrets=masker, limit=200)}")
     shown = redact_body(body, secrets=masker, may_grant=may_grant)
     text = "\n".join([*lines, "", shown])

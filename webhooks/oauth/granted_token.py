@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from webhooks.oauth.errors import UnusableAnswerError, stored
+from webhooks.oauth.errors import UnusableResponseError, stored
 from webhooks.oauth.exchange_log import clean
 
 # Ten years: longer is a mistake or means "never", and dates must stay within a database's range.
@@ -27,10 +27,10 @@ _FINER_FROM = 1e11
 _UNIX_FROM = 1.6e9
 # Names of lifetimes. Zoho's older responses have milliseconds in "expires_in" and seconds in
 # "expires_in_sec"; Shopee and DingTalk write "expire_in", Lark "expire".
-_SPANS = ("expires_in_sec", "expires_in_seconds", "expires_in", "expire_in", "expire")
+_LIFETIME_NAMES = ("expires_in_sec", "expires_in_seconds", "expires_in", "expire_in", "expire")
 # Names of expiry times. Microsoft writes "expires_on", ASP.NET ".expires", Go "expiry", Google's
 # IAM "expireTime" and its libraries "expiry_date".
-_ENDS = (
+_EXPIRY_NAMES = (
     "expires_at", "expires_on", "expires", ".expires", "expiry", "expiry_date", "expiration",
     "expiration_date", "expiration_time", "expires_date", "expire_time", "expire_at", "valid_until",
 )  # fmt: skip
@@ -72,15 +72,15 @@ def refresh_expires_in(fields: dict[str, Any], now: datetime) -> float | None:
 
 def _life(fields: dict[str, Any], prefixes: Iterable[str], now: datetime) -> float | None:
     """Return the seconds from now by the first usable field with one of these prefixes."""
-    spans = [f"{prefix}{name}" for prefix in prefixes for name in _SPANS]
-    ends = [f"{prefix}{name}" for prefix in prefixes for name in _ENDS]
+    lifetimes = [f"{prefix}{name}" for prefix in prefixes for name in _LIFETIME_NAMES]
+    expiries = [f"{prefix}{name}" for prefix in prefixes for name in _EXPIRY_NAMES]
     # Facebook's older responses have seconds in "expires", others a time.
     dated = [f"{prefix}expires" for prefix in prefixes]
-    for name in (*spans, *dated):
+    for name in (*lifetimes, *dated):
         seconds = duration(fields.get(name))
         if seconds and seconds < (_UNIX_FROM if name in dated else now.timestamp()):
             return _clamped(seconds)
-    for name in (*spans, *ends):
+    for name in (*lifetimes, *expiries):
         moment = _moment(fields.get(name))
         if moment is not None:
             return _clamped(moment - now.timestamp() or -1.0)
@@ -189,16 +189,16 @@ class GrantedToken:
 def read_grant(
     fields: dict[str, Any], *, path: str = "", token_types: Iterable[str] = (), now: datetime
 ) -> tuple[GrantedToken, str]:
-    """Return the token and a warning or "". Errors: UnusableAnswerError."""
+    """Return the token and a warning or "". Errors: UnusableResponseError."""
     token_fields, name = _at_path(fields, path)
     value = token_fields.get(name)
     # Providers that write "accessToken" also write "expiresIn" and "refreshToken".
     token_fields = {snake_case(name): one for name, one in token_fields.items()} | token_fields
-    if not isinstance(value, str) or _is_nothing(value):
+    if not isinstance(value, str) or _is_missing(value):
         found_at = "" if path else next(_paths_to_token(fields), "")
-        raise UnusableAnswerError("no_token", _missing(found_at=found_at, path=path))
+        raise UnusableResponseError("no_token", _missing(found_at=found_at, path=path))
     if not _ACCESS_TOKEN.fullmatch(value):
-        raise UnusableAnswerError("unsafe_token")
+        raise UnusableResponseError("unsafe_token")
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
     # Bitbucket writes "scopes"; an empty list there counts as no scope.
     scopes = _scope(token_fields.get("scopes")) or None
@@ -300,7 +300,7 @@ def _json(text: str) -> Any:
 
 def _refresh_token(value: Any) -> tuple[str, bool]:
     """Return the refresh token or "", and whether the response had an unusable one."""
-    if value is None or value is False or (isinstance(value, str) and _is_nothing(value)):
+    if value is None or value is False or (isinstance(value, str) and _is_missing(value)):
         return "", False
     if isinstance(value, str) and _REFRESH_TOKEN.fullmatch(value):
         return value, False
@@ -320,7 +320,7 @@ def rotated_token(fields: dict[str, Any], path: str) -> str:
     return ""
 
 
-def _is_nothing(value: str) -> bool:
+def _is_missing(value: str) -> bool:
     """Return whether a text stands for a missing value, such as "null"."""
     return value.strip().lower() in ("", "null", "none", "undefined")
 
@@ -333,7 +333,7 @@ def _checked_type(value: Any, token_types: Iterable[str]) -> str:
         reason = "unsupported_token_type"
         is_bound = token_type is None or token_type.lower() in _SENDER_CONSTRAINED
         code = reason if is_bound else "unknown_token_type"
-        raise UnusableAnswerError(reason, stored(code, type=clean(str(value), limit=50)))
+        raise UnusableResponseError(reason, stored(code, type=clean(str(value), limit=50)))
     return token_type
 
 
@@ -394,7 +394,7 @@ def _paths_to_token(fields: dict[str, Any]) -> Iterator[str]:
     """Yield the paths of access tokens elsewhere in the response, the most certain first."""
     texts = list(_texts(fields))
     for path, name, text in texts:
-        if name == "access_token" and path != name and not _is_nothing(text):
+        if name == "access_token" and path != name and not _is_missing(text):
             yield clean(path, limit=100)
     for path, name, text in texts:
         if name in _OTHER_NAMES and len(text) >= _MIN_LENGTH and _ACCESS_TOKEN.fullmatch(text):
@@ -420,7 +420,7 @@ _NAMES = ("email", "preferred_username", "upn", "name", "sub")
 
 
 def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
-    """Return the name of the account that a grant is for, or "". Errors: UnusableAnswerError.
+    """Return the name of the account that a grant is for, or "". Errors: UnusableResponseError.
 
     `nonce` is the one that was sent; an ID token with another one belongs to another authorization.
     The signature is not checked: OpenID Connect Core 1.0 section 3.1.3.7 accepts TLS to the token
@@ -433,10 +433,10 @@ def account_of(id_token: str, *, nonce: str, client_id: str) -> str:
     if repeated is not None and not hmac.compare_digest(
         str(repeated).encode(errors="replace"), nonce.encode()
     ):
-        raise UnusableAnswerError("other_nonce")
+        raise UnusableResponseError("other_nonce")
     audience = claims.get("aud")
     if client_id not in (audience if isinstance(audience, list) else [audience]):
-        raise UnusableAnswerError("other_audience")
+        raise UnusableResponseError("other_audience")
     named = (claims.get(name) for name in _NAMES)
     return clean(next((one for one in named if isinstance(one, str) and one), ""), limit=255)
 

@@ -98,7 +98,9 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
             raise MisconfiguredError(stored("reserved_in_query", name=name, field=field))
 
 
-def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | None = None) -> Pairs:
+def extra_parameters(
+    credential: Credential, step: str, answered: Mapping[str, str] | None = None
+) -> Pairs:
     """Return the parameters to add to the request of a step.
 
     `answered` holds the parameters of the authorization response; other grants have none.
@@ -106,17 +108,19 @@ def extra_of(credential: Credential, step: str, answered: Mapping[str, str] | No
     """
     own = _entered(credential, step)
     if step != "authorization":
-        own = [(name, _filled(value, credential, answered or {})) for name, value in own]
-    return [*targets(credential), *own]
+        own = [
+            (name, _resolve_placeholder(value, credential, answered or {})) for name, value in own
+        ]
+    return [*resource_parameters(credential), *own]
 
 
-def fillable(credential: Credential, step: str) -> dict[str, Any]:
+def without_callback_values(credential: Credential, step: str) -> dict[str, Any]:
     """Return the extra parameters of a step that need no value of an authorization response.
 
     Also leaves out the client secret where it is not sent in the body. Errors: MisconfiguredError.
     """
     own = _entered(credential, step)
-    return as_mapping(pair for pair in own if _is_fillable(pair[1], credential))
+    return as_mapping(pair for pair in own if _can_resolve(pair[1], credential))
 
 
 def _entered(credential: Credential, step: str) -> Pairs:
@@ -124,9 +128,9 @@ def _entered(credential: Credential, step: str) -> Pairs:
     return check_parameters(getattr(credential, f"{step}_parameters"), reserved)
 
 
-def _is_fillable(value: str, credential: Credential) -> bool:
+def _can_resolve(value: str, credential: Credential) -> bool:
     try:
-        _filled(value, credential, {})
+        _resolve_placeholder(value, credential, {})
     except MisconfiguredError:
         return False
     return True
@@ -139,10 +143,12 @@ def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[s
     """
     pairs = [*_entered(credential, "token"), *_entered(credential, "refresh")]
     placeholders = filter(None, (_PLACEHOLDER.fullmatch(value) for _name, value in pairs))
-    return {one[1]: _filled(one[0], credential, answer) for one in placeholders if one[1]}
+    return {
+        one[1]: _resolve_placeholder(one[0], credential, answer) for one in placeholders if one[1]
+    }
 
 
-def _filled(value: str, credential: Credential, answered: Mapping[str, str]) -> str:
+def _resolve_placeholder(value: str, credential: Credential, answered: Mapping[str, str]) -> str:
     match = _PLACEHOLDER.fullmatch(value)
     if match is None:
         return value
@@ -157,7 +163,7 @@ def _filled(value: str, credential: Credential, answered: Mapping[str, str]) -> 
     return answered[match[1]]
 
 
-def targets(credential: Credential) -> Pairs:
+def resource_parameters(credential: Credential) -> Pairs:
     """Return `resource` and `audience`, repeated for each value (RFC 8707 section 2)."""
     return [
         *(("resource", one) for one in credential.resource.split()),
@@ -189,8 +195,8 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         value = str(value).lower()
     # No real parameter has that many digits; this also rejects NaN and infinity.
-    is_absurd = isinstance(value, int | float) and not abs(value) < 10**40
-    if not isinstance(value, str | int | float) or is_absurd:
+    is_too_large = isinstance(value, int | float) and not abs(value) < 10**40
+    if not isinstance(value, str | int | float) or is_too_large:
         raise MisconfiguredError(stored("parameter_no_text", name=clean(name)))
     text = str(value)
     if not name or len(name) + len(text) > _MAX_LENGTH:

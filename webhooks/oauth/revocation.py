@@ -15,7 +15,7 @@ _SECONDS = 4.0
 
 Hint = Literal["access_token", "refresh_token"]
 # An issued token with its type.
-Given = tuple[Hint, str]
+IssuedToken = tuple[Hint, str]
 
 
 # Providers where revoking one token ends every grant of the same person to this client: Google's
@@ -29,15 +29,15 @@ _ENDS_ALL = re.compile(
 )
 
 
-def revoke_replaced(credential: Credential, before: list[Given]) -> None:
+def revoke_replaced(credential: Credential, before: list[IssuedToken]) -> None:
     """Revoke the refresh token that a new grant replaced, unless that would end the new grant."""
-    after = {token for _hint, token in given_tokens(credential.pk)}
+    after = {token for _hint, token in stored_tokens(credential.pk)}
     old = [(hint, token) for hint, token in before if hint == "refresh_token"]
     if not _ENDS_ALL.match(credential.revocation_url):
         revoke(credential, [one for one in old if one[1] not in after])
 
 
-def given_tokens(credential_id: int) -> list[Given]:
+def stored_tokens(credential_id: int) -> list[IssuedToken]:
     """Return the stored tokens; none if unreadable or not bound to the revocation URL's origin."""
     row = OAuthToken.objects.filter(credential_id=credential_id).first()
     if row is None or origin_of(row.credential.revocation_url) not in row.bound_origins:
@@ -48,7 +48,7 @@ def given_tokens(credential_id: int) -> list[Given]:
         return []
 
 
-def give_back(credential: Credential, token: GrantedToken, origins: list[str]) -> None:
+def revoke_unstored(credential: Credential, token: GrantedToken, origins: list[str]) -> None:
     """Revoke a token that came too late to be stored, unless another one is in use by now.
 
     Revoking it could end that one too. `origins` are those that the token may be sent to.
@@ -56,20 +56,20 @@ def give_back(credential: Credential, token: GrantedToken, origins: list[str]) -
     row = OAuthToken.objects.filter(credential_id=credential.pk).first()
     in_use = row is not None and (row.has_access_token() or row.has_refresh_token())
     if not in_use and origin_of(credential.revocation_url) in origins:
-        came: list[Given] = [
+        came: list[IssuedToken] = [
             ("refresh_token", token.refresh_token),
             ("access_token", token.access_token),
         ]
         revoke(credential, came)
 
 
-def revoke(credential: Credential, given: list[Given]) -> bool:
+def revoke(credential: Credential, issued: list[IssuedToken]) -> bool:
     """Ask the provider to revoke tokens; return whether it revoked all of them."""
     if not credential.revocation_url:
         return False
     # RFC 7009 section 2.1: most providers revoke the access tokens with the refresh token, but not
     # all, so each token is revoked.
-    done = [_revoke(credential, hint, token) for hint, token in given if token]
+    done = [_revoke(credential, hint, token) for hint, token in issued if token]
     return bool(done) and all(done)
 
 
@@ -78,7 +78,7 @@ def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
         request = _request(credential, hint, token)
     except (MisconfiguredError, SecretUnreadableError):
         return False
-    answer, transcript, _raw = client.ask_once(request, seconds=_SECONDS)
+    answer, transcript, _raw = client.send_once(request, seconds=_SECONDS)
     status = transcript.status_code
     # 400, such as unsupported_token_type: the token is not revoked, and a retry would not help.
     is_done = status is not None and 200 <= status < 300

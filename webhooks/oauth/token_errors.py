@@ -41,7 +41,7 @@ WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 _AADSTS = re.compile(r"AADSTS(\d{5,8})")
 # Entra ID returns the code invalid_client for these too; the number shows the cause: callback URL,
 # scope, resource or PKCE.
-_AADSTS_ROWS = {
+_AADSTS_ERROR_CODES = {
     **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
     **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
     **dict.fromkeys(("50001", "500011"), "invalid_target"),
@@ -100,7 +100,7 @@ _GRANTED = (
     r"(?:refresh_?token|(?:oauth|user)_?token"
     r"|(?:auth|authorization|device|verification|(?:user_)?temp)_?code)"
 )
-_CODES_BY_FORM = (
+_CODE_PATTERNS = (
     (
         "invalid_client",
         rf"{_WRONG}_(?:client|application|app|(?:client|application|app|consumer)_?"
@@ -162,7 +162,9 @@ _CODES_BY_FORM = (
         r"|(?:generic_server|technical|unexpected)_error",
     ),
 )
-_FORMS = [(row, re.compile(rf"(?:{pattern})(?:_error)?")) for row, pattern in _CODES_BY_FORM]
+_COMPILED_PATTERNS = [
+    (code, re.compile(rf"(?:{pattern})(?:_error)?")) for code, pattern in _CODE_PATTERNS
+]
 # Names of HTTP statuses and error categories; any other code is more specific.
 _GENERAL_WORDS = frozenset(
     """
@@ -175,7 +177,7 @@ _GENERAL_WORDS = frozenset(
 FAILURES = frozenset({"error", "errors", "fail", "failed", "failure"})
 NO_ERRORS = frozenset({"", "0", "none", "null", "false", "no_error", "ok", "success", "succeeded"})
 # The value of `_vagueness` for a code that adds nothing to the HTTP status.
-_NOTHING = 4
+_MOST_VAGUE = 4
 _LONGEST_CODE = 80
 # Longer texts are pages and logs; only their beginning is searched.
 _MAX_JUDGED = 4_000
@@ -191,7 +193,7 @@ _CODE_WORD = re.compile(r"\b(?=[A-Za-z]*[a-z_][A-Z_])[A-Za-z][A-Za-z_]{4,60}\b")
 # that "Missing parameter: refresh token. Unknown client" does not match.
 _GAP = r"(?:(?!\b(?:secret|client[ _]secret|grant[ _]?type)\b)[^.;\n]){0,40}?"
 _NARROW_GAP = r"(?:(?!\b(?:secret|client|grant[ _]?type))[^.;\n]){0,40}?"
-_ENDED = re.compile(
+_GRANT_ENDED = re.compile(
     rf"refresh[ _-]?token\b{_GAP}\b(expired|revoked|(?<!\bbe )used|redeemed|rotated|superseded"
     r"|blacklisted)"
     rf"|refresh[ _-]?token\b{_NARROW_GAP}\b(invalid|unknown|not found|not valid|no longer valid"
@@ -394,7 +396,7 @@ def refusal_on_page(page: str) -> TokenRefusal:
     found = (html.unescape(match[1]) for match in _HEADING.finditer(page[:_MAX_JUDGED]))
     headings = [" ".join(one.split()) for one in found]
     words = (match[0] for heading in headings for match in _CODE_WORD.finditer(heading))
-    code = next((word for word in words if _row(normalized(word))), "")
+    code = next((word for word in words if _error_code_of(normalized(word))), "")
     name = normalized(code)
     is_over = result_of(name) is TokenResult.NEEDS_REAUTHORIZATION and name != "invalid_grant"
     if not code or is_over:
@@ -419,28 +421,28 @@ def is_known(code: str) -> bool:
 
 def says_failure(code: str) -> bool:
     """Return whether a code says more than that there was an error."""
-    return bool(code) and _vagueness(code) < _NOTHING
+    return bool(code) and _vagueness(code) < _MOST_VAGUE
 
 
 def _vagueness(code: str) -> int:
     name = normalized(code)
     if name in _GENERAL_ERRORS:
         return 1
-    if _row(name) or _LIMIT_CODE.search(name):
+    if _error_code_of(name) or _LIMIT_CODE.search(name):
         return 0
     if name.isdecimal() or name in FAILURES or name == "true" or ":" in name:
-        return _NOTHING
+        return _MOST_VAGUE
     return 3 if name in _GENERAL_WORDS else 2
 
 
 @lru_cache(maxsize=1024)
-def _row(name: str) -> str:
+def _error_code_of(name: str) -> str:
     """Return the code in the table of errors for a known code or a variant of one, else ""."""
     # Servers in Java and .NET return a class name: TokenExpiredException.
     name = name.removeprefix("oauth_").removesuffix("_exception")
     if name in PROVIDER_CODES or len(name) > _LONGEST_CODE:
         return PROVIDER_CODES.get(name, "")
-    return next((row for row, form in _FORMS if form.fullmatch(name)), "")
+    return next((code for code, pattern in _COMPILED_PATTERNS if pattern.fullmatch(name)), "")
 
 
 def judge(
@@ -489,7 +491,7 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
         return TokenResult.TRANSIENT
     # A specific code for a mistake in the settings overrides the description.
     is_named_mistake = known is TokenResult.MISCONFIGURED and code not in _VAGUE_MISTAKES
-    ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _ENDED
+    ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _GRANT_ENDED
     if known is TokenResult.NEEDS_REAUTHORIZATION or (not is_named_mistake and ended.search(words)):
         return TokenResult.NEEDS_REAUTHORIZATION
     if not is_known(code) and _TRANSIENT_NUMBERS.intersection(refusal.codes):
@@ -506,9 +508,9 @@ def _by_number(refusal: TokenRefusal, words: str) -> TokenResult | None:
     return None
 
 
-def _row_by_number(words: str) -> str:
+def _error_code_by_number(words: str) -> str:
     numbers = (match[1] for match in _AADSTS.finditer(words))
-    return next((_AADSTS_ROWS[one] for one in numbers if one in _AADSTS_ROWS), "")
+    return next((_AADSTS_ERROR_CODES[one] for one in numbers if one in _AADSTS_ERROR_CODES), "")
 
 
 def normalized(error: str) -> str:
@@ -521,8 +523,8 @@ def normalized(error: str) -> str:
 
 def result_of(code: str) -> TokenResult | None:
     """Return the class of a code in any spelling, or None if it is not in the table."""
-    row = _row(normalized(code))
-    return ERRORS[row].result if row else None
+    known = _error_code_of(normalized(code))
+    return ERRORS[known].result if known else None
 
 
 def error_code(
@@ -537,7 +539,7 @@ def error_code(
     name = normalized(refusal.code)
     # The code itself may be a sentence.
     words = (refusal.description or " ".join(refusal.texts) or refusal.code)[:_MAX_JUDGED]
-    known = _row(name) or "provider_error"
+    known = _error_code_of(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
         return "not_expired" if _NOT_EXPIRED.search(words) else "temporarily_unavailable"
     is_mistake = result is TokenResult.MISCONFIGURED
@@ -548,12 +550,12 @@ def error_code(
     is_unnamed = is_mistake and known == "provider_error"
     if is_unnamed and status == 401 and _ACCESS_TOKEN_WANTED.search("\n".join(refusal.texts)):
         return "no_endpoint"
-    if numbered := _row_by_number(words):
+    if numbered := _error_code_by_number(words):
         return "missing_scope" if numbered == "invalid_scope" and not scope else numbered
     is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
     if known == "invalid_client" or is_denied:
         return "invalid_client"
-    is_ended = result is TokenResult.NEEDS_REAUTHORIZATION and _ENDED.search(words)
+    is_ended = result is TokenResult.NEEDS_REAUTHORIZATION and _GRANT_ENDED.search(words)
     if is_ended and _ABOUT_REDIRECT.search(words) and _OR.search(words):
         # LinkedIn lists several causes; a new authorization fixes most of them.
         return "invalid_grant"
@@ -588,7 +590,7 @@ def error_code(
 
 def assertion_code(refusal: TokenRefusal, code: str) -> str:
     """Return the error code for a rejected JWT (RFC 7523 section 3.1), else `code`."""
-    known = _row(normalized(refusal.code))
+    known = _error_code_of(normalized(refusal.code))
     words = "\n".join((refusal.code, *refusal.texts))[:_MAX_JUDGED]
     if known in ("invalid_grant", "access_denied", "interaction_required") and (
         _CONSENT_MISSING.search(words)
@@ -661,7 +663,7 @@ def _unsupported(refusal: TokenRefusal) -> str:
     if is_clear or _LIMIT_CODE.search(code):
         return ""
     words = "\n".join((refusal.code, refusal.description, *refusal.texts))[:_MAX_JUDGED]
-    return next((row for row, words_of in _UNSUPPORTED.items() if words_of.search(words)), "")
+    return next((name for name, words_of in _UNSUPPORTED.items() if words_of.search(words)), "")
 
 
 def missing_method(refusal: TokenRefusal) -> str:

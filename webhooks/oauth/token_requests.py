@@ -56,19 +56,19 @@ def client_credentials(credential: Credential, url: str) -> ClientCredentials:
     if url:
         check_secrets(credential, url)
     more = dict(parameters.check_headers(credential.token_headers))
-    proof = _proof(credential)
+    client_auth = _client_auth(credential)
     return replace(
-        proof,
-        headers={**more, **proof.headers},
-        secrets=tuple(filter(None, (*proof.secrets, *more.values()))),
+        client_auth,
+        headers={**more, **client_auth.headers},
+        secrets=tuple(filter(None, (*client_auth.secrets, *more.values()))),
         certificate=credential.client_certificate,
     )
 
 
-def _proof(credential: Credential) -> ClientCredentials:
-    way, secret = credential.client_authentication, credential.client_secret
-    is_signed = way in (ClientAuthentication.KEY_JWT, ClientAuthentication.SECRET_JWT)
-    if is_signed and (secret or way == ClientAuthentication.KEY_JWT):
+def _client_auth(credential: Credential) -> ClientCredentials:
+    method, secret = credential.client_authentication, credential.client_secret
+    is_signed = method in (ClientAuthentication.KEY_JWT, ClientAuthentication.SECRET_JWT)
+    if is_signed and (secret or method == ClientAuthentication.KEY_JWT):
         assertion = assertions.client_assertion(credential, credential.token_url)
         fields = {
             "include_client_id": True,
@@ -76,12 +76,12 @@ def _proof(credential: Credential) -> ClientCredentials:
             "client_assertion": assertion,
         }
         return ClientCredentials(headers={}, fields=fields, secrets=(secret, assertion))
-    if not secret or way == ClientAuthentication.CERTIFICATE:
+    if not secret or method == ClientAuthentication.CERTIFICATE:
         return ClientCredentials(headers={}, fields={"include_client_id": True})
-    if way == ClientAuthentication.REQUEST_BODY:
+    if method == ClientAuthentication.REQUEST_BODY:
         fields = {"include_client_id": True, "client_secret": secret}
         return ClientCredentials(headers={}, fields=fields, secrets=(secret,))
-    is_raw = way == ClientAuthentication.RAW_BASIC
+    is_raw = method == ClientAuthentication.RAW_BASIC
     value = basic_authorization(credential.client_id, secret, is_raw=is_raw)
     return ClientCredentials(
         headers={"Authorization": value},
@@ -112,13 +112,13 @@ def code_request(
 
     `answered` holds the values of the authorization response for placeholders in extra parameters.
     """
-    proof = client_credentials(credential, credential.token_url)
+    client_auth = client_credentials(credential, credential.token_url)
     body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
-        body=urlencode(parameters.extra_of(credential, "token", answered)),
+        body=urlencode(parameters.extra_parameters(credential, "token", answered)),
         code_verifier=code_verifier or None,
-        **proof.fields,
+        **client_auth.fields,
     )
     expected = Expected(
         grant=Grant.CODE,
@@ -126,7 +126,7 @@ def code_request(
         uses_pkce=bool(code_verifier),
         secrets=(code, code_verifier, *(answered or {}).values()),
     )
-    request = _request(credential, credential.token_url, body, proof, expected)
+    request = _request(credential, credential.token_url, body, client_auth, expected)
     return replace(request, is_single_use=True)
 
 
@@ -139,23 +139,23 @@ def refresh_request(
 ) -> TokenRequest:
     """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
     url = credential.refresh_url or credential.token_url
-    proof = client_credentials(credential, url)
+    client_auth = client_credentials(credential, url)
     body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
         client_id=credential.client_id,
-        body=urlencode(parameters.extra_of(credential, "refresh", answered)),
-        **proof.fields,
+        body=urlencode(parameters.extra_parameters(credential, "refresh", answered)),
+        **client_auth.fields,
     )
     secrets = (refresh_token, *(answered or {}).values())
     expected = Expected(grant=Grant.REFRESH, secrets=secrets)
-    request = _request(credential, url, body, proof, expected)
+    request = _request(credential, url, body, client_auth, expected)
     return replace(request, is_single_use=is_single_use)
 
 
 def client_credentials_request(credential: Credential) -> TokenRequest:
     """Return the request of RFC 6749 section 4.4. Errors: MisconfiguredError."""
-    proof = client_credentials(credential, credential.token_url)
-    extra = parameters.extra_of(credential, "token")
+    client_auth = client_credentials(credential, credential.token_url)
+    extra = parameters.extra_parameters(credential, "token")
     library = BackendApplicationClient(credential.client_id)
     for name, value in extra:
         if name == "grant_type":
@@ -163,10 +163,10 @@ def client_credentials_request(credential: Credential) -> TokenRequest:
     body = library.prepare_request_body(
         scope=parameters.scope(credential) or None,
         body=urlencode([pair for pair in extra if pair[0] != "grant_type"]),
-        **proof.fields,
+        **client_auth.fields,
     )
     expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
-    return _request(credential, credential.token_url, body, proof, expected)
+    return _request(credential, credential.token_url, body, client_auth, expected)
 
 
 def machine_request(credential: Credential) -> TokenRequest:
@@ -190,15 +190,15 @@ def _extension_request(
     credential: Credential, grant: Grant, pairs: parameters.Pairs, *, secrets: tuple[str, ...]
 ) -> TokenRequest:
     """Return the request of an extension grant (RFC 6749 section 4.5)."""
-    proof = client_credentials(credential, credential.token_url)
+    client_auth = client_credentials(credential, credential.token_url)
     # Without a client secret the JWT alone identifies the client, which is its issuer.
-    named = {**proof.fields}
-    if grant is Grant.JWT_BEARER and not proof.headers and len(named) == 1:
+    named = {**client_auth.fields}
+    if grant is Grant.JWT_BEARER and not client_auth.headers and len(named) == 1:
         named["include_client_id"] = False
-    extra = urlencode([*parameters.extra_of(credential, "token"), *pairs])
+    extra = urlencode([*parameters.extra_parameters(credential, "token"), *pairs])
     body = prepare_token_request(grant.value, body=extra, client_id=credential.client_id, **named)
     expected = Expected(grant=grant, secrets=secrets)
-    return _request(credential, credential.token_url, body, proof, expected)
+    return _request(credential, credential.token_url, body, client_auth, expected)
 
 
 def plain_request(
@@ -209,8 +209,8 @@ def plain_request(
     Errors: MisconfiguredError.
     """
     target = checked_endpoint(url, field)
-    proof = client_credentials(credential, target.url)
-    fields = dict(proof.fields)
+    client_auth = client_credentials(credential, target.url)
+    fields = dict(client_auth.fields)
     if fields.pop("include_client_id"):
         fields["client_id"] = credential.client_id
     # No parameter is sent twice (RFC 6749 section 3.2).
@@ -218,16 +218,16 @@ def plain_request(
     return TokenRequest(
         url=target.url,
         kind=kind,
-        headers={**proof.headers, "Accept": "application/json", "Content-Type": _FORM},
+        headers={**client_auth.headers, "Accept": "application/json", "Content-Type": _FORM},
         pairs=pairs,
         body=urlencode(pairs).encode(),
-        expected=Expected(secrets=proof.secrets),
-        certificate=proof.certificate,
+        expected=Expected(secrets=client_auth.secrets),
+        certificate=client_auth.certificate,
     )
 
 
 def _request(
-    credential: Credential, url: str, body: str, proof: ClientCredentials, expected: Expected
+    credential: Credential, url: str, body: str, client_auth: ClientCredentials, expected: Expected
 ) -> TokenRequest:
     target = checked_endpoint(url, "token_url")
     pairs = parse_qsl(body, keep_blank_values=True)
@@ -237,11 +237,11 @@ def _request(
         url=target.url,
         kind=ExchangeKind.REFRESH if is_refresh else ExchangeKind.TOKEN,
         headers={
-            **proof.headers,
+            **client_auth.headers,
             "Accept": "application/json",
             "Content-Type": "application/json" if is_json else _FORM,
         },
-        certificate=proof.certificate,
+        certificate=client_auth.certificate,
         pairs=pairs,
         body=json.dumps(parameters.as_mapping(pairs)).encode() if is_json else body.encode(),
         expected=replace(
@@ -251,6 +251,6 @@ def _request(
             token_path=credential.token_path,
             reauthorization_words=tuple(map(str, credential.reauthorization_words)),
             token_types=(credential.header_prefix, *providers.token_types(credential.provider)),
-            secrets=tuple(filter(None, (*proof.secrets, *expected.secrets))),
+            secrets=tuple(filter(None, (*client_auth.secrets, *expected.secrets))),
         ),
     )

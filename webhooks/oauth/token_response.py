@@ -19,7 +19,7 @@ from webhooks.oauth.errors import (
     ERRORS,
     Grant,
     TokenResult,
-    UnusableAnswerError,
+    UnusableResponseError,
     joined,
     stored,
 )
@@ -73,14 +73,14 @@ _HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<!--|<title|<script)", re.I
 def read_body(body: bytes, content_type: str) -> dict[str, Any]:
     """Return the fields of a JSON object or of form data.
 
-    Errors: UnusableAnswerError with the reason "empty", "html", "too_deep", "truncated",
+    Errors: UnusableResponseError with the reason "empty", "html", "too_deep", "truncated",
     "duplicate_keys", "not_json" or "not_an_object".
     """
     text = network.decode(body, content_type).strip()
     if not text:
-        raise UnusableAnswerError("empty")
+        raise UnusableResponseError("empty")
     if is_html(text, content_type):
-        raise UnusableAnswerError("html")
+        raise UnusableResponseError("html")
     if _is_form(text, content_type):
         return _read_form(text)
     return _read_json(text)
@@ -108,25 +108,25 @@ def _read_form(text: str) -> dict[str, Any]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as error:
-        raise UnusableAnswerError("not_json") from error
+        raise UnusableResponseError("not_json") from error
     return _unique(pairs)
 
 
 def _read_json(text: str) -> dict[str, Any]:
     depth, deepest = _measure(text)
     if deepest > _MAX_DEPTH:
-        raise UnusableAnswerError("too_deep")
+        raise UnusableResponseError("too_deep")
     try:
         document = json.loads(
             text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant
         )
-    except UnusableAnswerError:
+    except UnusableResponseError:
         raise
     except (ValueError, RecursionError) as error:
         is_cut = text.startswith("{") and depth > 0
-        raise UnusableAnswerError("truncated" if is_cut else "not_json") from error
+        raise UnusableResponseError("truncated" if is_cut else "not_json") from error
     if not isinstance(document, dict):
-        raise UnusableAnswerError("not_an_object")
+        raise UnusableResponseError("not_an_object")
     return document
 
 
@@ -146,7 +146,7 @@ def _measure(text: str) -> tuple[int, int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise UnusableAnswerError("duplicate_keys")
+        raise UnusableResponseError("duplicate_keys")
     return fields
 
 
@@ -178,9 +178,9 @@ _TEXTS = (
     "errormsg", "errmsg", "msg", "faultstring", "errorsummary", "description",
     "developermessage", "moreinformation", "errordetail",
 )  # fmt: skip
-# Objects that may contain an error; inside them only the names in _HELD count.
-_HOLDERS = ("data", "response", "result", "detail", "details", "meta")
-_HELD = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
+# Objects that may contain an error; inside them only the names in _NESTED_NAMES count.
+_ERROR_CONTAINERS = ("data", "response", "result", "detail", "details", "meta")
+_NESTED_NAMES = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
 # Token types that Intuit, Apigee, eBay and Azure DevOps use for bearer tokens, and Slack's, which
 # count only in a response with "ok".
 _BEARER_TYPES = (
@@ -191,7 +191,7 @@ _SLACK_TYPES = ("bot", "user")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawAnswer:
+class RawResponse:
     """A response as received; `is_too_large` if the rest of its body was not read."""
 
     status: int
@@ -221,7 +221,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenAnswer:
+class TokenResponse:
     """The class of a response, and the token of a successful one."""
 
     result: TokenResult
@@ -250,12 +250,12 @@ class TokenAnswer:
 
 
 def classify(
-    raw: RawAnswer,
+    raw: RawResponse,
     expected: Expected | None = None,
     *,
     now: datetime | None = None,
     is_last: bool = False,
-) -> TokenAnswer:
+) -> TokenResponse:
     """Return a classified response.
 
     A truncated JSON document is transient unless `is_last` says that it was the last attempt.
@@ -270,14 +270,14 @@ def classify(
         return _misconfigured(f"http_{raw.status}", moved if location else nowhere)
     if raw.is_too_large and raw.status >= 400:
         # A web page, or something else that is not a token endpoint's response.
-        return _refused_in_words(raw, expected, now)
+        return _refused_without_code(raw, expected, now)
     if raw.is_too_large:
         return _misconfigured("too_large", stored("too_large"))
     try:
         fields = read_body(raw.body, raw.content_type)
-    except UnusableAnswerError as problem:
+    except UnusableResponseError as problem:
         if problem.reason == "truncated" and not is_last:
-            return TokenAnswer(
+            return TokenResponse(
                 result=TokenResult.TRANSIENT,
                 reason="truncated",
                 message=stored("cut_off"),
@@ -288,7 +288,7 @@ def classify(
         if refusal := _refusal_in_call(text):
             return _refused(refusal, raw, expected, now)
         if raw.status >= 400:
-            return _refused_in_words(raw, expected, now)
+            return _refused_without_code(raw, expected, now)
         refusal = refusal_of((), (text,))
         if problem.reason == "not_json" and result_of(refusal.code):
             # XML, or form data sent as JSON. It may contain a token, so only the code is shown.
@@ -300,7 +300,7 @@ def classify(
     return _read(fields, raw, expected, now)
 
 
-def _answered_at(raw: RawAnswer, now: datetime) -> datetime:
+def _answered_at(raw: RawResponse, now: datetime) -> datetime:
     """Return when the response was sent by the server's clock, which its expiry times refer to.
 
     A server clock that is off by more than a day is ignored.
@@ -310,14 +310,16 @@ def _answered_at(raw: RawAnswer, now: datetime) -> datetime:
     return datetime.fromtimestamp(sent_at, UTC) if sent_at is not None and is_clock else now
 
 
-def _read(fields: dict[str, Any], raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
+def _read(
+    fields: dict[str, Any], raw: RawResponse, expected: Expected, now: datetime
+) -> TokenResponse:
     refusal = _refusal_in(fields)
-    if _says_error(fields):
+    if _declares_error(fields):
         refusal = replace(refusal, code=refusal.code or "error")
     elif raw.status < 300:
         return _granted(fields, refusal, raw, expected, now)
     elif not says_failure(refusal.code):
-        return _refused_in_words(raw, expected, now, refusal)
+        return _refused_without_code(raw, expected, now, refusal)
     return _refused(refusal, raw, expected, now)
 
 
@@ -326,15 +328,15 @@ def _refusal_in_call(text: str) -> TokenRefusal | None:
     found = _CALL.fullmatch(text)
     try:
         fields = _read_json(found[1]) if found else {}
-    except UnusableAnswerError:
+    except UnusableResponseError:
         return None
-    return _refusal_in(fields) if _says_error(fields) else None
+    return _refusal_in(fields) if _declares_error(fields) else None
 
 
-def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer:
+def _transient(raw: RawResponse, expected: Expected, now: datetime) -> TokenResponse:
     words = _words(_said(raw), expected)
     code = "rate_limited" if raw.status == 429 else "unavailable"
-    return TokenAnswer(
+    return TokenResponse(
         result=TokenResult.TRANSIENT,
         reason=f"http_{raw.status}",
         message=stored(code, status=raw.status, said=words),
@@ -343,11 +345,11 @@ def _transient(raw: RawAnswer, expected: Expected, now: datetime) -> TokenAnswer
     )
 
 
-def _said(raw: RawAnswer) -> str:
+def _said(raw: RawResponse) -> str:
     """Return the description, code or text in a body; "" for a web page."""
     try:
         refusal = _refusal_in(read_body(raw.body, raw.content_type))
-    except UnusableAnswerError as problem:
+    except UnusableResponseError as problem:
         is_page = problem.reason == "html"
         return "" if is_page else network.decode(raw.body, raw.content_type)
     return refusal.description or refusal.code
@@ -364,11 +366,11 @@ def retry_after(value: str, now: datetime) -> float | None:
 
 
 def _refused(
-    refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
-) -> TokenAnswer:
+    refusal: TokenRefusal, raw: RawResponse, expected: Expected, now: datetime
+) -> TokenResponse:
     """Return the classified response for a refusal, whatever its status."""
     result = _judged(refusal, raw, expected)
-    return TokenAnswer(
+    return TokenResponse(
         result=result,
         reason=clean(refusal.code, secrets=expected.secrets, limit=100) or "provider_error",
         message=stored_refusal(refusal, result, expected, status=raw.status),
@@ -402,7 +404,7 @@ def stored_refusal(
     return stored(code, **named, said=clean(words, secrets=expected.secrets))
 
 
-def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenResult:
+def _judged(refusal: TokenRefusal, raw: RawResponse, expected: Expected) -> TokenResult:
     result = judge(
         refusal,
         status=raw.status,
@@ -417,9 +419,9 @@ def _judged(refusal: TokenRefusal, raw: RawAnswer, expected: Expected) -> TokenR
     return result
 
 
-def _refused_in_words(
-    raw: RawAnswer, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
-) -> TokenAnswer:
+def _refused_without_code(
+    raw: RawResponse, expected: Expected, now: datetime, refusal: TokenRefusal | None = None
+) -> TokenResponse:
     """Return the classified response for a 4xx without an error code or readable body."""
     text = network.decode(raw.body, raw.content_type).strip()
     is_page = is_html(text, raw.content_type)
@@ -451,7 +453,7 @@ def _refused_in_words(
         code = "no_endpoint" if lacks_endpoint(text, raw.status) else code
         code = "other_format" if is_about_format(refusal, raw.status) else code
         message = stored(code, status=raw.status, said=words)
-    return TokenAnswer(
+    return TokenResponse(
         result=result,
         reason=f"http_{raw.status}",
         message=message,
@@ -459,7 +461,7 @@ def _refused_in_words(
     )
 
 
-def _challenged(raw: RawAnswer) -> TokenRefusal:
+def _challenged(raw: RawResponse) -> TokenRefusal:
     """Return the refusal in the WWW-Authenticate header."""
     said = {
         match[1].lower(): re.sub(r"\\(.)", r"\1", match[2] or "") or match[3] or ""
@@ -493,11 +495,13 @@ def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
         named = _by_name(value)
         for name in _CODES:
             _collect(named.get(name), codes, texts)
-        for name in _HOLDERS:
+        for name in _ERROR_CONTAINERS:
             for one in _listed(named.get(name)):
                 if isinstance(one, dict):
                     inner = _by_name(one)
-                    _collect({key: inner[key] for key in _HELD & inner.keys()}, codes, texts)
+                    _collect(
+                        {key: inner[key] for key in _NESTED_NAMES & inner.keys()}, codes, texts
+                    )
         texts += [text for name in _TEXTS if isinstance(text := named.get(name), str) and text]
     elif value and isinstance(value, str | int | float):
         codes.append(str(value))
@@ -540,7 +544,7 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
             yield f"{one['field']} {one.get('code')}"
 
 
-def _says_error(fields: dict[str, Any]) -> bool:
+def _declares_error(fields: dict[str, Any]) -> bool:
     """Return whether the fields declare an error, whatever else the response contains."""
     named = _by_name(fields)
     return (
@@ -569,8 +573,12 @@ def _is_no(value: Any) -> bool:
 
 
 def _granted(
-    fields: dict[str, Any], refusal: TokenRefusal, raw: RawAnswer, expected: Expected, now: datetime
-) -> TokenAnswer:
+    fields: dict[str, Any],
+    refusal: TokenRefusal,
+    raw: RawResponse,
+    expected: Expected,
+    now: datetime,
+) -> TokenResponse:
     path = expected.token_path.strip()
     if expected.grant is Grant.REFRESH and not has_token(fields, path):
         # Slack nests the token in the response to a code, but not to a refresh.
@@ -580,7 +588,7 @@ def _granted(
         types += _SLACK_TYPES
     try:
         token, warning = read_grant(fields, path=path, token_types=types, now=now)
-    except UnusableAnswerError as problem:
+    except UnusableResponseError as problem:
         is_named_error = is_known(refusal.code) or (
             _judged(refusal, raw, expected) is not TokenResult.MISCONFIGURED
         )
@@ -601,7 +609,7 @@ def _granted(
     change = scope_change(token.scope, expected.scope)
     warning = mask_known(joined(warning, change), expected.secrets)
     result = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK
-    return TokenAnswer(result=result, token=token, warning=warning)
+    return TokenResponse(result=result, token=token, warning=warning)
 
 
 def _has_number(refusal: TokenRefusal) -> bool:
@@ -611,5 +619,5 @@ def _has_number(refusal: TokenRefusal) -> bool:
     return is_said and any(one.isdecimal() and one.strip("0") and one != "200" for one in numbers)
 
 
-def _misconfigured(reason: str, message: str) -> TokenAnswer:
-    return TokenAnswer(result=TokenResult.MISCONFIGURED, reason=reason, message=message)
+def _misconfigured(reason: str, message: str) -> TokenResponse:
+    return TokenResponse(result=TokenResult.MISCONFIGURED, reason=reason, message=message)

@@ -48,7 +48,7 @@ from webhooks.oauth.errors import (
 from webhooks.oauth.exchange_log import Transcript
 from webhooks.oauth.granted_token import GrantedToken
 from webhooks.oauth.token_errors import normalized
-from webhooks.oauth.token_response import MAX_RETRY_AFTER_SECONDS, TokenAnswer
+from webhooks.oauth.token_response import MAX_RETRY_AFTER_SECONDS, TokenResponse
 from webhooks.security import key_check
 from webhooks.security.encryption import Sealed, SecretField, SecretUnreadableError, seal
 
@@ -94,7 +94,7 @@ class UsableToken:
         """Return whether receivers refused this version; a success would prove them wrong."""
         return 0 < self.version == self.refused_version
 
-    def is_trouble_of(self, webhook_id: int) -> bool:
+    def is_refused_only_by(self, webhook_id: int) -> bool:
         """Return whether this webhook's receiver refuses a token that is good for others."""
         return self.refused_version == 0 and webhook_id in self.refused_by
 
@@ -109,7 +109,7 @@ def usable_token(
     """
     row = read_row(credential_id) or ensure_row(credential_id)
     moment = now or timezone.now()
-    if token := token_at_hand(row, webhook_id=webhook_id, now=moment):
+    if token := current_token(row, webhook_id=webhook_id, now=moment):
         return token
     credential = Credential.objects.get(pk=credential_id)
     if not can_refresh(row, credential):
@@ -117,7 +117,7 @@ def usable_token(
     return _refreshed(row, now=now)
 
 
-def token_at_hand(
+def current_token(
     row: OAuthToken, *, webhook_id: int | None = None, now: datetime | None = None
 ) -> UsableToken | None:
     """Return the token of a row, or None when it is missing or has to be refreshed.
@@ -126,13 +126,15 @@ def token_at_hand(
     next refresh waits after a transient failure.
     """
     moment = now or timezone.now()
-    if _may_still_try(row, webhook_id, moment):
+    if _may_try_refused(row, webhook_id, moment):
         return _usable(row)
     _raise_if_blocked(row)
     is_dead = not row.has_access_token() or is_refused(row)
     if not is_dead and not is_due(row, moment):
         return _usable(row)
-    return _old_or_raise(row, moment, may_use_old=True) if _is_waiting(row, moment) else None
+    return (
+        _current_or_raise(row, moment, may_use_current=True) if _is_waiting(row, moment) else None
+    )
 
 
 def refresh(credential: Credential, *, now: datetime | None = None) -> UsableToken:
@@ -143,14 +145,16 @@ def refresh(credential: Credential, *, now: datetime | None = None) -> UsableTok
     row = ensure_row(credential.pk)
     current = Credential.objects.get(pk=credential.pk)
     if can_refresh(row, current):
-        return _refreshed(row, now=now, is_forced=True, may_use_old=False)
+        return _refreshed(row, now=now, is_forced=True, may_use_current=False)
     if not row.has_access_token():
         raise _no_token()
     message = stored("token_expired", provider=current.provider)
     raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 
-def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser) -> UsableToken:
+def store_refresh_token(
+    credential: Credential, refresh_token: str, *, user: AbstractBaseUser
+) -> UsableToken:
     """Replace the stored tokens with a refresh token obtained elsewhere, and refresh with it.
 
     Errors: TokenUnavailableError; after a transient failure a retry uses the new refresh token.
@@ -166,7 +170,7 @@ def adopt(credential: Credential, refresh_token: str, *, user: AbstractBaseUser)
     return refresh(credential)
 
 
-def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
+def record_refusal(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
     """Record that a receiver refused a version, so that no process sends it any more.
 
     A token that cannot be refreshed may still be tried once by each other webhook. After another
@@ -183,12 +187,12 @@ def refuse(credential_id: int, version: int, *, webhook_id: int | None = None) -
             return
         refused_by = dict.fromkeys(one for one in (*before, webhook_id) if one is not None)
         OAuthToken.objects.filter(pk=row.pk).update(
-            refused_version=0 if _is_called_alive(row, timezone.now()) else version,
+            refused_version=0 if _provider_says_valid(row, timezone.now()) else version,
             refused_by=list(refused_by)[-_MAX_REFUSALS:],
         )
 
 
-def prove(credential_id: int, version: int, *, webhook_id: int) -> None:
+def record_success(credential_id: int, version: int, *, webhook_id: int) -> None:
     """Record a webhook's success with a version that is on trial, or that other receivers refused.
 
     A refused webhook that succeeds with a newer version ends the trial. A success with the refused
@@ -203,7 +207,7 @@ def prove(credential_id: int, version: int, *, webhook_id: int) -> None:
             rows.update(refused_version=0, refused_by=[])
         elif row.refused_version == 0 and was_refused:
             rows.update(refused_by=[one for one in row.refused_by if one != webhook_id])
-        elif _may_still_try(row, webhook_id, timezone.now()):
+        elif _may_try_refused(row, webhook_id, timezone.now()):
             rows.update(refused_version=0, state=TokenState.VALID, last_error="")
 
 
@@ -227,13 +231,13 @@ def is_refused(row: OAuthToken) -> bool:
     return row.version > 0 and row.refused_version == row.version
 
 
-def _is_called_alive(row: OAuthToken, now: datetime) -> bool:
+def _provider_says_valid(row: OAuthToken, now: datetime) -> bool:
     """Return whether the provider called a refused token valid, and the next refresh waits."""
     is_cleared = row.refused_version == 0 and bool(row.refused_by)
     return is_cleared and row.has_refresh_token() and _is_waiting(row, now)
 
 
-def _may_still_try(row: OAuthToken, webhook_id: int | None, now: datetime) -> bool:
+def _may_try_refused(row: OAuthToken, webhook_id: int | None, now: datetime) -> bool:
     """Return whether a webhook may try a token that was blocked by other receivers' refusals.
 
     False for a token with a refresh token: there one refusal leads to a new token for all webhooks.
@@ -310,7 +314,7 @@ def _refreshed(
     *,
     now: datetime | None,
     is_forced: bool = False,
-    may_use_old: bool = True,
+    may_use_current: bool = True,
     may_wait: bool = True,
 ) -> UsableToken:
     """Refresh this version, or wait for the process that does, and return the new token."""
@@ -321,14 +325,14 @@ def _refreshed(
         if not is_forced:
             _raise_if_blocked(row)
             if _is_waiting(row, moment):
-                return _old_or_raise(row, moment, may_use_old=may_use_old)
+                return _current_or_raise(row, moment, may_use_current=may_use_current)
         taken_at = time.monotonic()
         if lease := take_lease(row, is_forced=is_forced, now=now):
             if renew(row, lease, taken_at, now):
                 # The outcome is in the row now and applies to every process.
                 is_forced, may_wait = False, True
         elif not may_wait or taken_at > waited_until:
-            return _old_or_raise(row, moment, may_use_old=may_use_old)
+            return _current_or_raise(row, moment, may_use_current=may_use_current)
         else:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
@@ -352,10 +356,10 @@ def _waits(now: datetime) -> Q:
     return Q(retry_refresh_at__gt=now, retry_refresh_at__lte=now + _LONGEST_WAIT)
 
 
-def _old_or_raise(row: OAuthToken, now: datetime, *, may_use_old: bool) -> UsableToken:
+def _current_or_raise(row: OAuthToken, now: datetime, *, may_use_current: bool) -> UsableToken:
     """Return the current token while it is valid, else raise TokenUnavailableError to retry."""
     is_alive = (row.expires_at is None or row.expires_at > now) and not is_refused(row)
-    if may_use_old and is_alive and row.has_access_token():
+    if may_use_current and is_alive and row.has_access_token():
         return _usable(row)
     message = row.last_error or stored("being_refreshed")
     retry_at = row.retry_refresh_at if _is_waiting(row, now) else now + timedelta(seconds=1)
@@ -375,7 +379,7 @@ def _without_refresh(
     )
     store_ended(row, message)
     row.state = TokenState.NEEDS_REAUTHORIZATION
-    if _may_still_try(row, webhook_id, now or timezone.now()):
+    if _may_try_refused(row, webhook_id, now or timezone.now()):
         return _usable(row)
     raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
@@ -429,7 +433,7 @@ _WRITE_SECONDS = 5.0
 # Responses from something in front of a token endpoint that has worked before: a maintenance or
 # login page, a server without its routes. They count as an outage for about a day (retries are
 # usually 60 s apart); after that the URL is considered wrong.
-_IN_FRONT = frozenset({"html", "empty", "not_json", "not_an_object", "too_large", "truncated"})
+_PROXY_REASONS = frozenset({"html", "empty", "not_json", "not_an_object", "too_large", "truncated"})
 _OUTAGE_TRIES = 1440
 # Delay before a retry after a secret could not be decrypted (wrong encryption key).
 _UNREADABLE_SECONDS = 30.0
@@ -450,7 +454,7 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
     except SecretUnreadableError as error:
         release_lease(row, lease)
         raise _unreadable(error) from error
-    needed = (client.wait_seconds(request) if request else 0.0) + _WRITE_SECONDS
+    needed = (client.timeout_seconds(request) if request else 0.0) + _WRITE_SECONDS
     if row.answer_lost_at:
         needed += client.TOTAL_SECONDS
     if time.monotonic() - taken_at > lease_seconds() - needed:
@@ -462,8 +466,8 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
         connection.close()
     answer, transcripts = (problem, []) if request is None else _exchange(row, request)
     assert answer is not None
-    answer = _outage(row, answer, transcripts)
-    is_stored = through_outage(row.pk, lambda: _store(row, lease, answer, transcripts, now))
+    answer = _as_outage(row, answer, transcripts)
+    is_stored = store_with_retries(row.pk, lambda: _store(row, lease, answer, transcripts, now))
     for transcript in transcripts:
         exchange_log.record(
             row.credential, transcript, result=answer.result, message=answer.message
@@ -471,13 +475,13 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
     if not is_stored:
         logger.warning("refresh_outdated credential=%d result=%s", row.pk, answer.result)
         if answer.token is not None:
-            revocation.give_back(row.credential, answer.token, row.bound_origins)
+            revocation.revoke_unstored(row.credential, answer.token, row.bound_origins)
     return is_stored
 
 
 def _exchange(
     row: OAuthToken, request: token_requests.TokenRequest
-) -> tuple[TokenAnswer, list[Transcript]]:
+) -> tuple[TokenResponse, list[Transcript]]:
     """Send the token request; the message of the result says whether a response was lost.
 
     After a lost response the provider may still be processing that request, and would see the same
@@ -489,38 +493,40 @@ def _exchange(
         question = token_requests.refresh_request(
             row.credential, random.token_urlsafe(32), answered=answered_values(row)
         )
-        reply, transcript, _raw = client.ask_once(question, seconds=client.TOTAL_SECONDS)
+        reply, transcript, _raw = client.send_once(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
             # A failed probe loses no token.
-            message = joined(stored("answer_lost", time=_clock(lost_at)), reply.message)
+            message = joined(stored("answer_lost", time=_utc_text(lost_at)), reply.message)
             return replace(reply, is_lost=False, message=message), [transcript]
         exchange_log.record(
             row.credential, transcript, result=reply.result, message=stored("only_checked")
         )
-    answer, transcripts = client.ask(request)
+    answer, transcripts = client.send(request)
     if request.is_single_use is False:
         return replace(answer, is_lost=False), transcripts
     if len(transcripts) > 1:
         # The first response was truncated.
         lost_at = lost_at or client.answered_at(transcripts[:1])
     if answer.is_lost:
-        lost = stored("answer_lost", time=_clock(client.answered_at(transcripts)))
+        lost = stored("answer_lost", time=_utc_text(client.answered_at(transcripts)))
         return replace(answer, message=joined(lost, answer.message)), transcripts
     if lost_at and answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         refusal = messages.load(answer.message)
         said = str(refusal.params.get("said", "")) if refusal else ""
-        message = stored("answer_lost_and_used", time=_clock(lost_at), said=said)
+        message = stored("answer_lost_and_used", time=_utc_text(lost_at), said=said)
         return replace(answer, message=message), transcripts
     return answer, transcripts
 
 
-def _outage(row: OAuthToken, answer: TokenAnswer, transcripts: list[Transcript]) -> TokenAnswer:
+def _as_outage(
+    row: OAuthToken, answer: TokenResponse, transcripts: list[Transcript]
+) -> TokenResponse:
     """Treat a response that is not a token endpoint's as transient if the endpoint has worked."""
     has_worked = row.refreshed_at or (row.obtained_at and not row.credential.refresh_url)
     # A response with an error code of its own comes from the endpoint, whatever the status.
     is_bare = answer.reason.startswith("http_") or normalized(answer.reason) == "not_found"
-    is_in_front = answer.reason in _IN_FRONT or (
+    is_in_front = answer.reason in _PROXY_REASONS or (
         is_bare and answer.code in ("redirected", "no_endpoint", "other_format")
     )
     if not (has_worked and is_in_front) or row.refresh_failures >= _OUTAGE_TRIES:
@@ -530,7 +536,7 @@ def _outage(row: OAuthToken, answer: TokenAnswer, transcripts: list[Transcript])
     return replace(answer, result=TokenResult.TRANSIENT, message=message)
 
 
-def _clock(moment: datetime) -> str:
+def _utc_text(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -540,7 +546,7 @@ def _unreadable(error: SecretUnreadableError) -> TokenUnavailableError:
     return TokenUnavailableError(str(error), retry_at=retry_at)
 
 
-def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, TokenAnswer | None]:
+def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, TokenResponse | None]:
     """Return the request that renews a token, or the failure that prevents it."""
     credential = row.credential
     try:
@@ -556,7 +562,7 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
             raise MisconfiguredError(stored("granted_elsewhere", origin=origin))
         return request, None
     except MisconfiguredError as error:
-        return None, TokenAnswer(
+        return None, TokenResponse(
             result=TokenResult.MISCONFIGURED, reason="settings", message=error.message
         )
 
@@ -564,7 +570,7 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
 def _store(
     row: OAuthToken,
     lease: str,
-    answer: TokenAnswer,
+    answer: TokenResponse,
     transcripts: list[Transcript],
     now: datetime | None,
 ) -> bool:
@@ -585,7 +591,7 @@ def _store(
     )
 
 
-def through_outage(credential_id: int, store: Callable[[], Stored]) -> Stored:
+def store_with_retries(credential_id: int, store: Callable[[], Stored]) -> Stored:
     """Store the outcome of an exchange, with retries through a short database outage.
 
     Until it is stored, a granted or rotated token exists only in this process.
@@ -774,7 +780,7 @@ def _idle_warning(token: GrantedToken, requested_scope: str, *, end_moves: bool)
 def store_failure(
     row: OAuthToken,
     lease: str,
-    answer: TokenAnswer,
+    answer: TokenResponse,
     *,
     now: datetime,
     lost_at: datetime | None = None,
@@ -818,7 +824,7 @@ def store_failure(
     with transaction.atomic():
         is_stored = bool(_leased(row, lease).update(**columns))
         if is_stored and columns["state"] in BLOCKED_STATES:
-            _write_down(row, columns["state"])
+            _record_audit(row, columns["state"])
     return is_stored
 
 
@@ -834,11 +840,11 @@ def store_ended(row: OAuthToken, message: str) -> bool:
             rows.exclude(state__in=BLOCKED_STATES).update(state=state, last_error=message)
         )
         if is_stored:
-            _write_down(row, state)
+            _record_audit(row, state)
     return is_stored
 
 
-def _write_down(row: OAuthToken, state: str) -> None:
+def _record_audit(row: OAuthToken, state: str) -> None:
     """Record in the audit trail that the token needs a person."""
     note = audit.note("token_state", value=state)
     audit.record(Action.AUTHORIZATION_LOST, row.credential, user=None, note=note)
@@ -848,7 +854,7 @@ def drop(credential_id: int, *, message: str = "") -> bool:
     """Erase the tokens of a credential; a refresh in progress can no longer store its outcome."""
     return bool(
         OAuthToken.objects.filter(credential_id=credential_id).update(
-            **_NOTHING,
+            **_EMPTY_COLUMNS,
             access_token="",
             refresh_token="",
             version=F("version") + 1,
@@ -862,13 +868,13 @@ def clear_token(credential: Credential) -> bool:
 
     Erased first, so that no process uses the token, whatever the provider responds.
     """
-    row, given = read_row(credential.pk), revocation.given_tokens(credential.pk)
+    row, issued = read_row(credential.pk), revocation.stored_tokens(credential.pk)
     had_token = row is not None and (row.has_access_token() or row.has_refresh_token())
     drop(credential.pk)
-    return not had_token or revocation.revoke(credential, given)
+    return not had_token or revocation.revoke(credential, issued)
 
 
-def reopen(credential_id: int) -> bool:
+def unblock_misconfigured(credential_id: int) -> bool:
     """Unblock a misconfigured token after its settings changed; return whether there was one."""
     rows = OAuthToken.objects.filter(credential_id=credential_id, state=TokenState.MISCONFIGURED)
     return any(
@@ -890,7 +896,7 @@ def reopen(credential_id: int) -> bool:
     )
 
 
-_NOTHING: dict[str, Any] = {
+_EMPTY_COLUMNS: dict[str, Any] = {
     "state": TokenState.NONE,
     "token_type": "",
     "granted_scope": "",
@@ -970,7 +976,7 @@ def restore_secret(credential: Credential) -> bool:
         credential.secret_origins = {**credential.secret_origins, **bound}
         credential.save(update_fields=["client_secret", "secrets_changed_at"])
         OAuthToken.objects.filter(pk=row.pk).update(replaced_secret="")
-    reopen(credential.pk)
+    unblock_misconfigured(credential.pk)
     return True
 
 
@@ -998,7 +1004,7 @@ def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
     return TokenState.EXPIRING if failed else TokenState.VALID
 
 
-def _backoff(failures: int, answer: TokenAnswer) -> timedelta:
+def _backoff(failures: int, answer: TokenResponse) -> timedelta:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** min(failures, 10), _MAX_RETRY_SECONDS)
     # Up to 10 % of jitter, so that many credentials do not retry at once.
     seconds = min(seconds * (1 + random.randbelow(100) / 1000), _MAX_RETRY_SECONDS)
@@ -1015,7 +1021,7 @@ def drop_if_changed(old_fingerprint: str, credential: Credential, receiver_url: 
     if row is None:
         return False
     if fingerprint(credential, receiver_url) == old_fingerprint:
-        reopen(credential.pk)
+        unblock_misconfigured(credential.pk)
         return False
     had_token = row.has_access_token() or row.has_refresh_token()
     drop(credential.pk)

@@ -45,10 +45,10 @@ from webhooks.oauth.errors import (
     sentence,
     stored,
 )
-from webhooks.oauth.token_response import Expected, TokenAnswer, media_type
+from webhooks.oauth.token_response import Expected, TokenResponse, media_type
 
-_REAL = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REFRESH)
-_GOOD = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
+_GRANT_KINDS = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REFRESH)
+_SUCCESSFUL = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
 _URL = re.compile(r"https?://[^\s\"'<>“”‘’]+")
 _SECONDS = 5.0
 # Reasons for a failure that a token endpoint would not cause.
@@ -122,8 +122,8 @@ class _DoubtError(MisconfiguredError):
 
 def diagnose(credential: Credential) -> Diagnosis | None:
     """Return the failure of the last exchange, else a missing refresh token, else None."""
-    last = OAuthExchange.objects.filter(credential=credential, kind__in=_REAL).first()
-    if last is not None and last.result not in _GOOD:
+    last = OAuthExchange.objects.filter(credential=credential, kind__in=_GRANT_KINDS).first()
+    if last is not None and last.result not in _SUCCESSFUL:
         return _of_exchange(last)
     token = OAuthToken.objects.filter(credential=credential).first()
     return _missing_refresh_token(credential, token) if token else None
@@ -188,12 +188,12 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
             message=_("There is no client secret, so there is only one way to send the client ID.")
         )
     try:
-        answers = {way: _ask_as(credential, way) for way in _ways(credential)}
+        answers = {method: _try_method(credential, method) for method in _methods(credential)}
     except MisconfiguredError as problem:
         return AuthenticationCheck(message=str(problem))
     now = answers[credential.client_authentication]
     # Only a token, or an error about the refresh token alone, shows that authentication worked.
-    good = [way for way, one in answers.items() if one.is_ok or one.code == "invalid_grant"]
+    good = [method for method, one in answers.items() if one.is_ok or one.code == "invalid_grant"]
     if credential.client_authentication in good:
         return AuthenticationCheck(
             message=_("The provider accepts the credentials as they are sent now."), is_ok=True
@@ -218,25 +218,27 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
     return AuthenticationCheck(message=message)
 
 
-def _ways(credential: Credential) -> list[str]:
+def _methods(credential: Credential) -> list[str]:
     """Return the current authentication method, and the two that most providers accept."""
     usual = (ClientAuthentication.BASIC_HEADER.value, ClientAuthentication.REQUEST_BODY.value)
     return list(dict.fromkeys((credential.client_authentication, *usual)))
 
 
-def _ask_as(credential: Credential, way: str) -> TokenAnswer:
+def _try_method(credential: Credential, method: str) -> TokenResponse:
     """Return the response to a token request with this authentication method."""
     changed = copy.copy(credential)
-    changed.client_authentication = way
+    changed.client_authentication = method
     # The admin's words may occur in any error and would hide its code.
     changed.reauthorization_words = []
     # Without an authorization response, leave out the parameters that take a value from it.
-    changed.token_parameters = parameters.fillable(changed, "token")
-    changed.refresh_parameters = parameters.fillable(changed, "refresh")
+    changed.token_parameters = parameters.without_callback_values(changed, "token")
+    changed.refresh_parameters = parameters.without_callback_values(changed, "refresh")
     if credential.is_machine:
-        return _tell(credential, token_requests.machine_request(changed))
+        return _send_check(credential, token_requests.machine_request(changed))
     # A random refresh token uses nothing up: an authenticated client gets invalid_grant.
-    return _tell(credential, token_requests.refresh_request(changed, random.token_urlsafe(32)))
+    return _send_check(
+        credential, token_requests.refresh_request(changed, random.token_urlsafe(32))
+    )
 
 
 def _check_callback(credential: Credential) -> str:
@@ -337,7 +339,7 @@ def _check_token_endpoint(credential: Credential, field: str = "token_url") -> s
         body=b"grant_type=authorization_code",
         expected=Expected(),
     )
-    answer = _tell(credential, request)
+    answer = _send_check(credential, request)
     is_page = answer.reason in _NO_ENDPOINT or answer.reason in {f"http_{one}" for one in _NO_PAGE}
     if is_page or answer.reason.startswith("http_3") or answer.result is TokenResult.TRANSIENT:
         raise MisconfiguredError(answer.message)
@@ -354,8 +356,8 @@ def _check_revocation_url(credential: Credential) -> str:
     return _("May be asked, which happens only when a token is cleared.")
 
 
-def _tell(credential: Credential, request: token_requests.TokenRequest) -> TokenAnswer:
-    answer, transcript, _raw = client.ask_once(request, seconds=_SECONDS)
+def _send_check(credential: Credential, request: token_requests.TokenRequest) -> TokenResponse:
+    answer, transcript, _raw = client.send_once(request, seconds=_SECONDS)
     # Recorded as a check: its response says nothing about the state of the token.
     transcript = dataclasses.replace(transcript, kind=ExchangeKind.CHECK)
     exchange_log.record(

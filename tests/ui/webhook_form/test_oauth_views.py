@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from tests.factories import make_delivery
-from tests.oauth_fakes import Asked, FakeProvider, Reply
+from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import MACHINE_CLIENT, Provider
 from tests.ui.webhook_form.test_forms import posted
@@ -39,7 +39,7 @@ def tool(name: str, webhook: Webhook) -> str:
     return reverse(f"webhooks:{name}", args=[webhook.credential_id])
 
 
-def takes_only_the_body(asked: Asked) -> Reply:
+def takes_only_the_body(asked: ReceivedRequest) -> Reply:
     if "authorization" in asked.headers:
         return Reply(status=401, body={"error": "invalid_client"})
     return Reply(status=400, body={"error": "invalid_grant"})

@@ -101,7 +101,7 @@ def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
         return _answer(request, credential, failure=sentence)
     try:
         assert request.user.is_authenticated
-        oauth.adopt(credential, typed, user=request.user)
+        oauth.store_refresh_token(credential, typed, user=request.user)
     except oauth.TokenUnavailableError as error:
         return _answer(request, credential, failure=str(error))
     return _answer(request, credential, success=form_context.authorized(request, credential))
