@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from webhooks.api.events import ENDPOINTS, AnswerResponse
+from webhooks.api.events import ENDPOINTS, ApiHttpResponse
 from webhooks.api.health import healthz
 from webhooks.api.wsgi import EventApi
 from webhooks.ui.account import time_zone
@@ -43,7 +43,7 @@ def event_api(get_response: Handler) -> Handler:
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         answer = api.answer(request) if request.path_info in ENDPOINTS else None
-        return get_response(request) if answer is None else AnswerResponse(answer)
+        return get_response(request) if answer is None else ApiHttpResponse(answer)
 
     return respond
 

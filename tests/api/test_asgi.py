@@ -466,7 +466,7 @@ def test_bodies_that_do_not_come_take_no_thread(
 def test_bodies_beyond_what_is_read_at_once_are_refused(
     server: LiveServer, key: dict[str, str], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(asgi, "MAX_READ_OF_STRANGERS", 1000)
+    monkeypatch.setattr(asgi, "MAX_READ_UNKNOWN_KEY_BYTES", 1000)
     body = json.dumps(BODY).encode()
     server.ask("POST", URL, body, JSON | key)
     length = {"Content-Length": "5000", "Authorization": "Bearer whapi_no"}

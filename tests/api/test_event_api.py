@@ -421,7 +421,7 @@ class Counting(io.BytesIO):
 
 def call(
     plain_key: str, endpoint: events.Endpoint = events.publish_event, **environ: Any
-) -> events.Answer:
+) -> events.ApiResponse:
     """Call an endpoint as a server does, without Content-Length by default."""
     request = RequestFactory().generic("POST", URL)
     usual = {
@@ -438,7 +438,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread(plain_key: str, leng
     assert response.status == 413
 
 
-def chunked(plain_key: str, stream: io.IOBase, *, is_terminated: bool = True) -> events.Answer:
+def chunked(plain_key: str, stream: io.IOBase, *, is_terminated: bool = True) -> events.ApiResponse:
     environ = {"wsgi.input": stream, "wsgi.input_terminated": is_terminated}
     return call(plain_key, HTTP_TRANSFER_ENCODING="chunked", **environ)
 

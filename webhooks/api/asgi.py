@@ -24,7 +24,7 @@ from django.utils import translation
 
 from webhooks import events as public
 from webhooks.api import events
-from webhooks.api.events import Answer, Caller
+from webhooks.api.events import ApiResponse, Caller
 from webhooks.api.wsgi import (
     Application,
     Environ,
@@ -49,12 +49,12 @@ _MAX_EVENT_BYTES = 8192
 _MAX_VALUES, _BETWEEN_VALUES = 500, (b"[", b"{", b",")
 # Bodies are read before a thread is used: the limit in bytes over all requests in progress, for a
 # request with a known key and for one without.
-MAX_READ_BYTES, MAX_READ_OF_STRANGERS = 128 * 1024 * 1024, 32 * 1024 * 1024
+MAX_READ_BYTES, MAX_READ_UNKNOWN_KEY_BYTES = 128 * 1024 * 1024, 32 * 1024 * 1024
 # Each chunk of a thread's response costs one switch to the loop and back.
 _PIECE_BYTES = 65_536
-_MAX_JUDGED = 1000
+_MAX_HEADS = 1000
 # The headers that the response to an event depends on.
-_JUDGED_HEADERS = [
+_CHECKED_HEADERS = [
     *("host", "authorization", "content-type", "content-encoding", "transfer-encoding"),
     *("accept-language", "cookie", "x-forwarded-host", "x-forwarded-port"),
 ]
@@ -96,17 +96,17 @@ class EventLoopSite:
         self._api = EventApi()
         self._publisher = public.AsyncPublisher()
         # For the work after a response: one thread, with one database connection.
-        self._afterwards = ThreadPoolExecutor(1, "after-events")
+        self._follow_up_executor = ThreadPoolExecutor(1, "after-events")
         # Whether such work is queued and not yet begun.
         self._is_followed_up = False
-        self._judged_headers = frozenset(name.encode() for name in _judged_headers())
-        self._judged: dict[object, _Head] = {}
+        self._checked_headers = frozenset(name.encode() for name in _checked_headers())
+        self._heads: dict[object, _Head] = {}
         # Body bytes of all requests in progress.
         self._read_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._handle_lifespan(receive, send)
         elif scope["type"] == "http":
             _clean(scope)
             send = _unless_closed(send)
@@ -118,7 +118,7 @@ class EventLoopSite:
             except _RefusedBodyError as refusal:
                 await _refuse(scope, send, refusal.status)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _handle_lifespan(self, receive: Receive, send: Send) -> None:
         """Handle the server's lifespan events: startup and shutdown."""
         await receive()
         self._publisher.is_ready()
@@ -128,8 +128,8 @@ class EventLoopSite:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._publisher.close()
-        self._afterwards.submit(connections.close_all)
-        self._afterwards.shutdown()
+        self._follow_up_executor.submit(connections.close_all)
+        self._follow_up_executor.shutdown()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,8 +143,8 @@ class EventLoopSite:
         try:
             if head and head.is_ordinary and await self._accept(scope, head, body, send):
                 return
-            again = {"type": "http.request", "body": body.content, "more_body": not body.is_whole}
-            await self._site(scope, _again(again, receive), send)  # type: ignore[arg-type]
+            first = {"type": "http.request", "body": body.content, "more_body": not body.is_whole}
+            await self._site(scope, _replay_first(first, receive), send)  # type: ignore[arg-type]
         finally:
             self._read_bytes -= len(body.content)
 
@@ -166,7 +166,8 @@ class EventLoopSite:
         self._read_bytes += len(content)
         if is_whole:
             return _RequestBody(content, True)
-        body, budget = bytearray(content), MAX_READ_BYTES if is_known else MAX_READ_OF_STRANGERS
+        body = bytearray(content)
+        budget = MAX_READ_BYTES if is_known else MAX_READ_UNKNOWN_KEY_BYTES
         try:
             while not is_whole and len(body) <= limit:
                 if self._read_bytes > budget:
@@ -197,29 +198,29 @@ class EventLoopSite:
 
     def _head(self, scope: Scope) -> _Head | None:
         """Return the checked head of a request; None if the site has to handle it."""
-        names = self._judged_headers
-        judged = tuple([pair for pair in scope["headers"] if pair[0] in names])
-        key = scope["method"], scope["scheme"], scope["path"], judged
-        head = self._judged.get(key)
-        if head is None and (head := self._judge(scope)):
-            if len(self._judged) >= _MAX_JUDGED:
-                self._judged.clear()
-            self._judged[key] = head
+        names = self._checked_headers
+        checked = tuple([pair for pair in scope["headers"] if pair[0] in names])
+        key = scope["method"], scope["scheme"], scope["path"], checked
+        head = self._heads.get(key)
+        if head is None and (head := self._check_head(scope)):
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            self._heads[key] = head
         return head
 
-    def _judge(self, scope: Scope) -> _Head | None:
+    def _check_head(self, scope: Scope) -> _Head | None:
         request = _request(scope)
         headers, caller = self._api.headers(request), events.known_caller(request)
         if headers is None or caller is None:
             return None
         is_single = (scope["method"], scope["path"]) == ("POST", _SINGLE)
-        is_ordinary = is_single and events.takes(request)
+        is_ordinary = is_single and events.accepts_single_event(request)
         pairs = _pairs({**headers, **events.HEADERS})
         return _Head(caller.key_hash, is_ordinary, headers, pairs)
 
     async def _answer(
         self, scope: Scope, head: _Head, caller: Caller, body: bytes
-    ) -> Answer | None:
+    ) -> ApiResponse | None:
         """Publish an ordinary event and return the response; None for any other event."""
         keys = [value for name, value in scope["headers"] if name == b"idempotency-key"]
         key = b",".join(keys).decode("latin-1") if keys else None
@@ -237,11 +238,11 @@ class EventLoopSite:
         return events.accepted(published) if published else None
 
     def _follow_up(self, caller: Caller) -> None:
-        is_needed = not public.is_wakeup_to_come() or events.is_to_renew(caller)
+        is_needed = not public.is_wakeup_to_come() or events.needs_renewal(caller)
         if is_needed and not self._is_followed_up:
             self._is_followed_up = True
             try:
-                self._afterwards.submit(self._do_follow_up, caller)
+                self._follow_up_executor.submit(self._do_follow_up, caller)
             except RuntimeError:
                 # The machine has no thread left; the next event tries again.
                 self._is_followed_up = False
@@ -256,10 +257,10 @@ class EventLoopSite:
             close_old_connections()
 
 
-def _judged_headers() -> list[str]:
+def _checked_headers() -> list[str]:
     secure = settings.SECURE_PROXY_SSL_HEADER
     names = [secure[0].removeprefix("HTTP_").replace("_", "-").lower()] if secure else []
-    return [*_JUDGED_HEADERS, *names]
+    return [*_CHECKED_HEADERS, *names]
 
 
 def _clean(scope: Scope) -> None:
@@ -317,7 +318,7 @@ def _request(scope: Scope) -> WSGIRequest:
     return WSGIRequest(environ)
 
 
-def _again(message: Message, receive: Receive) -> Receive:
+def _replay_first(message: Message, receive: Receive) -> Receive:
     """Wrap `receive` so that it first returns a message that was read already."""
     read = [message]
 
@@ -327,7 +328,7 @@ def _again(message: Message, receive: Receive) -> Receive:
     return received
 
 
-async def _send(send: Send, answer: Answer, head: _Head) -> None:
+async def _send(send: Send, answer: ApiResponse, head: _Head) -> None:
     is_usual = answer.headers is events.HEADERS
     pairs = head.pairs if is_usual else _pairs({**head.headers, **answer.headers})
     pairs = [*pairs, (b"content-length", b"%d" % len(answer.content))]

@@ -64,7 +64,7 @@ def _nothing() -> None:
     """Do nothing after the response."""
 
 
-class Answer(NamedTuple):
+class ApiResponse(NamedTuple):
     """A JSON response; `webhooks.api.wsgi` adds the headers that every response has."""
 
     status: int
@@ -74,10 +74,10 @@ class Answer(NamedTuple):
     then: Callable[[], None] = _nothing
 
 
-class AnswerResponse(HttpResponse):
-    """An `Answer` as a Django response."""
+class ApiHttpResponse(HttpResponse):
+    """An `ApiResponse` as a Django response."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: ApiResponse) -> None:
         super().__init__(answer.content, status=answer.status, headers=answer.headers)
         self._then = answer.then
         # An internal error is logged where it is caught; Django logs every other error response.
@@ -88,13 +88,13 @@ class AnswerResponse(HttpResponse):
         self._then()
 
 
-Endpoint = Callable[[HttpRequest], Answer]
+Endpoint = Callable[[HttpRequest], ApiResponse]
 # No cache or proxy may store a response.
 HEADERS = {"Content-Type": _JSON, "Cache-Control": "no-store"}
 
 
-def _answer(status: int, values: object, then: Callable[[], None] = _nothing) -> Answer:
-    return Answer(status, json.dumps(values).encode(), HEADERS, then)
+def _json_response(status: int, values: object, then: Callable[[], None] = _nothing) -> ApiResponse:
+    return ApiResponse(status, json.dumps(values).encode(), HEADERS, then)
 
 
 class RequestError(Exception):
@@ -119,8 +119,8 @@ class RequestError(Exception):
     def as_json(self) -> dict[str, Any]:
         return {"error": {"code": self.code, "message": str(self), "field": self.field}}
 
-    def answer(self) -> Answer:
-        answer = _answer(self.status, self.as_json())
+    def answer(self) -> ApiResponse:
+        answer = _json_response(self.status, self.as_json())
         return answer._replace(headers={**HEADERS, **self.headers}) if self.headers else answer
 
 
@@ -142,7 +142,7 @@ def _endpoint(publish: Endpoint) -> Endpoint:
     """Accept only POST, and convert the errors of `publish` to responses."""
 
     @wraps(publish)
-    def respond(request: HttpRequest) -> Answer:
+    def respond(request: HttpRequest) -> ApiResponse:
         try:
             if request.method != "POST":
                 message = _("Events are sent by POST.")
@@ -166,7 +166,7 @@ def _is_unavailable(error: DatabaseError) -> bool:
     return is_lost or getattr(error.__cause__, "sqlstate", None) in _UNAVAILABLE_STATES
 
 
-def unavailable(error: Exception) -> Answer:
+def unavailable(error: Exception) -> ApiResponse:
     """Return the response to a database error."""
     # One line: each retry of a client would log another traceback.
     logger.error("api_unavailable error=%s", " ".join(str(error).split()))
@@ -176,12 +176,12 @@ def unavailable(error: Exception) -> Answer:
 
 
 @csrf_exempt
-def not_found(request: HttpRequest, address: str) -> AnswerResponse:
+def not_found(request: HttpRequest, address: str) -> ApiHttpResponse:
     """Respond 404 for every other URL below /api/, such as one with an extra slash."""
     message = _("There is no such address. Send one event to %(one)s, or many to %(many)s.")
     one, many = ENDPOINTS
     message %= {"one": one, "many": many}
-    return AnswerResponse(RequestError(404, "not_found", message).answer())
+    return ApiHttpResponse(RequestError(404, "not_found", message).answer())
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -190,15 +190,15 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not is_api or not isinstance(exception, DisallowedHost):
         return defaults.bad_request(request, exception)
     message = _("This site has another host name. Send events to the address people open it by.")
-    return AnswerResponse(RequestError(400, "wrong_host", message).answer())
+    return ApiHttpResponse(RequestError(400, "wrong_host", message).answer())
 
 
-def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], AnswerResponse]:
-    return csrf_exempt(lambda request: AnswerResponse(endpoint(request)))
+def as_view(endpoint: Endpoint) -> Callable[[HttpRequest], ApiHttpResponse]:
+    return csrf_exempt(lambda request: ApiHttpResponse(endpoint(request)))
 
 
 @_endpoint
-def publish_event(request: HttpRequest) -> Answer:
+def publish_event(request: HttpRequest) -> ApiResponse:
     """Accept one event; respond 202 with its id and the number of its deliveries."""
     caller = _authenticate(request)
     check_content_type(request, _JSON)
@@ -225,20 +225,20 @@ def event_of(
     return _event(fields, caller)
 
 
-def accepted(published: events.Published, then: Callable[[], None] = _nothing) -> Answer:
-    return _answer(HTTPStatus.ACCEPTED, _accepted(published), then)
+def accepted(published: events.Published, then: Callable[[], None] = _nothing) -> ApiResponse:
+    return _json_response(HTTPStatus.ACCEPTED, _accepted(published), then)
 
 
 def follow_up(caller: Caller, *, is_new: bool) -> None:
     """Do the work that the client does not have to wait for."""
     if is_new:
         events.wake_drains()
-    if is_to_renew(caller):
+    if needs_renewal(caller):
         _renew(caller)
 
 
 @_endpoint
-def publish_batch(request: HttpRequest) -> Answer:
+def publish_batch(request: HttpRequest) -> ApiResponse:
     """Accept up to 1,000 events in one transaction; respond with a result for each, in order.
 
     The body is a JSON array, an object with the array as `events`, or NDJSON. 202: all were
@@ -258,7 +258,7 @@ def publish_batch(request: HttpRequest) -> Answer:
     results = [one if isinstance(one, RequestError) else next(published) for one in wanted]
     refused = sum(not isinstance(one, events.Published) for one in results)
     status = 202 if not refused else 422 if refused == len(results) else 207
-    return _answer(status, {"results": [_result(one) for one in results]})
+    return _json_response(status, {"results": [_result(one) for one in results]})
 
 
 class _Line(NamedTuple):
@@ -359,8 +359,8 @@ def _authenticate(request: HttpRequest) -> Caller:
     caller = _caller_of(plain)
     if caller is None:
         raise _unknown_key()
-    if _is_use_to_note(caller):
-        _note_use(caller)
+    if _last_used_is_stale(caller):
+        _record_use(caller)
     return caller
 
 
@@ -374,7 +374,7 @@ def known_caller(request: HttpRequest) -> Caller | None:
 def still_known(key_hash: str) -> Caller | None:
     """Return the cached caller with this key digest; None if the database has to be used."""
     caller = callers.get(key_hash)
-    return None if caller is None or _is_old(caller) or _is_use_to_note(caller) else caller
+    return None if caller is None or _is_old(caller) or _last_used_is_stale(caller) else caller
 
 
 def _unknown_key() -> RequestError:
@@ -428,7 +428,7 @@ def _look_up(key_hash: str) -> Caller | None:
     return caller
 
 
-def is_to_renew(caller: Caller) -> bool:
+def needs_renewal(caller: Caller) -> bool:
     """Return whether to look up a key again before a request has to wait for that."""
     return not caller.is_renewed and time.monotonic() - caller.looked_at >= _KEY_SECONDS / 2
 
@@ -442,12 +442,12 @@ def _renew(caller: Caller) -> None:
         logger.info("key_not_renewed error=%s", type(error).__name__)
 
 
-def _is_use_to_note(caller: Caller) -> bool:
+def _last_used_is_stale(caller: Caller) -> bool:
     last, now = caller.last_used_at, timezone.now()
     return last is None or not now - _LAST_USED_STEP < last < now + _LAST_USED_AHEAD
 
 
-def _note_use(caller: Caller) -> None:
+def _record_use(caller: Caller) -> None:
     now = timezone.now()
     unused = Q(last_used_at=None) | Q(last_used_at__lte=now - _LAST_USED_STEP)
     wrong = Q(last_used_at__gte=now + _LAST_USED_AHEAD)
@@ -455,7 +455,7 @@ def _note_use(caller: Caller) -> None:
     caller.last_used_at = now
 
 
-def takes(request: HttpRequest) -> bool:
+def accepts_single_event(request: HttpRequest) -> bool:
     """Return whether a body with this Content-Type and encoding may be a single event."""
     try:
         check_content_type(request, _JSON)
@@ -504,14 +504,14 @@ def read_body(request: HttpRequest, *, limit: int) -> bytes:
     return body
 
 
-def busy() -> Answer:
+def busy() -> ApiResponse:
     """Return the response when there is no room for another request or its body."""
     message = _("Too many requests at once. Send the event again.")
     headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
     return RequestError(503, "unavailable", message, headers=headers).answer()
 
 
-def internal_error() -> Answer:
+def internal_error() -> ApiResponse:
     message = _("An internal error was logged. Send the event again later.")
     return RequestError(500, "internal", message).answer()
 

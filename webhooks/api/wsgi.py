@@ -22,7 +22,7 @@ from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
 from webhooks.api import events
-from webhooks.api.events import Answer, AnswerResponse
+from webhooks.api.events import ApiHttpResponse, ApiResponse
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 # PEP 3333.
@@ -38,13 +38,13 @@ class EventApi:
     """Responds at the URLs of the event API, with the headers of every other response."""
 
     def __init__(self) -> None:
-        self._bare: Handler = lambda request: HttpResponse()
+        self._header_chain: Handler = lambda request: HttpResponse()
         for name in reversed(settings.HEADER_MIDDLEWARE):
-            self._bare = import_string(name)(self._bare)
+            self._header_chain = import_string(name)(self._header_chain)
         # By the URL scheme of a request. None: Django handles requests with this scheme.
         self._headers: dict[str | None, Mapping[str, str] | None] = {}
 
-    def answer(self, request: HttpRequest) -> Answer | None:
+    def answer(self, request: HttpRequest) -> ApiResponse | None:
         """Return an endpoint's response; None if Django has to respond: a wrong host, a redirect.
 
         In that case the body has not been read.
@@ -58,7 +58,7 @@ class EventApi:
         except Exception as error:
             # As Django's own handler does: a line and a traceback in the log, and signals.
             failed = response_for_exception(request, error)
-            answer = Answer(failed.status_code, failed.content, failed.headers)
+            answer = ApiResponse(failed.status_code, failed.content, failed.headers)
             if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 answer = events.internal_error()
         length = str(len(answer.content))
@@ -83,7 +83,7 @@ class EventApi:
         """Return the headers that the middleware adds, computed once for each scheme."""
         scheme = request.scheme
         if scheme not in self._headers:
-            response = self._bare(request)
+            response = self._header_chain(request)
             is_redirect = response.status_code != HTTPStatus.OK
             self._headers[scheme] = None if is_redirect else dict(response.headers)
         return self._headers[scheme]
@@ -113,9 +113,9 @@ class EventsFirst:
         return _Body(answer)
 
 
-def log_refusal(answer: Answer, request: HttpRequest) -> None:
+def log_refusal(answer: ApiResponse, request: HttpRequest) -> None:
     """Log an error response as Django's own handler does."""
-    refusal = AnswerResponse(answer)
+    refusal = ApiHttpResponse(answer)
     log_response("%s: %s", refusal.reason_phrase, request.path, response=refusal, request=request)
 
 
@@ -135,7 +135,7 @@ def leave_out_unreadable_type(environ: Environ) -> None:
 class _Body:
     """The response body, which the server closes after sending it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: ApiResponse) -> None:
         self._answer = answer
 
     def __iter__(self) -> Iterator[bytes]:
