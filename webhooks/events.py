@@ -210,17 +210,17 @@ def _log_failed(items: Sequence[NewEvent], error: Exception) -> None:
 
 
 # Above 20 events per second one wakeup covers several events, which halves the cost of each.
-_soon = Throttle(tasks.notify, every_seconds=0.05, burst=10)
+_wakeup_throttle = Throttle(tasks.notify, every_seconds=0.05, burst=10)
 
 
 def wake_drains() -> None:
     """Tell the drains that rows were committed, at once or within 50 ms. Never raises."""
-    _soon.call()
+    _wakeup_throttle.call()
 
 
 def is_wakeup_to_come() -> bool:
     """Return whether `wake_drains` would do nothing, because a wakeup is due within 50 ms."""
-    return _soon.is_to_come
+    return _wakeup_throttle.is_to_come
 
 
 # Events of one process that may share a commit; each may have a megabyte.

@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 # A process requests a drain from Celery at most once in this time; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
 # A requested drain is short: each worker starts its long drains itself, in a fixed number of slots.
-_ASKED_SECONDS = 1.0
+_REQUESTED_DRAIN_SECONDS = 1.0
 _asked_at = float("-inf")
 # How often a running resend advances.
-_TURN_SECONDS = 2.0
+_ADVANCE_SECONDS = 2.0
 # State that finished drains of this process pass on; in a pool of threads several run at once.
 _caches: list[DrainCache] = []
 
@@ -100,7 +100,7 @@ def advance_resend(pk: int) -> int:
     if pk in (running := resends.running()):
         # All resends together take at most half of the time of one slot, which sweeps need too.
         others_seconds = (time.monotonic() - began_at) * (len(running) - 1)
-        advance_soon(pk, seconds=max(_TURN_SECONDS, 2 * others_seconds))
+        advance_soon(pk, seconds=max(_ADVANCE_SECONDS, 2 * others_seconds))
     return queued
 
 
@@ -126,7 +126,7 @@ def notify() -> None:
         return
     _asked_at = time.monotonic()
     try:
-        drain.apply_async(kwargs={"seconds": _ASKED_SECONDS}, expires=60)
+        drain.apply_async(kwargs={"seconds": _REQUESTED_DRAIN_SECONDS}, expires=60)
     except Exception as error:
         # The rows are in the database, which every worker polls anyway.
         logger.warning("notify_failed error=%s", type(error).__name__)

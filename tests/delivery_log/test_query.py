@@ -89,7 +89,7 @@ def test_what_is_nowhere_is_looked_for_in_bounded_steps(large_log: list[Webhook]
     wanted = Conditions(type="recording.ready")
     before, looks = "", 0
     while not (found := log_query.page(wanted, before=before)).rows:
-        assert found.looked_to is not None
+        assert found.searched_to is not None
         before, looks = found.older_than, looks + 1
         assert looks < ROWS // 20_000 + 2
     assert found.rows[0].event.type == "recording.ready"

@@ -20,7 +20,7 @@ from webhooks.ui.fields import RowsField
 
 _BOXES = ("permissions", "user_permissions", "groups")
 # Fields that grant permissions.
-_GIVEN = ("is_staff", "is_superuser", "groups", "user_permissions")
+_GRANTING_FIELDS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
 class _AccountAdmin(ModelAdmin):
@@ -60,7 +60,11 @@ class UserAdmin(_AccountAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
         return super().log_change(request, obj, message)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.readonly_fields if _gives(request) else (*self.readonly_fields, *_GIVEN)
+        return (
+            self.readonly_fields
+            if _may_grant(request)
+            else (*self.readonly_fields, *_GRANTING_FIELDS)
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and _may_touch(request, obj)
@@ -71,24 +75,24 @@ class UserAdmin(_AccountAdmin, auth_admin.UserAdmin):  # type: ignore[type-arg]
 
 class GroupAdmin(_AccountAdmin, auth_admin.GroupAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return () if _gives(request) else ("permissions",)
+        return () if _may_grant(request) else ("permissions",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         may_delete = super().has_delete_permission(request, obj)
         return may_delete and (obj is None or _has_all(request, _named(obj.permissions.all())))
 
 
-def _gives(request: HttpRequest) -> bool:
+def _may_grant(request: HttpRequest) -> bool:
     return bool(request.user.is_superuser)
 
 
 def _has_all(request: HttpRequest, permissions: set[str]) -> bool:
-    return _gives(request) or permissions <= request.user.get_all_permissions()
+    return _may_grant(request) or permissions <= request.user.get_all_permissions()
 
 
 def _may_touch(request: HttpRequest, user: Any) -> bool:
     """Return whether the logged-in user has every permission of an account."""
-    if user is None or _gives(request):
+    if user is None or _may_grant(request):
         return True
     # Includes the permissions of an inactive account, which can be activated again.
     given = _named(Permission.objects.filter(Q(user=user) | Q(group__user=user)))

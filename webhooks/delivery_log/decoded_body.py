@@ -145,7 +145,7 @@ _SECRET_HEADERS = frozenset(
 )
 
 # Response headers that cannot repeat the request.
-_OF_SERVERS = frozenset(
+_SAFE_RESPONSE_HEADERS = frozenset(
     """
     allow cache-control connection content-encoding content-length content-type date expires
     keep-alive ratelimit ratelimit-policy retry-after server strict-transport-security
@@ -181,7 +181,7 @@ def response_header_lines(value: str, may_see_payload: bool) -> list[tuple[str, 
     lines = header_lines(value)
     if may_see_payload:
         return lines
-    return [(name, text if name.lower() in _OF_SERVERS else "…") for name, text in lines]
+    return [(name, text if name.lower() in _SAFE_RESPONSE_HEADERS else "…") for name, text in lines]
 
 
 def _masked(name: str, value: str) -> str:

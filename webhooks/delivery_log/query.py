@@ -35,7 +35,7 @@ PAGE_ROWS = 50
 EXPORT_ROWS = 500
 # Index rows in one stretch: about ten milliseconds of work.
 STRETCH = 20_000
-PATIENCE_SECONDS = 0.15
+SEARCH_SECONDS = 0.15
 # Up to this many open deliveries are filtered by their ids.
 _MAX_OPEN = 2000
 _EXCEPTIONAL = (Status.FAILED, Status.HELD, Status.PARKED, Status.CANCELLED)
@@ -75,7 +75,7 @@ class LogPage:
     older_than: str = ""
     newer_than: str = ""
     # Where the search stopped before the page was full; None if it did not.
-    looked_to: dt.datetime | None = None
+    searched_to: dt.datetime | None = None
 
 
 def get(delivery_id: str) -> Delivery | None:
@@ -90,11 +90,11 @@ def page(
     conditions: Conditions, *, before: str = "", after: str = "", size: int = PAGE_ROWS
 ) -> LogPage:
     """Return the rows older than `before`, or newer than `after`, or the newest."""
-    look = _Look(conditions, after or before, is_upward=bool(after))
-    rows = look.rows(size + 1, time.monotonic() + PATIENCE_SECONDS)
+    log_search = _LogSearch(conditions, after or before, is_upward=bool(after))
+    rows = log_search.rows(size + 1, time.monotonic() + SEARCH_SECONDS)
     has_more = len(rows) > size
     rows = rows[:size]
-    further = rows[-1].pk if has_more else look.ended_at
+    further = rows[-1].pk if has_more else log_search.ended_at
     if after:
         rows.reverse()
         older, newer = (rows[-1].pk if rows else after), further
@@ -104,7 +104,9 @@ def page(
         rows=rows,
         older_than=older,
         newer_than=newer,
-        looked_to=ids.moment(look.ended_at) if look.ended_at and not has_more else None,
+        searched_to=ids.moment(log_search.ended_at)
+        if log_search.ended_at and not has_more
+        else None,
     )
 
 
@@ -128,7 +130,7 @@ def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Del
             return
 
 
-class _Look:
+class _LogSearch:
     """One search through the log in one direction, starting at a key."""
 
     def __init__(self, conditions: Conditions, start: str, *, is_upward: bool) -> None:
@@ -138,7 +140,7 @@ class _Look:
         # The key at which the search stopped; empty if it reached the end.
         self.ended_at = ""
         self._found = self._search()
-        self._drivers, self._is_answered = _drivers(conditions, self._found)
+        self._candidate_indexes, self._is_answered = _candidate_indexes(conditions, self._found)
         self._matching = _narrow(Delivery.objects.all(), conditions, self._found)
         if (keys := _few_open(conditions.status)) is not None:
             self._matching = self._matching.filter(pk__in=keys)
@@ -182,8 +184,8 @@ class _Look:
     def _stretch(self, start: str) -> str:
         """Return the key at the end of the next stretch, in the index that reaches furthest."""
         ends = []
-        for driver in self._drivers:
-            rows = self._beyond(_in_range(driver, self._wanted), start)
+        for index in self._candidate_indexes:
+            rows = self._beyond(_in_range(index, self._wanted), start)
             if not (end := list(rows.values_list("pk", flat=True)[STRETCH : STRETCH + 1])):
                 return ""
             ends += end
@@ -195,7 +197,9 @@ class _Look:
         return (rows.filter(pk__lt=start) if start else rows).order_by("-pk")
 
 
-def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuerySet], bool]:
+def _candidate_indexes(
+    wanted: Conditions, found: Found | None
+) -> tuple[list[DeliveryQuerySet], bool]:
     """Return the indexes to choose from, and whether one of them covers all conditions."""
     every_row = Delivery.objects.all()
     conditions = [
@@ -203,15 +207,15 @@ def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuer
         wanted.trigger,
     ]  # fmt: skip
     # The shortest first: if it ends within a stretch, the others are not needed.
-    drivers = []
+    indexes = []
     if wanted.status in _EXCEPTIONAL:
-        drivers.append(_with_status(every_row, wanted.status))
+        indexes.append(_with_status(every_row, wanted.status))
     if wanted.code.isdecimal() and not wanted.code.startswith("2"):
-        drivers.append(_with_code(every_row, wanted.code))
+        indexes.append(_with_code(every_row, wanted.code))
     if wanted.trigger in _RARE:
-        drivers.append(_with_trigger(every_row, wanted.trigger))
+        indexes.append(_with_trigger(every_row, wanted.trigger))
     if wanted.webhook is not None:
-        drivers.append(every_row.filter(webhook=wanted.webhook))
+        indexes.append(every_row.filter(webhook=wanted.webhook))
     asked = sum(map(bool, conditions))
     if found is not None:
         if not found.webhooks:
@@ -220,9 +224,9 @@ def _drivers(wanted: Conditions, found: Found | None) -> tuple[list[DeliveryQuer
         if len(found.webhooks) == 1:
             return [every_row.filter(webhook__in=found.webhooks)], asked == 0
         # No index has the rows of several webhooks in id order.
-        return drivers or [every_row], False
-    is_answered = asked == len(drivers) <= 1
-    return drivers or [every_row], is_answered
+        return indexes or [every_row], False
+    is_answered = asked == len(indexes) <= 1
+    return indexes or [every_row], is_answered
 
 
 def _in_range(rows: DeliveryQuerySet, wanted: Conditions) -> DeliveryQuerySet:

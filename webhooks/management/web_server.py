@@ -46,7 +46,7 @@ _GRACE_SECONDS = 30
 # Longer than a proxy keeps an idle connection, 60 s for nginx: otherwise both may close it at once.
 _KEEP_ALIVE_SECONDS = 75
 # Headers of a request that offers to switch protocols, which is not supported.
-_OF_UPGRADE = {b"upgrade", b"connection", b"http2-settings"}
+_UPGRADE_HEADERS = {b"upgrade", b"connection", b"http2-settings"}
 # Pipelined requests of one connection that wait for earlier responses. A packet may have thousands,
 # each of which takes some kilobytes.
 _MAX_AHEAD = 50
@@ -76,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         # Deadline, in seconds of the loop's clock.
-        self._until = 0.0
+        self._deadline = 0.0
         # The request being responded to; `cycle` belongs to the last pipelined request.
         self._answered: RequestResponseCycle | None = None
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -112,8 +112,8 @@ class BoundedProtocol(HttpToolsProtocol):
         return is_to_answer
 
     def _start_timer(self) -> None:
-        self._until = self.loop.time() + PATIENCE_SECONDS
-        self._timer = self.loop.call_at(self._until, self._end)
+        self._deadline = self.loop.time() + PATIENCE_SECONDS
+        self._timer = self.loop.call_at(self._deadline, self._end)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -124,8 +124,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close a connection whose request stays incomplete, unless reading is paused."""
         if self.flow.read_paused:
             self._start_timer()
-        elif self.loop.time() < self._until:
-            self._timer = self.loop.call_at(self._until, self._end)
+        elif self.loop.time() < self._deadline:
+            self._timer = self.loop.call_at(self._deadline, self._end)
         else:
             self.transport.close()
 
@@ -144,7 +144,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes > _MAX_HEAD_BYTES + len(data):
             self._refuse("The head of the request is too long.")
         elif not self.transport.is_closing():
-            self._wait_on()
+            self._set_timers()
 
     def _refuse(self, sentence: str) -> None:
         """Respond 400, unless the client would take it for the response to another request."""
@@ -161,7 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.send_400_response(sentence)
 
-    def _wait_on(self) -> None:
+    def _set_timers(self) -> None:
         """Set timers for the rest of a request, or for the next one."""
         if not self._is_body and not self._is_head:
             self._stop_timer()
@@ -223,7 +223,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _RefusedError("This is no proxy.")
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         for name, value in self.headers:
-            if name not in _OF_UPGRADE:
+            if name not in _UPGRADE_HEADERS:
                 lines.append(b"%b: %b" % (name, value))
             elif name == b"connection" and b"close" in value.lower():
                 lines.append(b"Connection: close")
@@ -235,8 +235,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._pieces < 0:
             raise _RefusedError("The body comes in too many pieces.")
         if self._timer is not None:
-            earned = self._until + len(body) / LEAST_BYTES_PER_SECOND
-            self._until = min(earned, self.loop.time() + PATIENCE_SECONDS)
+            earned = self._deadline + len(body) / LEAST_BYTES_PER_SECOND
+            self._deadline = min(earned, self.loop.time() + PATIENCE_SECONDS)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -170,7 +170,7 @@ def test_a_look_that_takes_long_says_how_far_it_came_and_goes_on(
 ) -> None:
     log = mixed_log()
     monkeypatch.setattr(log_query, "STRETCH", 1)
-    monkeypatch.setattr(log_query, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(log_query, "SEARCH_SECONDS", -1)
     page = browser.get(LOG, {"outcome": "succeeded"})
     assert shown(page) == []
     assert "Nothing found so far" in page.text
