@@ -46,13 +46,13 @@ def check(given: bytes) -> bool:
     for entry in entries:
         if not isinstance(entry, dict):
             continue
-        mistakes = document.mistakes(entry)
-        assert all(mistakes)
-        is_taken |= not mistakes
+        errors = document.key_errors(entry)
+        assert all(errors)
+        is_taken |= not errors
         text = json.dumps(entry, ensure_ascii=False)
         text.encode()
         assert "\\u0000" not in text
-        assert mistakes or not entry.keys() & {"client_secret", "access_token"}
+        assert errors or not entry.keys() & {"client_secret", "access_token"}
     return is_taken
 
 

@@ -27,8 +27,8 @@ from webhooks.ui.requests import View
 
 _SESSION_KEY = "webhook_typed"
 _OPENED_BY = "opened_by"
-_SHOW = "preview"
-_PRESSED = "pressed"
+_SHOW_ACTION = "preview"
+_PRESSED_ACTION = "pressed"
 # Longer than any session lasts or a form stays open.
 _MAX_AGE = timedelta(days=7)
 _MAX_CHARACTERS = 200_000
@@ -53,7 +53,7 @@ def keeps_typed(view: View) -> View:
         "Not saved: you had been logged out. What you entered is back. Check it, secrets too, "
         "then try again."
     )
-    return _keeps(view, sentence)
+    return _kept_over_login(view, sentence)
 
 
 def keeps_selection(view: View) -> View:
@@ -62,19 +62,19 @@ def keeps_selection(view: View) -> View:
         "Nothing was done: you had been logged out. Your selection is back. Check it, then "
         "continue."
     )
-    return _keeps(view, sentence)
+    return _kept_over_login(view, sentence)
 
 
-def keeps_way_back(view: View) -> View:
+def returns_to_selection(view: View) -> View:
     """Require a login; afterwards the view goes back, by `redirect_back`, to the row selection."""
     sentence = gettext_lazy(
         "Nothing was done: you had been logged out. Make your selection again, then press the "
         "button."
     )
-    return _keeps(view, sentence)
+    return _kept_over_login(view, sentence)
 
 
-def _keeps(view: View, sentence: str | Promise) -> View:
+def _kept_over_login(view: View, sentence: str | Promise) -> View:
     @login_not_required
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -94,15 +94,15 @@ def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
 
     `is_deleted`: it is kept until the row it edits is restored, not until a login.
     """
-    owner = _owner(request.POST)
+    opener_id = _opener_id(request.POST)
     typed = request.POST.urlencode()
-    if request.method != "POST" or not owner or len(typed) > _MAX_CHARACTERS:
+    if request.method != "POST" or not opener_id or len(typed) > _MAX_CHARACTERS:
         return False
     if request.FILES:
         # The file has to be chosen again, and such a form holds nothing else.
         return False
     try:
-        sealed = seal(typed, _place(owner, request.path)).ciphertext
+        sealed = seal(typed, _seal_context(opener_id, request.path)).ciphertext
     except SecretUnreadableError:
         return False
     kept = {"path": request.path, "typed": sealed, "is_deleted": is_deleted}
@@ -117,12 +117,12 @@ def _take(request: HttpRequest, sentence: str | Promise) -> QueryDict | None:
         return None
     del request.session[_SESSION_KEY]
     try:
-        typed = Sealed(kept["typed"]).open(_place(str(request.user.pk), request.path))
+        typed = Sealed(kept["typed"]).open(_seal_context(str(request.user.pk), request.path))
     except SecretUnreadableError:
         # Kept for another user, or encrypted with another key.
         return None
     data = QueryDict(typed, mutable=True)
-    data[_PRESSED], data["action"] = data.get("action", ""), _SHOW
+    data[_PRESSED_ACTION], data["action"] = data.get("action", ""), _SHOW_ACTION
     if kept.get("is_deleted"):
         sentence = _(
             "Not saved yet: the webhook had been deleted. Check what you entered, secrets too, "
@@ -134,23 +134,23 @@ def _take(request: HttpRequest, sentence: str | Promise) -> QueryDict | None:
 
 def is_shown_again(request: HttpRequest) -> bool:
     """Return whether a posted form is only shown again, not saved."""
-    return request.POST.get("action") == _SHOW
+    return request.POST.get("action") == _SHOW_ACTION
 
 
 def pressed(request: HttpRequest) -> str:
     """Return the action of the pressed button, also when the form is only shown again."""
-    return request.POST.get(_PRESSED if is_shown_again(request) else "action", "")
+    return request.POST.get(_PRESSED_ACTION if is_shown_again(request) else "action", "")
 
 
-def _owner(data: QueryDict) -> str:
+def _opener_id(data: QueryDict) -> str:
     """Return the id of the user who opened a form; empty without a login or an active account."""
     signer = signing.TimestampSigner(salt=_OPENED_BY)
     try:
-        owner = signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)
+        opener_id = signer.unsign(data.get(_OPENED_BY, ""), max_age=_MAX_AGE)
     except signing.BadSignature:
         return ""
-    return owner if User.objects.filter(pk=owner, is_active=True).exists() else ""
+    return opener_id if User.objects.filter(pk=opener_id, is_active=True).exists() else ""
 
 
-def _place(owner: str, path: str) -> str:
-    return f"typed:{owner}:{path}"
+def _seal_context(opener_id: str, path: str) -> str:
+    return f"typed:{opener_id}:{path}"

@@ -225,10 +225,10 @@ class EventTypesInput(forms.CheckboxSelectMultiple):
             "groups": [
                 {
                     "label": group.label,
-                    "wildcard": _box(group.wildcard, chosen, prefix),
+                    "wildcard": _checkbox(group.wildcard, chosen, prefix),
                     "types": [
                         {
-                            **_box(event.key, chosen, prefix),
+                            **_checkbox(event.key, chosen, prefix),
                             "event": event,
                             "short": _short_label(event),
                         }
@@ -237,7 +237,7 @@ class EventTypesInput(forms.CheckboxSelectMultiple):
                 }
                 for group in groups
             ],
-            "others": [_box(pattern, chosen, prefix) for pattern in others],
+            "others": [_checkbox(pattern, chosen, prefix) for pattern in others],
             "chosen": "; ".join([*filter(None, (_chosen(one, chosen) for one in groups)), *others]),
             "count": len(catalogue.types_for(chosen)),
         }
@@ -292,7 +292,7 @@ def _is_covered(pattern: str, patterns: list[str]) -> bool:
     return any(covered < set(catalogue.types_for([other])) for other in patterns)
 
 
-def _box(value: str, chosen: set[str], prefix: str) -> dict[str, Any]:
+def _checkbox(value: str, chosen: set[str], prefix: str) -> dict[str, Any]:
     slug = value.replace(".", "-").replace("*", "all")
     return {"value": value, "is_checked": value in chosen, "id": f"{prefix}_{slug}"}
 
@@ -437,7 +437,7 @@ class WordsField(ListField):
 # ---- Addresses ---------------------------------------------------------------------------------
 
 
-def refusal(error: UnsafeURLError) -> str:
+def url_problem(error: UnsafeURLError) -> str:
     """Return why the guard rejected a URL, and the setting that would allow it, if there is one."""
     if error.opened_by:
         advice = gettext("An operator can allow it: WEBHOOKS_ALLOWED_NETWORKS=%(entry)s") % {

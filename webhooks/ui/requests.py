@@ -21,7 +21,7 @@ from django_htmx.middleware import HtmxDetails
 
 View = Callable[..., HttpResponseBase]
 # URL names of the pages that have buttons.
-_PAGES = {
+_PAGES_WITH_BUTTONS = {
     "detail",
     "delivery",
     "deliveries",
@@ -101,20 +101,20 @@ def button(*permissions: str) -> Callable[[View], View]:
             if request.method != "GET" or not is_page:
                 return HttpResponseNotAllowed(["POST"])
             messages.info(request, _("Nothing was done. Press the button again."))
-            return redirect(_page_above(request.path))
+            return redirect(_closest_page(request.path))
 
         return guarded
 
     return decorate
 
 
-def _page_above(path: str) -> str:
+def _closest_page(path: str) -> str:
     """Return the closest parent path that is a page with buttons, or the list of webhooks."""
     top = reverse("webhooks:list")
     while path != top:
         path = path.rstrip("/").rpartition("/")[0] + "/"
         try:
-            if resolve(path).url_name in _PAGES:
+            if resolve(path).url_name in _PAGES_WITH_BUTTONS:
                 break
         except Resolver404:
             continue

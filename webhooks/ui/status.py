@@ -153,10 +153,10 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
     parked = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).count_to(MAX_COUNTED)
     return {
         **problems_of(webhook),
-        "held": counted(sum(held.values())),
+        "held": capped_count(sum(held.values())),
         "held_by_pause": held[HoldReason.PAUSED],
-        "held_by_pause_text": counted(held[HoldReason.PAUSED]),
-        "parked": counted(parked),
+        "held_by_pause_text": capped_count(held[HoldReason.PAUSED]),
+        "parked": capped_count(parked),
         "waiting_groups": _waiting_groups(held, parked),
         "blocking": _blocking(webhook),
         "asks_before_resume": not webhook.is_active
@@ -181,7 +181,7 @@ def problems_of(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def counted(count: int) -> str:
+def capped_count(count: int) -> str:
     return figures.counted(count, MAX_COUNTED)
 
 
@@ -191,7 +191,7 @@ def count_open(webhook: Webhook, *statuses: Status) -> str:
     Queries each status separately, because each has its own partial index.
     """
     rows = [Delivery.objects.in_status(status, webhook=webhook.pk) for status in statuses]
-    return counted(sum(found.count_to(MAX_COUNTED) for found in rows))
+    return capped_count(sum(found.count_to(MAX_COUNTED) for found in rows))
 
 
 def held_by_pause(webhook: Webhook) -> int:
@@ -199,7 +199,7 @@ def held_by_pause(webhook: Webhook) -> int:
     return _held(webhook)[HoldReason.PAUSED]
 
 
-def being_moved(webhook: Webhook) -> str:
+def sweep_progress(webhook: Webhook) -> str:
     """Return how many deliveries the sweep still has to move after a pause or resume, or ""."""
     stops = not webhook.is_active or webhook.drops_before
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
@@ -213,7 +213,7 @@ def being_moved(webhook: Webhook) -> str:
         text = _("Cancelling deliveries: %(count)s left.")
     else:
         text = _("Releasing deliveries: %(count)s left.")
-    return text % {"count": counted(min(left + held, MAX_COUNTED + 1))}
+    return text % {"count": capped_count(min(left + held, MAX_COUNTED + 1))}
 
 
 def _held(webhook: Webhook) -> Counter[str]:
@@ -243,7 +243,7 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
         {
             "label": reason.label,
             "status": Status.HELD,
-            "count": counted(held[reason]),
+            "count": capped_count(held[reason]),
             "release": sentence,
         }
         for reason, sentence in releases.items()
@@ -254,7 +254,7 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
             {
                 "label": _("Sending crashed three times"),
                 "status": Status.PARKED,
-                "count": counted(parked),
+                "count": capped_count(parked),
                 "release": _("Resend or cancel them in the log."),
             }
         )
@@ -267,10 +267,12 @@ def _notices(webhook: Webhook) -> list[dict[str, Any]]:
     An incident stays open until the next check closes it.
     """
     found = problems.open_incidents(webhook)
-    return [_notice(one, webhook) for one in found if _is_true(IncidentKind(one.kind), webhook)]
+    return [
+        _notice(one, webhook) for one in found if _still_applies(IncidentKind(one.kind), webhook)
+    ]
 
 
-def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
+def _still_applies(kind: IncidentKind, webhook: Webhook) -> bool:
     token, state = token_of(webhook.credential), webhook.known_state
     match kind:
         case IncidentKind.REAUTHORIZATION:
@@ -292,7 +294,7 @@ def _is_true(kind: IncidentKind, webhook: Webhook) -> bool:
 
 
 # For each kind of incident: colour, headline, advice, and the action that ends it.
-_WORDS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
+_INCIDENT_TEXTS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
         gettext_lazy("It needs re-authorization"),
@@ -333,7 +335,7 @@ def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
 
     `action` is what ends it: authorize, settings, resume, or empty for none.
     """
-    kind, headline, advice, action = _WORDS[incident.kind]
+    kind, headline, advice, action = _INCIDENT_TEXTS[incident.kind]
     return {
         "kind": kind,
         "headline": headline,
@@ -371,7 +373,7 @@ def _blocking(webhook: Webhook) -> dict[str, Any] | None:
     return {
         "delivery": first,
         "behind": behind,
-        "behind_text": counted(behind),
+        "behind_text": capped_count(behind),
         "is_sending": first.status == Status.SENDING,
     }
 

@@ -25,6 +25,11 @@ def test_a_quiet_site_says_so(browser: Client) -> None:
         assert sentence in page
 
 
+def test_it_counts_the_webhooks_that_need_attention(browser: Client) -> None:
+    make_webhook(is_active=False, pause_reason="gone")
+    assert "1 webhook needs attention." in browser.get(STATUS).text
+
+
 def test_it_names_what_waits_who_is_slow_and_which_token_ends(browser: Client) -> None:
     held = make_webhook(name="Held one")
     make_delivery(held)

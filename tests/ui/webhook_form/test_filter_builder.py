@@ -365,11 +365,11 @@ def test_a_condition_on_a_moment_says_how_it_is_written() -> None:
 def test_a_variable_that_no_chosen_event_has_is_pointed_out() -> None:
     section = FilterSection({"all": [MISSED]}, patterns=["form.submitted"])
     [row] = section.root.rows()
-    assert row.is_foreign
+    assert row.is_absent_in_events
     assert "Not in the chosen events. It is in “" in row.hint
     section = FilterSection({"all": [MISSED]}, patterns=["call.*"])
     [row] = section.root.rows()
-    assert not row.is_foreign
+    assert not row.is_absent_in_events
 
 
 def test_variables_are_grouped_by_the_chosen_events() -> None:

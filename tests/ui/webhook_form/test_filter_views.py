@@ -240,6 +240,11 @@ def test_a_filter_is_saved_with_the_form_and_drawn_again(browser: Client) -> Non
     assert webhook.filter == {}
 
 
+def test_a_variable_that_no_chosen_event_has_is_marked_on_the_form(browser: Client) -> None:
+    webhook = make_webhook(event_types=["form.submitted"], filter=MISSED)
+    assert "filter-note field-hint is-warning" in browser.get(edit_url(webhook)).text
+
+
 def test_a_change_of_the_filter_is_in_the_audit_trail(browser: Client) -> None:
     webhook = created(browser)
     browser.post(edit_url(webhook), posted(**ROW))

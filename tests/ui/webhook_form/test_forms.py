@@ -446,10 +446,10 @@ def test_a_header_value_with_braces_is_said_to_be_sent_with_them() -> None:
     form = bound(**header_fields(*rows))
     assert form.is_valid()
     sentence = "“X-Call” is sent with its braces: headers have no variables."
-    assert [str(one) for one in form.headers.literal] == [sentence]
+    assert [str(one) for one in form.headers.placeholder_warnings] == [sentence]
     form.save()
     again = WebhookForm(None, instance=form.instance, draft=Draft({}))
-    assert [str(one) for one in again.headers.literal] == [sentence]
+    assert [str(one) for one in again.headers.placeholder_warnings] == [sentence]
 
 
 def test_a_header_is_there_once_whatever_its_case() -> None:

@@ -163,7 +163,7 @@ def test_what_an_event_of_the_host_carries_is_a_variable_too() -> None:
 def test_choosing_every_variable_again_removes_the_rows_and_says_so_before() -> None:
     webhook = make_webhook(parameters=[{"name": "a", "variable": "caller"}])
     shown = section(webhook, PHONE, mode="all")
-    assert "removes the rest" in shown.drops
+    assert "removes the rest" in shown.removal_warning
     assert saved(webhook, **fields(PHONE, mode="all")).parameters == []
 
 

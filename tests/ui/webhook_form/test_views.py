@@ -92,6 +92,12 @@ def test_add_header_adds_a_row_and_keeps_the_others(browser: Client) -> None:
     assert 'name="headers-TOTAL_FORMS" value="2"' in page.text
 
 
+def test_a_header_value_with_braces_is_pointed_out(browser: Client) -> None:
+    fields = header_fields({"name": "X-Call", "value": "{{ call_id }}"})
+    page = browser.get(edit_url(created(browser, **fields))).text
+    assert "“X-Call” is sent with its braces" in page
+
+
 def test_editing_saves_and_stays_on_the_form(browser: Client) -> None:
     webhook = created(browser)
     answer = browser.post(edit_url(webhook), posted(name="Renamed"))

@@ -126,7 +126,7 @@ class ConnectionForm(CredentialForm):
         return [origin for host in hosts if is_plain_http(origin := host_origin(host))]
 
     @property
-    def reaches_further(self) -> bool:
+    def has_new_receivers(self) -> bool:
         return bool({*self.instance.allowed_hosts} - {*self._stored["allowed_hosts"]})
 
     def clean_name(self) -> str:
@@ -143,10 +143,12 @@ class ConnectionForm(CredentialForm):
         """Save in one transaction; deliveries held for other credentials or hosts are retried."""
         connection: Credential = self.instance
         is_new = connection.pk is None
-        fields = {*(self._meta.fields or ()), *CREDENTIAL_FIELDS, *self.write_secrets()}
+        fields = {*(self._meta.fields or ()), *CREDENTIAL_FIELDS, *self.set_secrets()}
         with transaction.atomic():
             connection.save(**({} if is_new else {"update_fields": fields}))
             if not is_new:
-                self.correct_authorization(is_awaited=self.changes("allowed_hosts"))
+                self.correct_authorization(
+                    has_other_changes=self.differs_from_stored("allowed_hosts")
+                )
         self.draft.discard()
         return connection

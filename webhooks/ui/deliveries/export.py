@@ -26,7 +26,7 @@ MAX_PAYLOAD_ROWS = 10_000
 _MAX_SECONDS = 60.0
 # Each export occupies one of the web server's 8 or 16 threads until its client has read the file.
 MAX_AT_ONCE = 4
-_room = threading.BoundedSemaphore(MAX_AT_ONCE)
+_slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 # A spreadsheet cell holds at most 32,767 characters.
 _MAX_CELL = 32_000
 # A spreadsheet takes a cell that begins with one of these for a formula, full-width forms too.
@@ -51,7 +51,7 @@ def export(request: HttpRequest) -> HttpResponseBase:
         return _to_log(request)
     may_see = request.user.has_perm("webhooks.view_payload")
     with_payload = bool(request.GET.get("payload")) and may_see
-    if not _room.acquire(blocking=False):
+    if not _slots.acquire(blocking=False):
         messages.warning(request, _("Other exports are running. Try again in a minute."))
         return _to_log(request)
     conditions = form.conditions(may_see_numbers=may_see)
@@ -78,16 +78,16 @@ class _Lines:
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
-        self._has_room = True
+        self._has_slot = True
 
     def __iter__(self) -> Iterator[str]:
         return self._lines
 
     def close(self) -> None:
         """Release the slot; called by the response, or on deletion if it was never sent."""
-        if self._has_room:
-            self._has_room = False
-            _room.release()
+        if self._has_slot:
+            self._has_slot = False
+            _slots.release()
 
     __del__ = close
 

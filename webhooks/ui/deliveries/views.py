@@ -30,7 +30,7 @@ from webhooks.models import (
     Trigger,
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, keeps_way_back
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, returns_to_selection
 from webhooks.ui.fields import focus_mistake, is_visible
 from webhooks.ui.requests import HtmxRequest, button, page, redirect_back, whole_number
 
@@ -310,7 +310,7 @@ def cancel(request: HttpRequest, delivery_id: str) -> HttpResponse:
     return redirect(page_url(request, delivery))
 
 
-@keeps_way_back
+@returns_to_selection
 @button("webhooks.view_delivery", "webhooks.change_webhook")
 def cancel_selected(request: HttpRequest) -> HttpResponse:
     """Cancel the selected rows of the log; redirect to the page they were selected on."""

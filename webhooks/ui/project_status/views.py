@@ -40,10 +40,10 @@ _ENDS_WITHIN = timedelta(days=30)
 @page("webhooks.view_webhook")
 def status(request: HttpRequest) -> HttpResponse:
     now = queue.now()
-    ill = query.find(QueryDict("status=attention")).order_by()
+    needs_attention = query.find(QueryDict("status=attention")).order_by()
     context = {
         "backlog": backlog.report(now),
-        "ill": len(ill.values_list("pk")[: backlog.MAX_COUNT]),
+        "attention_count": len(needs_attention.values_list("pk")[: backlog.MAX_COUNT]),
         "waiting": _waiting(now),
         "slow": _slow(now),
         "tokens": _tokens(now),

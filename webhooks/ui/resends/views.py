@@ -44,7 +44,7 @@ _MAX_ID_LENGTH = 30
 # How far before a problem its first delivery is searched for, and limits of that search.
 _MADE_WITHIN = timedelta(days=30)
 _MAX_EARLIER = 2000
-_PATIENCE_SECONDS = 0.3
+_SEARCH_SECONDS = 0.3
 # A failed attempt and the webhook's failing state are recorded within this time.
 _WRITTEN_WITHIN = timedelta(seconds=10)
 
@@ -143,7 +143,7 @@ def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
     conditions = log_query.Conditions(
         webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
     )
-    failed = log_query.every(conditions, limit=_MAX_EARLIER, seconds=_PATIENCE_SECONDS)
+    failed = log_query.every(conditions, limit=_MAX_EARLIER, seconds=_SEARCH_SECONDS)
     made = [
         row.pk
         for row in failed

@@ -165,7 +165,7 @@ def listed_secrets(entry: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def mistakes(entry: Mapping[str, Any]) -> list[str]:
+def key_errors(entry: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each invalid key; the form validates the settings."""
     found = [sentence for key, value in entry.items() if (sentence := _mistake(key, value))]
     if not isinstance(entry.get("name"), str) or not entry["name"].strip():

@@ -29,7 +29,7 @@ from webhooks.ui.webhook_form.mapping import other_names, template_violations
 
 # Keys that are ignored for a webhook that already exists here.
 _LEFT_ALONE = {"uid", "secrets", "is_active"}
-ADDRESSES = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
+URL_FIELDS = ("url", "auth_url", "token_url", "refresh_url", "revocation_url")
 
 
 class ImportForm(WebhookForm):
@@ -55,7 +55,7 @@ class ImportForm(WebhookForm):
             given.pop("is_active", None)
         chosen_id = self._connection_id(entry, webhook)
         values = {**settings_of(webhook), **given}
-        self._set_what_no_field_has(webhook, values)
+        self._set_fieldless_settings(webhook, values)
         headers = _headers(entry, webhook, str(values["url"]), self._errors_of_entry)
         shown = {name: self._as_typed(name, value) for name, value in values.items()}
         shown["alerts_muted_until"] = webhook.alerts_muted_until or ""
@@ -63,7 +63,7 @@ class ImportForm(WebhookForm):
         super().__init__(shown, instance=webhook, draft=Draft({}))
         # Secrets that the file would send to other hosts; people have to enter them again.
         self.dropped: set[str] = set()
-        self.trusted_addresses = {name: values[name] for name in ADDRESSES}
+        self.trusted_addresses = {name: values[name] for name in URL_FIELDS}
         self._headers_json = headers
         self._given = given
 
@@ -79,9 +79,9 @@ class ImportForm(WebhookForm):
         self.dropped.add(field)
         self.credential.set_secret(field, "")
 
-    def write_secrets(self) -> set[str]:
+    def set_secrets(self) -> set[str]:
         dropped = {*self.dropped, "secrets_changed_at"} if self.dropped else set()
-        return super().write_secrets() | dropped
+        return super().set_secrets() | dropped
 
     def has_secret_header(self) -> bool:
         return '"secret": true' in self._headers_json
@@ -166,7 +166,7 @@ class ImportForm(WebhookForm):
         self._errors_of_entry.append(sentence % name[:100])
         return None
 
-    def _set_what_no_field_has(self, webhook: Webhook, values: Mapping[str, Any]) -> None:
+    def _set_fieldless_settings(self, webhook: Webhook, values: Mapping[str, Any]) -> None:
         for name in self._without_field():
             rows = values[name] if name == "parameters" else []
             is_right = isinstance(values[name], type(FIELDS[name].get_default()))
@@ -190,7 +190,7 @@ def values_of(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def says_the_same(entry: Mapping[str, Any], webhook: Webhook, values: Mapping[str, Any]) -> bool:
+def equals_export(entry: Mapping[str, Any], webhook: Webhook, values: Mapping[str, Any]) -> bool:
     """Return whether an entry equals an export of the webhook; `values` is `values_of(webhook)`.
 
     False when in doubt: then the form decides whether anything changes.

@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 from webhooks import catalogue, network
 from webhooks.models import Webhook
 from webhooks.ui.trail import field_label
-from webhooks.ui.transfer.document import listed_secrets, missing_secrets, mistakes
-from webhooks.ui.transfer.forms import ADDRESSES, ImportForm, says_the_same, values_of
+from webhooks.ui.transfer.document import key_errors, listed_secrets, missing_secrets
+from webhooks.ui.transfer.forms import URL_FIELDS, ImportForm, equals_export, values_of
 
 # Limit for resolving all host names of a file.
 LOOKUP_SECONDS = 10.0
@@ -80,7 +80,7 @@ def make_plan(entries: Sequence[Any], *, may: Callable[[str], bool], is_paused: 
 def _addresses(entries: Sequence[Any]) -> list[str]:
     """Return every URL whose host the form of an entry resolves."""
     rows = [entry for entry in entries if isinstance(entry, dict)]
-    found = [row.get(name) for row in rows for name in ADDRESSES]
+    found = [row.get(name) for row in rows for name in URL_FIELDS]
     return [one for one in found if isinstance(one, str)]
 
 
@@ -151,7 +151,7 @@ class _Planner:
         """Return the key of the row that an entry changes, None if new. Raises _EntryError."""
         if not isinstance(entry, dict):
             raise _EntryError(_("This is a single value, not a webhook."))
-        if errors := mistakes(entry):
+        if errors := key_errors(entry):
             raise _EntryError(*errors)
         pk = self._find(entry)
         key: int | str = pk if pk is not None else entry["name"].strip().lower()
@@ -178,7 +178,7 @@ class _Planner:
     def _judged(self, number: int, entry: dict[str, Any], row: Webhook | None) -> PlannedEntry:
         webhook = row or Webhook(**_free_uid(entry))
         before = values_of(webhook)
-        if row and says_the_same(entry, row, before):
+        if row and equals_export(entry, row, before):
             # Most entries in a file of a whole site; validating each would take too long.
             return PlannedEntry(
                 number=number, name=row.name, url=row.url, kind=Change.SAME, webhook=row

@@ -20,7 +20,7 @@ from webhooks import audit
 from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.connections.lifecycle import ConnectionInUseError
-from webhooks.ui.expired_session import is_shown_again, keeps_typed, keeps_way_back
+from webhooks.ui.expired_session import is_shown_again, keeps_typed, returns_to_selection
 from webhooks.ui.requests import button, page, redirect_back
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
@@ -37,7 +37,7 @@ _SECONDS = 3600
 _RESULT_KEY = "webhook_import_result"
 
 
-@keeps_way_back
+@returns_to_selection
 @button("webhooks.view_webhook", "webhooks.change_webhook")
 def export(request: HttpRequest) -> HttpResponse:
     """Export the chosen webhooks. Needs the form's permissions, since it contains the same."""
@@ -79,14 +79,16 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         sentence = str(error)
     except SecretUnreadableError:
         sentence = form_context.wrong_key()
-    return _form(request, {"error": sentence, "wrong": _wrong(request), **typed}, status=422)
+    return _form(
+        request, {"error": sentence, "wrong": _field_with_error(request), **typed}, status=422
+    )
 
 
 def _form(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -> HttpResponse:
     return render(request, "webhooks/transfer/import.html", context, status=status)
 
 
-def _wrong(request: HttpRequest) -> str:
+def _field_with_error(request: HttpRequest) -> str:
     """Return the field that an error belongs to; empty if it belongs to a preview."""
     if "plan" in request.POST:
         return ""

@@ -47,13 +47,13 @@ from webhooks.ui.requests import (
 )
 from webhooks.ui.status import (
     SECRETS_OF_TOKEN,
-    being_moved,
     count_open,
     held_by_pause,
     needs_token,
     page_status,
     problems_of,
     status_of,
+    sweep_progress,
 )
 from webhooks.ui.trail import audit_trail
 from webhooks.ui.webhook_detail.charts import chart_link, draw, log_url
@@ -162,7 +162,7 @@ def _recent(request: HtmxRequest, webhook: Webhook, *, held: str, parked: str) -
     )
     judged = status_of(webhook)
     waiting = count_open(webhook, Status.PENDING, Status.SENDING)
-    moving = being_moved(webhook)
+    moving = sweep_progress(webhook)
     shown = (waiting, held, parked, moving, judged["full_sentence"])
     seen, new_ids = seen_rows(request, found, *shown)
     return {

@@ -16,7 +16,7 @@ from webhooks.models import (
     TokenPlacement,
     is_plain_http,
 )
-from webhooks.ui.fields import refusal
+from webhooks.ui.fields import url_problem
 from webhooks.ui.webhook_form.headers import check_name
 
 BASIC_FIELDS = ("basic_login", "basic_password")
@@ -303,7 +303,7 @@ def _endpoint_error(url: str, check_url: Callable[[str], object], *, was: str) -
     try:
         check_url(url)
     except network.UnsafeURLError as error:
-        return refusal(error)
+        return url_problem(error)
     except network.NameNotResolvedError as error:
         # A temporary DNS failure does not block changes of other fields.
         if url != was:

@@ -57,7 +57,7 @@ _REVEAL_KEY = "webhook_signing_secrets_to_show"
 _FAILURE_KEY = "webhook_authorization_failures"
 _SUCCESS_KEY = "webhook_authorization_successes"
 # The credential that is authorized from the list of grants; the browser then returns to the list.
-_SERIES_KEY = "webhook_grants_series"
+_GRANTS_LIST_KEY = "webhook_grants_series"
 # The states of the device codes that were shown in a session, by credential.
 _DEVICE_KEY = "webhook_device_states"
 # These change together, and the audit trail has actions of its own for that.
@@ -288,14 +288,14 @@ def token_panel(
         Q(credential=credential.pk) if credential.is_shared else Q(uid=credential.webhook_id)
     )
     held = Delivery.objects.filter(webhook__in=users, status=Status.HELD)
-    success = _take(request, _SUCCESS_KEY, credential)
+    success = _pop_from_session(request, _SUCCESS_KEY, credential)
     is_usable = token is not None and token.has_access_token()
     return {
         "credential": credential,
         "token_name": credential.token_name or (credential.subject.name if is_saved else ""),
         "token": token,
         "token_state": token.state if token else TokenState.NONE,
-        "token_failure": _take(request, _FAILURE_KEY, credential),
+        "token_failure": _pop_from_session(request, _FAILURE_KEY, credential),
         "token_success": success,
         # The next step after a new token is a test; a connection cannot send one.
         "offers_test": bool(success) and is_usable and not credential.is_shared,
@@ -312,24 +312,26 @@ def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
     """Return the signing secret, once after it was made or revealed, and the old one's expiry."""
     until = webhook.previous_signing_secret_until
     return {
-        "shown_secret": webhook.signing_secret if _take(request, _REVEAL_KEY, webhook) else "",
+        "shown_secret": webhook.signing_secret
+        if _pop_from_session(request, _REVEAL_KEY, webhook)
+        else "",
         "previous_secret_until": until if until and until > timezone.now() else None,
     }
 
 
 def reveal_signing_secret(request: HttpRequest, webhook: Webhook) -> None:
     """Let the next page of this session show the secret; the session does not store it."""
-    _leave(request, _REVEAL_KEY, webhook, "yes")
+    _keep_in_session(request, _REVEAL_KEY, webhook, "yes")
 
 
 def begin_series(request: HttpRequest, credential: Credential) -> None:
     """Remember whether a token was requested from the list of grants."""
-    request.session[_SERIES_KEY] = credential.pk if "series" in request.POST else None
+    request.session[_GRANTS_LIST_KEY] = credential.pk if "series" in request.POST else None
 
 
 def after_grant(request: HttpRequest, credential: Credential) -> str:
     """Return the URL to go to with a new token: the list of grants, or the token panel."""
-    if request.session.pop(_SERIES_KEY, None) == credential.pk:
+    if request.session.pop(_GRANTS_LIST_KEY, None) == credential.pk:
         sentence = _("“%s” is authorized.") % credential.subject.name
         messages.success(request, sentence)
         return reverse("webhooks:grants")
@@ -341,19 +343,19 @@ def device_state(request: HttpRequest, credential: Credential) -> str:
     return str(request.session.get(_DEVICE_KEY, {}).get(str(credential.pk), ""))
 
 
-def leave(
+def keep_message(
     request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
 ) -> None:
-    """Leave a message for the next token panel of this session: what was done, or what failed."""
+    """Keep a message for the next token panel of this session: what was done, or what failed."""
     for key, sentence in ((_SUCCESS_KEY, success), (_FAILURE_KEY, failure)):
         if sentence:
-            _leave(request, key, credential, sentence)
+            _keep_in_session(request, key, credential, sentence)
 
 
 def to_panel(
     request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
 ) -> HttpResponseRedirect:
-    leave(request, credential, success=success, failure=failure)
+    keep_message(request, credential, success=success, failure=failure)
     return HttpResponseRedirect(panel_url(request, credential), status=303)
 
 
@@ -381,17 +383,17 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
         return _fetch_token(request, credential)
     try:
         if credential.grant_type == GrantType.DEVICE_CODE:
-            state = oauth.begin_device_authorization(credential, **who(request))
-            _leave(request, _DEVICE_KEY, credential, state)
+            state = oauth.begin_device_authorization(credential, **bound_to(request))
+            _keep_in_session(request, _DEVICE_KEY, credential, state)
             url = reverse("webhooks:device", args=[credential.pk])
         else:
-            url = oauth.begin_authorization(credential, **who(request))
+            url = oauth.begin_authorization(credential, **bound_to(request))
     except oauth.AuthorizationError as error:
         return to_panel(request, credential, failure=str(error))
     return HttpResponseRedirect(url, status=303)
 
 
-def who(request: HttpRequest) -> dict[str, Any]:
+def bound_to(request: HttpRequest) -> dict[str, Any]:
     """Return the user and the session that an authorization is bound to."""
     return {"user": request.user, "session_key": request.session.session_key or ""}
 
@@ -436,11 +438,11 @@ def _posted(request: HttpRequest) -> tuple[QueryDict, Pasted | None]:
     return data, pasted
 
 
-def _leave(request: HttpRequest, key: str, row: Webhook | Credential, value: str) -> None:
+def _keep_in_session(request: HttpRequest, key: str, row: Webhook | Credential, value: str) -> None:
     request.session[key] = {**request.session.get(key, {}), str(row.pk): value}
 
 
-def _take(request: HttpRequest, key: str, row: Webhook | Credential) -> str:
+def _pop_from_session(request: HttpRequest, key: str, row: Webhook | Credential) -> str:
     left = dict(request.session.get(key, {}))
     value: str = left.pop(str(row.pk), "")
     if value:

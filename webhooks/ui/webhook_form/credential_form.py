@@ -243,7 +243,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     def _check_authorization(self, values: dict[str, Any]) -> None:
         """Validate the fields of the chosen type; drop the errors of the others."""
         chosen = values["authorization_type"]
-        self._forgive(authorization.unchosen_fields(chosen, values["grant_type"]))
+        self._drop_errors(authorization.unchosen_fields(chosen, values["grant_type"]))
         errors: dict[str, Any] = {}
         if chosen == AuthorizationType.BASIC:
             errors = authorization.basic_errors(
@@ -290,7 +290,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
             return False
         return bool(typed or self.credential.has_secret(field))
 
-    def changes(self, *names: str) -> bool:
+    def differs_from_stored(self, *names: str) -> bool:
         """Return whether one of these fields differs from its stored value."""
         return any(
             getattr(self.credential if name in CREDENTIAL_FIELDS else self.instance, name)
@@ -298,7 +298,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
             for name in names
         )
 
-    def write_secrets(self) -> set[str]:
+    def set_secrets(self) -> set[str]:
         """Set typed and cleared secrets on the credential; return the names of changed columns."""
         written = set()
         if self.cleaned_data.get("client_secret") and self.credential.has_secret("client_secret"):
@@ -316,26 +316,26 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
 
     def save_credential(self) -> None:
         """Save a new credential, or the changed columns of a stored one."""
-        secrets = self.write_secrets()
+        secrets = self.set_secrets()
         # The stored row of the webhook does not have the new URL yet: it is saved afterwards.
         self.credential.bind_secrets(self.receiver_url)
-        changed = {name for name in CREDENTIAL_FIELDS if self.changes(name)}
+        changed = {name for name in CREDENTIAL_FIELDS if self.differs_from_stored(name)}
         if self.credential.pk is None:
             self.credential.save()
         elif changed or secrets:
             self.credential.save(update_fields=changed | secrets)
 
-    def correct_authorization(self, *, is_awaited: bool) -> None:
+    def correct_authorization(self, *, has_other_changes: bool) -> None:
         """Drop tokens of another client, and release the deliveries held for the old settings.
 
-        Those that still cannot be sent are held again. `is_awaited` says that a setting outside
-        the credential was changed that a delivery may be held for.
+        Those that still cannot be sent are held again. `has_other_changes` says that a setting
+        outside the credential was changed that a delivery may be held for.
         """
         misconfigured = OAuthToken.objects.filter(
             credential=self.credential, state=TokenState.MISCONFIGURED
         )
         was_misconfigured = misconfigured.exists()
-        fingerprint = "" if self.reaches_further else self._fingerprint
+        fingerprint = "" if self.has_new_receivers else self._fingerprint
         oauth.drop_if_changed(fingerprint, self.credential, self.receiver_url)
         if self._replaced_secret:
             oauth.keep_replaced_secret(
@@ -344,15 +344,15 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
                 origins=self._replaced_origins,
                 new=self.credential.client_secret,
             )
-        if was_misconfigured or is_awaited or self.changes(*CREDENTIAL_FIELDS):
+        if was_misconfigured or has_other_changes or self.differs_from_stored(*CREDENTIAL_FIELDS):
             events.release_held(self.credential)
 
     @property
-    def reaches_further(self) -> bool:
+    def has_new_receivers(self) -> bool:
         """Return whether a stored token would be sent to receivers it was not granted for."""
         return False
 
-    def _forgive(self, fields: set[str]) -> None:
+    def _drop_errors(self, fields: set[str]) -> None:
         """Drop the errors of fields that are not used; those keep their stored values."""
         for field in fields & self.errors.keys():
             del self.errors[field]

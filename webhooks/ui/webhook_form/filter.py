@@ -67,7 +67,7 @@ class FilterSection:
         is_readable = _problem(stored) == ""
         self.mode = "rows" if is_readable else "json"
         self.root = from_tree(stored) if is_readable else ConditionGroup(id=0)
-        self.json_text = _written(stored)
+        self.json_text = _as_json(stored)
         if self.is_posted:
             self._read(data)
         for row in self.root.rows():
@@ -193,16 +193,16 @@ class FilterSection:
         self.is_edited = action != f"{ACTION}try"
         verb = action.removeprefix(ACTION)
         if verb == "json" and self.mode == "rows":
-            self.json_text = _written(to_tree(self.root))
+            self.json_text = _as_json(to_tree(self.root))
             self.mode, self.focus = "json", "filter-json"
         elif verb == "rows" and self.mode == "json":
             self._leave_json()
         elif verb.startswith("variable:"):
-            self._start_over(verb.removeprefix("variable:"))
+            self._set_default_operator(verb.removeprefix("variable:"))
         elif self.mode == "rows":
             self.focus = edit_rows(self.root, verb)
 
-    def _start_over(self, part_id: str) -> None:
+    def _set_default_operator(self, part_id: str) -> None:
         """Set the default operator of a condition whose variable was just chosen."""
         for row in self.root.rows():
             if str(row.id) == part_id and row.variable and not any(row.values):
@@ -273,5 +273,5 @@ def _problem(tree: object) -> str:
     return ""
 
 
-def _written(tree: object) -> str:
+def _as_json(tree: object) -> str:
     return json.dumps(tree, ensure_ascii=False, indent=2) if tree else ""

@@ -100,7 +100,7 @@ class ConditionRow:
         return not self.variable or (needs_value and not any(map(str.strip, self.values)))
 
     @property
-    def is_foreign(self) -> bool:
+    def is_absent_in_events(self) -> bool:
         """Return whether none of the chosen event types has the variable."""
         variable = known(self.variable) if self.variable and self.chosen != PATH else None
         return bool(variable and self.types and variable.name not in carried_names(self.types))
@@ -113,7 +113,7 @@ class ConditionRow:
             return _("The field's name in the event. Use dots for nested fields: fields.city.")
         if variable is None:
             return ""
-        if self.is_foreign:
+        if self.is_absent_in_events:
             return _not_carried(variable.name)
         words = str(variable.description)
         if self.control == "lines" and self.is_split_by_commas:
@@ -234,22 +234,22 @@ class ConditionRow:
     def _value(self, operator: Operator) -> Any:
         if operator in LISTS:
             lines = [line for value in self.values for line in value.splitlines()]
-            texts = [text.strip() for line in lines for text in self._listed(line)]
+            texts = [text.strip() for line in lines for text in self._split_list(line)]
             texts = list(dict.fromkeys(filter(None, texts)))
             if not texts:
                 raise FilterError(self._missing(is_list=True), ("value",))
-            return [self._typed(text, operator) for text in texts]
+            return [self._parse_value(text, operator) for text in texts]
         text = self.value.strip()
         if not text:
             raise FilterError(self._missing(is_list=False), ("value",))
-        return self._typed(text, operator)
+        return self._parse_value(text, operator)
 
     @property
     def is_split_by_commas(self) -> bool:
         """Return whether commas separate list values; in numbers they are decimal separators."""
         return not self.choices and self.kind is not Kind.NUMBER
 
-    def _listed(self, line: str) -> list[str]:
+    def _split_list(self, line: str) -> list[str]:
         if not self.is_split_by_commas:
             return [line]
         return [
@@ -266,7 +266,7 @@ class ConditionRow:
             return _("Choose a value.")
         return _("Enter a value to compare with.")
 
-    def _typed(self, text: str, operator: Operator) -> Any:
+    def _parse_value(self, text: str, operator: Operator) -> Any:
         if self.kind is Kind.BOOLEAN:
             return {"true": True, "false": False}.get(text, text)
         if self.kind is Kind.DURATION or (self.kind is Kind.ANY and operator in NUMERIC):
@@ -449,7 +449,7 @@ def _posted_group(data: QueryDict, part_id: int) -> ConditionGroup:
 
 
 def _duration(text: str, kind: Kind) -> int | float:
-    text = _plain(text)
+    text = _without_thousands(text)
     seconds = parse_duration(text)
     if seconds is not None:
         return seconds
@@ -462,7 +462,7 @@ def _duration(text: str, kind: Kind) -> int | float:
 
 def _number(text: str) -> int | float:
     # Python alone reads “1_000” as a number.
-    typed = "" if "_" in text else _plain(text)
+    typed = "" if "_" in text else _without_thousands(text)
     try:
         return int(typed)
     except ValueError:
@@ -474,7 +474,7 @@ def _number(text: str) -> int | float:
         raise FilterError(message, ("value",)) from None
 
 
-def _plain(text: str) -> str:
+def _without_thousands(text: str) -> str:
     """Remove the spaces between thousands; raise FilterError for an ambiguous "1,500"."""
     if _TWO_MEANINGS.fullmatch(text):
         whole, _comma, rest = text.partition(",")
@@ -515,13 +515,13 @@ def _add(root: ConditionGroup, group_id: int, *, is_group: bool) -> str:
 
 
 def _edit_part(root: ConditionGroup, part_id: int, verb: str) -> str:
-    if (place := _place_of(root, part_id)) is None:
+    if (place := _position_of(root, part_id)) is None:
         return ""
     group, index = place
     part = group.children.pop(index)
     if verb == "remove":
         return group.add_id
-    target, at = _beside(root, group, index, is_down=verb == "down")
+    target, at = _neighbour_position(root, group, index, is_down=verb == "down")
     target.children.insert(at, part)
     root.count()
     if max(group.depth for group in root.groups()) >= MAX_DEPTH:
@@ -530,7 +530,7 @@ def _edit_part(root: ConditionGroup, part_id: int, verb: str) -> str:
     return f"filter-{part_id}-{verb}"
 
 
-def _place_of(root: ConditionGroup, part_id: int) -> tuple[ConditionGroup, int] | None:
+def _position_of(root: ConditionGroup, part_id: int) -> tuple[ConditionGroup, int] | None:
     """Return the group that contains a part, and the part's index in it."""
     for group in root.groups():
         for index, child in enumerate(group.children):
@@ -539,7 +539,7 @@ def _place_of(root: ConditionGroup, part_id: int) -> tuple[ConditionGroup, int] 
     return None
 
 
-def _beside(
+def _neighbour_position(
     root: ConditionGroup, group: ConditionGroup, index: int, *, is_down: bool
 ) -> tuple[ConditionGroup, int]:
     """Return where to put a part taken from `group`: one step on, into a group or out of one."""
@@ -550,7 +550,7 @@ def _beside(
         if isinstance(other, ConditionGroup):
             return other, 0 if is_down else len(other.children)
         return group, index + 1 if is_down else index - 1
-    if (outer := _place_of(root, group.id)) is None:
+    if (outer := _position_of(root, group.id)) is None:
         return group, index
     return outer[0], outer[1] + is_down
 
@@ -565,7 +565,7 @@ def _add_preset(root: ConditionGroup, key: str) -> str:
     row = None
     for condition in preset.tree["all"]:
         (wanted,) = from_tree(condition).rows()
-        row = _merged(root, wanted, preset)
+        row = _row_to_merge(root, wanted, preset)
         if row is None:
             wanted.id = _free_id(root)
             root.children.append(wanted)
@@ -573,7 +573,9 @@ def _add_preset(root: ConditionGroup, key: str) -> str:
     return f"filter-{row.id}-{'value' if preset.asks_value else 'variable'}" if row else ""
 
 
-def _merged(root: ConditionGroup, wanted: ConditionRow, preset: Preset) -> ConditionRow | None:
+def _row_to_merge(
+    root: ConditionGroup, wanted: ConditionRow, preset: Preset
+) -> ConditionRow | None:
     """Return a row that already has the condition, or is extended to have it; None if none can.
 
     Two values of one variable that must both match would pass no event, so “missed” and then

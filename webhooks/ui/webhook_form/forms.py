@@ -31,7 +31,7 @@ from webhooks.models import (
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
 from webhooks.ui.connections import lifecycle
-from webhooks.ui.fields import EventTypesField, NumberText, refusal, require_visible
+from webhooks.ui.fields import EventTypesField, NumberText, require_visible, url_problem
 from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
 from webhooks.ui.webhook_form.filter import FilterSection
@@ -334,7 +334,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         try:
             self.check_url(url)
         except network.UnsafeURLError as error:
-            raise ValidationError(refusal(error), code=error.code) from error
+            raise ValidationError(url_problem(error), code=error.code) from error
         except network.NameNotResolvedError as error:
             self.is_name_unknown = url != self.trusted_addresses["url"]
             if self.is_name_unknown and self["is_active"].value():
@@ -388,7 +388,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         if not values.get("connection"):
             super()._check_authorization(values)
             return
-        self._forgive({name for names in authorization.FIELDS_OF.values() for name in names})
+        self._drop_errors({name for names in authorization.FIELDS_OF.values() for name in names})
         try:
             lifecycle.check_receiver(values["connection"], values.get("url", ""))
         except ValidationError as error:
@@ -417,7 +417,9 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             if not is_new:
                 is_other = webhook.credential_id != self._used_id
                 self.correct_authorization(
-                    is_awaited=is_other or self.conditions.changes or self.changes("url")
+                    has_other_changes=is_other
+                    or self.conditions.changes
+                    or self.differs_from_stored("url")
                 )
                 self._pause_or_resume()
         self.draft.discard()

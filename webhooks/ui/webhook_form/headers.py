@@ -104,13 +104,13 @@ class HeaderRow(forms.Form):
         *args: Any,
         draft: Draft,
         stored: Mapping[str, Header],
-        elsewhere: str = "",
+        origin_problem: str = "",
         is_checked: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         # Why stored secret values are not sent to the origin of the URL; empty when they are.
-        self._elsewhere = elsewhere
+        self._origin_problem = origin_problem
         self._draft = draft
         self._stored = stored
         self._is_checked = is_checked
@@ -149,7 +149,7 @@ class HeaderRow(forms.Form):
         if row["value"] and not row["name"]:
             self.add_error("name", _("Give this header a name, for example “X-Api-Key”."))
         elif row["name"] and not row["value"]:
-            row["value"] = self._unseen_value()
+            row["value"] = self._earlier_secret()
         return row
 
     def header(self) -> Header | None:
@@ -159,11 +159,11 @@ class HeaderRow(forms.Form):
             return None
         return Header(name=row["name"], value=row["value"], is_secret=row["is_secret"])
 
-    def _unseen_value(self) -> str:
+    def _earlier_secret(self) -> str:
         """Return the secret typed or stored before, or add an error that says why there is none."""
         kept = self._kept()
         if not kept and self._stored_value():
-            self.add_error("value", self._elsewhere)
+            self.add_error("value", self._origin_problem)
             return ""
         try:
             check_value(kept)
@@ -178,7 +178,7 @@ class HeaderRow(forms.Form):
     def _kept(self) -> str:
         if typed := self._draft.get(str(self.prefix)):
             return typed
-        return "" if self._elsewhere else self._stored_value()
+        return "" if self._origin_problem else self._stored_value()
 
     def _stored_value(self) -> str:
         stored = self._stored.get((self["stored_name"].value() or "").lower())
@@ -218,7 +218,7 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
         return ", ".join(names[:_MAX_NAMES]) + ("…" if names[_MAX_NAMES:] else "") or str(_("None"))
 
     @property
-    def literal(self) -> list[str]:
+    def placeholder_warnings(self) -> list[str]:
         """Return a warning for each value with a placeholder: headers are sent as typed."""
         typed = [(row["name"].value() or "", row["value"].value() or "") for row in self.forms]
         found = [name for name, value in typed if name and payloads.has_placeholder(value)]
@@ -266,7 +266,9 @@ def header_rows(
         form_kwargs={
             "draft": draft,
             "stored": {row.name.lower(): row for row in stored},
-            "elsewhere": lifecycle.bound_elsewhere(webhook, "headers_json", url) if url else "",
+            "origin_problem": lifecycle.bound_elsewhere(webhook, "headers_json", url)
+            if url
+            else "",
             "is_checked": is_checked,
         },
         error_messages={"too_many_forms": cast(str, _TOO_MANY)},

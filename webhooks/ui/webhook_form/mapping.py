@@ -39,7 +39,7 @@ VARIABLE = "variable"
 # Longer keys are forged: the page numbers rows from 0.
 _MAX_KEY_DIGITS = 9
 # Prefix of the name of a variable chosen from the list; VARIABLE alone means a typed name.
-_PICKED = "="
+_LISTED_PREFIX = "="
 _FIXED = [
     ("text", gettext_lazy("Text")),
     ("number", gettext_lazy("Number")),
@@ -79,8 +79,8 @@ class ParameterRow(forms.Form):
     def value(self, field: str) -> str:
         """Return the value of a field as text."""
         picked = str(self["source"].value() or "")
-        if picked.startswith(_PICKED) and field in ("source", "content"):
-            return VARIABLE if field == "source" else picked.removeprefix(_PICKED)
+        if picked.startswith(_LISTED_PREFIX) and field in ("source", "content"):
+            return VARIABLE if field == "source" else picked.removeprefix(_LISTED_PREFIX)
         return str(self[field].value() or "")
 
     @property
@@ -93,14 +93,14 @@ class ParameterRow(forms.Form):
         """Return the selected option: a variable of the list, or the kind of a typed value."""
         if not self.is_variable:
             return self.value("source")
-        if self.path == payloads.WHOLE_EVENT or self.path in _catalogued():
-            return _PICKED + self.path
+        if self.path == payloads.WHOLE_EVENT or self.path in _variables_by_name():
+            return _LISTED_PREFIX + self.path
         return VARIABLE if self.path or self["source"].value() == VARIABLE else ""
 
     @property
     def text(self) -> str:
         """Return the typed text: a fixed value, or the name of a variable not in the list."""
-        return "" if self.chosen.startswith(_PICKED) else self.value("content")
+        return "" if self.chosen.startswith(_LISTED_PREFIX) else self.value("content")
 
     @property
     def is_blank(self) -> bool:
@@ -164,7 +164,7 @@ class ParameterRow(forms.Form):
         return row
 
 
-def keeps(name: str, text: str) -> bool:
+def sends_unchanged(name: str, text: str) -> bool:
     """Return whether a row sends a name and a text without any change."""
     if name != name.strip() or not name.isprintable() or len(name) > MAX_NAME_LENGTH:
         return False
@@ -297,7 +297,7 @@ class MappingSection:
 
     def _name_of(self, variable: str) -> str:
         """Return the name to send a variable under: its older name if older names are chosen."""
-        one = _catalogued().get(variable) if self.uses_older else None
+        one = _variables_by_name().get(variable) if self.uses_older else None
         return (one.older_name if one else None) or variable
 
     @property
@@ -312,7 +312,10 @@ class MappingSection:
         """Render the options of a value once for all rows: variables, then fixed values."""
         offered = [_option(one) for one in self.variables if one["is_offered"]]
         others = [_option(one) for one in self.variables if not one["is_offered"]]
-        every = (_PICKED + payloads.WHOLE_EVENT, _("All other variables, under their own names"))
+        every = (
+            _LISTED_PREFIX + payloads.WHOLE_EVENT,
+            _("All other variables, under their own names"),
+        )
         groups: list[tuple[str, list[tuple[str, Any]]]] = [
             (_("Variables of the chosen events"), [*offered, every]),
             (_("Other variables"), [*others, (VARIABLE, _("Another field…"))]),
@@ -430,7 +433,7 @@ class MappingSection:
         return [one for one in self.problems if one.field == "body_template"]
 
     @property
-    def drops(self) -> str:
+    def removal_warning(self) -> str:
         """Return a warning if saving removes what was entered for another mode."""
         unused = self.mode != ROWS and self.stored_rows()
         if unused or (self.mode != TEMPLATE and self.template.strip()):
@@ -504,7 +507,7 @@ def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
     except ValueError:
         # The rows do not form a document yet.
         document = {}
-    return _written(document or {name: f"{{{{ {name} }}}}" for name in offered})
+    return _as_json(document or {name: f"{{{{ {name} }}}}" for name in offered})
 
 
 def with_placeholder(template: str, variable: str, name: str) -> str:
@@ -515,10 +518,10 @@ def with_placeholder(template: str, variable: str, name: str) -> str:
         return template
     if not isinstance(document, dict):
         return template
-    return _written({**document, name: f"{{{{ {variable} }}}}"})
+    return _as_json({**document, name: f"{{{{ {variable} }}}}"})
 
 
-def _written(document: Mapping[str, Any]) -> str:
+def _as_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2)
 
 
@@ -526,7 +529,7 @@ def _written(document: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _catalogued() -> dict[str, catalogue.Variable]:
+def _variables_by_name() -> dict[str, catalogue.Variable]:
     """Return every variable by its name; those that all events have come last."""
     found: dict[str, catalogue.Variable] = {}
     for kind in catalogue.EVENT_TYPES.values():
@@ -548,10 +551,10 @@ def variable_entries(patterns: Iterable[str]) -> list[dict[str, Any]]:
             "sample": Truncator(as_text(one.sample)).chars(_SAMPLE_LENGTH),
             "is_offered": not chosen or name in offered,
         }
-        for name, one in _catalogued().items()
+        for name, one in _variables_by_name().items()
     ]
 
 
 def _option(one: Mapping[str, Any]) -> tuple[str, str]:
     label = f"{one['label']} · {one['sample']}" if one["sample"] else str(one["label"])
-    return _PICKED + one["name"], label
+    return _LISTED_PREFIX + one["name"], label

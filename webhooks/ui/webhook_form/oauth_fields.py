@@ -297,12 +297,12 @@ class OAuthFields(forms.Form):
         """Return what to register at each provider, and what its preset asks for and fills in."""
         chosen = self["provider"].value() or ""
         data: Mapping[str, Any] = self.data if self.is_bound else {}
-        addresses = {name: self[name].value() or "" for name in _ADDRESSED}
+        addresses = {name: self[name].value() or "" for name in _TEMPLATED_FIELDS}
         return [
             {
                 "preset": preset,
                 "is_chosen": preset.key == chosen,
-                "asks": _asks(preset, addresses if preset.key == chosen else {}, data),
+                "asks": _questions(preset, addresses if preset.key == chosen else {}, data),
                 # JSON of field names and values; a value may contain `{question}`.
                 "filling": json.dumps(_RESET | as_text({**preset.fields, "provider": preset.key})),
                 # Why the fields could not be filled in.
@@ -319,7 +319,7 @@ class OAuthFields(forms.Form):
 
     @property
     def compared_fields(self) -> str:
-        return ",".join(("issuer", "grant_type", *_FOUND))
+        return ",".join(("issuer", "grant_type", *_DISCOVERED_FIELDS))
 
     @property
     def has_issuer_open(self) -> bool:
@@ -408,7 +408,7 @@ def _text(value: Any) -> str:
 _STANDARD = {name: _text(AUTHORIZATION_FIELDS[name].get_default()) for name in ADVANCED_FIELDS}
 _RESET = {**_STANDARD, "issuer": "", "client_authentication": "basic_header"}
 # Fields from which the answers to a preset's questions can be recovered.
-_ADDRESSED = ("auth_url", "token_url", "assertion_claims")
+_TEMPLATED_FIELDS = ("auth_url", "token_url", "assertion_claims")
 # Fields that a button may fill in: no secrets, and none outside this section.
 FILLABLE = frozenset({*_RESET, "provider", "grant_type", "auth_url", "token_url", "scope"})
 
@@ -432,7 +432,7 @@ def fill_in(data: QueryDict) -> None:
             | _scope(preset, str(data.get("scope", "")).strip())
         )
     else:
-        values = _given(data.get("fill", ""))
+        values = _carried_values(data.get("fill", ""))
     for name, value in values.items():
         data[name] = value
 
@@ -449,7 +449,7 @@ def _scope(preset: Mapping[str, str], typed: str) -> dict[str, str]:
     return {"scope": preset.get("scope", "") if typed in of_providers | {""} else typed}
 
 
-def _given(text: str) -> dict[str, str]:
+def _carried_values(text: str) -> dict[str, str]:
     try:
         values = json.loads(text[:_LONGEST_FILL])
     except (ValueError, RecursionError):
@@ -479,7 +479,7 @@ def _answers(data: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _asks(
+def _questions(
     preset: oauth.ProviderPreset, addresses: Mapping[str, str], data: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the questions of a preset, each with the name and value of its input."""
@@ -516,7 +516,7 @@ def _read_back(preset: oauth.ProviderPreset, question: str, addresses: Mapping[s
 # ---- Discovery at an issuer -------------------------------------------------------------------
 
 # Fields that are compared with the discovered values, in the order of the page.
-_FOUND = (
+_DISCOVERED_FIELDS = (
     *("auth_url", "token_url", "revocation_url", "client_authentication"),
     *("uses_pkce", "requires_issuer"),
 )
@@ -541,11 +541,11 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         {
             "label": LABELS[field],
-            "found": _shown(field, values[field]),
-            "now": _shown(field, now := str(data.get(field, "")).strip()),
+            "found": _display_value(field, values[field]),
+            "now": _display_value(field, now := str(data.get(field, "")).strip()),
             "is_same": values[field] == now,
         }
-        for field in _FOUND
+        for field in _DISCOVERED_FIELDS
         if field in values
     ]
     return {
@@ -558,7 +558,7 @@ def find_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shown(field: str, value: str) -> str:
+def _display_value(field: str, value: str) -> str:
     if field == "client_authentication":
         return str(dict(ClientAuthentication.choices).get(value, value))
     if field in ("uses_pkce", "requires_issuer"):

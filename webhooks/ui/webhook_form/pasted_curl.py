@@ -21,7 +21,7 @@ from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
 from webhooks.network import merge_headers
 from webhooks.ui.webhook_form.headers import MAX_ROWS, NO_VARIABLES, RESERVED
-from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, keeps
+from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, sends_unchanged
 
 ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)
@@ -83,7 +83,7 @@ class _Filling:
     def _fill_content(self) -> None:
         request = self._request
         if not request.body:
-            self._tell_of_no_body()
+            self._note_no_body()
             return
         if request.is_in_query:
             self._data["body_format"] = "query" if request.method != "GET" else "json"
@@ -104,7 +104,7 @@ class _Filling:
                 % declared[:60]
             )
 
-    def _tell_of_no_body(self) -> None:
+    def _note_no_body(self) -> None:
         request, data = self._request, self._data
         if request.method == "GET":
             return
@@ -146,7 +146,7 @@ class _Filling:
         for name, value in _pairs(self._request.body):
             shown, text = (_HALF_CHARACTERS.sub("\ufffd", one) for one in (name, value))
             is_bare = not value and name in bare
-            if (shown, text) != (name, value) or is_bare or not keeps(name, value):
+            if (shown, text) != (name, value) or is_bare or not sends_unchanged(name, value):
                 self._request.notes.append(
                     _("“%s” cannot be sent exactly as it was pasted. Look at its name and value.")
                     % shown[:60]
@@ -179,7 +179,7 @@ class _Filling:
                 kind, text = "variable", variable
             else:
                 kind, text = payloads.value_as_typed(None, value)
-                self._tell_of_braces(name, text)
+                self._note_braces(name, text)
             data[f"{KEY}-{key}-source"], data[f"{KEY}-{key}-content"] = kind, text
         data.setlist(KEY, keys)
         data["parameters_mode"] = ROWS
@@ -193,14 +193,14 @@ class _Filling:
                 _("Replace values that should come from the event with variables.")
             )
 
-    def _tell_of_braces(self, name: str, text: str) -> None:
+    def _note_braces(self, name: str, text: str) -> None:
         if payloads.has_placeholder(text):
             self._request.notes.append(
                 _("“%s” is sent with its braces: only a whole value can be a variable here.")
                 % name[:60]
             )
 
-    def _tell_of_no_variables(self, name: str, text: str) -> None:
+    def _note_no_variables(self, name: str, text: str) -> None:
         if payloads.has_placeholder(text):
             self._request.notes.append(NO_VARIABLES % name[:60])
 
@@ -230,7 +230,7 @@ class _Filling:
             )
 
     def _fill_headers(self) -> None:
-        by_itself: list[str] = []
+        set_automatically: list[str] = []
         kept = []
         for name, value in self._request.headers:
             lower = name.lower()
@@ -238,7 +238,7 @@ class _Filling:
                 self._request.notes.append(str(parser.COOKIES))
             elif lower in RESERVED:
                 if lower not in ("authorization", "content-type"):
-                    by_itself.append(name)
+                    set_automatically.append(name)
             elif not value:
                 self._request.notes.append(_("The header %s has no value.") % name[:60])
             elif (lower, value) != ("accept", "*/*"):
@@ -246,13 +246,13 @@ class _Filling:
         merged = merge_headers(kept)
         for name, value in merged:
             self._put_header(name, value)
-            self._tell_of_no_variables(name, value)
+            self._note_no_variables(name, value)
         declared = self._content_type()
         if declared and declared not in _TYPES and not declared.endswith("json"):
-            by_itself.append("Content-Type")
-        if by_itself:
+            set_automatically.append("Content-Type")
+        if set_automatically:
             self._request.notes.append(
-                _("Set automatically, so left out: %s.") % ", ".join(by_itself)[:300]
+                _("Set automatically, so left out: %s.") % ", ".join(set_automatically)[:300]
             )
         if merged:
             self._filled.append(_("headers (%d)") % len(merged))
@@ -347,7 +347,7 @@ def _flat(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 
 def _is_kept(leaf: tuple[str, Any]) -> bool:
     name, value = leaf
-    return keeps(name, value if isinstance(value, str) else "")
+    return sends_unchanged(name, value if isinstance(value, str) else "")
 
 
 def _is_path(name: str) -> bool:

@@ -33,7 +33,7 @@ from webhooks.security import signatures
 from webhooks.security.drafts import Draft
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.security.masker import MASK
-from webhooks.ui.fields import refusal
+from webhooks.ui.fields import url_problem
 from webhooks.ui.webhook_form import success
 from webhooks.ui.webhook_form.forms import WebhookForm
 from webhooks.ui.webhook_form.headers import check_name, check_value
@@ -43,7 +43,7 @@ from webhooks.ui.webhook_form.mapping import ROWS, TEMPLATE, MappingSection
 NO_URL = "https://receiver.invalid/"
 # The event type that is shown while none is chosen.
 _USUAL_TYPE = "call.incoming.after"
-_REAL = "real"
+_NEWEST_EVENT = "real"
 # Showing a megabyte of body would make every keystroke slow.
 _SHOWN_BYTES = 20_000
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
@@ -74,7 +74,7 @@ class UnsavedForm(WebhookForm):
         try:
             self.check_url(url)
         except network.UnsafeURLError as error:
-            raise forms.ValidationError(refusal(error), code=error.code) from error
+            raise forms.ValidationError(url_problem(error), code=error.code) from error
         return url
 
     def clean_event_types(self) -> list[str]:
@@ -85,7 +85,7 @@ class UnsavedForm(WebhookForm):
         raise TypeError("This form is never saved.")
 
 
-def read(form: WebhookForm) -> tuple[Webhook, list[str]]:
+def webhook_of(form: WebhookForm) -> tuple[Webhook, list[str]]:
     """Return the webhook as the form would save it, and a message for each part that is left out.
 
     An unbound form gives the stored webhook.
@@ -147,7 +147,7 @@ def _mapping_problems(form: WebhookForm) -> list[str]:
     ]
 
 
-def _has_content(mapping: MappingSection) -> bool:
+def _is_sendable(mapping: MappingSection) -> bool:
     """Return whether the chosen parameters or JSON body can be sent."""
     if mapping.mode == ROWS:
         return bool(mapping.usable_rows())
@@ -310,7 +310,7 @@ def _masked_authorization(webhook: Webhook) -> Authorization:
 
 def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     """Return the context of the preview panel for a form, bound or unbound."""
-    webhook, problems = read(form)
+    webhook, problems = webhook_of(form)
     types = catalogue.types_for(form.mapping.event_types) or [_USUAL_TYPE]
     may_see = request.user.has_perm("webhooks.view_payload")
     wanted = request.POST.get("preview_event", "")
@@ -319,7 +319,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
     made = None
     try:
         may_sign = request.user.has_perm("webhooks.test_webhook")
-        if _has_content(form.mapping):
+        if _is_sendable(form.mapping):
             made = build(webhook, source, now=time.time(), is_signed=may_sign)
     except PreviewError as error:
         problems.append(str(error))
@@ -334,7 +334,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         "preview_note": note,
         "is_refused": bool(list(refusals)),
         "source": source,
-        "wanted": wanted if wanted in types or wanted == _REAL else types[0],
+        "wanted": wanted if wanted in types or wanted == _NEWEST_EVENT else types[0],
         "sample_types": [catalogue.EVENT_TYPES[key] for key in types],
         "may_see_payload": may_see,
         "max_address_length": MAX_ADDRESS_LENGTH,
@@ -345,7 +345,7 @@ def _source(
     webhook: Webhook, types: list[str], wanted: str, *, may_see: bool
 ) -> tuple[Source, str]:
     """Return the requested event or sample, and a note if a sample replaces a missing event."""
-    if wanted == _REAL and may_see:
+    if wanted == _NEWEST_EVENT and may_see:
         if found := newest(types):
             return found, ""
         note = _("No such event yet. This is a sample.")

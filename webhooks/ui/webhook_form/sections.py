@@ -34,7 +34,7 @@ DELIVERY_FIELDS = (
     "retry_schedule_seconds",
 )
 # Units of other fields; they mean nothing on their own.
-_UNITS_OF = ("rate_limit_seconds",)
+_UNIT_FIELDS = ("rate_limit_seconds",)
 MAX_STEPS = 15
 # A higher limit would have no effect.
 _MAX_RATE, _MAX_CONCURRENCY = 100_000, 1000
@@ -145,17 +145,17 @@ class DeliveryFields(forms.Form):
     @property
     def has_delivery_open(self) -> bool:
         """Return whether a field is set or has an error."""
-        values = {name: _usable(self, name) for name in DELIVERY_FIELDS}
+        values = {name: _valid_value(self, name) for name in DELIVERY_FIELDS}
         is_wrong = any(self[field].errors for field in ("timeout_seconds", *DELIVERY_FIELDS))
-        return is_wrong or any(values[name] for name in DELIVERY_FIELDS if name not in _UNITS_OF)
+        return is_wrong or any(values[name] for name in DELIVERY_FIELDS if name not in _UNIT_FIELDS)
 
     @property
     def delivery_summary(self) -> str:
         """Return one line about what the fields hold now, typed or stored."""
-        return status.delivery_summary({name: _usable(self, name) for name in DELIVERY_FIELDS})
+        return status.delivery_summary({name: _valid_value(self, name) for name in DELIVERY_FIELDS})
 
 
-def _usable(form: forms.Form, name: str) -> Any:
+def _valid_value(form: forms.Form, name: str) -> Any:
     """Return the value of a field, typed or stored, or None when it is invalid."""
     try:
         return form.fields[name].clean(form[name].value())
@@ -190,7 +190,7 @@ _MUTE_HOURS: list[tuple[str, Any]] = [
     ("24", gettext_lazy("1 day")),
     ("168", gettext_lazy("7 days")),
 ]
-_MOST_FAILURES = 10_000
+_MAX_FAILURES = 10_000
 MAX_RECIPIENTS = 20
 # RFC 5321 section 4.5.3.1.3.
 _MAX_ADDRESS = 254
@@ -297,7 +297,7 @@ class AlertFields(forms.Form):
     alerts_muted_until = MutedUntilField(label=gettext_lazy("Muted for"))
     alert_after_failures = limit_field(
         gettext_lazy("Failures in a row"),
-        _MOST_FAILURES,
+        _MAX_FAILURES,
         gettext_lazy("Enter a whole number from 1 to 10,000, or leave it empty."),
         gettext_lazy("For example 5: five failed attempts in a row."),
     )
@@ -322,12 +322,12 @@ class AlertFields(forms.Form):
     def has_alerts_open(self) -> bool:
         """Return whether a field is set or has an error."""
         names = {*ALERT_FIELDS, *ALERT_THRESHOLDS} & self.fields.keys()
-        return any(self[field].errors or _usable(self, field) for field in names)
+        return any(self[field].errors or _valid_value(self, field) for field in names)
 
     @property
     def alerts_summary(self) -> str:
         """Return one line about what the fields hold now, typed or stored."""
-        return status.alerts_summary({name: _usable(self, name) for name in ALERT_FIELDS})
+        return status.alerts_summary({name: _valid_value(self, name) for name in ALERT_FIELDS})
 
     @property
     def everywhere_count(self) -> int:

@@ -71,13 +71,13 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
 def device(request: HtmxRequest, pk: int) -> HttpResponse:
     """Show the code to enter at the provider; a POST checks whether it was approved."""
     credential = _credential(pk)
-    state, who = form_context.device_state(request, credential), form_context.who(request)
+    state, bound_to = form_context.device_state(request, credential), form_context.bound_to(request)
     try:
-        if request.method == "POST" and oauth.poll_device(state, **who):
+        if request.method == "POST" and oauth.poll_device(state, **bound_to):
             return _to_panel(
                 request, credential, success=form_context.authorized(request, credential)
             )
-        pending = oauth.pending_device(state, **who)
+        pending = oauth.pending_device(state, **bound_to)
     except oauth.AuthorizationError as error:
         return _to_panel(request, credential, failure=str(error))
     context = {"credential": credential, "pending": pending, "name": credential.subject.name}
@@ -181,7 +181,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
         return _see_other(form_context.to_panel(request, stored, success=sentence))
     try:
         credential = oauth.finish_authorization(
-            dict(request.GET.lists()), **form_context.who(request)
+            dict(request.GET.lists()), **form_context.bound_to(request)
         )
     except oauth.AuthorizationError as error:
         if error.credential is None:
@@ -191,7 +191,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
     finished = request.session.get(_FINISHED_KEY, [])
     request.session[_FINISHED_KEY] = [*finished, [state, credential.pk]][-_FINISHED_KEPT:]
     stored_now = form_context.authorized(request, credential)
-    form_context.leave(request, credential, success=stored_now)
+    form_context.keep_message(request, credential, success=stored_now)
     return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
 
 
@@ -221,7 +221,7 @@ def _answer(request: HtmxRequest, credential: Credential, **said: str) -> HttpRe
     """Render the panel alone for htmx; redirect to the whole page otherwise."""
     if not request.htmx:
         return form_context.to_panel(request, credential, **said)
-    form_context.leave(request, credential, **said)
+    form_context.keep_message(request, credential, **said)
     context = form_context.token_panel(request, credential)
     return render(request, "webhooks/webhook_form/_token_panel.html", context)
 
@@ -291,7 +291,7 @@ def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     if oauth.restore_secret(credential):
         form_context.record_changes(request, subject, before)
         events.release_held(credential)
-        form_context.leave(
+        form_context.keep_message(
             request, credential, success=_("The last working client secret is restored.")
         )
     return form_context.to_panel(request, credential)

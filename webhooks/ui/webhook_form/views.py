@@ -43,7 +43,7 @@ from webhooks.ui.webhook_form.preview import UnsavedForm, preview_context
 from webhooks.ui.webhook_form.sections import RecipientsField
 
 # How long a page polls for the result; after that it offers Check again.
-_PATIENCE = timedelta(seconds=15)
+_POLL_FOR = timedelta(seconds=15)
 _OPEN = {Status.PENDING, Status.SENDING}
 
 
@@ -323,7 +323,7 @@ def _refuse_test(request: HtmxRequest, webhook: Webhook) -> HttpResponse:
 
 def _show_test(request: HttpRequest, delivery: Delivery) -> HttpResponse:
     context = _test_context(request, delivery)
-    if request.method == "GET" and context["is_asking"]:
+    if request.method == "GET" and context["is_polling"]:
         # No result yet: htmx changes nothing and polls again.
         return HttpResponse(status=204)
     return render(request, "webhooks/webhook_form/_test_result.html", context)
@@ -346,7 +346,7 @@ def _test_context(request: HttpRequest, delivery: Delivery) -> dict[str, object]
         "shown_bytes": shown["shown_bytes"],
         "may_see_payload": may_see,
         "is_open": is_open,
-        "is_asking": is_open and queue.now() - delivery.created_at < _PATIENCE,
+        "is_polling": is_open and queue.now() - delivery.created_at < _POLL_FOR,
         # Link to the page of the sandbox's receiver, if the webhook sends to it.
         "receiver_url": sandbox if sandbox and url.startswith(f"{sandbox}/") else "",
     }

@@ -148,13 +148,13 @@ def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
 def _needs_attention() -> Q:
     """Match webhooks that `status_of` colours as warning or danger."""
     is_failing = Q(state__failing_since_at__isnull=False)
-    is_active_but = is_failing | _is_unauthorized() | Q(pk__in=_barred())
+    is_active_but = is_failing | _is_unauthorized() | Q(pk__in=_with_forbidden_connection())
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
         Q(is_active=True) & is_active_but
     )
 
 
-def _barred() -> list[int]:
+def _with_forbidden_connection() -> list[int]:
     """Return the webhooks whose connection may not be sent to their receiver.
 
     The origin is part of the URL, so every URL is parsed; only of webhooks with a connection.

@@ -29,7 +29,7 @@ from webhooks.ui.requests import (
     redirect_back,
     whole_number,
 )
-from webhooks.ui.status import MAX_COUNTED, counted
+from webhooks.ui.status import MAX_COUNTED, capped_count
 from webhooks.ui.trash.views import restored
 from webhooks.ui.webhook_detail.views import resumed
 from webhooks.ui.webhook_list import context, query
@@ -140,9 +140,9 @@ def _confirm(
         "names": names,
         "more": count - len(names),
         "ids": ",".join(map(str, ids)),
-        "held": counted(_count_held(ids)) if action == "resume" else "",
+        "held": capped_count(_count_held(ids)) if action == "resume" else "",
         "chosen_held": request.POST.get("held", ""),
-        "open_count": counted(still_open.count_to(MAX_COUNTED)),
+        "open_count": capped_count(still_open.count_to(MAX_COUNTED)),
         "is_rest": is_rest,
         "next": own_address(request, request.POST.get("next", "")),
         "retention_days": settings.WEBHOOKS_RETENTION_DAYS,
