@@ -33,7 +33,7 @@ from pytest_django.live_server_helper import LiveServer
 from tests import chromium
 from tests.oauth_fakes import FakeProvider, fake_provider
 from tests.reach import (
-    _starts_what_it_is_known_to_start,  # noqa: F401 - around every test.
+    _fail_on_undeclared_process,  # noqa: F401 - around every test.
     starts_a_process,
     watch_for_processes,
 )
@@ -60,7 +60,7 @@ DATA_DIR = Path(tempfile.mkdtemp(prefix="webhooks-tests-"))
 atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
 # Whether workers of several databases share the tests. If so, the folder in TESTS_BEGUN, which
 # workers inherit, has an empty file for each test that a worker has begun.
-_IS_SHARED = bool(_WORKER) and len(_DATABASES) > 1
+_WORKERS_SHARE_TESTS = bool(_WORKER) and len(_DATABASES) > 1
 if not _WORKER:
     (DATA_DIR / "begun").mkdir()
     os.environ["TESTS_BEGUN"] = str(DATA_DIR / "begun")
@@ -145,12 +145,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.quick:
         hypothesis.settings.load_profile("quick")
     if _postgres is not None and not config.option.collectonly:
-        with _or_end_the_run(config):
+        with _exit_if_unavailable(config):
             _postgres.start()
 
 
 @contextmanager
-def _or_end_the_run(config: pytest.Config) -> Iterator[None]:
+def _exit_if_unavailable(config: pytest.Config) -> Iterator[None]:
     """End the whole run at once if a service cannot start, instead of failing test after test."""
     try:
         yield
@@ -220,17 +220,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests that this worker may run, in the order of `_turn`."""
+    """Keep the tests that this worker may run, in the order of `_sort_key`."""
     if long := [item.nodeid[:200] for item in items if len(item.nodeid) > _NAME_CHARACTERS]:
         raise pytest.UsageError(f"These need shorter ids: {long}")
     for item in items:
         if starts_a_process(item):
             item.add_marker(pytest.mark.process)
-    items.sort(key=_turn)
+    items.sort(key=_sort_key)
     if config.option.quick:
-        _keep(config, items, _quick_ones(items))
+        _keep(config, items, _quick_selection(items))
     others = {item for item in items if _wanted_database(item) not in (None, DATABASE)}
-    if _IS_SHARED:
+    if _WORKERS_SHARE_TESTS:
         _keep(config, items, set(items) - others)
         return
     for item in others:
@@ -238,7 +238,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.skip(f"needs {wanted}: see tests/conftest.py"))
 
 
-def _turn(item: pytest.Item) -> tuple[bool, bool]:
+def _sort_key(item: pytest.Item) -> tuple[bool, bool]:
     """Return a sort key: modules that run on one worker first, tests with a browser last.
 
     Browser tests share a browser, whose start takes longer than most of them. The slow ones come
@@ -252,7 +252,7 @@ def _turn(item: pytest.Item) -> tuple[bool, bool]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Skip a test that another worker has begun."""
-    if not _IS_SHARED or _is_first_at(item):
+    if not _WORKERS_SHARE_TESTS or _claims_test(item):
         # Reported with a failure, because a test that runs once does so on any database.
         item.add_report_section("setup", "database", DATABASE)
         return None
@@ -266,14 +266,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-def _is_first_at(item: pytest.Item) -> bool:
+def _claims_test(item: pytest.Item) -> bool:
     """Return whether no other worker began this test, or its module if marked `together`."""
     name = item.path.name if item.get_closest_marker("together") else item.nodeid
-    return _begins(name if _runs_once(item) else f"{DATABASE} {name}")
+    return _claim(name if _runs_once(item) else f"{DATABASE} {name}")
 
 
 @functools.cache
-def _begins(name: str) -> bool:
+def _claim(name: str) -> bool:
     begun = Path(os.environ["TESTS_BEGUN"], hashlib.blake2s(name.encode()).hexdigest())
     try:
         begun.touch(exist_ok=False)
@@ -287,7 +287,7 @@ def _keep(config: pytest.Config, items: list[pytest.Item], kept: set[pytest.Item
     items[:] = [item for item in items if item in kept]
 
 
-def _quick_ones(items: list[pytest.Item]) -> set[pytest.Item]:
+def _quick_selection(items: list[pytest.Item]) -> set[pytest.Item]:
     """Return the tests of a quick run: none that is slow or starts a process, fewer table rows."""
     tables: dict[str, list[pytest.Item]] = {}
     for item in sorted(items, key=lambda item: item.nodeid):
@@ -332,7 +332,7 @@ def _commits(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _reset_process_state() -> Iterator[None]:
     """Reset this thread's active language and this process's cache after each test."""
     yield
     translation.deactivate()
@@ -345,7 +345,7 @@ def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if url := os.environ.get("TEST_REDIS_URL"):
         yield url
         return
-    with _or_end_the_run(request.config):
+    with _exit_if_unavailable(request.config):
         server = RedisServer().start()
     with closing(server):
         yield server.url
@@ -421,7 +421,7 @@ def live_server(_free_site_port: None, live_server: LiveServer) -> LiveServer:
 @pytest.fixture(scope="session")
 def chromium_path(request: pytest.FixtureRequest) -> str:
     """Path of a Chromium; `make test` installs one beforehand if there is none."""
-    with _or_end_the_run(request.config):
+    with _exit_if_unavailable(request.config):
         return chromium.ensure()
 
 

@@ -16,7 +16,7 @@ from django.test import Client
 from webhooks.security.browser_sessions import SessionStore
 
 # Elements whose white space is significant; in all other parts it is normalized tag by tag.
-_AS_IT_IS = re.compile(r"(<pre\b.*?</pre>|<textarea\b.*?</textarea>)", re.DOTALL)
+_PRESERVED = re.compile(r"(<pre\b.*?</pre>|<textarea\b.*?</textarea>)", re.DOTALL)
 _TAG = re.compile(r"<[a-zA-Z][^<>\"']*(?:(?:\"[^\"]*\"|'[^']*')[^<>\"']*)*>")
 _BEGIN = re.compile(r"(<[a-z][^<>/]*>) ")
 _EDGE = re.compile(r" <(?:(?=/)|(?<=[a-z0-9\"]> <)(?=[a-z]))")
@@ -43,7 +43,7 @@ class Browser(Client):
 
 def without_layout(html: str) -> str:
     """Return a page with white space collapsed, and removed at the edges of elements."""
-    parts = _AS_IT_IS.split(html)
+    parts = _PRESERVED.split(html)
     parts[::2] = [_flat(part) for part in parts[::2]]
     return "".join(parts)
 

@@ -34,7 +34,7 @@ def _reaches_a_starter(function: FunctionType) -> bool:
             return True
         if id(thing) not in seen and id(thing) not in _harmless:
             seen[id(thing)] = thing
-            waiting += _used_by(thing)
+            waiting += _references(thing)
     _harmless.update(seen)
     return False
 
@@ -44,7 +44,7 @@ def _is_starter(thing: Any) -> bool:
     return str(module).partition(".")[0] in _STARTERS
 
 
-def _used_by(thing: Any) -> list[Any]:
+def _references(thing: Any) -> list[Any]:
     """Return the objects that a function or class of the tests refers to."""
     thing = getattr(thing, "__func__", None) or getattr(thing, "fget", None) or thing
     thing = getattr(thing, "__wrapped__", thing)
@@ -94,7 +94,7 @@ def watch_for_processes() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _starts_what_it_is_known_to_start(request: pytest.FixtureRequest) -> Iterator[None]:
+def _fail_on_undeclared_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that starts a process although its code does not show it."""
     take_started()
     yield

@@ -159,7 +159,9 @@ def relative(path: Path) -> str:
 
 
 def test_the_root_holds_the_packages_and_the_door() -> None:
-    entries = {path.name.removesuffix(".py") for path in (ROOT / PACKAGE).iterdir() if _holds(path)}
+    entries = {
+        path.name.removesuffix(".py") for path in (ROOT / PACKAGE).iterdir() if _has_content(path)
+    }
     listed = [name for row in ROWS for name in row]
     assert sorted(listed) == sorted(set(listed))
     assert entries - {"__init__"} - FIXED == set(listed)
@@ -172,10 +174,10 @@ def test_the_screens_are_the_agreed_ones() -> None:
 
 
 def _folders(place: Path) -> set[str]:
-    return {path.name for path in place.iterdir() if path.is_dir() and _holds(path)}
+    return {path.name for path in place.iterdir() if path.is_dir() and _has_content(path)}
 
 
-def _holds(path: Path) -> bool:
+def _has_content(path: Path) -> bool:
     """Return whether a path is a file, or a folder with files other than compiled ones."""
     return path.is_file() or any(one.is_file() and one.suffix != ".pyc" for one in path.rglob("*"))
 

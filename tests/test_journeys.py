@@ -22,7 +22,7 @@ from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.people import logged_in
 from tests.sandbox import Provider, Receiver, answer_consent
 from tests.ui.webhook_form.test_forms import posted
-from tests.ui.webhook_form.test_token_views import authorize_url, begin
+from tests.ui.webhook_form.test_token_views import authorize_url, start_authorization
 from tests.ui.webhook_form.test_views import CREATE, edit_url
 from webhooks.models import ApiKey, Attempt, Delivery, OAuthToken, TokenState, Webhook
 
@@ -116,7 +116,7 @@ def test_one_delivery_from_claim_to_attempt_row(receiver: Receiver) -> None:
 
 @pytest.mark.once
 def test_get_new_access_token_to_redirect(browser: Client, provider: Provider) -> None:
-    begin(browser, provider)
+    start_authorization(browser, provider)
     url = authorize_url(Webhook.objects.get())
     browser.post(url)
 
@@ -129,7 +129,7 @@ def test_get_new_access_token_to_redirect(browser: Client, provider: Provider) -
 
 @pytest.mark.database("sqlite")
 def test_callback_to_stored_token(browser: Client, provider: Provider) -> None:
-    back = urlsplit(answer_consent(begin(browser, provider)))
+    back = urlsplit(answer_consent(start_authorization(browser, provider)))
 
     with watched() as modules:
         answer = browser.get(f"{back.path}?{back.query}")

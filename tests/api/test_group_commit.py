@@ -46,7 +46,7 @@ Post = Callable[..., "Future[Any]"]
 
 
 @pytest.fixture(params=["threads", "loop"])
-def way(request: pytest.FixtureRequest) -> Iterator[LiveServer | None]:
+def transport(request: pytest.FixtureRequest) -> Iterator[LiveServer | None]:
     """A server with an event loop, or None for threads of this process."""
     if request.param == "threads":
         yield None
@@ -56,7 +56,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[LiveServer | None]:
 
 
 @pytest.fixture
-def post(way: LiveServer | None) -> Iterator[Post]:
+def post(transport: LiveServer | None) -> Iterator[Post]:
     """Return a function that posts an event without waiting for its response."""
     key = ApiKey.objects.issue("CRM")[1]
 
@@ -64,9 +64,9 @@ def post(way: LiveServer | None) -> Iterator[Post]:
         body = {"type": "form.submitted", "payload": {"call_id": call_id}}
         content = json.dumps(body | {"idempotency_key": idempotency_key})
         headers = {"Authorization": f"Bearer {key}", "Accept-Language": language}
-        if way:
+        if transport:
             headers["Content-Type"] = "application/json"
-            return way.ask("POST", "/api/v1/events", content.encode(), headers)
+            return transport.ask("POST", "/api/v1/events", content.encode(), headers)
         try:
             return Client(raise_request_exception=False).post(
                 "/api/v1/events", content, content_type="application/json", headers=headers
@@ -79,7 +79,7 @@ def post(way: LiveServer | None) -> Iterator[Post]:
 
 
 @pytest.fixture
-def other() -> Iterator["psycopg.Connection[Any]"]:
+def other_connection() -> Iterator["psycopg.Connection[Any]"]:
     """A connection outside the test's own, with the trigger installed."""
     with psycopg.connect(**connection.get_connection_params()) as opened:
         opened.autocommit = True
@@ -89,26 +89,28 @@ def other() -> Iterator["psycopg.Connection[Any]"]:
 
 
 @contextmanager
-def grouped(other: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
+def blocked_commit(other_connection: "psycopg.Connection[Any]", post: Post) -> Iterator[None]:
     """Keep a first event in its commit, so that events posted inside form the next group."""
     # Afterwards the API key and the webhooks of the type are cached.
     known = post("known").result()
     assert known.status_code == 202
     Event.objects.filter(call_id="known").delete()
     Delivery.objects.filter(event_id=known.json()["event_id"]).delete()
-    other.execute("SELECT pg_advisory_lock(1)")
+    other_connection.execute("SELECT pg_advisory_lock(1)")
     try:
         first = post("waits")
-        eventually(lambda: other.execute(_WAITING).fetchone() == (1,))
+        eventually(lambda: other_connection.execute(_WAITING).fetchone() == (1,))
         yield
     finally:
-        other.execute("SELECT pg_advisory_unlock(1)")
+        other_connection.execute("SELECT pg_advisory_unlock(1)")
     assert first.result().status_code == 202
 
 
-def queued(count: int, way: LiveServer | None) -> None:
+def queued(count: int, transport: LiveServer | None) -> None:
     """Wait until more than `count` threads or tasks wait for the first event's commit."""
-    eventually(lambda: (_waiting_tasks(way.loop) if way else _waiting_threads()) > count)
+    eventually(
+        lambda: (_waiting_tasks(transport.loop) if transport else _waiting_threads()) > count
+    )
 
 
 def _waiting_threads() -> int:
@@ -146,22 +148,22 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("pos
 
 
 def test_requests_that_come_together_share_a_transaction(
-    other: Any, post: Post, way: LiveServer | None
+    other_connection: Any, post: Post, transport: LiveServer | None
 ) -> None:
     make_webhook()
-    with grouped(other, post):
+    with blocked_commit(other_connection, post):
         sent = [post("a", f"key-{number}" if number % 2 else None) for number in range(6)]
-        queued(6, way)
+        queued(6, transport)
     assert {one.result().status_code for one in sent} == {202}
     assert {one.result().json()["deliveries"] for one in sent} == {1}
     assert (Event.objects.count(), Delivery.objects.count(), groups()) == (7, 7, 2)
 
 
 def test_a_role_that_writes_moments_in_another_style_is_understood(
-    other: Any, post: Post, way: LiveServer | None
+    other_connection: Any, post: Post, transport: LiveServer | None
 ) -> None:
     name = connection.settings_dict["NAME"]
-    other.execute(f"ALTER DATABASE {name} SET DateStyle = 'German'")
+    other_connection.execute(f"ALTER DATABASE {name} SET DateStyle = 'German'")
     try:
         connection.close()
         assert post("a", "key").result().status_code == 202
@@ -169,28 +171,30 @@ def test_a_role_that_writes_moments_in_another_style_is_understood(
         assert post("a", "key").result().json()["duplicate"]
         assert Event.objects.get().created_at
     finally:
-        other.execute(f"ALTER DATABASE {name} RESET DateStyle")
+        other_connection.execute(f"ALTER DATABASE {name} RESET DateStyle")
 
 
 def test_a_version_that_was_lost_is_back_after_the_next_change(
-    other: Any, post: Post, way: LiveServer | None
+    other_connection: Any, post: Post, transport: LiveServer | None
 ) -> None:
-    other.execute("DELETE FROM webhooks_subscriptions")
+    other_connection.execute("DELETE FROM webhooks_subscriptions")
     assert post("a").result().status_code == 202
     make_webhook()
-    with grouped(other, post):
+    with blocked_commit(other_connection, post):
         sent = [post("a") for _ in range(3)]
-        queued(3, way)
+        queued(3, transport)
     assert {one.result().json()["deliveries"] for one in sent} == {1}
     assert (Event.objects.count(), groups()) == (5, 3)
 
 
-def test_a_poisoned_event_fails_alone(other: Any, post: Post, way: LiveServer | None) -> None:
-    with grouped(other, post):
+def test_a_poisoned_event_fails_alone(
+    other_connection: Any, post: Post, transport: LiveServer | None
+) -> None:
+    with blocked_commit(other_connection, post):
         poisoned = post("poison")
-        queued(1, way)
+        queued(1, transport)
         sent = [post("a") for _ in range(4)]
-        queued(5, way)
+        queued(5, transport)
     assert poisoned.result().status_code >= 500
     assert {one.result().status_code for one in sent} == {202}
     assert not Event.objects.filter(call_id="poison").exists()
@@ -198,7 +202,7 @@ def test_a_poisoned_event_fails_alone(other: Any, post: Post, way: LiveServer | 
 
 
 def test_an_error_of_ours_fails_its_event_alone(
-    other: Any, post: Post, way: LiveServer | None, monkeypatch: pytest.MonkeyPatch
+    other_connection: Any, post: Post, transport: LiveServer | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers_of = phones.numbers_of
 
@@ -206,58 +210,58 @@ def test_an_error_of_ours_fails_its_event_alone(
         return numbers_of({"dst": 1 // (payload["call_id"] != "odd")})
 
     monkeypatch.setattr(phones, "numbers_of", fail)
-    with grouped(other, post):
+    with blocked_commit(other_connection, post):
         sent = [post("a" if number else "odd") for number in range(4)]
-        queued(4, way)
+        queued(4, transport)
     assert [one.result().status_code for one in sent] == [500, 202, 202, 202]
     assert Event.objects.count() == 4
 
 
 def test_a_refusal_is_in_the_language_of_its_client(
-    other: Any, post: Post, way: LiveServer | None
+    other_connection: Any, post: Post, transport: LiveServer | None
 ) -> None:
     alone = post("\ud800", language="uk").result()
     assert alone.status_code == 422
-    with grouped(other, post):
+    with blocked_commit(other_connection, post):
         accepted = post("a")
-        queued(1, way)
+        queued(1, transport)
         refused = post("\ud800", language="uk")
-        queued(2, way)
+        queued(2, transport)
     assert refused.result().json() == alone.json()
     assert accepted.result().status_code == 202
 
 
 def test_a_key_that_another_transaction_writes_holds_up_no_other_event(
-    other: Any, post: Post, way: LiveServer | None
+    other_connection: Any, post: Post, transport: LiveServer | None
 ) -> None:
-    with grouped(other, post):
+    with blocked_commit(other_connection, post):
         taken = post("a", "taken")
-        queued(1, way)
+        queued(1, transport)
         sent = [post("a", f"key-{number}") for number in range(3)]
-        queued(4, way)
-        other.execute("BEGIN")
-        other.execute(
+        queued(4, transport)
+        other_connection.execute("BEGIN")
+        other_connection.execute(
             "INSERT INTO webhooks_event (id, type, payload, occurred_at, filtered_count, "
             "idempotency_key, fingerprint, source, call_id, created_at) "
             "VALUES ('evt_1', 'form.submitted', '{}', now(), 0, 'taken', '', '', '', now())"
         )
-        other.execute("INSERT INTO webhooks_idempotencykey VALUES ('taken', 'evt_1')")
+        other_connection.execute("INSERT INTO webhooks_idempotencykey VALUES ('taken', 'evt_1')")
     try:
         assert {one.result().status_code for one in sent} == {202}
         assert not taken.done()
     finally:
-        other.execute("COMMIT")
+        other_connection.execute("COMMIT")
     # The stored event has different content.
     assert taken.result().json()["error"]["code"] == "key_reused"
 
 
 def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(
-    other: Any, post: Post, way: LiveServer | None
+    other_connection: Any, post: Post, transport: LiveServer | None
 ) -> None:
     make_webhook()
-    with grouped(other, post):
+    with blocked_commit(other_connection, post):
         sent = [post("lost" if number == 1 else "a") for number in range(3)]
-        queued(3, way)
+        queued(3, transport)
     for one in sent:
         assert one.result().status_code == 503
         assert one.result()["Retry-After"]
@@ -266,25 +270,27 @@ def test_a_database_lost_amid_a_group_is_a_503_and_leaves_nothing(
     assert post("a").result().status_code == 202
 
 
-def ended(other: "psycopg.Connection[Any]") -> None:
+def end_connection(other_connection: "psycopg.Connection[Any]") -> None:
     """End this thread's connection on the server, as a restart does."""
     connection.ensure_connection()
     pid = connection.connection.info.backend_pid
     # Until the process has ended: only then is its socket closed.
-    other.execute("SELECT pg_terminate_backend(%s, 60000)", [pid])
+    other_connection.execute("SELECT pg_terminate_backend(%s, 60000)", [pid])
 
 
-def test_a_connection_that_the_server_ended_is_not_asked_for_anything(other: Any) -> None:
+def test_a_connection_that_the_server_ended_is_not_asked_for_anything(
+    other_connection: Any,
+) -> None:
     public.publish("form.submitted", {})
-    ended(other)
+    end_connection(other_connection)
     # Nothing is cached for this type yet.
     public.publish("deal.created", {})
     assert Event.objects.count() == 2
 
 
-def test_a_connection_that_was_found_broken_is_replaced(other: Any) -> None:
+def test_a_connection_that_was_found_broken_is_replaced(other_connection: Any) -> None:
     public.publish("form.submitted", {})
-    ended(other)
+    end_connection(other_connection)
     with pytest.raises(OperationalError):
         Event.objects.count()
     public.publish("form.submitted", {})
@@ -329,10 +335,10 @@ KEY = "INSERT INTO webhooks_idempotencykey VALUES (%s, %s)"
 
 
 def test_events_take_their_keys_in_one_order_so_that_no_two_publishers_wait_for_each_other(
-    other: Any,
+    other_connection: Any,
 ) -> None:
-    other.execute("BEGIN")
-    other.execute(KEY, ["a", "evt_1"])
+    other_connection.execute("BEGIN")
+    other_connection.execute(KEY, ["a", "evt_1"])
     given = [public.NewEvent("form.submitted", {}, idempotency_key=key) for key in "ba"]
 
     def publish() -> None:
@@ -344,23 +350,23 @@ def test_events_take_their_keys_in_one_order_so_that_no_two_publishers_wait_for_
     with ThreadPoolExecutor(1) as threads:
         try:
             published = threads.submit(publish)
-            eventually(lambda: other.execute(_BLOCKED).fetchone() == (1,))
-            other.execute("SET LOCAL lock_timeout = '1s'")
+            eventually(lambda: other_connection.execute(_BLOCKED).fetchone() == (1,))
+            other_connection.execute("SET LOCAL lock_timeout = '1s'")
             # It would block if publishing had taken the keys in the order given.
-            other.execute(KEY, ["b", "evt_1"])
+            other_connection.execute(KEY, ["b", "evt_1"])
         finally:
-            other.execute("ROLLBACK")
+            other_connection.execute("ROLLBACK")
         published.result()
     assert Event.objects.count() == 2
 
 
 @pytest.mark.parametrize("is_batch", [False, True])
 def test_a_key_that_is_held_for_long_makes_a_503(
-    other: Any, monkeypatch: pytest.MonkeyPatch, is_batch: bool
+    other_connection: Any, monkeypatch: pytest.MonkeyPatch, is_batch: bool
 ) -> None:
     monkeypatch.setattr(public, "LOCK_TIMEOUT_ALONE_MS", 100)
-    other.execute("BEGIN")
-    other.execute(KEY, ["taken", "evt_1"])
+    other_connection.execute("BEGIN")
+    other_connection.execute(KEY, ["taken", "evt_1"])
     plain = ApiKey.objects.issue("CRM")[1]
     body = {"type": "form.submitted", "payload": {}, "idempotency_key": "taken"}
     try:
@@ -371,16 +377,16 @@ def test_a_key_that_is_held_for_long_makes_a_503(
             headers={"Authorization": f"Bearer {plain}"},
         )
     finally:
-        other.execute("ROLLBACK")
+        other_connection.execute("ROLLBACK")
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
 
 
 def test_a_key_that_is_waited_for_holds_up_nothing_more(
-    other: Any, post: Post, monkeypatch: pytest.MonkeyPatch
+    other_connection: Any, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert post("a").result().status_code == 202
-    other.execute("BEGIN")
-    other.execute(KEY, ["taken", "evt_1"])
+    other_connection.execute("BEGIN")
+    other_connection.execute(KEY, ["taken", "evt_1"])
     try:
         waiting = post("a", "taken")
         eventually(lambda: public.published_alone == ["taken"])
@@ -388,10 +394,10 @@ def test_a_key_that_is_waited_for_holds_up_nothing_more(
         assert post("a", "taken").result(60).status_code == 503
         monkeypatch.setattr(public, "LOCK_TIMEOUT_MS", 600_000)
         again = post("a", "taken")
-        eventually(lambda: other.execute(_BLOCKED).fetchone() == (2,))
+        eventually(lambda: other_connection.execute(_BLOCKED).fetchone() == (2,))
         assert post("a").result(60).status_code == 202
     finally:
-        other.execute("ROLLBACK")
+        other_connection.execute("ROLLBACK")
     answers = [one.result().json()["duplicate"] for one in (waiting, again)]
     assert sorted(answers) == [False, True]
 
@@ -404,10 +410,12 @@ def test_what_is_inserted_at_once_ends_with_the_transaction_around_it() -> None:
     assert not Event.objects.exists()
 
 
-def test_the_same_key_at_once_is_one_event(other: Any, post: Post, way: LiveServer | None) -> None:
-    with grouped(other, post):
+def test_the_same_key_at_once_is_one_event(
+    other_connection: Any, post: Post, transport: LiveServer | None
+) -> None:
+    with blocked_commit(other_connection, post):
         sent = [post("a", "same") for _ in range(4)]
-        queued(4, way)
+        queued(4, transport)
     answers = [one.result().json() for one in sent]
     assert len({answer["event_id"] for answer in answers}) == 1
     assert sorted(answer["duplicate"] for answer in answers) == [False, True, True, True]
@@ -424,11 +432,11 @@ def test_the_same_key_at_once_is_one_event(other: Any, post: Post, way: LiveServ
     ],
 )
 def test_what_another_process_changes_is_seen_by_the_next_event(
-    other: Any, post: Post, change: str, deliveries: int
+    other_connection: Any, post: Post, change: str, deliveries: int
 ) -> None:
     make_webhook()
     assert post("a").result().json()["deliveries"] == 1
-    other.execute(change)
+    other_connection.execute(change)
     assert post("a").result().json()["deliveries"] == deliveries
     last = Delivery.objects.order_by("-id").first()
     assert last is not None

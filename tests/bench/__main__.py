@@ -55,7 +55,7 @@ def main() -> None:
     began = time.monotonic()
     with Stage() as stage:
         _print_machine(stage)
-        stage.age(chosen().wal_mib)
+        stage.fill_wal(chosen().wal_mib)
         if options.only:
             part = _PARTS[options.only](stage, chosen())
             pprint(part)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tests.bench.history import DAYS, TIME_KEY, divide, has_scan
+from tests.bench.history import DAYS, TIME_KEY, has_scan, make_partitions
 from tests.bench.scale import Scale
 from tests.bench.stage import LOGIN, PASSWORD, WEBHOOKS, Stage, make_webhooks
 
@@ -81,7 +81,7 @@ def measure(stage: Stage, scale: Scale) -> Growth:
     growth = Growth()
     stage.empty()
     begins = timezone.now() - dt.timedelta(days=DAYS)
-    divide()
+    make_partitions()
     terms = {
         "begins": begins.timestamp() * 1000,
         "step": DAYS * 86_400_000 / scale.history_rows[-1],

@@ -1,7 +1,8 @@
 """A month of log made by SQL: deliveries of many webhooks, most of them successful.
 
 Ids are made as `webhooks.models.ids` makes them, so that time and key agree as in a real log.
-`fill` is for PostgreSQL, after `divide`, and `fill_file` for SQLite; both only use the tables.
+`fill` is for PostgreSQL, after `make_partitions`, and `fill_file` for SQLite; both only use the
+tables.
 """
 
 import datetime as dt
@@ -104,7 +105,7 @@ _SCAN = re.compile(
 _TABLES = "webhooks_event, webhooks_delivery, webhooks_attempt, webhooks_hourlycount"
 
 
-def divide() -> None:
+def make_partitions() -> None:
     """Make the partitions that a log of one month has."""
     from webhooks.delivery.queue import partitions
 

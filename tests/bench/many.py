@@ -186,7 +186,7 @@ def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: 
         webhooks,
         rows,
         healthy=healthy,
-        meanwhile=lambda: _singly(stage, healthy, webhooks, times),
+        meanwhile=lambda: _measure_single_latencies(stage, healthy, webhooks, times),
     )
     return Load(cost, _p99(times), rate)
 
@@ -215,7 +215,7 @@ def _beside_waiting(
     stage.timing_receiver.arrivals()
     cost, rate = _drain(stage, worker, few, scale.many_rows)
     times: list[float] = []
-    _singly(stage, healthy, [], times, count=scale.idle_publishes)
+    _measure_single_latencies(stage, healthy, [], times, count=scale.idle_publishes)
     stage.database.execute(_UNLIMITED)
     return Load(cost, _p99(times), rate)
 
@@ -234,7 +234,7 @@ def _drain(
 
     `meanwhile` may send a few more to the healthy webhook.
     """
-    with stage.asleep([worker]):
+    with stage.paused([worker]):
         stage.fill(rows, webhooks, one_event=one_event)
         came = stage.receiver.count()
         before = machine.cpu_seconds([worker.pid, stage.postgres.pid])
@@ -261,7 +261,7 @@ def _wait_for(stage: Stage, requests: int) -> None:
         time.sleep(0.2)
 
 
-def _singly(
+def _measure_single_latencies(
     stage: Stage, healthy: int, others: list[int], times: list[float], *, count: int = 0
 ) -> None:
     """Append latencies of single deliveries in ms: `count`, or until the others are done."""

@@ -79,7 +79,7 @@ def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
 
 
 @contextmanager
-def started(rows: int, database: str) -> Iterator[tuple["Client", "Scene"]]:
+def filled_site(rows: int, database: str) -> Iterator[tuple["Client", "Scene"]]:
     """Fill a new database; yield a logged-in client and the rows that the pages show."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -112,7 +112,7 @@ def _fill(url: str, rows: int) -> tuple["Client", "Scene"]:
     from tests.factories import make_webhook
     from tests.scenes import scene
 
-    history.divide()
+    history.make_partitions()
     webhooks = [make_webhook(name=f"Webhook {number}").pk for number in range(history.WEBHOOKS)]
     # The scene uses the busiest webhook, and its rows are the newest.
     if connection.vendor == "sqlite":
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     # Exit normally on SIGTERM, so that the server is stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with started(options.rows, options.database) as (browser, scene):
+    with filled_site(options.rows, options.database) as (browser, scene):
         from tests.pages import PAGES, url_names
 
         # Load templates and modules, which a process does only once.

@@ -118,7 +118,7 @@ class Stage:
     def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
         return self.database.execute(sql.encode(), parameters).fetchall()
 
-    def age(self, wal_mib: int) -> None:
+    def fill_wal(self, wal_mib: int) -> None:
         """Fill this much write-ahead log, so that PostgreSQL reuses its files like an older server.
 
         A new server fills each file with zeros before its first use: a sixth of its CPU.
@@ -197,7 +197,7 @@ class Stage:
         return count, count / seconds if seconds else 0.0
 
     @contextmanager
-    def asleep(self, workers: Sequence["Worker"]) -> Iterator[None]:
+    def paused(self, workers: Sequence["Worker"]) -> Iterator[None]:
         """Pause workers while the context is open."""
         for worker in workers:
             worker.pause(self)

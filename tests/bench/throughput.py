@@ -81,7 +81,7 @@ def compare_workers(stage: Stage, scale: Scale) -> Pairs:
     with stage.worker() as first, stage.worker() as second:
         _drain(stage, webhooks, WEBHOOKS, [first, second])
         for _ in range(scale.rounds):
-            with stage.asleep([second]):
+            with stage.paused([second]):
                 rate, spent = _drain(stage, webhooks, scale.two_workers_rows, [first])
             pairs.one_rate.append(rate)
             pairs.one_us.append(sum(spent[:2]))
@@ -101,7 +101,7 @@ def _drain(
     """
     stage.empty()
     sent_before = stage.receiver.count()
-    with stage.asleep(workers):
+    with stage.paused(workers):
         stage.fill(rows, webhooks)
         before = _cpu(stage, workers)
     notify()
@@ -118,7 +118,7 @@ def _drain(
 def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: Worker) -> float:
     stage.empty()
     stage.fill(rows, webhooks, status="sending")
-    with stage.asleep([worker]):
+    with stage.paused([worker]):
         for (delivery_id,) in stage.query("SELECT id FROM webhooks_delivery ORDER BY id"):
             naive.deliver.delay(delivery_id)
     stage.wait(webhooks, _PATIENCE_SECONDS)

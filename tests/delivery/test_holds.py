@@ -231,7 +231,7 @@ def test_what_still_cannot_go_is_held_again_once() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_large_log_is_not_scanned() -> None:
     webhooks = [make_webhook(name=f"Webhook {number}", **OAUTH) for number in range(20)]
-    history.divide()
+    history.make_partitions()
     with database.cursor() as cursor:
         for _ in history.fill(cursor.connection, [one.pk for one in webhooks], 100_000):
             pass

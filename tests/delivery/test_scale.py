@@ -31,7 +31,7 @@ def large_log(django_db_setup: None, django_db_blocker: object) -> Iterator[tupl
     unblocked = django_db_blocker.unblock  # type: ignore[attr-defined]
     try:
         with unblocked(), connection.cursor() as cursor:
-            history.divide()
+            history.make_partitions()
             webhooks = [make_webhook(name=f"Webhook {number}").pk for number in range(50)]
             for _ in history.fill(cursor.connection, webhooks, ROWS):
                 pass

@@ -26,7 +26,7 @@ _MAX_SECONDS = 1.0
 def large_log(transactional_db: None) -> list[Webhook]:
     webhooks = [make_webhook(name=f"Webhook {number}") for number in range(5)]
     with connection.cursor() as cursor:
-        history.divide()
+        history.make_partitions()
         for _ in history.fill(cursor.connection, [one.pk for one in webhooks], ROWS):
             pass
         history.settle(cursor.connection)

@@ -72,7 +72,8 @@ def fuzz(options: argparse.Namespace) -> int:
         count = run(target, wanted, first_seed=options.seed)
         seconds = time.monotonic() - started
         print(
-            f"{target.name}: {count.cases} cases, {count.taken} taken, {seconds:.0f} s", flush=True
+            f"{target.name}: {count.cases} cases, {count.accepted} taken, {seconds:.0f} s",
+            flush=True,
         )
         cases += count.cases
         crashes += count.crashes

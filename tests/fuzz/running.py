@@ -20,7 +20,7 @@ _PER_EXAMPLE = 1 + VARIATIONS
 class Count:
     cases: int = 0
     # Number of accepted inputs.
-    taken: int = 0
+    accepted: int = 0
     crashes: list[str] = field(default_factory=list)
 
 
@@ -72,6 +72,6 @@ def check_with_variations(target: Target, one: Any, count: Count) -> None:
     for case in (one, *variations(one, VARIATIONS)):
         count.cases += 1
         try:
-            count.taken += target.check(case)
+            count.accepted += target.check(case)
         except Exception as error:
             raise Failed(f"{target.name}: {case!r}") from error

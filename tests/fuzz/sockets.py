@@ -17,13 +17,13 @@ from tests.fuzz.target import Target
 from tests.security import oracle
 from webhooks import network
 
-_passed: list[str] = []
+_allowed_addresses: list[str] = []
 _PORTS = (80, 443, 8443, 6379, 5432, 8000, 8080, 11211)
 
 
-def _note(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int:
+def _record(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int:
     """Note the address that passed the guard, and open no socket."""
-    _passed.append(str(where[0]))
+    _allowed_addresses.append(str(where[0]))
     bad: int = pycurl.SOCKET_BAD
     return bad
 
@@ -32,7 +32,7 @@ def _note(opener: Any, family: int, kind: int, protocol: int, where: Any) -> int
 def around() -> Iterator[None]:
     with urls.names_are_answered():
         real = network.SocketOpener.open
-        setattr(network.SocketOpener, "open", _note)  # noqa: B010 - mypy rejects an assignment.
+        setattr(network.SocketOpener, "open", _record)  # noqa: B010 - mypy rejects an assignment.
         try:
             yield
         finally:
@@ -41,11 +41,11 @@ def around() -> Iterator[None]:
 
 def check(given: tuple[str, tuple[str, ...]]) -> bool:
     url, answers = given
-    _passed.clear()
+    _allowed_addresses.clear()
     by_requests(url, answers)
     by_libcurl(url, answers)
-    assert [one for one in _passed if oracle.is_denied(one, allowed=())] == []
-    return bool(_passed)
+    assert [one for one in _allowed_addresses if oracle.is_denied(one, allowed=())] == []
+    return bool(_allowed_addresses)
 
 
 def by_requests(url: str, answers: tuple[str, ...]) -> None:

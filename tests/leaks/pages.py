@@ -8,7 +8,7 @@ from django.urls.resolvers import RoutePattern
 
 Rows = dict[str, list[dict[str, Any]]]
 # The kind of row that each set of parameters names; a page with new parameters must be added here.
-_ABOUT = {
+_ROW_KINDS = {
     ("delivery_id",): "delivery",
     ("delivery_id", "pk"): "test",
     ("form", "uid"): "public key",
@@ -19,7 +19,11 @@ _ABOUT = {
     ("entry", "pk"): "version",
     ("attempt_id", "delivery_id", "part"): "attempt",
 }
-_ABOUT_PK = {"connections": "connection", "credentials": "credential", "resends": "resend"}
+_ROW_KINDS_BY_FOLDER = {
+    "connections": "connection",
+    "credentials": "credential",
+    "resends": "resend",
+}
 
 
 class Route(NamedTuple):
@@ -31,20 +35,20 @@ class Route(NamedTuple):
 
     def addresses(self, rows: Rows) -> Iterator[str]:
         """Yield the URL for each row that the pattern can show."""
-        for row in rows[self._about()] if self.parameters else [{}]:
+        for row in rows[self._row_kind()] if self.parameters else [{}]:
             address = self.text
             for name in self.parameters:
                 address = address.replace(f"<{name}>", str(row[name]))
             yield f"/{address}"
 
-    def _about(self) -> str:
+    def _row_kind(self) -> str:
         """Return the kind of row that the parameters name; KeyError if the tables above lack it."""
-        if self.text.startswith("admin/") and self.parameters not in _ABOUT:
+        if self.text.startswith("admin/") and self.parameters not in _ROW_KINDS:
             return f"admin {self.text.split('/')[2]}"
         if self.parameters == ("pk",):
             before = self.text.partition("<")[0].rstrip("/").rpartition("/")[2]
-            return _ABOUT_PK.get(before, "webhook")
-        return _ABOUT[self.parameters]
+            return _ROW_KINDS_BY_FOLDER.get(before, "webhook")
+        return _ROW_KINDS[self.parameters]
 
 
 def routes() -> list[Route]:

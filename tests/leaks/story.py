@@ -372,7 +372,7 @@ class Story:
 
     # Inspection
 
-    def look(self) -> None:
+    def visit_all_urls(self) -> None:
         """Open every URL of the site, as a page and as an htmx request."""
         rows = self.site.read()["rows"]
         for route in routes():

@@ -61,7 +61,7 @@ class Site:
     channels: list[AlertChannel] = field(default_factory=list)
 
 
-def plant(person: User) -> Site:
+def make_hostile_rows(person: User) -> Site:
     """Write the rows; none of them is sent yet."""
     site = Site()
     person.username = packed(150)[1]

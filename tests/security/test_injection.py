@@ -122,7 +122,7 @@ def typing(open_page: OpenPage, live_server: LiveServer, admin: User) -> Iterato
 
 @pytest.fixture
 def visit(open_page: OpenPage, live_server: LiveServer, admin: User) -> Iterator[Visit]:
-    site = planted.plant(admin)
+    site = planted.make_hostile_rows(admin)
     answers = planted.answers()
     with answering(answers) as address:
         for number, webhook in enumerate(site.sending):

@@ -56,7 +56,7 @@ def story(tmp_path: Path, database_url: str) -> Story:
             told.try_out()
             told.err()
             told.leak(CONTROL)
-            told.look()
+            told.visit_all_urls()
             told.export()
             told.command()
             sessions = "\n".join(site.read()["sessions"])

@@ -88,7 +88,7 @@ def plain(row: Any, column: str) -> str:
 
 
 @contextmanager
-def meanwhile(change: Any, *, times: int = 1) -> Iterator[None]:
+def change_before_write(change: Any, *, times: int = 1) -> Iterator[None]:
     """Call `change` between the command's read of a row and its write."""
     left = [times]
 
@@ -188,7 +188,7 @@ def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -
         other.basic_password = "typed by a person meanwhile"
         other.save(update_fields=["basic_password"])
 
-    with meanwhile(change):
+    with change_before_write(change):
         report = rotate()
     assert plain(credential, "basic_password") == "typed by a person meanwhile"
     assert "Every secret is under the first key" in report
@@ -197,7 +197,9 @@ def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -
 def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
     credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
-    with meanwhile(lambda: Credential.objects.filter(pk=credential.pk).update(basic_password="")):
+    with change_before_write(
+        lambda: Credential.objects.filter(pk=credential.pk).update(basic_password="")
+    ):
         rotate()
     assert plain(credential, "basic_password") == ""
 
@@ -205,7 +207,7 @@ def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
 def test_a_row_deleted_meanwhile_is_no_fault(use_keys: Keys) -> None:
     credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
-    with meanwhile(lambda: Webhook.objects.filter(credential=credential.pk).delete()):
+    with change_before_write(lambda: Webhook.objects.filter(credential=credential.pk).delete()):
         assert "can be removed" in rotate()
 
 
@@ -221,7 +223,7 @@ def test_a_process_that_still_writes_with_the_old_key_is_noticed(use_keys: Keys)
         use_keys(SECOND_KEY, FIRST_KEY)
 
     with (
-        meanwhile(write_with_the_old_key, times=10),
+        change_before_write(write_with_the_old_key, times=10),
         pytest.raises(CommandError, match=r"changed during the run: run the.*Keep the"),
     ):
         rotate()

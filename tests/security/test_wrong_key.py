@@ -34,7 +34,7 @@ def rows_of(*models: Any) -> list[dict[str, Any]]:
     return [row for model in models for row in model.objects.order_by("pk").values()]
 
 
-def look_for(seconds: float) -> None:
+def run_engine_for(seconds: float) -> None:
     """Let the engine run for a while."""
     ends = timezone.now() + dt.timedelta(seconds=seconds)
     run_engine(lambda: timezone.now() > ends)
@@ -52,7 +52,7 @@ def test_nothing_is_sent_and_nothing_lost_until_the_right_key_is_back(
     delivery = make_delivery(webhook)
     use_keys(SECOND_KEY)
     before = rows_of(Webhook, Credential, Delivery)
-    look_for(1.0)
+    run_engine_for(1.0)
     assert receiver.requests() == []
     assert rows_of(Webhook, Credential, Delivery) == before
     assert not Attempt.objects.exists()

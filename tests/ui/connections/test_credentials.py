@@ -20,7 +20,7 @@ from webhooks.ui.connections import lifecycle
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def shared(credential: Credential) -> Credential:
+def make_connection_from(credential: Credential) -> Credential:
     """Turn a webhook's own credential into a connection."""
     webhook = credential.webhook
     assert webhook is not None
@@ -80,7 +80,7 @@ def test_a_connection_in_use_cannot_be_deleted() -> None:
 def test_one_token_serves_every_webhook_and_one_reauthorization_releases_all(
     receiver: Receiver, provider: Provider
 ) -> None:
-    connection = shared(oauth_webhook(receiver, provider, event_types=[]).credential)
+    connection = make_connection_from(oauth_webhook(receiver, provider, event_types=[]).credential)
     for number in range(2):
         make_webhook(url=f"{receiver.url}/bearer/{number}", credential=connection)
     events.publish("call.incoming.after", {})
@@ -129,7 +129,7 @@ def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
     connect(webhook.credential)
     found: Any = webhook
     if is_connection:
-        found = shared(webhook.credential)
+        found = make_connection_from(webhook.credential)
         webhook = Webhook.objects.get(pk=webhook.pk)
     events.delete(webhook)
 

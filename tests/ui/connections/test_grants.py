@@ -17,7 +17,9 @@ pytestmark = pytest.mark.django_db
 PAGE = reverse("webhooks:grants")
 
 
-def ended(provider: Provider, person: Any, count: int, **fields: Any) -> list[Webhook]:
+def webhooks_with_ended_grants(
+    provider: Provider, person: Any, count: int, **fields: Any
+) -> list[Webhook]:
     """Return webhooks whose grants by this person have ended."""
     found = [make_webhook(provider, name=f"CRM {number}", **fields) for number in range(count)]
     for webhook in found:
@@ -32,7 +34,7 @@ def me(browser: Client) -> Any:
 def test_each_is_authorized_and_leads_back_until_nothing_waits(
     browser: Client, provider: Provider
 ) -> None:
-    webhooks = ended(provider, me(browser), 2)
+    webhooks = webhooks_with_ended_grants(provider, me(browser), 2)
     assert f'href="{PAGE}"' in browser.get(reverse("webhooks:connections")).content.decode()
     # A valid grant is not listed, nor one that nobody can approve or that nothing uses.
     valid = make_webhook(provider, name="Valid")
@@ -62,7 +64,9 @@ def test_one_connection_of_them_takes_one_approval(
     browser: Client, provider: Provider, receiver: Receiver
 ) -> None:
     urls = [receiver.url, "https://other.example/hook", receiver.url]
-    webhooks = ended(provider, me(browser), 3, scope="events:write offline_access")
+    webhooks = webhooks_with_ended_grants(
+        provider, me(browser), 3, scope="events:write offline_access"
+    )
     for webhook, url in zip(webhooks, urls, strict=True):
         webhook.url = url
         webhook.accepts_plain_http = True
@@ -101,7 +105,9 @@ def test_one_connection_of_them_takes_one_approval(
 
 def test_what_is_not_the_same_client_is_not_made_one(browser: Client, provider: Provider) -> None:
     person = me(browser)
-    first, second = ended(provider, person, 1) + ended(provider, person, 1, client_id="other")
+    first, second = webhooks_with_ended_grants(provider, person, 1) + webhooks_with_ended_grants(
+        provider, person, 1, client_id="other"
+    )
     assert reverse("webhooks:unite_grants") not in browser.get(PAGE).content.decode()
 
     for asked in ([first, second], [first], []):

@@ -14,7 +14,7 @@ from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import MACHINE_CLIENT, Provider
 from tests.ui.webhook_form.test_forms import posted
-from tests.ui.webhook_form.test_token_views import authorized, begin, oauth_fields
+from tests.ui.webhook_form.test_token_views import authorized, oauth_fields, start_authorization
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import oauth
 from webhooks.models import (
@@ -372,5 +372,5 @@ def test_a_grant_that_ends_soon_is_announced(
 def test_a_new_webhook_has_nothing_to_check_yet(browser: Client, provider: Provider) -> None:
     page = browser.post(CREATE, {**oauth_fields(provider), "action": "change_type"})
     assert "Checks the saved addresses" not in page.text
-    begin(browser, provider)
+    start_authorization(browser, provider)
     assert "Checks the saved addresses" in browser.get(edit_url(Webhook.objects.get())).text

@@ -52,7 +52,7 @@ def authorize_url(webhook: Webhook) -> str:
     return reverse("webhooks:authorize", args=[webhook.credential_id])
 
 
-def begin(browser: Client, provider: Provider, **overrides: Any) -> str:
+def start_authorization(browser: Client, provider: Provider, **overrides: Any) -> str:
     """Press Get new access token on a new webhook's form; return the URL at the provider."""
     answer = browser.post(CREATE, oauth_fields(provider, **overrides))
     assert answer.status_code == 303, answer.context["form"].errors
@@ -69,7 +69,7 @@ def come_back(browser: Client, url: str) -> Any:
 
 
 def authorized(browser: Client, provider: Provider, **overrides: Any) -> Webhook:
-    come_back(browser, answer_consent(begin(browser, provider, **overrides)))
+    come_back(browser, answer_consent(start_authorization(browser, provider, **overrides)))
     webhook = Webhook.objects.latest("pk")
     browser.get(edit_url(webhook))
     assert webhook.credential.token.state == TokenState.VALID, webhook.credential.token.last_error
@@ -82,7 +82,7 @@ def authorized(browser: Client, provider: Provider, **overrides: Any) -> Webhook
 def test_the_button_saves_the_form_and_goes_to_the_provider(
     browser: Client, provider: Provider
 ) -> None:
-    url = begin(browser, provider)
+    url = start_authorization(browser, provider)
     webhook = Webhook.objects.get()
     assert webhook.credential.client_secret == AUTHORIZATION_CLIENT.client_secret
     assert url.startswith(provider.auth_url)
@@ -99,7 +99,7 @@ def test_the_button_saves_the_form_and_goes_to_the_provider(
 
 
 def test_a_wrong_form_is_shown_again_and_goes_nowhere(browser: Client, provider: Provider) -> None:
-    begin(browser, provider)
+    start_authorization(browser, provider)
     webhook = Webhook.objects.get()
     page = browser.post(authorize_url(webhook), oauth_fields(provider, token_url=""))
     assert page.status_code == 200
@@ -125,7 +125,7 @@ def test_only_oauth_webhooks_get_a_token(browser: Client, provider: Provider) ->
 def test_an_approval_ends_on_the_form_with_a_valid_token(
     browser: Client, provider: Provider
 ) -> None:
-    answer = come_back(browser, answer_consent(begin(browser, provider)))
+    answer = come_back(browser, answer_consent(start_authorization(browser, provider)))
     webhook = Webhook.objects.get()
     assert answer.status_code == 303
     # The top of the page, where the new webhook's signing secret is shown once.
@@ -143,7 +143,7 @@ def test_an_approval_ends_on_the_form_with_a_valid_token(
 
 
 def test_what_waited_for_the_token_is_released(browser: Client, provider: Provider) -> None:
-    url = begin(browser, provider)
+    url = start_authorization(browser, provider)
     webhook = Webhook.objects.get()
     events.publish("call.incoming.after", {"call_id": "1"})
     Delivery.objects.update(
@@ -158,7 +158,7 @@ def test_what_waited_for_the_token_is_released(browser: Client, provider: Provid
 def test_a_denial_says_so_on_the_form_with_everything_there(
     browser: Client, provider: Provider
 ) -> None:
-    url = begin(browser, provider)
+    url = start_authorization(browser, provider)
     webhook = Webhook.objects.get()
     browser.get(edit_url(webhook))
     answer = come_back(browser, answer_consent(url, is_approved=False))
@@ -171,7 +171,9 @@ def test_a_denial_says_so_on_the_form_with_everything_there(
 
 
 def test_a_wrong_client_secret_says_what_to_change(browser: Client, provider: Provider) -> None:
-    come_back(browser, answer_consent(begin(browser, provider, client_secret="wrong")))
+    come_back(
+        browser, answer_consent(start_authorization(browser, provider, client_secret="wrong"))
+    )
     page = browser.get(edit_url(Webhook.objects.get()))
     assert "secret" in page.context["token_failure"].lower()
 
@@ -185,7 +187,7 @@ def test_a_callback_without_a_known_state_ends_on_the_list(browser: Client) -> N
 def test_a_session_that_ended_leads_to_the_login_without_the_code_and_back(
     browser: Client, provider: Provider
 ) -> None:
-    url = answer_consent(begin(browser, provider))
+    url = answer_consent(start_authorization(browser, provider))
     form = edit_url(Webhook.objects.get())
     browser.logout()
     answer = come_back(browser, url)
@@ -207,7 +209,7 @@ def test_a_session_that_ended_with_an_unknown_state_leads_to_the_login(browser: 
 def test_back_after_the_success_shows_the_token_and_no_error(
     browser: Client, provider: Provider
 ) -> None:
-    url = answer_consent(begin(browser, provider))
+    url = answer_consent(start_authorization(browser, provider))
     come_back(browser, url)
     webhook = Webhook.objects.get()
     browser.get(edit_url(webhook))
@@ -225,7 +227,7 @@ def test_back_after_the_success_shows_the_token_and_no_error(
 def test_back_after_the_token_was_cleared_is_no_success(
     browser: Client, provider: Provider
 ) -> None:
-    url = answer_consent(begin(browser, provider))
+    url = answer_consent(start_authorization(browser, provider))
     come_back(browser, url)
     webhook = Webhook.objects.get()
     browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
@@ -233,7 +235,7 @@ def test_back_after_the_token_was_cleared_is_no_success(
 
 
 def test_another_person_cannot_finish_it(browser: Client, provider: Provider) -> None:
-    url = answer_consent(begin(browser, provider))
+    url = answer_consent(start_authorization(browser, provider))
     other = get_user_model().objects.create_superuser("other")
     browser.force_login(other)
     come_back(browser, url)
@@ -243,7 +245,7 @@ def test_another_person_cannot_finish_it(browser: Client, provider: Provider) ->
 
 def test_a_permission_that_was_taken_away_stops_the_callback(provider: Provider) -> None:
     browser = logged_in("add_webhook", "change_webhook", "view_webhook", "authorize_webhook")
-    url = answer_consent(begin(browser, provider))
+    url = answer_consent(start_authorization(browser, provider))
     get_user_model().objects.get().user_permissions.clear()
     assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
     token = OAuthToken.objects.first()
@@ -356,7 +358,7 @@ def test_the_form_says_before_saving_what_drops_the_token(
 def test_a_new_token_comes_with_the_test_beside_it_once(
     browser: Client, provider: Provider
 ) -> None:
-    come_back(browser, answer_consent(begin(browser, provider)))
+    come_back(browser, answer_consent(start_authorization(browser, provider)))
     webhook = Webhook.objects.get()
     # In the page's head, in the bar and in the panel; and once beside the message.
     assert browser.get(edit_url(webhook)).text.count("data-test>") == 4
@@ -410,7 +412,9 @@ def test_a_secret_that_gets_a_token_is_the_working_one(browser: Client, provider
 
 
 def test_a_refusal_marks_the_fields_it_is_about(browser: Client, provider: Provider) -> None:
-    come_back(browser, answer_consent(begin(browser, provider, client_secret="wrong")))
+    come_back(
+        browser, answer_consent(start_authorization(browser, provider, client_secret="wrong"))
+    )
     form = browser.get(edit_url(Webhook.objects.get())).context["form"]
     marked = {name for name, one in form.fields.items() if "aria-invalid" in one.widget.attrs}
     assert {"client_id", "client_secret"} <= marked
