@@ -3,7 +3,7 @@
 Typed secrets are kept in a `Draft` while the form is shown again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
@@ -90,8 +90,6 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     scope = text_field("scope", placeholder="read write")
     client_authentication = choice_field("client_authentication")
 
-    # Also looks up the host. Raises UnsafeURLError or NameNotResolvedError.
-    check_url: Callable[[str], object] = staticmethod(network.check_url)
     # Fields that follow those of `_PAGE_ORDER` on the page.
     page_end: tuple[str, ...] = ALERT_FIELDS
 
@@ -239,6 +237,10 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         self._check_authorization(values)
         self._check_plain_http(values)
         return values
+
+    def check_url(self, url: str) -> None:
+        """Parse a URL and look up its host. Errors: UnsafeURLError, NameNotResolvedError."""
+        network.check_url(url)
 
     def _check_authorization(self, values: dict[str, Any]) -> None:
         """Validate the fields of the chosen type; drop the errors of the others."""

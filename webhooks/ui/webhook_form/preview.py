@@ -54,9 +54,6 @@ _SIGNATURE = "webhook-signature"
 class UnsavedForm(WebhookForm):
     """The form without the checks that resolve the URL's host or read other webhooks."""
 
-    # Endpoints are not looked up in the DNS at every keystroke.
-    check_url = staticmethod(network.parse_url)
-
     def __init__(
         self, data: Mapping[str, Any] | None, *, webhook: Webhook, session: Mapping[str, Any]
     ) -> None:
@@ -68,6 +65,10 @@ class UnsavedForm(WebhookForm):
             instance.credential = copy.copy(webhook.credential)
         # A draft in a copy of the session, so that the session does not keep what is typed.
         super().__init__(data, instance=instance, draft=Draft(dict(session)))
+
+    def check_url(self, url: str) -> None:
+        # No host is looked up at every keystroke.
+        network.parse_url(url)
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"]
