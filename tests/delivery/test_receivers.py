@@ -55,7 +55,7 @@ def test_an_answer_that_ends_within_its_headers_is_broken(loop: Loop, raw: bytes
     attempt = attempt_at(loop, raw)
     assert attempt.outcome == Outcome.PROTOCOL
     assert outcomes.sentence(attempt.error) == (
-        "The receiver's answer is broken: transfer closed within the headers."
+        "The receiver's response is broken: transfer closed within the headers."
     )
 
 
@@ -98,7 +98,7 @@ def test_a_status_line_is_known_by_where_it_stands(loop: Loop, raw: bytes) -> No
 def test_broken_chunks_are_no_fault_of_the_connection(loop: Loop, chunk: bytes) -> None:
     attempt = attempt_at(loop, CHUNKED + chunk)
     assert attempt.outcome == Outcome.PROTOCOL
-    assert "The receiver's answer is broken" in outcomes.sentence(attempt.error)
+    assert "The receiver's response is broken" in outcomes.sentence(attempt.error)
 
 
 def test_of_a_body_in_thousands_of_pieces_the_first_are_read(loop: Loop) -> None:

@@ -20,7 +20,7 @@ CLIENT_CERTIFICATE = 98
     ("number", "message", "is_connected", "expected"),
     [
         (pycurl.E_OPERATION_TIMEDOUT, "late", True,
-         (Outcome.TIMEOUT, "The receiver did not finish its answer in 7 s.")),
+         (Outcome.TIMEOUT, "The receiver did not finish its response in 7 s.")),
         (pycurl.E_OPERATION_TIMEDOUT, "late", False,
          (Outcome.TIMEOUT, "No connection to crm.example.com could be made in time.")),
         (pycurl.E_PEER_FAILED_VERIFICATION, "expired", False,
@@ -31,11 +31,11 @@ CLIENT_CERTIFICATE = 98
          (Outcome.TLS, "The TLS connection to crm.example.com failed: "
           "SSL_read: tlsv13 alert certificate required.")),
         (pycurl.E_PARTIAL_FILE, "5 bytes missing", True,
-         (Outcome.PROTOCOL, "The receiver's answer is broken: 5 bytes missing.")),
+         (Outcome.PROTOCOL, "The receiver's response is broken: 5 bytes missing.")),
         (TOO_LARGE, "", True,
-         (Outcome.PROTOCOL, "The receiver's answer is broken: a header is too long.")),
+         (Outcome.PROTOCOL, "The receiver's response is broken: a header is too long.")),
         (TOO_LARGE, "too many headers", True,
-         (Outcome.PROTOCOL, "The receiver's answer is broken: too many headers.")),
+         (Outcome.PROTOCOL, "The receiver's response is broken: too many headers.")),
         (pycurl.E_COULDNT_CONNECT, "refused", False,
          (Outcome.NETWORK, "crm.example.com could not be connected to: refused.")),
         (pycurl.E_GOT_NOTHING, "empty reply", True,

@@ -1051,7 +1051,7 @@ def test_requests_reads_the_last_head_without_interim_answers_and_trailers(
     ("answer", "words"),
     [
         (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", "another protocol"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + OK, "more than 16 interim answers"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 17 + OK, "more than 16 interim responses"),
         (
             b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 1000 + b"\r\n") * 70 + b"\r\n",
             "more than 64 KiB of headers",

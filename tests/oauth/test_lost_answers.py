@@ -88,7 +88,7 @@ def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
     assert lost.value.hold_reason is None
     assert ended.value.hold_reason == HoldReason.REAUTHORIZATION
     sentence = str(ended.value)
-    assert f"The answer of {lost_at:%Y-%m-%d %H:%M:%S} UTC was lost" in sentence
+    assert f"The response of {lost_at:%Y-%m-%d %H:%M:%S} UTC was lost" in sentence
     assert "counts the refresh token as used" in sentence
     assert "Refresh Token Max Reuse" in sentence
     # In between, a refresh token that does not exist showed that the provider responds.

@@ -1,4 +1,4 @@
-"""Keep what a refresh takes of the provider's answer in the browser."""
+"""Keep what a refresh takes of the provider's response in the browser."""
 
 from django.db import migrations
 

@@ -114,7 +114,7 @@ class Credential(EditedRow):
     provider = models.CharField(_("Provider"), max_length=32, blank=True, default="")
     issuer = models.CharField(_("Issuer"), max_length=2048, blank=True, default="")
     # Discovery stated that authorization responses have `iss` (RFC 9207).
-    requires_issuer = models.BooleanField(_("Answers name the issuer"), default=False)
+    requires_issuer = models.BooleanField(_("Responses name the issuer"), default=False)
     uses_pkce = models.BooleanField(_("Use PKCE"), default=True)
     refresh_url = models.CharField(_("Refresh URL"), max_length=2048, blank=True, default="")
     revocation_url = models.CharField(_("Revocation URL"), max_length=2048, blank=True, default="")
@@ -157,7 +157,7 @@ class Credential(EditedRow):
         _("Query parameter"), max_length=64, blank=True, default="access_token"
     )
     token_path = models.CharField(
-        _("Path of the token in the answer"), max_length=200, blank=True, default=""
+        _("Path of the token in the response"), max_length=200, blank=True, default=""
     )
     expired_status_codes = models.JSONField(
         _("Status codes that mean the token expired"), default=list, blank=True

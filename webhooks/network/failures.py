@@ -105,17 +105,17 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     # The transfer.
     "not_connected": _("%(host)s could not be connected to: %(reason)s."),
     "connect_timeout": _("No connection to %(host)s could be made in time."),
-    "answer_timeout": _("The receiver did not finish its answer in %(seconds)d s."),
+    "answer_timeout": _("The receiver did not finish its response in %(seconds)d s."),
     "tls": _("The TLS connection to %(host)s failed: %(reason)s."),
     "connection_broke": _("The connection to %(host)s broke: %(reason)s."),
-    "broken_answer": _("The receiver's answer is broken: %(reason)s."),
-    "header_too_long": _("The receiver's answer is broken: a header is too long."),
+    "broken_answer": _("The receiver's response is broken: %(reason)s."),
+    "header_too_long": _("The receiver's response is broken: a header is too long."),
     "headers_too_large": _("The receiver sent more than 64 KiB of headers."),
-    "interim_answers": _("The receiver sent more than %(limit)d interim answers."),
+    "interim_answers": _("The receiver sent more than %(limit)d interim responses."),
     "switched_protocol": _("The receiver switched to another protocol (101)."),
     # OAuth exchanges, each with one deadline and one size limit.
     "deadline": _("The exchange took longer than %(seconds)s s."),
-    "body_too_large": _("The answer is longer than %(limit)d bytes."),
+    "body_too_large": _("The response is longer than %(limit)d bytes."),
 }
 
 # CURLE_SSL_CLIENTCERT has no name in pycurl: the server requires a client certificate.

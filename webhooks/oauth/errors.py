@@ -61,8 +61,8 @@ _TRANSIENT = {
     "rate_limited": _("The provider asks to slow down (429)."),
     "unavailable": _("The provider is not working (%(status)s)."),
     "no_answer": _("The request to the provider failed: %(reason)s."),
-    "cut_off": _("The provider's answer ends in the middle."),
-    "web_page": _("A web page with status %(status)s came instead of the provider's answer."),
+    "cut_off": _("The provider's response ends in the middle."),
+    "web_page": _("A web page with status %(status)s came instead of the provider's response."),
     "being_refreshed": _("The access token is being refreshed."),
 }
 # A person has to authorize again.
@@ -72,10 +72,10 @@ _NEEDS_REAUTHORIZATION = {
         "was used or was revoked. Press “Get new access token”."
     ),
     "answer_lost_and_used": _(
-        "The answer of %(time)s was lost, and the provider counts the refresh token as used, so "
-        "the grant has ended. Press “Get new access token”. So that a lost answer costs no grant, "
-        "let the provider accept a refresh token again: Keycloak, Refresh Token Max Reuse; Ory "
-        "Hydra, rotation grace period; Auth0 and Okta, leeway or grace period."
+        "The response of %(time)s was lost, and the provider counts the refresh token as used, so "
+        "the grant has ended. Press “Get new access token”. So that a lost response costs no "
+        "grant, let the provider accept a refresh token again: Keycloak, Refresh Token Max Reuse; "
+        "Ory Hydra, rotation grace period; Auth0 and Okta, leeway or grace period."
     ),
     "access_denied": _(
         "The access was not approved. Press “Get new access token” and approve it; if you did, "
@@ -183,12 +183,12 @@ _MISCONFIGURED = {
     ),
     "too_large": _("Access token URL answered with more than 64 KiB: that is no token."),
     "duplicate_keys": _(
-        "The provider's answer names a field twice, so it is not clear which one counts. Nothing "
+        "The provider's response names a field twice, so it is not clear which one counts. Nothing "
         "was stored. Report it to the provider."
     ),
-    "truncated": _("The provider's answer ends in the middle, twice in a row."),
+    "truncated": _("The provider's response ends in the middle, twice in a row."),
     "no_token_answer": _(
-        "The answer of Access token URL is no token answer. Check the address against the "
+        "The response of Access token URL is not a token response. Check the address against the "
         "provider's documentation."
     ),
     "only_refresh_token": _(
@@ -201,11 +201,12 @@ _MISCONFIGURED = {
         "scope of the API that the token is for: “openid” alone asks only who you are."
     ),
     "token_elsewhere": _(
-        "The answer has no access token where it was looked for, but one at “%(path)s”: enter "
-        "that as “Path of the token in the answer”."
+        "The response has no access token where it was looked for, but one at “%(path)s”: enter "
+        "that as “Path of the token in the response”."
     ),
     "no_token_at_path": _(
-        "The answer has no access token at “%(path)s”. Correct “Path of the token in the answer”."
+        "The response has no access token at “%(path)s”. Correct “Path of the token in the "
+        "response”."
     ),
     "unsafe_token": _(
         "The provider's access token has characters that cannot be sent in a header. Nothing was "
@@ -223,18 +224,18 @@ _MISCONFIGURED = {
     # The authorization response cannot be used.
     "not_interactive": _("This grant needs no approval in the browser: press “Refresh”."),
     "no_session": _("Your browser keeps no session. Allow cookies for this site and log in again."),
-    "callback_too_long": _("The provider's answer is too long, so nothing in it was used."),
+    "callback_too_long": _("The provider's response is too long, so nothing in it was used."),
     "callback_repeats": _(
-        "The provider's answer names “%(name)s” more than once, so nothing in it was used. Press "
+        "The provider's response names “%(name)s” more than once, so nothing in it was used. Press "
         "“Get new access token” again."
     ),
     "no_state": _(
-        "The provider's answer has no state, so it cannot be told who asked for it. Press “Get "
+        "The provider's response has no state, so it cannot be told who asked for it. Press “Get "
         "new access token” again; if it happens again, the provider does not support the "
         "authorization code grant."
     ),
     "unknown_state": _(
-        "This answer belongs to no authorization that was begun here, or it was used already. "
+        "This response belongs to no authorization that was begun here, or it was used already. "
         "Press “Get new access token” again."
     ),
     "other_user": _("This authorization was begun by another user, who has to finish it."),
@@ -252,12 +253,12 @@ _MISCONFIGURED = {
         "new access token” again."
     ),
     "no_issuer": _(
-        "The provider promises to name itself in its answer, and this one has no name, so "
-        "nothing in it was used. If the provider stopped doing that, set “Answers name the "
+        "The provider promises to name itself in its response, and this one has no name, so "
+        "nothing in it was used. If the provider stopped doing that, set “Responses name the "
         "issuer” to No under Advanced."
     ),
     "other_issuer": _(
-        "The answer comes from “%(issuer)s”, which is not the provider the browser was sent to, "
+        "The response comes from “%(issuer)s”, which is not the provider the browser was sent to, "
         "so nothing in it was used. If it is the right one, enter it as Issuer."
     ),
     "other_data_center": _(
@@ -273,11 +274,11 @@ _MISCONFIGURED = {
         "Client ID, then press “Get new access token” again."
     ),
     "code_and_error": _(
-        "The provider's answer has a code and an error at once, so neither was used. Press “Get "
+        "The provider's response has a code and an error at once, so neither was used. Press “Get "
         "new access token” again."
     ),
     "no_code": _(
-        "The provider's answer has no authorization code. Check Auth URL, then press “Get new "
+        "The provider's response has no authorization code. Check Auth URL, then press “Get new "
         "access token” again."
     ),
     # The settings cannot be used for a request, so nothing was sent.
@@ -348,8 +349,8 @@ _WARNINGS = {
         "receiver refuses them."
     ),
     "answer_lost": _(
-        "The answer of %(time)s was lost, so the provider may count the refresh token as used. It "
-        "is sent once more as soon as the provider answers again."
+        "The response of %(time)s was lost, so the provider may count the refresh token as used. "
+        "It is sent once more as soon as the provider answers again."
     ),
     "short_idle_time": _(
         "The provider ends this grant when it is not refreshed for %(minutes)s minutes. With the "

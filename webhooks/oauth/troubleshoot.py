@@ -206,7 +206,7 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
     if not codes <= {"invalid_client", "client_or_grant"}:
         message = _(
             "The provider did not answer clearly, so it cannot be told which way works. Its last "
-            "answer: %s"
+            "response: %s"
         )
         return AuthenticationCheck(message=message % sentence(now.message))
     message = _(

@@ -427,7 +427,7 @@ class WordsField(ListField):
             )
         if wrong := next((word for word in words if len(word) < 3), None):
             raise ValidationError(
-                gettext("“%(word)s” is too short: it would match other answers."),
+                gettext("“%(word)s” is too short: it would match other responses."),
                 code="too_short",
                 params={"word": wrong},
             )

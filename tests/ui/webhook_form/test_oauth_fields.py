@@ -246,7 +246,7 @@ def test_an_empty_header_prefix_sends_the_token_alone() -> None:
     [
         ({}, "standard, no TLS client certificate"),
         ({"uses_pkce": "False", "audience": "crm"}, "no PKCE, audience"),
-        ({"requires_issuer": "True"}, "answers name the issuer"),
+        ({"requires_issuer": "True"}, "responses name the issuer"),
         ({"header_prefix": ""}, "no header prefix"),
         ({"header_prefix": "token"}, "header prefix “token”"),
         ({"token_header": "X-Auth-Token"}, "token in the header “X-Auth-Token”"),

@@ -115,7 +115,8 @@ class OAuthFields(forms.Form):
     issuer = text_field(
         "issuer",
         gettext_lazy(
-            "For example “https://accounts.google.com”. Answers from any other issuer are rejected."
+            "For example “https://accounts.google.com”. Responses from any other issuer are "
+            "rejected."
         ),
         inputmode="url",
     )
@@ -123,7 +124,7 @@ class OAuthFields(forms.Form):
     requires_issuer = _switch(
         "requires_issuer",
         gettext_lazy(
-            "Yes if the provider supports it (RFC 9207). Answers without it are then rejected."
+            "Yes if the provider supports it (RFC 9207). Responses without it are then rejected."
         ),
     )
     scope_separator = choice_field("scope_separator")
@@ -377,7 +378,7 @@ class OAuthFields(forms.Form):
 
 _DIFFERENCES = {
     "uses_pkce": gettext_lazy("no PKCE"),
-    "requires_issuer": gettext_lazy("answers name the issuer"),
+    "requires_issuer": gettext_lazy("responses name the issuer"),
     "scope_separator": gettext_lazy("scopes with commas"),
     "audience": gettext_lazy("audience"),
     "resource": gettext_lazy("resource"),
