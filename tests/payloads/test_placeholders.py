@@ -1,6 +1,7 @@
 """A JSON body with placeholders: always valid JSON, and errors named by line and column."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -264,6 +265,15 @@ def test_size_and_number_of_places_are_limited() -> None:
     assert "65536" in problem(json.dumps("x" * 65_536)).sentence
     assert "200" in problem(json.dumps(["{{ event }}"] * 201)).sentence
     assert problems(json.dumps(["{{ event }}"] * 200)) == []
+
+
+@pytest.mark.parametrize("piece", ["{{a' '", "{{", "{{ \\\\", "{{ 'x' "])
+def test_the_longest_body_is_checked_at_once(piece: str) -> None:
+    template = '{"a": "%s"}' % (piece * (65_000 // len(piece)))
+    began = time.process_time()
+    assert problems(template)
+    assert not payloads.has_placeholder(template)
+    assert time.process_time() - began < 2
 
 
 @given(st.text(alphabet="{}[]\":,\\ {ab1\n'", max_size=40))

@@ -43,7 +43,8 @@ MAX_PLACEHOLDERS = 200
 # A backslash escapes a brace or a bar. A quote after a letter belongs to the name, because forms
 # have fields such as “ім'я”.
 _ONE = r"\\(?!\{\{)[\\{}|]?+|(?<!\w)(?:'[^']*'|\"[^\"]*\")|(?<=\w)['\"]"
-_PLACEHOLDER = re.compile(r"\{\{((?:" + _ONE + r"|(?!\}\}|\{\{)[^\\'\"])*)\}\}", re.DOTALL)
+# Part of the content of a placeholder.
+_CONTENT = re.compile(_ONE + r"|(?:(?!\}\}|\{\{)[^\\'\"])+", re.DOTALL)
 _PART = re.compile(r"(?:" + _ONE + r"|[^\\'\"|])*")
 _DATES = ("iso8601", "sql", "unix")
 
@@ -129,14 +130,15 @@ def template_variables(text: str) -> set[str]:
 
 
 def has_placeholder(text: str) -> bool:
-    return bool(_PLACEHOLDER.search(text))
+    return next(_spans(text), None) is not None
 
 
 def only_variable(text: str) -> str:
     """Return the variable of a text that is a single placeholder without filters, else ""."""
-    found = _PLACEHOLDER.fullmatch(text.strip())
+    parts = list(_split(text.strip()))
+    content = parts[0][1] if len(parts) == 1 else None
     try:
-        placeholder = parse_placeholder(found[1]) if found else Placeholder()
+        placeholder = Placeholder() if content is None else parse_placeholder(content)
     except ValueError:
         return ""
     return placeholder.variable if placeholder.style == AS_THE_WEBHOOK else ""
@@ -206,13 +208,42 @@ def _argument(text: str) -> Any:
 def _split(value: str) -> Iterator[tuple[str, str | None]]:
     """Yield (text, None) and (placeholder, content), in order."""
     position = 0
-    for found in _PLACEHOLDER.finditer(value):
-        if found.start() > position:
-            yield value[position : found.start()], None
-        yield found[0], found[1]
-        position = found.end()
+    for start, end in _spans(value):
+        if start > position:
+            yield value[position:start], None
+        yield value[start:end], value[start + 2 : end - 2]
+        position = end
     if position < len(value):
         yield value[position:], None
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each placeholder, in linear time.
+
+    One regular expression would read to the end of the text again for each “{{” without “}}”.
+    """
+    tried: set[int] = set()
+    start = text.find("{{")
+    while start >= 0:
+        end = _end_of(text, start + 2, tried)
+        if end is None:
+            start = text.find("{{", start + 1)
+        else:
+            yield start, end
+            start = text.find("{{", end)
+
+
+def _end_of(text: str, position: int, tried: set[int]) -> int | None:
+    """Return where the placeholder with its content at `position` ends, None if it does not."""
+    while position not in tried:
+        if text.startswith("}}", position):
+            return position + 2
+        tried.add(position)
+        part = _CONTENT.match(text, position)
+        if part is None:
+            break
+        position = part.end()
+    return None
 
 
 def _texts(node: Node) -> Iterator[tuple[Text, bool]]:
