@@ -138,6 +138,9 @@ def test_a_default_has_the_type_of_its_variable_where_it_can() -> None:
     assert value_of({"variable": "talk_seconds", "default": "0"}) == 0
     assert value_of({"variable": "billsec", "default": "none"}) == "none"
     assert value_of({"variable": "deal_id", "default": "0"}) == "0"
+    assert value_of({"variable": "amount", "default": "0.5"}) == 0.5
+    for text in ("NaN", "-Infinity", "1e999"):
+        assert value_of({"variable": "amount", "default": text}) == text
     assert value_of({"variable": "client_number", "default": "0"}) == "380671234567"
 
 

@@ -181,7 +181,9 @@ def typed_default(variable: str, text: str) -> Any:
         value = load_typed(text)
     except ValueError:
         return text
-    return value if type(value) in kinds[known.type] else text
+    # Python reads NaN, and too large a number as infinity; neither is JSON.
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    return value if type(value) in kinds[known.type] and is_finite else text
 
 
 def as_text(value: Any) -> str:
