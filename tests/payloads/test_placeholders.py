@@ -223,6 +223,8 @@ def test_a_document_without_places_is_sent_as_it_is(value: Any) -> None:
         ('{"a": "{{ call_started_at|rfc }}"}', 1, 8, "is not a filter"),
         ('{"a": "{{ event|zone:\'Kyiv\' }}"}', 1, 8, "no time zone"),
         ('{"a": "{{ event|default:none }}"}', 1, 8, "single quotes"),
+        ('{"a": "{{ deal_id|default:1e999 }}"}', 1, 8, "single quotes"),
+        (r'{"a": "{{ deal_id|default:[\"\\ud800\"] }}"}', 1, 8, "single quotes"),
         ('{"a": "{{ event|default:' + "[" * 9000 + '}}"}', 1, 8, "single quotes"),
         ('{"a": "{{ call_started_at|sql|unix }}"}', 1, 8, "sets again"),
         ('{"a": "{{ }}"}', 1, 8, "Choose a variable"),

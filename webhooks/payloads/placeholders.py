@@ -199,7 +199,8 @@ def _argument(text: str) -> Any:
         return text[1:-1].replace(r"\u0022", '"')
     try:
         value = load_typed(text)
-        ENCODER.encode(value)
+        # Neither NaN nor half of a surrogate pair can be sent.
+        ENCODER.encode(value).encode()
     except ValueError:
         raise ValueError(_("Put the text after the colon into single quotes.")) from None
     return value
