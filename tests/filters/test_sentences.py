@@ -172,6 +172,9 @@ def test_no_filter_is_said_too() -> None:
 
 def test_a_group_of_one_needs_no_brackets() -> None:
     assert "(" not in sentence({"all": [MISSED, {"any": [AGENT]}]})
+    either = {"any": [AGENT, SHORT]}
+    assert "(" not in sentence({"all": [{"all": [either]}]})
+    assert sentence({"all": [{"all": [either]}, MISSED]}) == sentence({"all": [either, MISSED]})
 
 
 def test_of_a_long_list_the_rest_is_counted() -> None:

@@ -87,7 +87,7 @@ def _words(node: Mapping[str, Any], *, is_inner: bool) -> str:
         return condition_words(node["variable"], operator, node.get("value"))
     children = node[kind]
     is_alone = len(children) == 1
-    parts = [_words(child, is_inner=not is_alone) for child in children]
+    parts = [_words(child, is_inner=is_inner or not is_alone) for child in children]
     text = f" {_('and') if kind == 'all' else _('or')} ".join(parts)
     return f"({text})" if is_inner and not is_alone else text
 
