@@ -221,6 +221,19 @@ def test_the_variables_of_a_host_type_are_read_off_its_sample(
     assert [v.name for v in catalogue.variables_for("order.paid") if v.is_phone] == ["buyer"]
 
 
+def test_the_schema_of_a_host_type_fits_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = {"lines": [1], "amount": {"value": 10.5}, "title": [], "coupon": None, "name": "A"}
+    types = catalogue.host_types({"order.paid": {"label": "Order paid", "sample": sample}})
+    monkeypatch.setitem(EVENT_TYPES, "order.paid", types["order.paid"])
+    found = catalogue.schema("order.paid")["properties"]
+    said = {name: found[name].get("type") for name in sample}
+    assert said == {
+        "lines": "array", "amount": "object", "title": "array", "coupon": None, "name": "string",
+    }  # fmt: skip
+    # Other types have a number there.
+    assert catalogue.schema("deal.created")["properties"]["amount"]["type"] == "number"
+
+
 @pytest.mark.parametrize(
     ("paid_at", "sample", "kind"),
     [

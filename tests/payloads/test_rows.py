@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import payloads
+from webhooks import catalogue, payloads
 from webhooks.models import Webhook
 from webhooks.payloads import MappingError, Violation
 from webhooks.payloads.paths import escape, parse_path, spell
@@ -397,6 +397,18 @@ def test_any_key_can_be_written_as_a_path(keys: list[str]) -> None:
 def test_an_unknown_variable_is_refused_with_those_that_are_near(variable: str, words: str) -> None:
     found = problem({"name": "a", "variable": variable})
     assert (found.field, words in found.sentence) == ("content", True), found.sentence
+
+
+def test_a_part_of_what_a_host_type_has_as_an_object_can_be_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    part = {"name": "a", "variable": "amount.value"}
+    assert "single value" in problem(part).sentence
+    types = {"order.paid": {"label": "Order paid", "sample": {"amount": {"value": 10.5}}}}
+    monkeypatch.setitem(
+        catalogue.EVENT_TYPES, "order.paid", catalogue.host_types(types)["order.paid"]
+    )
+    assert problems(part) == []
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,16 @@ def validate_patterns(patterns: Iterable[object]) -> list[str]:
 def variables_for(event_type: str) -> tuple[Variable, ...]:
     """Return the variables of a known type: those of all events, then its own."""
     known = EVENT_TYPES[event_type]
-    return tuple(
-        VARIABLES.get(name) or infer(name, known.sample_values[name])
-        for name in dict.fromkeys((*ALWAYS, *known.variables))
-    )
+    return tuple(_variable(name, known) for name in dict.fromkeys((*ALWAYS, *known.variables)))
+
+
+def _variable(name: str, known: EventType) -> Variable:
+    """Return the variable of this name, unless a host project has an object or a list there."""
+    common = VARIABLES.get(name)
+    has_parts = isinstance(known.sample_values.get(name), dict | list)
+    if common is None or (has_parts and common.type is not VariableType.OBJECT):
+        return infer(name, known.sample_values[name])
+    return common
 
 
 # The JSON Schema of each type of variable.
@@ -197,11 +203,17 @@ _SCHEMAS: dict[VariableType, dict[str, str]] = {
 def schema(event_type: str) -> dict[str, Any]:
     """Return the JSON Schema of a known type's document; only the common variables are required."""
     properties = {}
+    sample = sample_event(event_type)
     for variable in variables_for(event_type):
         if variable.name == "attempt":
             # Not part of the document.
             continue
         found: dict[str, Any] = {**_SCHEMAS[variable.type], "description": str(variable.label)}
+        if isinstance(sample[variable.name], list):
+            found["type"] = "array"
+        elif sample[variable.name] is None:
+            # The sample of a host project does not tell which type other values have.
+            del found["type"]
         if variable.choices:
             found["enum"] = list(variable.choices)
         properties[variable.name] = found

@@ -85,7 +85,7 @@ def _all() -> dict[str, Variable]:
     types = catalogue.EVENT_TYPES
     carried = {v.name: v for key in types for v in catalogue.variables_for(key)}
     # Filters read the payload, which has no attempt number.
-    return {name: v for name, v in {**catalogue.VARIABLES, **carried}.items() if name != "attempt"}
+    return {name: v for name, v in {**carried, **catalogue.VARIABLES}.items() if name != "attempt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,15 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue
-from webhooks.catalogue import ALWAYS, CURRENT_NAMES, INSTANT, OLDER_NAMES, VARIABLES, VariableType
+from webhooks.catalogue import (
+    ALWAYS,
+    CURRENT_NAMES,
+    INSTANT,
+    OLDER_NAMES,
+    VARIABLES,
+    Variable,
+    VariableType,
+)
 from webhooks.payloads.document import ENCODER, instant, instant_of_text, read_moment, shown
 from webhooks.payloads.errors import MappingError, Violation, megabytes
 from webhooks.payloads.json_reader import load_typed
@@ -108,9 +116,17 @@ def variable_problem(name: str, known: Collection[str]) -> str:
     if APPEND in steps:
         return _appends()
     variable = VARIABLES.get(CURRENT_NAMES.get(str(head), str(head)))
-    if steps and variable is not None and variable.type is not VariableType.OBJECT:
+    if steps and variable is not None and not _has_parts(variable):
         return _("“%s” is a single value without parts. Remove what follows it.") % head
     return ""
+
+
+def _has_parts(variable: Variable) -> bool:
+    """Return whether some event type has an object or a list by this name."""
+    samples = (kind.sample_values.get(variable.name) for kind in catalogue.EVENT_TYPES.values())
+    return variable.type is VariableType.OBJECT or any(
+        isinstance(sample, dict | list) for sample in samples
+    )
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
