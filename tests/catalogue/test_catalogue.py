@@ -234,6 +234,17 @@ def test_the_schema_of_a_host_type_fits_its_sample(monkeypatch: pytest.MonkeyPat
     assert catalogue.schema("deal.created")["properties"]["amount"]["type"] == "number"
 
 
+def test_a_sample_has_the_fields_of_a_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = {"attempt": 2, "project_id": 5, "event": "x", "total": 1}
+    types = catalogue.host_types({"order.paid": {"label": "Order paid", "sample": sample}})
+    monkeypatch.setitem(EVENT_TYPES, "order.paid", types["order.paid"])
+    moment = datetime(2026, 5, 14, tzinfo=UTC)
+    document = json.loads(payloads.build_document("order.paid", "evt_1", moment, "default", sample))
+    shown = catalogue.sample_event("order.paid")
+    assert list(shown) == list(document)
+    assert (shown["event"], shown["project_id"]) == ("order.paid", "default")
+
+
 @pytest.mark.parametrize(
     ("paid_at", "sample", "kind"),
     [

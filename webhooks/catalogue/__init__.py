@@ -229,6 +229,9 @@ def schema(event_type: str) -> dict[str, Any]:
 
 def sample_event(event_type: str) -> dict[str, object]:
     """Return a complete sample document of a known event type, as a receiver gets it."""
+    always = {**{name: VARIABLES[name].sample for name in ALWAYS}, "event": event_type}
+    # As in a document, these replace fields of the same names.
+    document = {**always, **EVENT_TYPES[event_type].sample(), **always}
     # The attempt number is not part of the document, whose bytes never change.
-    always = {name: VARIABLES[name].sample for name in ALWAYS if name != "attempt"}
-    return {**always, **EVENT_TYPES[event_type].sample(), "event": event_type}
+    del document["attempt"]
+    return document
