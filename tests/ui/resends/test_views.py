@@ -300,6 +300,19 @@ def test_a_selection_is_confirmed_then_sent_again(browser: Client) -> None:
     assert "of 2 resent" in browser.get(page_of(resend)).text
 
 
+def test_waiting_deliveries_alone_are_sent_at_once_without_a_rate(browser: Client) -> None:
+    webhook = make_webhook()
+    waiting = make_delivery(webhook)
+    Delivery.objects.update(next_attempt_at=timezone.now() + dt.timedelta(hours=1))
+    page = browser.post(SELECTION, {"delivery": waiting.pk})
+    assert "Resend 1 delivery" in page.text
+    assert 'name="rate"' not in page.text
+    answer = browser.post(SELECTION, {"delivery": waiting.pk, "confirm": "1"}, follow=True)
+    assert "1 delivery is sent now." in answer.text
+    assert Delivery.objects.get().next_attempt_at <= timezone.now()
+    assert not Resend.objects.exists()
+
+
 def test_a_selection_of_nothing_leads_back_to_the_log(browser: Client) -> None:
     for data in ({}, {"delivery": ["x", "dlv_\0", "dlv_" + "0" * 99]}):
         answer = browser.post(SELECTION, data, follow=True)

@@ -73,13 +73,15 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
         return redirect("webhooks:deliveries")
     chosen = sorted(set(chosen))[: resends.MAX_SELECTED]
     waiting = list(Delivery.objects.filter(pk__in=chosen, status__in=_WAITING))
-    form = RateForm(request.POST if "confirm" in request.POST else None)
     resend = Resend(scope=ResendScope.SELECTION, delivery_ids=chosen)
     counted = _counted(resend)
-    if form.is_bound and form.is_valid() and not is_shown_again(request):
-        resend.rate = form.cleaned_data["rate"]
+    is_confirmed = "confirm" in request.POST
+    # Waiting deliveries are sent at once, so the page asks for a rate only if there are others.
+    form = RateForm(request.POST if is_confirmed and counted["count"] else None)
+    if is_confirmed and not form.errors and not is_shown_again(request):
         at_once = act(request, Action.RESENT, waiting)
         if counted["count"]:
+            resend.rate = form.cleaned_data["rate"]
             return _start(request, resend)
         text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", at_once)
         messages.success(request, text % at_once)
