@@ -109,6 +109,13 @@ def test_a_row_shows_kind_token_hosts_and_a_link_to_the_webhooks_that_use_it(
     assert [row["webhook"].name for row in rows] == ["One", "Two"]
 
 
+def test_the_page_of_a_connection_names_its_endpoints(browser: Client) -> None:
+    connection = make_oauth_connection()
+    page = browser.get(reverse("webhooks:connection", args=[connection.pk])).text
+    for url in (connection.auth_url, connection.token_url):
+        assert f">{url}<" in page
+
+
 @pytest.mark.parametrize("wanted", ["0", "x", "9" * 30, "-1", ""])
 def test_a_link_to_no_connection_shows_every_webhook(browser: Client, wanted: str) -> None:
     make_webhook()
