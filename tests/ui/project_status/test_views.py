@@ -58,6 +58,25 @@ def test_it_names_what_waits_who_is_slow_and_which_token_ends(browser: Client) -
         assert name in page.text
 
 
+def test_lost_grants_come_before_those_that_end(browser: Client) -> None:
+    soon = timezone.now() + dt.timedelta(days=3)
+    for number in range(10):
+        ending = make_webhook(name=f"Ending {number}", authorization_type="oauth2")
+        OAuthToken.objects.create(
+            credential=ending.credential, state="valid", refresh_token_expires_at=soon
+        )
+    later = timezone.now() + dt.timedelta(days=90)
+    for name, ends_at in (("Lost", None), ("Lost early", later)):
+        lost = make_webhook(name=name, authorization_type="oauth2")
+        OAuthToken.objects.create(
+            credential=lost.credential,
+            state="needs_reauthorization",
+            refresh_token_expires_at=ends_at,
+        )
+    shown = [row["subject"].name for row in browser.get(STATUS).context["tokens"]]
+    assert {*shown[:2]} == {"Lost", "Lost early"}
+
+
 @pytest.mark.database("sqlite")
 def test_sqlite_reads_neither_the_log_nor_the_counts_from_end_to_end(browser: Client) -> None:
     make_delivery(make_webhook())

@@ -7,7 +7,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import OuterRef, Q, Subquery, Sum
+from django.db.models import Case, OuterRef, Q, Subquery, Sum, When
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 
@@ -108,8 +108,11 @@ def _tokens(now: datetime) -> list[dict[str, Any]]:
     )
     tokens = tokens.select_related("credential__webhook").defer(*TOKEN_SECRETS)
     ends = Q(refresh_token_expires_at__lte=now + _ENDS_WITHIN, refresh_end_moves=False)
-    found = tokens.filter(Q(state__in=BLOCKED_STATES) | ends & ~Q(state=TokenState.NONE))
+    is_lost = Q(state__in=BLOCKED_STATES)
+    found = tokens.filter(is_lost | ends & ~Q(state=TokenState.NONE))
+    # The databases order missing ends differently, so lost grants are put first.
+    lost_first = Case(When(is_lost, then=0), default=1)
     return [
         {"token": one, "subject": one.credential.subject}
-        for one in found.order_by("refresh_token_expires_at")[:_SHOWN]
+        for one in found.order_by(lost_first, "refresh_token_expires_at", "pk")[:_SHOWN]
     ]
