@@ -107,6 +107,17 @@ def test_the_list_is_put_in_order(browser: Client, sort: str, found: list[str]) 
     assert names(browser.get(LIST, {"sort": sort})) == found
 
 
+def test_a_login_without_a_password_needs_attention(browser: Client) -> None:
+    # An import brings no passwords.
+    make_webhook(name="Imported", authorization_type="basic", basic_login="shop")
+    make_webhook(
+        name="Complete", authorization_type="basic", basic_login="shop", basic_password="x"
+    )
+    page = browser.get(LIST, {"status": "attention"})
+    assert names(page) == ["Imported"]
+    assert [row["status"]["label"] for row in page.context["rows"]] == ["On hold"]
+
+
 def test_what_needs_attention_comes_first(browser: Client) -> None:
     make_webhook(name="Alpha")
     make_webhook(name="Omega", authorization_type="oauth2")

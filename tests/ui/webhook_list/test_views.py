@@ -123,7 +123,7 @@ def test_the_list_is_searched_and_filtered(
     browser: Client, query: dict[str, str], found: list[str]
 ) -> None:
     make_webhook(name="CRM", url="https://crm.example.com/x", authorization_type="oauth2")
-    make_webhook(name="Basic", authorization_type="basic")
+    make_webhook(name="Basic", authorization_type="basic", basic_password="x")
     make_webhook(name="Grant", authorization_type="oauth2", grant_type="client_credentials")
     paused = {"is_active": False, "paused_at": timezone.now()}
     make_webhook(name="Old", url="https://crm.example.com/y", pause_reason="person", **paused)

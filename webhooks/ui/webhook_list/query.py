@@ -148,9 +148,12 @@ def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
 def _needs_attention() -> Q:
     """Match webhooks that `status_of` colours as warning or danger."""
     is_failing = Q(state__failing_since_at__isnull=False)
-    is_active_but = is_failing | _is_unauthorized() | Q(pk__in=_with_forbidden_connection())
+    has_no_password = Q(credential__authorization_type=AuthorizationType.BASIC) & ~Q(
+        ("credential__secret_origins__has_key", "basic_password")
+    )
+    is_unusable = has_no_password | _is_unauthorized() | Q(pk__in=_with_forbidden_connection())
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
-        Q(is_active=True) & is_active_but
+        Q(is_active=True) & (is_failing | is_unusable)
     )
 
 
