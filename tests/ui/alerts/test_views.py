@@ -7,8 +7,10 @@ from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
+from tests.factories import make_webhook
 from tests.sandbox import Receiver
-from webhooks import network
+from webhooks import events, network
+from webhooks.alerts import channels
 from webhooks.models import AlertChannel, AuditEntry
 
 pytestmark = pytest.mark.django_db
@@ -122,3 +124,18 @@ def test_my_own_address_is_filled_in(browser: Client) -> None:
     address = f"{reverse('webhooks:alert_add', args=['email'])}?mine=1"
     assert address in browser.get(ALERTS).text
     assert 'value="me@example.com"' in browser.get(address).text
+
+
+def test_a_deleted_webhook_stays_chosen_when_its_channel_is_saved(browser: Client) -> None:
+    kept, gone = make_webhook(name="Kept"), make_webhook(name="Gone")
+    channel = add(browser, "email", recipient="ops@example.com", webhooks=str(gone.pk))
+    events.delete(gone)
+    edit = reverse("webhooks:alert_edit", args=[channel.pk])
+    page = browser.get(edit)
+    assert "Gone (deleted)" in page.text
+    chosen = [str(one) for one in page.context["form"]["webhooks"].value()]
+    browser.post(edit, {"recipient": "night@example.com", "webhooks": chosen})
+    # Without a webhook it would be a channel of all.
+    assert list(channel.webhooks.all()) == [gone]
+    assert not channels.covering([kept.pk]).exists()
+    assert "Gone (deleted)" not in browser.get(reverse("webhooks:alert_add", args=["email"])).text

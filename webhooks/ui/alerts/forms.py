@@ -5,6 +5,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import network
@@ -36,6 +38,13 @@ class WebhooksInput(forms.CheckboxSelectMultiple):
     template_name = "webhooks/alerts/_webhooks.html"
 
 
+class WebhooksField(RowsField):
+    """The webhooks of a channel; a deleted one says so."""
+
+    def label_from_instance(self, obj: Webhook) -> str:
+        return gettext("%s (deleted)") % obj if obj.deleted_at else str(obj)
+
+
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """Edit a channel, new or stored; an empty secret keeps the stored one."""
 
@@ -47,7 +56,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         model = AlertChannel
         fields = ("name", "accepts_plain_http", "recipient", "webhooks")
         widgets = {"webhooks": WebhooksInput}
-        field_classes = {"webhooks": RowsField}
+        field_classes = {"webhooks": WebhooksField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,9 +99,19 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.fields[name].error_messages["required"] = missing
         chosen = self.fields["webhooks"]
         assert isinstance(chosen, forms.ModelMultipleChoiceField)
-        chosen.queryset = Webhook.objects.present().only("name").order_by("name", "pk")
+        choices = Webhook.objects.filter(Q(deleted_at=None) | Q(pk__in=self._chosen()))
+        chosen.queryset = choices.only("name", "deleted_at").order_by("name", "pk")
         chosen.label = _("Webhooks")
         chosen.help_text = _("Leave empty for every webhook.")
+
+    def _chosen(self) -> list[int]:
+        """Return the webhooks of a stored channel, also those in the trash.
+
+        Without the latter, a save would remove them, and a channel without webhooks is for all.
+        """
+        if not self.instance.pk:
+            return []
+        return list(self.instance.webhooks.values_list("pk", flat=True))
 
     def _plain_origin(self) -> str:
         """Return the origin of the typed or stored URL if it uses plain http, else "".
