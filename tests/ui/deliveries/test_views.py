@@ -456,6 +456,31 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     assert len(entries()) == 2
 
 
+def test_cancelling_on_an_older_page_returns_to_it(browser: Client) -> None:
+    webhook = make_webhook()
+    older, newer = make_delivery(webhook), make_delivery(webhook)
+    page = browser.get(LOG, {"status": "pending", "before": newer.pk})
+    assert shown(page) == [older.pk]
+    here = page.context["address"]
+    assert f'name="next" value="{here.replace("&", "&amp;")}"' in page.text
+    data = {"delivery": older.pk, "next": here}
+    answer = browser.post(reverse("webhooks:deliveries_cancel"), data)
+    assert answer["Location"] == f"{LOG}?status=pending&before={newer.pk}"
+
+
+@pytest.mark.parametrize("filters", [{}, {"status": "failed"}])
+def test_the_log_offers_no_resend_to_a_deleted_webhook(
+    browser: Client, filters: dict[str, str]
+) -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    query = {"webhook": webhook.pk, **filters}
+    assert "Resend since…" in browser.get(LOG, query).text
+    events.delete(webhook)
+    assert "Resend since…" not in browser.get(LOG, query).text
+    assert "Resend since…" in browser.get(LOG).text
+
+
 def test_a_page_has_no_button_that_its_reader_may_not_press() -> None:
     delivery = make_delivery(make_webhook())
     page = person("view_delivery", "view_webhook").get(page_of(delivery)).text

@@ -28,6 +28,7 @@ from webhooks.models import (
     SavedView,
     Status,
     Trigger,
+    Webhook,
 )
 from webhooks.ui.deliveries.forms import EditedPayloadForm, LogForm
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, returns_to_selection
@@ -77,11 +78,23 @@ def log_context(request: HttpRequest) -> dict[str, Any]:
             {"label": label, "query": one, "pk": pk, "is_current": one == query}
             for label, one, pk in _views(request)
         ],
-        "webhook_id": form.cleaned_data.get("webhook", "") if form.is_valid() else "",
+        "resend_url": _resend_url(form, rows["page"].rows) if rows["may_send"] else "",
         "running": _running() if rows["may_send"] else [],
         # A search for a call does not need the backlog.
         "backlog": None if request.GET.get("q") else backlog.report(),
     }
+
+
+def _resend_url(form: LogForm, shown: Sequence[Delivery]) -> str:
+    """Return the URL to resend deliveries of the chosen webhook or of all; "" if it is deleted."""
+    chosen = form.cleaned_data.get("webhook", "") if form.is_valid() else ""
+    if not chosen:
+        return reverse("webhooks:resend_create_for_all")
+    if shown:
+        is_present = shown[0].webhook.deleted_at is None
+    else:
+        is_present = Webhook.objects.present().filter(pk=chosen).exists()
+    return reverse("webhooks:resend_create", args=[chosen]) if is_present else ""
 
 
 def _views(request: HttpRequest) -> list[tuple[str, str, int | None]]:
@@ -115,7 +128,7 @@ def _rows(request: HttpRequest) -> dict[str, Any]:
     return {
         "form": form,
         "log_url": request.path,
-        "address": f"{request.path}?{urlencode(_filters(request.GET))}",
+        "address": f"{request.path}?{urlencode(_filters(request.GET) | _position(request))}",
         "page": found,
         "rows": [
             {
@@ -177,8 +190,13 @@ def _key(request: HttpRequest, name: str) -> str:
     return request.GET.get(name, "").replace("\0", "")
 
 
+def _position(request: HttpRequest) -> dict[str, str]:
+    """Return the parameters of a page other than the newest."""
+    return {name: key for name in ("before", "after") if (key := _key(request, name))}
+
+
 def _is_deep(request: HttpRequest) -> bool:
-    return bool(_key(request, "before") or _key(request, "after"))
+    return bool(_position(request))
 
 
 def _filters(query: QueryDict) -> dict[str, str]:
