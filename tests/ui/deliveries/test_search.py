@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -169,6 +170,15 @@ def test_a_view_has_a_name_that_can_be_seen(browser: Client, name: str) -> None:
     page = browser.post(f"{LOG}views/", data, follow=True)
     assert "Choose filters and enter a name first." in text_of(page.content)
     assert not SavedView.objects.exists()
+
+
+def test_a_view_is_saved_whole_or_not_at_all(browser: Client) -> None:
+    for letters, is_saved in ((150, True), (167, False)):
+        SavedView.objects.all().delete()
+        query = urlencode({"q": "ї" * letters, "status": "failed"})
+        page = browser.post(f"{LOG}views/", {"name": "Mine", "query": query}, follow=True)
+        assert list(SavedView.objects.values_list("query", flat=True)) == [query] * is_saved
+        assert ("These filters are too long to save." in text_of(page.content)) is not is_saved
 
 
 @pytest.mark.parametrize("log", [LOG, "/admin/webhooks/delivery/"])

@@ -358,16 +358,19 @@ def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int
 def save_view(request: HttpRequest) -> HttpResponse:
     """Save the filters of a query string under a name; an existing view is replaced."""
     name = request.POST.get("name", "").replace("\0", "").strip()[:_MAX_VIEW_NAME]
-    filters = _filters(QueryDict(request.POST.get("query", "")[:_MAX_VIEW_QUERY]))
+    query = urlencode(_filters(QueryDict(request.POST.get("query", ""))))
     # A login is required, so the user has a primary key.
     user_id = request.user.pk or 0
     kept = SavedView.objects.filter(user=user_id)
-    if not is_visible(name) or not filters:
+    if not is_visible(name) or not query:
         messages.warning(request, _("Choose filters and enter a name first."))
+    elif len(query) > _MAX_VIEW_QUERY:
+        # A letter of another alphabet has six characters or more in a URL.
+        messages.warning(request, _("These filters are too long to save. Shorten the search."))
     elif kept.exclude(name=name).count() >= _MAX_VIEWS:
         messages.warning(request, _("Delete a view first. The limit is %d.") % _MAX_VIEWS)
     else:
-        kept.update_or_create(user_id=user_id, name=name, defaults={"query": urlencode(filters)})
+        kept.update_or_create(user_id=user_id, name=name, defaults={"query": query})
         messages.success(request, _("“%s” is saved.") % name)
     return redirect_back(request, "webhooks:deliveries")
 
