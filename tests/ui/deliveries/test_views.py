@@ -15,7 +15,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.log_rows import make_attempt, mixed_log, settle
 from tests.people import logged_in
-from webhooks import events
+from webhooks import audit, events
 from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.charts import ResultKind
 from webhooks.models import (
@@ -454,6 +454,17 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     answer = browser.post(page_of(delivery, "delivery_cancel"), follow=True)
     assert "This delivery is no longer waiting." in answer.text
     assert len(entries()) == 2
+
+
+def test_the_audit_trail_counts_only_what_was_changed(browser: Client) -> None:
+    crm, shop = make_webhook(), make_webhook(name="Shop")
+    waiting = [make_delivery(crm) for _ in range(2)]
+    done = settle(make_delivery(crm), Status.SUCCEEDED)
+    other = settle(make_delivery(shop), Status.SUCCEEDED)
+    chosen = [row.pk for row in (*waiting, done, other)]
+    browser.post(reverse("webhooks:deliveries_cancel"), {"delivery": chosen})
+    entry = AuditEntry.objects.get()
+    assert (entry.webhook_id, audit.sentence(entry.note)) == (crm.pk, "2 deliveries")
 
 
 def test_cancelling_on_an_older_page_returns_to_it(browser: Client) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -44,6 +45,12 @@ _MAX_SELECTED = 1000
 _MAX_VIEWS, _MAX_VIEW_NAME, _MAX_VIEW_QUERY = 20, 40, 1000
 # How often an open log requests new rows.
 _LIVE_SECONDS = 3
+# The deliveries that an action changes.
+_CHANGED_BY = {
+    Action.RESENT: Q(status__in=(Status.PENDING, Status.PARKED))
+    | Q(status__in=FINAL_STATUSES, webhook__deleted_at=None),
+    Action.CANCELLED: Q(status__in=(Status.PENDING, Status.HELD, Status.PARKED)),
+}
 
 
 @page("webhooks.view_delivery")
@@ -346,11 +353,15 @@ def cancel_selected(request: HttpRequest) -> HttpResponse:
 
 def act(request: HttpRequest, action: Action, deliveries: list[Delivery]) -> int:
     """Resend or cancel deliveries and record the user; return how many were changed."""
-    rows = Delivery.objects.filter(pk__in=[row.pk for row in deliveries])
     with transaction.atomic():
+        rows = Delivery.objects.filter(pk__in=[row.pk for row in deliveries])
+        # The others stay as they are, and the audit trail does not name them.
+        changing = set(rows.filter(_CHANGED_BY[action]).values_list("pk", flat=True))
+        rows = Delivery.objects.filter(pk__in=changing)
         count = events.resend(rows) if action == Action.RESENT else events.cancel(rows)
         if count:
-            audit.record_deliveries(action, deliveries, user=request.user)
+            changed = [row for row in deliveries if row.pk in changing]
+            audit.record_deliveries(action, changed, user=request.user)
     return count
 
 
