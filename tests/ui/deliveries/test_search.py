@@ -135,6 +135,16 @@ def test_the_search_shows_what_a_person_may_open_and_nothing_else() -> None:
     assert "You have no permission to see payloads" in page
 
 
+def test_the_search_names_a_page_only_to_who_has_all_its_permissions() -> None:
+    client = logged_in("test_webhook", name="sender")
+    address = f"{ROOT}resends/new/all/"
+    assert client.get(address).status_code == 403
+    assert address not in client.get(f"{ROOT}search/", {"q": "resend"}).content.decode()
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="view_delivery"))
+    assert client.get(address).status_code == 200
+    assert address in client.get(f"{ROOT}search/", {"q": "resend"}).content.decode()
+
+
 def test_a_page_of_an_event_takes_no_query_for_each_webhook(
     browser: Client, django_assert_max_num_queries: object
 ) -> None:

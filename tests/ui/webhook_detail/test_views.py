@@ -4,6 +4,8 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -478,3 +480,17 @@ def test_the_page_of_the_worst_webhook_has_few_queries(
     page_of(webhook, browser)
     with django_assert_max_num_queries(16):
         assert page_of(webhook, browser).context["blocking"]
+
+
+def test_a_reason_links_deliveries_for_readers_of_the_log_only(looker: Client) -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    address = url("why_not_sent", webhook)
+    link = f'href="{reverse("webhooks:delivery", args=[delivery.pk])}"'
+    page = looker.get(address, {"event": delivery.event_id}).text
+    assert delivery.pk in page
+    assert link not in page
+    get_user_model().objects.get().user_permissions.add(
+        Permission.objects.get(codename="view_delivery")
+    )
+    assert link in looker.get(address, {"event": delivery.event_id}).text

@@ -62,12 +62,16 @@ def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str
     pages = [
         (_("Webhooks"), "webhooks:list", "webhooks.view_webhook"),
         (_("New webhook"), "webhooks:create", "webhooks.add_webhook"),
-        (_("Import webhooks"), "webhooks:import", "webhooks.add_webhook"),
+        (_("Import webhooks"), "webhooks:import", "webhooks.view_webhook webhooks.add_webhook"),
         (_("Connections"), "webhooks:connections", "webhooks.view_connection"),
         (_("New connection"), "webhooks:connection_create", "webhooks.add_connection"),
         (_("Delivery log"), "webhooks:deliveries", "webhooks.view_delivery"),
         (_("Failed deliveries"), "webhooks:deliveries?status=failed", "webhooks.view_delivery"),
-        (_("Resend deliveries"), "webhooks:resend_create_for_all", "webhooks.test_webhook"),
+        (
+            _("Resend deliveries"),
+            "webhooks:resend_create_for_all",
+            "webhooks.view_delivery webhooks.test_webhook",
+        ),
         (_("Alerts"), "webhooks:alerts", "webhooks.view_webhook"),
         (_("Event types"), "webhooks:help_events", ""),
         (_("Receiver's guide"), "webhooks:help_receivers", ""),
@@ -80,8 +84,8 @@ def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str
     ]
     return [
         (label, _address(name))
-        for label, name, permission in pages
-        if words.casefold() in label.casefold() and _may_open(name, permission, user)
+        for label, name, permissions in pages
+        if words.casefold() in label.casefold() and _may_open(name, permissions, user)
     ]
 
 
@@ -90,9 +94,9 @@ def _address(name: str) -> str:
     return reverse(view) + (f"?{query}" if query else "")
 
 
-def _may_open(name: str, permission: str, user: Any) -> bool:
+def _may_open(name: str, permissions: str, user: Any) -> bool:
     is_open = user.is_staff or not name.startswith("admin:")
-    return is_open and (not permission or user.has_perm(permission))
+    return is_open and bool(user.has_perms(permissions.split()))
 
 
 @page("webhooks.view_delivery")
