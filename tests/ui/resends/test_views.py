@@ -184,6 +184,13 @@ def test_since_the_problem_began_is_offered_first(browser: Client) -> None:
     assert Resend.objects.get().since_at == began
 
 
+def test_a_problem_that_ended_while_the_page_was_open_is_said(browser: Client) -> None:
+    webhook = make_webhook()
+    page = browser.post(form_of(webhook), {**FAILED_DAY, "since": "incident"})
+    assert page.context["form"].errors["since"] == ["The problem is over. Choose a time."]
+    assert not Resend.objects.exists()
+
+
 def test_what_made_the_problem_is_sent_again_by_default(browser: Client) -> None:
     webhook = make_webhook(alert_after_failures=4)
     first, *_others = [failed(webhook) for _ in range(4)]

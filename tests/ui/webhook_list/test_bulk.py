@@ -203,6 +203,33 @@ def test_what_takes_too_long_stops_and_asks_for_the_rest(
     assert browser.post(BULK, data).context["count"] == 1
 
 
+def test_undo_after_a_part_leads_back_to_the_list(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks = make_three()
+    with monkeypatch.context() as patch:
+        patch.setattr(list_views, "MAX_SECONDS", 0.0)
+        page = act(browser, "pause", *webhooks, next=f"{LIST}?q=o")
+    found = re.search(r'name="undo" value="([^"]+)".*?name="next"[^>]*value="([^"]*)"', page.text)
+    assert found is not None
+    answer = browser.post(BULK, {"undo": found[1], "next": found[2]})
+    assert answer["Location"] == f"{LIST}?q=o"
+
+
+def test_the_rest_of_a_long_undo_is_found_in_the_trash(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhooks = make_three()
+    for webhook in webhooks:
+        events.delete(webhook)
+    monkeypatch.setattr(list_views, "MAX_SECONDS", 0.0)
+    undo = f"restore:{','.join(str(webhook.pk) for webhook in webhooks)}"
+    page = browser.post(BULK, {"undo": undo}, follow=True)
+    assert page.redirect_chain[-1][0] == reverse("webhooks:trash")
+    assert "1 webhook was restored." in page.text
+    assert "The rest are in the trash." in page.text
+
+
 @pytest.mark.parametrize(
     ("action", "permission"),
     [

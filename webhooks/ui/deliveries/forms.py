@@ -206,6 +206,9 @@ class ResendForm(RateForm):
         since.choices = choices
         if incident_at:
             since.initial = "incident"
+        elif self.data.get("since") == "incident":
+            # It ended while the page was open.
+            since.error_messages["invalid_choice"] = _("The problem is over. Choose a time.")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -13,7 +13,7 @@ from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -108,6 +108,9 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
         offer_undo(request, sentence, _UNDO[action], done)
     else:
         messages.success(request, sentence)
+    if left and action == "restore":
+        messages.warning(request, _("This took too long and stopped. The rest are in the trash."))
+        return redirect("webhooks:trash")
     if left:
         return _confirm(request, action, left, is_rest=True)
     return redirect_back(request, "webhooks:list")
