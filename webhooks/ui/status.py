@@ -151,8 +151,10 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
     """Return the context of the part of the page above the recent deliveries."""
     held = _held(webhook)
     parked = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).count_to(MAX_COUNTED)
+    problems_shown = problems_of(webhook)
+    has_only_channels = not (webhook.alert_recipients or problems_shown["has_no_recipients"])
     return {
-        **problems_of(webhook),
+        **problems_shown,
         "held": capped_count(sum(held.values())),
         "held_by_pause": held[HoldReason.PAUSED],
         "held_by_pause_text": capped_count(held[HoldReason.PAUSED]),
@@ -164,7 +166,9 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
         "needs_test": webhook.pause_reason in (PauseReason.GONE, PauseReason.FAILING),
         "last_test": _last_test(webhook),
         "delivery_summary": delivery_summary(vars(webhook)),
-        "alerts_summary": alerts_summary(vars(webhook)),
+        "alerts_summary": _("Only the channels on the Alerts page")
+        if has_only_channels
+        else alerts_summary(vars(webhook)),
     }
 
 

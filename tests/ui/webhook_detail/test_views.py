@@ -16,6 +16,7 @@ from tests.ui.webhook_list.test_bulk import statuses
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
+    AlertChannel,
     AuditEntry,
     Credential,
     Delivery,
@@ -494,3 +495,28 @@ def test_a_reason_links_deliveries_for_readers_of_the_log_only(looker: Client) -
         Permission.objects.get(codename="view_delivery")
     )
     assert link in looker.get(address, {"event": delivery.event_id}).text
+
+
+def test_a_webhook_without_recipients_of_its_own_may_have_channels(browser: Client) -> None:
+    webhook = make_webhook()
+    assert "No recipients" in page_of(webhook, browser).text
+    AlertChannel.objects.create(kind="email", name="Ops", recipient="ops@example.com")
+    page = page_of(webhook, browser).text
+    assert "No recipients" not in page
+    assert "Only the channels on the Alerts page" in page
+
+
+@pytest.mark.parametrize(
+    ("grant", "sentence"),
+    [
+        ("authorization_code", "No access token yet. Press Get new access token."),
+        ("client_credentials", "No access token yet. The next delivery gets one."),
+    ],
+)
+def test_a_missing_token_is_obtained_by_a_person_or_by_the_engine(
+    browser: Client, grant: str, sentence: str
+) -> None:
+    webhook = make_webhook(authorization_type="oauth2", grant_type=grant)
+    page = page_of(webhook, browser).text
+    assert sentence in page
+    assert ("Get new access token" in page) == (grant == "authorization_code")
