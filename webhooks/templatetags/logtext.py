@@ -139,6 +139,7 @@ KINDS = {
     "apikey": gettext_lazy("API key"),
     "delivery": gettext_lazy("Delivery"),
     "resend": gettext_lazy("Resend"),
+    "alertchannel": gettext_lazy("Alert channel"),
     "user": gettext_lazy("Account"),
     "group": gettext_lazy("Group"),
 }

@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.factories import make_webhook
+from tests.people import logged_in
 from tests.sandbox import Receiver
 from webhooks import events, network
 from webhooks.alerts import channels
@@ -139,3 +140,13 @@ def test_a_deleted_webhook_stays_chosen_when_its_channel_is_saved(browser: Clien
     assert list(channel.webhooks.all()) == [gone]
     assert not channels.covering([kept.pk]).exists()
     assert "Gone (deleted)" not in browser.get(reverse("webhooks:alert_add", args=["email"])).text
+
+
+def test_the_audit_trail_names_a_channel_and_can_be_filtered_by_it(browser: Client) -> None:
+    add(browser, "email", recipient="ops@example.com")
+    admin = logged_in(name="operator", is_staff=True, is_superuser=True)
+    trail = reverse("admin:webhooks_auditentry_changelist")
+    page = admin.get(trail, {"kind": "alertchannel"}).text
+    assert '<td class="field-kind">Alert channel</td>' in page
+    assert "ops@example.com" in page
+    assert "ops@example.com" not in admin.get(trail, {"kind": "webhook"}).text
