@@ -248,6 +248,16 @@ def test_an_entry_above_that_is_the_same_webhook_is_refused() -> None:
     assert [item.kind for item in items] == [Change.CREATE, Change.REFUSED]
 
 
+def test_two_webhooks_of_one_name_come_back_as_two() -> None:
+    entries = [as_json(make_webhook(name="CRM", url=f"http://127.0.0.1:9/{n}")) for n in range(2)]
+    Webhook.objects.all().delete()
+    assert [one.url for one in bring_in(*entries)] == [one["url"] for one in entries]
+    assert [item.kind for item in plan(*entries).items] == [Change.SAME, Change.SAME]
+    Webhook.objects.all().delete()
+    twice = plan(entries[0], entries[0]).items
+    assert [item.kind for item in twice] == [Change.CREATE, Change.REFUSED]
+
+
 def test_permissions_are_asked_entry_by_entry() -> None:
     make_webhook(name="Old")
     items = plan(minimal(), minimal(name="Old"), may=lambda one: one == "webhooks.add_webhook")

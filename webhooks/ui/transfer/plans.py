@@ -154,7 +154,9 @@ class _Planner:
         if errors := key_errors(entry):
             raise _EntryError(*errors)
         pk = self._find(entry)
-        key: int | str = pk if pk is not None else entry["name"].strip().lower()
+        # New webhooks may have one name, but then they have uids.
+        new_key: str = entry.get("uid") or entry["name"].strip().lower()
+        key: int | str = new_key if pk is None else pk
         if key in self._seen:
             raise _EntryError(_("An entry above is the same webhook. Keep one of them."))
         self._seen.add(key)
