@@ -154,7 +154,7 @@ def _token_problems(now: datetime) -> Iterator[Problem]:
     soon = Q(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     # An expiry that each refresh moves needs no person.
     ends = soon & Q(token__refresh_end_moves=False) & ~Q(token__state=TokenState.NONE)
-    with_tokens = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
+    with_tokens = Credential.objects.in_use().filter(authorization_type=AuthorizationType.OAUTH2)
     affected = with_tokens.filter(Q(token__state__in=_OF_STATES) | ends)
     for one in affected.select_related("token", "webhook"):
         kind = _OF_STATES.get(one.token.state, IncidentKind.TOKEN_ENDING)

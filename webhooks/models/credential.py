@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models import ids
@@ -56,6 +56,10 @@ class CredentialQuerySet(models.QuerySet["Credential"]):
     def present(self) -> "CredentialQuerySet":
         """Leave out deleted credentials."""
         return self.filter(deleted_at=None)
+
+    def in_use(self) -> "CredentialQuerySet":
+        """Leave out deleted ones, and a webhook's own credential while it uses a connection."""
+        return self.present().filter(Q(webhook=None) | Q(webhook__credential=F("pk")))
 
     def shared(self) -> "CredentialQuerySet":
         """Return credentials saved under a name, which are called connections in the UI."""

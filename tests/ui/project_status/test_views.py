@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
+from webhooks.alerts import problems
 from webhooks.delivery.histogram import step_of
 from webhooks.models import Delivery, HourlyCount, OAuthToken, Outcome
 
@@ -75,6 +76,17 @@ def test_lost_grants_come_before_those_that_end(browser: Client) -> None:
         )
     shown = [row["subject"].name for row in browser.get(STATUS).context["tokens"]]
     assert {*shown[:2]} == {"Lost", "Lost early"}
+
+
+def test_an_own_grant_is_no_problem_while_a_connection_is_used(browser: Client) -> None:
+    webhook = make_webhook(authorization_type="oauth2")
+    OAuthToken.objects.create(credential=webhook.credential, state="needs_reauthorization")
+    now = timezone.now()
+    assert len(browser.get(STATUS).context["tokens"]) == len(problems.find(now)) == 1
+    webhook.credential = make_credential()
+    webhook.save()
+    assert not browser.get(STATUS).context["tokens"]
+    assert not problems.find(now)
 
 
 @pytest.mark.database("sqlite")

@@ -18,6 +18,8 @@ from webhooks.models import (
     BLOCKED_STATES,
     TOKEN_SECRETS,
     WEBHOOK_SECRETS,
+    AuthorizationType,
+    Credential,
     Delivery,
     HourlyCount,
     OAuthToken,
@@ -103,9 +105,8 @@ def _slow(now: datetime) -> list[dict[str, Any]]:
 
 def _tokens(now: datetime) -> list[dict[str, Any]]:
     """Return lost grants, and those that end within 30 days and that no refresh extends."""
-    tokens = OAuthToken.objects.filter(
-        credential__deleted_at=None, credential__authorization_type="oauth2"
-    )
+    credentials = Credential.objects.in_use().filter(authorization_type=AuthorizationType.OAUTH2)
+    tokens = OAuthToken.objects.filter(credential__in=credentials)
     tokens = tokens.select_related("credential__webhook").defer(*TOKEN_SECRETS)
     ends = Q(refresh_token_expires_at__lte=now + _ENDS_WITHIN, refresh_end_moves=False)
     is_lost = Q(state__in=BLOCKED_STATES)
