@@ -456,6 +456,18 @@ def test_resend_and_cancel_move_a_waiting_delivery(browser: Client) -> None:
     assert len(entries()) == 2
 
 
+def test_a_refresh_of_a_delivery_keeps_the_attempts_that_were_chosen(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    for number in (1, 2, 3):
+        make_attempt(delivery, number)
+    page = browser.get(page_of(delivery), {"attempt": "3", "against": "1"})
+    found = re.search(r'id="delivery"[^>]*hx-get="([^"]*)"', page.text)
+    assert found is not None
+    Delivery.objects.update(attempt_count=3)
+    part = browser.get(found[1].replace("&amp;", "&"), headers={"HX-Request": "true"})
+    assert "Attempts 1 and 3 compared" in part.text
+
+
 def test_the_audit_trail_counts_only_what_was_changed(browser: Client) -> None:
     crm, shop = make_webhook(), make_webhook(name="Shop")
     waiting = [make_delivery(crm) for _ in range(2)]
