@@ -66,6 +66,25 @@ def test_an_empty_list_offers_nothing_to_who_may_not_create() -> None:
     assert reverse("webhooks:create") not in page.text
 
 
+@pytest.mark.parametrize(
+    ("fields", "permission", "button"),
+    [
+        ({}, "test_webhook", "Send test"),
+        ({"authorization_type": "oauth2"}, "authorize_webhook", "Get new access token"),
+    ],
+)
+def test_the_next_step_leads_to_a_page_that_its_reader_may_open(
+    fields: dict[str, Any], permission: str, button: str
+) -> None:
+    webhook = make_webhook(**fields)
+    client = logged_in("view_webhook", permission)
+    [step] = [one for one in client.get(LIST).context["first_steps"] if one["is_next"]]
+    assert button in client.get(step["url"]).text
+    editor = logged_in("view_webhook", "change_webhook", permission, name="editor")
+    [step] = [one for one in editor.get(LIST).context["first_steps"] if one["is_next"]]
+    assert step["url"].startswith(reverse("webhooks:edit", args=[webhook.pk]))
+
+
 def test_the_sandbox_hint_shows_only_beside_a_sandbox(browser: Client, settings: Any) -> None:
     assert "Open the receiver" not in browser.get(LIST).text
     settings.WEBHOOKS_SANDBOX_URL = "http://127.0.0.1:8001"

@@ -1,6 +1,6 @@
 """Data of the list: rows, bars of the last 24 hours, and the first steps of a new site."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -99,9 +99,19 @@ def _bars_sentence(total: int, bad: int) -> str:
 # ---- Steps from an empty list to the first delivery; progress is derived from the rows --------
 
 
-def first_steps(webhook: Webhook | None, last: Delivery | None = None) -> list[dict[str, Any]]:
-    """Return the four steps of a site with one webhook or none; empty once all are done."""
-    steps = [_address(webhook), _authorization(webhook), _test(webhook, last), _send(webhook)]
+def first_steps(
+    webhook: Webhook | None, last: Delivery | None = None, *, may: Callable[[str], bool]
+) -> list[dict[str, Any]]:
+    """Return the four steps of a site with one webhook or none; empty once all are done.
+
+    `may` checks a permission.
+    """
+    steps = [
+        _address(webhook),
+        _authorization(webhook, may),
+        _test(webhook, last, may),
+        _send(webhook),
+    ]
     following = next((index for index, one in enumerate(steps) if not one["is_done"]), None)
     if following is None:
         return []
@@ -127,7 +137,20 @@ def _address(webhook: Webhook | None) -> dict[str, Any]:
     }
 
 
-def _authorization(webhook: Webhook | None) -> dict[str, Any]:
+def _form_url(webhook: Webhook, section: str, may: Callable[[str], bool]) -> str:
+    """Return the URL of a section of the form; without its permission the webhook's page."""
+    credential = webhook.credential
+    if section == "token" and credential.is_shared:
+        name, pk, permission = "connection_edit", credential.pk, "webhooks.change_connection"
+    else:
+        name, pk, permission = "edit", webhook.pk, "webhooks.change_webhook"
+    if may(permission):
+        return f"{reverse(f'webhooks:{name}', args=[pk])}#{section}"
+    # It has the same buttons.
+    return reverse("webhooks:detail", args=[webhook.pk])
+
+
+def _authorization(webhook: Webhook | None, may: Callable[[str], bool]) -> dict[str, Any]:
     credential = webhook.credential if webhook else None
     if webhook is None or credential is None:
         sentence = _("A login and password, OAuth 2.0, or nothing, as your system expects.")
@@ -137,19 +160,19 @@ def _authorization(webhook: Webhook | None) -> dict[str, Any]:
         sentence = _("Requests are sent without authorization.")
     else:
         sentence = credential.get_authorization_type_display()
-    is_shared = credential is not None and credential.is_shared
-    name, row = ("connection_edit", credential) if is_shared else ("edit", webhook)
     return {
         "title": _("Authorization"),
         "sentence": sentence,
         "is_done": credential is not None and not needs_token(credential),
-        "url": reverse(f"webhooks:{name}", args=[row.pk]) + "#token" if row else "",
+        "url": _form_url(webhook, "token", may) if webhook else "",
         "button": _("Get an access token"),
         "permission": "webhooks.authorize_webhook",
     }
 
 
-def _test(webhook: Webhook | None, last: Delivery | None) -> dict[str, Any]:
+def _test(
+    webhook: Webhook | None, last: Delivery | None, may: Callable[[str], bool]
+) -> dict[str, Any]:
     state = webhook.known_state if webhook else None
     is_done = bool(state and state.last_success_at) or bool(
         last and last.status == Status.SUCCEEDED
@@ -163,7 +186,7 @@ def _test(webhook: Webhook | None, last: Delivery | None) -> dict[str, Any]:
         "title": _("Test"),
         "sentence": sentence,
         "is_done": is_done,
-        "url": reverse("webhooks:edit", args=[webhook.pk]) + "#test" if webhook else "",
+        "url": _form_url(webhook, "test", may) if webhook else "",
         "button": _("Send a test"),
         "permission": "webhooks.test_webhook",
     }

@@ -77,8 +77,8 @@ def _first_steps(
     if query.is_filtered(request.GET) or count > 1:
         return []
     if not rows:
-        return context.first_steps(None)
-    return context.first_steps(rows[0]["webhook"], rows[0]["last"])
+        return context.first_steps(None, may=request.user.has_perm)
+    return context.first_steps(rows[0]["webhook"], rows[0]["last"], may=request.user.has_perm)
 
 
 # ---- Bulk actions -----------------------------------------------------------------------------
