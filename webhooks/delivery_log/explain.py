@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Max, Q, TextField
+from django.db.models.functions import Cast
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -25,10 +27,13 @@ from webhooks.models import (
     Webhook,
 )
 
-# Fields of a webhook that decide whether it receives an event.
-_DECIDING = {"filter", "event_types"}
-# Audit entries that are read; older changes are not seen.
-_MAX_ENTRIES = 2000
+# Entries that may change whether a webhook receives an event: by their action, or by a field, whose
+# name is searched in the JSON text because SQLite cannot search a JSON list.
+_DECIDING = (
+    Q(action__in=(Action.CREATED, Action.IMPORTED, Action.RESTORED))
+    | Q(fields_text__contains='"filter"')
+    | Q(fields_text__contains='"event_types"')
+)
 
 # Colour of a delivery's verdict; a pending delivery that failed before is a warning.
 _KINDS = {
@@ -128,19 +133,11 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
     # Webhooks that were not saved since have no changes to look for.
     saved = [str(one.pk) for one in webhooks if one.updated_at >= since]
     trail = AuditEntry.objects.filter(object_type="webhook", object_id__in=saved, at__gte=since)
-    found: dict[int, dt.datetime] = {}
-    known = set()
-    for key, action, fields, at in trail.order_by("-id").values_list(
-        "object_id", "action", "fields", "at"
-    )[:_MAX_ENTRIES]:
-        known.add(int(key))
-        if action in (Action.CREATED, Action.IMPORTED) or _DECIDING & set(fields):
-            found.setdefault(int(key), at)
+    named = trail.alias(fields_text=Cast("fields", TextField())).order_by()
+    # Webhooks with an entry; None if it has none of the deciding ones.
+    found = dict(named.values_list("object_id").annotate(changed_at=Max("at", filter=_DECIDING)))
     # A save without an audit entry may have changed anything.
-    return {
-        one.pk: found.get(one.pk) or (one.created_at if one.pk in known else one.updated_at)
-        for one in webhooks
-    }
+    return {one.pk: found.get(str(one.pk), one.updated_at) or one.created_at for one in webhooks}
 
 
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
