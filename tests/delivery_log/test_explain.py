@@ -8,7 +8,7 @@ from django.utils import timezone
 from tests.ui.webhook_form.test_filter_views import MISSED, make_webhook, publish
 from webhooks import audit, events
 from webhooks.delivery_log import explain
-from webhooks.models import Action, AuditEntry, Webhook
+from webhooks.models import Action, AuditEntry, Delivery, Status, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -40,3 +40,22 @@ def test_an_event_during_the_time_in_the_trash_found_another_webhook() -> None:
     verdict = explain.judge_for(restored).verdict(event, [])
     assert verdict["changed_since"] is not None
     assert "would be sent now" in verdict["sentence"]
+
+
+def test_an_edited_copy_and_a_test_were_sent_at_once() -> None:
+    webhook = make_webhook()
+    publish()
+    judge = explain.judge_for(webhook)
+    copy = events.resend_edited(Delivery.objects.get(), {"call_id": "call-2"})
+    assert "Not at once" not in judge.verdict(copy.event, [copy])["sentence"]
+    test = events.send_test(webhook)
+    again = make_resent(test)
+    assert "Not at once" not in judge.verdict(test.event, [again, test])["sentence"]
+    assert "Not at once" in judge.verdict(test.event, [again])["sentence"]
+
+
+def make_resent(delivery: Delivery) -> Delivery:
+    rows = Delivery.objects.filter(pk=delivery.pk)
+    rows.update(status=Status.FAILED, next_attempt_at=None)
+    events.resend(rows)
+    return Delivery.objects.filter(event=delivery.event_id).latest("id")

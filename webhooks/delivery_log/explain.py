@@ -146,8 +146,7 @@ def _sent(deliveries: Sequence[Delivery]) -> Verdict:
     is_retried = delivery.status == Status.PENDING and delivery.attempt_count > 0
     kind = "warning" if is_retried else _KINDS[Status(delivery.status)]
     sentence = next_step(delivery)
-    made_later = all(one.trigger != Trigger.EVENT for one in deliveries)
-    if made_later and delivery.trigger != Trigger.TEST:
+    if all(one.trigger in (Trigger.RESENT, Trigger.BULK) for one in deliveries):
         sentence = _("%s Not at once: a person resent it later.") % sentence
     label = delivery.get_status_display()
     return {"kind": kind, "label": label, "sentence": sentence, "deliveries": deliveries}
