@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 
 from webhooks import payloads
 from webhooks.delivery_log import explain
@@ -16,7 +16,7 @@ from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Webhook
 
 # Lines on one page; webhooks with a delivery come first.
 MAX_WEBHOOKS = 500
-_MAX_DELIVERIES = 200
+MAX_DELIVERIES = 1000
 # Sources of events that are sent to one webhook only.
 _FOR_ONE = ("test", "edited")
 _ORDER = {"neutral": 2, "warning": 1, "info": 1}
@@ -30,13 +30,16 @@ def get(event_id: str) -> Event | None:
 def lines_of(event: Event) -> list[dict[str, Any]]:
     """Return a line with webhook and verdict for each webhook: sent first, then rejected."""
     sent: dict[int, list[Delivery]] = defaultdict(list)
-    newest = Delivery.objects.filter(event=event).order_by("-id")
-    for delivery in newest[:_MAX_DELIVERIES]:
+    newest = list(Delivery.objects.filter(event=event).order_by("-id")[:MAX_DELIVERIES])
+    for delivery in newest:
         sent[delivery.webhook_id].append(delivery)
     concerned = Q(pk__in=sent)
-    if event.source not in _FOR_ONE:
+    # If there are more deliveries, a webhook without one here may have one among those.
+    if event.source not in _FOR_ONE and len(newest) < MAX_DELIVERIES:
         concerned |= Q(deleted_at=None)
-    webhooks = list(Webhook.objects.filter(concerned).defer(*WEBHOOK_SECRETS)[:MAX_WEBHOOKS])
+    sent_first = Case(When(pk__in=sent, then=Value(0)), default=Value(1))
+    found = Webhook.objects.filter(concerned).order_by(sent_first, "name", "pk")
+    webhooks = list(found.defer(*WEBHOOK_SECRETS)[:MAX_WEBHOOKS])
     changes = explain.last_changes(webhooks, event.created_at)
     folded = Folded(payloads.read_document(event.payload))
     lines = []
