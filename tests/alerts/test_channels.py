@@ -5,10 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core import mail
 from django.utils import timezone
 
-from tests.alerts.test_notifications import failing, lost_grant
+from tests.alerts.test_notifications import failing, granted_by, lost_grant
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
 from webhooks.alerts import channels, notifications
@@ -68,6 +69,18 @@ def test_a_card_for_teams_has_no_markdown(receiver: Receiver) -> None:
     lines = [run["text"] for block in card["body"] for run in block["inlines"]]
     assert EVIL in lines
     assert not [line for line in lines if "\n" in line]
+
+
+def test_a_message_about_many_grants_names_each_of_them() -> None:
+    AlertChannel.objects.create(kind="slack", name="Ops", secret="http://127.0.0.1:9/")
+    person = get_user_model().objects.create(username="anna")
+    webhooks = [granted_by(person, lost_grant(name=f"CRM {number}")) for number in range(3)]
+    notifications.run(NOW)
+    text = AlertMessage.objects.get().content["text"]
+    assert text.startswith("anna granted all of them")
+    for webhook in webhooks:
+        assert f"“{webhook.name}”: " in text
+        assert text.count(f"/integrations/webhooks/{webhook.pk}/edit/#token") == 1
 
 
 def test_what_is_not_taken_is_sent_again_later_and_a_refusal_is_not(receiver: Receiver) -> None:

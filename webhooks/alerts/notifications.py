@@ -385,10 +385,11 @@ def _failed_delivery(subject: Subject) -> Delivery | None:
 def _content(incident: Incident, headline: str, text: str) -> dict[str, Any]:
     """Return the content of a channel's message: texts for people, facts for programs."""
     link = _link(incident.subject)
-    *lines, _same_link = text.strip().split("\n\n")
+    # Without the headline, and without the link that ends the mail about a single subject.
+    _headline, *lines = text.removesuffix(f"\n\n{link}\n").strip().split("\n\n")
     return {
         "title": headline,
-        "text": "\n\n".join(lines[1:]),
+        "text": "\n\n".join(lines),
         "link": link,
         "problem": incident.kind,
         "is_over": incident.closed_at is not None,
