@@ -224,9 +224,11 @@ def _share_exceeded(
     limit = webhook.alert_failure_percent
     if not limit:
         return ""
+    if is_known and not share.total:
+        # The next attempt may be hours away.
+        return _failing_since(state) if state and state.failing_since_at else ""
     if is_known:
-        still_fails = bool(state and state.failing_since_at)
-        is_over = share.percent < limit / 2 if share.total else not still_fails
+        is_over = share.percent < limit / 2
     else:
         is_over = share.percent < limit or share.total < _LEAST_ATTEMPTS
     if is_over:
