@@ -11,7 +11,7 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import make_delivery, make_webhook
+from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
@@ -124,6 +124,17 @@ def test_a_mail_about_many_that_is_not_taken_is_tried_again(
         assert notifications.run(NOW) == 0
     assert Incident.objects.filter(notified_at=None).count() == 2
     assert notifications.run(NOW + dt.timedelta(minutes=1)) == 1
+
+
+def test_a_webhook_s_own_grant_is_no_problem_while_it_uses_a_connection() -> None:
+    webhook = lost_grant()
+    own = webhook.credential
+    webhook.credential = make_credential()
+    webhook.save()
+    assert notifications.run(NOW) == 0
+    webhook.credential = own
+    webhook.save()
+    assert notifications.run(NOW) == 1
 
 
 def test_an_end_that_each_refresh_moves_is_not_announced() -> None:
