@@ -481,6 +481,20 @@ def test_a_mute_for_a_while_ends_by_itself_and_what_is_still_wrong_is_told_then(
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
 
 
+@pytest.mark.parametrize("hours", [None, 8])
+def test_what_is_still_wrong_when_a_person_ends_a_mute_is_told_then(hours: int | None) -> None:
+    until = NOW + dt.timedelta(hours=hours) if hours else None
+    webhook = lost_grant(alerts_are_muted=True, alerts_muted_until=until)
+    notifications.run(NOW)
+    assert notifications.run(NOW + dt.timedelta(hours=1)) == 0
+    assert mail.outbox == []
+    Webhook.objects.filter(pk=webhook.pk).update(alerts_are_muted=False, alerts_muted_until=None)
+    notifications.run(NOW + dt.timedelta(hours=2))
+    notifications.run(NOW + dt.timedelta(hours=3))
+    assert len(mail.outbox) == 1
+    assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
+
+
 def test_no_secret_is_in_a_mail() -> None:
     secrets = {"basic_password": "pass-word", "client_secret": "client-secret"}
     headers = '[{"name": "X-Key", "value": "key-in-a-header", "secret": true}]'

@@ -147,6 +147,8 @@ def run(now: datetime | None = None) -> int:
         if (problem := found.get(problems.key_of(incident))) is None:
             # Over; the next run closes it.
             continue
+        if incident.notified_at is not None and _is_muted(incident.subject, now):
+            continue
         # A reminder describes the current state.
         incident.message = _cut_message(problem.message)
         groups.setdefault(_group_key(incident, now), []).append(incident)
@@ -242,8 +244,8 @@ def _unclaim(incident: Incident, now: datetime) -> None:
 
 
 def _notified_at(subject: Subject, now: datetime) -> datetime:
-    is_reached = _recipients(subject, now) or _channels(subject).exists()
-    return now if is_reached else _when_unmuted(subject, now)
+    """Return `now`; if nobody is reached, a time that makes the next message due after the mute."""
+    return now - _REMIND_AFTER if _is_muted(subject, now) else now
 
 
 def _cut_message(message: str) -> str:
@@ -251,12 +253,11 @@ def _cut_message(message: str) -> str:
     return messages.cut(message, _MAX_STORED)
 
 
-def _when_unmuted(subject: Subject, now: datetime) -> datetime:
-    """Return a time that makes the next message due as soon as a temporary mute ends, or `now`."""
-    until = subject.alerts_muted_until
-    if subject.alert_recipients and subject.mutes_alerts(now) and until:
-        return until - _REMIND_AFTER
-    return now
+def _is_muted(subject: Subject, now: datetime) -> bool:
+    """Return whether nobody is notified until a person or the time ends the mute."""
+    if not (subject.alert_recipients and subject.mutes_alerts(now)):
+        return False
+    return not (_recipients(subject, now) or _channels(subject).exists())
 
 
 def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
