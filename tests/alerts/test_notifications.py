@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from smtplib import SMTPRecipientsRefused
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import (
     AlertChannel,
+    AlertMessage,
     Delivery,
     Event,
     HourlyCount,
@@ -223,6 +225,30 @@ def test_a_mail_server_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
         assert notifications.run(NOW) == 0
     assert notifications.run(NOW) == 1
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
+
+
+@pytest.mark.parametrize(("code", "is_repeated"), [(550, False), (450, True)])
+def test_recipients_refused_for_good_are_tried_again_only_after_a_day(
+    code: int, is_repeated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.core.mail import EmailMessage
+
+    AlertChannel.objects.create(kind="slack", name="Ops", secret="http://127.0.0.1:9/")
+    lost_grant()
+    tried: list[list[str]] = []
+
+    def refuse(self: EmailMessage, fail_silently: bool = False) -> int:
+        tried.append(self.to)
+        raise SMTPRecipientsRefused({"ops@example.com": (code, b"No such user.")})
+
+    monkeypatch.setattr(EmailMessage, "send", refuse)
+    for minutes in range(3):
+        notifications.run(NOW + dt.timedelta(minutes=minutes))
+    assert len(tried) == (3 if is_repeated else 1)
+    is_published = Event.objects.filter(type="webhook.reauthorization_required").exists()
+    assert is_published == AlertMessage.objects.exists() == (not is_repeated)
+    notifications.run(NOW + dt.timedelta(hours=25))
+    assert len(tried) == (4 if is_repeated else 2)
 
 
 def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(

@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from datetime import datetime, timedelta
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -218,7 +219,8 @@ def _notify(group: list[Incident], now: datetime) -> int:
     text = _text(first)
     if len(claimed) > 1:
         headline, text = _headline_of_many(claimed, is_reminder=is_reminder), _text_of_many(claimed)
-    if not _mail(first.subject.uid, _recipients(first.subject, now), headline, text):
+    error = _send(first.subject.uid, _recipients(first.subject, now), headline, text)
+    if error and not _is_final(error):
         for incident in claimed:
             _unclaim(incident, now)
         return 0
@@ -456,8 +458,13 @@ def _webhook_ids(subject: Subject) -> list[int]:
 
 def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
     """Give one message to the mail server; True if it was accepted or has no recipient."""
+    return _send(about, recipients, subject, text) is None
+
+
+def _send(about: str, recipients: list[str], subject: str, text: str) -> OSError | None:
+    """Send one mail if it has recipients; return the error if it was not accepted."""
     if not recipients:
-        return True
+        return None
     # A line break in a name would end the header, and mail programs interpret control characters.
     line = decoded_body.escape_invisible(" ".join(subject.split()))
     message = EmailMessage(line, decoded_body.escape_invisible(text), to=recipients)
@@ -465,5 +472,15 @@ def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
         message.send()
     except OSError as error:
         logger.warning("alert_not_sent about=%s error=%s", about, type(error).__name__)
+        return error
+    return None
+
+
+def _is_final(error: OSError) -> bool:
+    """Return whether the mail server refuses all recipients for good (RFC 5321 section 4.2.1).
+
+    Such a mail is not repeated, and does not keep channels and events from being notified.
+    """
+    if not isinstance(error, SMTPRecipientsRefused):
         return False
-    return True
+    return all(code >= 500 for code, _text in error.recipients.values())
