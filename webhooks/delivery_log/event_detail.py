@@ -17,8 +17,8 @@ from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Webhook
 # Lines on one page; webhooks with a delivery come first.
 MAX_WEBHOOKS = 500
 MAX_DELIVERIES = 1000
-# Sources of events that are sent to one webhook only.
-_FOR_ONE = ("test", "edited")
+# Sources of events that are sent to one webhook only, whatever its filter.
+FOR_ONE = ("test", "edited")
 _ORDER = {"neutral": 2, "warning": 1, "info": 1}
 
 
@@ -35,7 +35,7 @@ def lines_of(event: Event) -> list[dict[str, Any]]:
         sent[delivery.webhook_id].append(delivery)
     concerned = Q(pk__in=sent)
     # If there are more deliveries, a webhook without one here may have one among those.
-    if event.source not in _FOR_ONE and len(newest) < MAX_DELIVERIES:
+    if event.source not in FOR_ONE and len(newest) < MAX_DELIVERIES:
         concerned |= Q(deleted_at=None)
     sent_first = Case(When(pk__in=sent, then=Value(0)), default=Value(1))
     found = Webhook.objects.filter(concerned).order_by(sent_first, "name", "pk")

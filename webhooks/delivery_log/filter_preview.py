@@ -9,14 +9,15 @@ from typing import Any
 from django.db import connection
 
 from webhooks import catalogue, payloads
+from webhooks.delivery_log.event_detail import FOR_ONE
 from webhooks.filters import Filter
 from webhooks.models import Event
 
 MAX_EVENTS = 200
 # An event may have a megabyte; reading this many bytes takes a few milliseconds.
 _MAX_BYTES = 4 * 1024 * 1024
-# The search for the newest event stops after this many test events in a row.
-_MAX_TESTS = 50
+# The search for the newest event stops after this many tests and edited copies in a row.
+_MAX_SKIPPED = 50
 
 
 def preview(compiled: Filter, types: Sequence[str]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def preview(compiled: Filter, types: Sequence[str]) -> dict[str, Any]:
 def recent_events(types: Sequence[str], *, limit: int = MAX_EVENTS) -> list[Event]:
     """Return the newest events of these types with their payloads, newest first.
 
-    Test events are left out: a filter never sees them.
+    Tests and edited copies are left out: a filter never sees them.
     """
     ids: list[str] = []
     size = 0
@@ -57,16 +58,16 @@ def recent_events(types: Sequence[str], *, limit: int = MAX_EVENTS) -> list[Even
         size += payload_size
         if ids and size > _MAX_BYTES:
             break
-        if source != "test":
+        if source not in FOR_ONE:
             ids.append(event_id)
     events = Event.objects.in_bulk(ids)
     return [events[event_id] for event_id in ids if event_id in events]
 
 
 def newest_event(types: Sequence[str]) -> Event | None:
-    """Return the newest event of these types that is not a test."""
-    for event_id, _size, source in _newest(types, _MAX_TESTS):
-        if source != "test":
+    """Return the newest event of these types, without tests and edited copies."""
+    for event_id, _size, source in _newest(types, _MAX_SKIPPED):
+        if source not in FOR_ONE:
             return Event.objects.filter(pk=event_id).first()
     return None
 

@@ -95,6 +95,14 @@ def test_at_most_two_hundred_events_are_read(browser: Client) -> None:
     assert "Matches 200 of the last 200 events" in words(tried(browser))
 
 
+def test_an_edited_copy_is_not_among_the_events() -> None:
+    make_webhook()
+    [event] = publish()
+    events.resend_edited(Delivery.objects.get(), {"call_id": "call-2"})
+    assert filter_preview.recent_events([AFTER]) == [event]
+    assert filter_preview.newest_event([AFTER]) == event
+
+
 def test_few_bytes_of_huge_events_are_read() -> None:
     [event] = publish()
     Event.objects.filter(pk=event.pk).update(payload=b'{"x": "' + b"y" * 3_000_000 + b'"}')
