@@ -1,6 +1,7 @@
 """Many events in one request: one transaction, and one result per event."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +177,7 @@ def test_a_key_for_the_whole_batch_is_refused(send: Send) -> None:
         (b" \n", NDJSON, 400, "not_batch"),
         ([event()], "text/plain", 415, "unsupported_media_type"),
         ([event()] * 1001, "application/json", 413, "too_many"),
+        (b"1\n" * 1001, NDJSON, 413, "too_many"),
         (b" " * (8 * 1024 * 1024 + 1), NDJSON, 413, "too_large"),
     ],
     ids=lambda value: str(value)[:40],
@@ -186,6 +188,18 @@ def test_what_is_no_batch_is_refused(
     answer = send(body, content_type)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert not Event.objects.exists()
+
+
+def test_a_body_of_many_lines_takes_little_memory(send: Send) -> None:
+    body = b"10\n" * 700_000
+    tracemalloc.start()
+    try:
+        assert send(body, NDJSON).status_code == 413
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The test client and the server each hold the body.
+    assert peak < 8 * len(body)
 
 
 def test_a_key_is_needed() -> None:

@@ -9,12 +9,14 @@ import codecs
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from http import HTTPStatus
+from io import BytesIO
+from itertools import islice
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -272,9 +274,8 @@ def _parts(body: bytes, media_type: str) -> Sequence[_Line | object]:
     """Return the events of a batch, parsed or as lines."""
     parts: Any
     if media_type in _NDJSON:
-        # Not splitlines(): it also splits at a carriage return, which is whitespace in JSON.
-        lines = body.removeprefix(codecs.BOM_UTF8).split(b"\n")
-        parts = [_Line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        # One more than allowed: a body may have millions of lines.
+        parts = list(islice(_lines(body), MAX_BATCH_EVENTS + 1))
     else:
         parts = _parse(body)
         if isinstance(parts, dict) and parts.keys() == {"events"}:
@@ -286,6 +287,13 @@ def _parts(body: bytes, media_type: str) -> Sequence[_Line | object]:
         message = _("A batch has at most %d events.") % MAX_BATCH_EVENTS
         raise RequestError(413, "too_many", message)
     return parts
+
+
+def _lines(body: bytes) -> Iterator[_Line]:
+    # Not splitlines(): it also splits at a carriage return, which is whitespace in JSON.
+    for number, line in enumerate(BytesIO(body.removeprefix(codecs.BOM_UTF8)), 1):
+        if line.strip():
+            yield _Line(number, line.removesuffix(b"\n"))
 
 
 def _wanted(
