@@ -97,7 +97,9 @@ def page(
     further = rows[-1].pk if has_more else log_search.ended_at
     if after:
         rows.reverse()
-        older, newer = (rows[-1].pk if rows else after), further
+        # If nothing is newer, the row `after` is the first of the older ones: a longer key is
+        # greater.
+        older, newer = (rows[-1].pk if rows else f"{after}0"), further
     else:
         older, newer = further, (rows[0].pk if rows and before else "")
     return LogPage(

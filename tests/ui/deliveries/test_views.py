@@ -113,6 +113,14 @@ def test_the_log_is_paged_by_key_in_both_directions(
     assert shown(browser.get(LOG + third.context["newest_link"])) == newest_first[:3]
 
 
+def test_no_row_is_skipped_on_the_way_back_from_an_empty_page(browser: Client) -> None:
+    webhook = make_webhook()
+    newest_first = [make_delivery(webhook).pk for _ in range(3)][::-1]
+    empty = browser.get(LOG, {"after": newest_first[0]})
+    assert shown(empty) == []
+    assert shown(browser.get(LOG + empty.context["older_link"])) == newest_first
+
+
 EVERYTHING = {"ok", "missing", "broken", "silent", "sms"}
 
 
