@@ -74,8 +74,10 @@ class LogPage:
     rows: list[Delivery] = field(default_factory=list)
     older_than: str = ""
     newer_than: str = ""
-    # Where the search stopped before the page was full; None if it did not.
+    # Where the search stopped before the page was full; None if it did not. A search upward went
+    # from older to newer rows.
     searched_to: dt.datetime | None = None
+    is_upward: bool = False
 
 
 def get(delivery_id: str) -> Delivery | None:
@@ -109,6 +111,7 @@ def page(
         searched_to=ids.moment(log_search.ended_at)
         if log_search.ended_at and not has_more
         else None,
+        is_upward=bool(after),
     )
 
 

@@ -121,6 +121,25 @@ def test_no_row_is_skipped_on_the_way_back_from_an_empty_page(browser: Client) -
     assert shown(browser.get(LOG + empty.context["older_link"])) == newest_first
 
 
+def test_a_search_for_newer_rows_says_how_far_up_it_came(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = make_webhook()
+    oldest_first = [make_delivery(webhook).pk for _ in range(4)]
+    monkeypatch.setattr(log_query, "STRETCH", 1)
+    monkeypatch.setattr(log_query, "PATIENCE_SECONDS", 0.0)
+    older = browser.get(LOG, {"outcome": "timeout"})
+    assert "The log was searched back to" in older.text
+    assert "Look further back" in older.text
+    newer = browser.get(LOG, {"outcome": "timeout", "after": oldest_first[0]})
+    assert "The log was searched up to" in newer.text
+    assert "Look further back" not in newer.text
+    Delivery.objects.filter(pk=oldest_first[1]).update(outcome="timeout")
+    found = browser.get(LOG, {"outcome": "timeout", "after": oldest_first[0]})
+    assert shown(found) == [oldest_first[1]]
+    assert "Searched up to" in found.text
+
+
 EVERYTHING = {"ok", "missing", "broken", "silent", "sms"}
 
 
