@@ -36,6 +36,17 @@ def as_settings(webhook: Webhook) -> dict[str, Any]:
     }
 
 
+def lasting_settings(webhook: Webhook) -> dict[str, Any]:
+    """Return the settings to store or export: without a mute of alerts for some hours.
+
+    Its end belongs to one row alone; without the end, it would last until a person unmutes.
+    """
+    found = as_settings(webhook)
+    if webhook.alerts_muted_until:
+        del found["alerts_are_muted"]
+    return found
+
+
 def portable_headers(webhook: Webhook) -> list[dict[str, Any]]:
     """Return the custom headers, secret ones without their value. Errors: SecretUnreadableError."""
     return [
@@ -59,7 +70,8 @@ def store_versions(entries: Iterable[AuditEntry], webhooks: Iterable[Webhook]) -
         except SecretUnreadableError:
             # The headers were encrypted with another key; a version without them is incomplete.
             continue
-        content = {**as_settings(webhook), "headers": headers, "connection": connection_of(webhook)}
+        settings = lasting_settings(webhook)
+        content = {**settings, "headers": headers, "connection": connection_of(webhook)}
         WebhookVersion.objects.create(entry=entry, webhook=webhook, settings=json.dumps(content))
         kept = WebhookVersion.objects.filter(webhook=webhook).order_by("-pk")
         if oldest := kept.values_list("pk", flat=True)[_KEPT - 1 : _KEPT].first():

@@ -1,10 +1,12 @@
 """Going back to an earlier version of a webhook."""
 
+import datetime as dt
 import json
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.factories import make_webhook
 from webhooks import audit
@@ -73,3 +75,21 @@ def test_a_secret_goes_to_no_origin_it_was_not_entered_for(browser: Client) -> N
     assert now.credential.secret_origins.get("basic_password", ["http://127.0.0.1:7"]) == [
         "http://127.0.0.1:7"
     ]
+
+
+def test_a_mute_for_some_hours_does_not_come_back_for_good(browser: Client) -> None:
+    until = timezone.now() + dt.timedelta(hours=8)
+    webhook = make_webhook(
+        alert_recipients=["ops@example.com"], alerts_are_muted=True, alerts_muted_until=until
+    )
+    changed(webhook, timeout_seconds=10)
+    during = WebhookVersion.objects.get()
+    changed(webhook, timeout_seconds=30)
+    address = reverse("webhooks:revert", args=[webhook.pk, during.pk])
+    browser.post(address)
+    now = Webhook.objects.get(pk=webhook.pk)
+    assert (now.timeout_seconds, now.alerts_muted_until) == (10, until)
+    changed(now, alerts_are_muted=False, alerts_muted_until=None, timeout_seconds=30)
+    browser.post(address)
+    now = Webhook.objects.get(pk=webhook.pk)
+    assert (now.timeout_seconds, now.alerts_are_muted) == (10, False)

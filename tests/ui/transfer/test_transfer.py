@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import models
+from django.utils import timezone
 
 from tests.factories import make_credential, make_webhook
 from webhooks import events, oauth
@@ -130,6 +131,14 @@ def test_an_exported_webhook_comes_back_the_same_on_another_site() -> None:
         ("X-Api-Key", ""),
         ("X-Team", "sales"),
     ]
+
+
+def test_a_mute_for_some_hours_stays_here() -> None:
+    webhook = make_full(alerts_muted_until=timezone.now())
+    entry = json.loads(json.dumps(as_json(webhook)))
+    Webhook.objects.all().delete()
+    [copy] = bring_in(entry)
+    assert (copy.alerts_are_muted, copy.alerts_muted_until) == (False, None)
 
 
 def test_the_address_of_this_site_stays_here() -> None:

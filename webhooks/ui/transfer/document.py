@@ -10,7 +10,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks import oauth, payloads
-from webhooks.audit.versions import FIELDS, as_settings, connection_of, portable_headers
+from webhooks.audit.versions import (
+    FIELDS,
+    as_settings,
+    connection_of,
+    lasting_settings,
+    portable_headers,
+)
 from webhooks.models import CREDENTIAL_SECRETS, GrantType, Webhook
 from webhooks.security.encryption import SecretUnreadableError
 
@@ -53,7 +59,7 @@ def as_json(webhook: Webhook) -> dict[str, Any]:
         secrets.append("headers")
     return {
         "uid": webhook.uid,
-        **settings_of(webhook),
+        **_with_callback(lasting_settings(webhook)),
         "headers": headers,
         "connection": connection_of(webhook),
         "secrets": secrets,
@@ -62,7 +68,10 @@ def as_json(webhook: Webhook) -> dict[str, Any]:
 
 def settings_of(webhook: Webhook) -> dict[str, Any]:
     """Return the values of all portable columns."""
-    found = as_settings(webhook)
+    return _with_callback(as_settings(webhook))
+
+
+def _with_callback(found: dict[str, Any]) -> dict[str, Any]:
     # The default is a URL of this site; another site has its own.
     if found["callback_url"] == oauth.default_callback_url():
         found["callback_url"] = ""
