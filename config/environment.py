@@ -106,11 +106,11 @@ def _port(text: str) -> int:
 
 def prepare(arguments: list[str]) -> None:
     """Create the keys if there are none, and set the URLs that are not configured."""
+    # Read here too: .env may have the port, and takes precedence over the URLs derived below.
+    read_file(settings_file(os.environ.get("ENV_FILE", "")))
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
-    # Read here too: values from .env take precedence over those derived below.
-    read_file(settings_file(os.environ.get("ENV_FILE", "")))
     make_keys(Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data"))
     os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
     if options.sandbox:

@@ -302,6 +302,19 @@ def test_addresses_follow_the_port_unless_a_person_set_them(
     assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:9000"
 
 
+def test_addresses_follow_the_port_of_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PUBLIC_URL", "PORT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    file = tmp_path / "settings.env"
+    file.write_text("PORT=9000")
+    monkeypatch.setenv("ENV_FILE", str(file))
+    prepare([])
+    assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:9000"
+
+
 @pytest.mark.parametrize(
     ("url", "host"),
     [
