@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from webhooks import catalogue
-from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, Webhook
+from webhooks.models import AUTHORIZATION_FIELDS, AuthorizationType, OAuthToken, Webhook
 
 _START_SECONDS = 30
 _STOP_SECONDS = 5
@@ -141,6 +141,7 @@ def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
         "revocation_url": "provider",
         "callback_url": "callback",
     }
+    origins = {old[name]: new[name] for name in ("receiver", "provider")}
     for webhook in Webhook.objects.present().filter(url__startswith=old["receiver"] + "/"):
         credential = webhook.private_credential
         for field, name in moved.items():
@@ -149,18 +150,20 @@ def _replace_addresses(old: Mapping[str, str], new: Mapping[str, str]) -> None:
             if value.startswith(old[name]):
                 setattr(row, field, new[name] + value.removeprefix(old[name]))
         for row in (credential, webhook):
-            row.secret_origins = _moved_origins(row.secret_origins, old, new)
+            row.secret_origins = {
+                field: _replaced(bound, origins) for field, bound in row.secret_origins.items()
+            }
         columns = moved.keys() & AUTHORIZATION_FIELDS.keys()
         credential.save(update_fields={*columns, "secret_origins"})
         webhook.save(update_fields=["url", "secret_origins"])
+        for token in OAuthToken.objects.filter(credential=credential):
+            token.bound_origins = _replaced(token.bound_origins, origins)
+            token.save(update_fields=["bound_origins"])
 
 
-def _moved_origins(
-    bound: Mapping[str, list[str]], old: Mapping[str, str], new: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """Return the origins that secrets are bound to, with the sandbox's old origins replaced."""
-    moved = {old[name]: new[name] for name in ("receiver", "provider")}
-    return {field: [moved.get(one, one) for one in origins] for field, origins in bound.items()}
+def _replaced(bound: list[str], origins: Mapping[str, str]) -> list[str]:
+    """Return the origins that a secret or token is bound to, with the sandbox's replaced."""
+    return [origins.get(one, one) for one in bound]
 
 
 def _send_secret(receiver_url: str, secret: str) -> None:
