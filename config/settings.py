@@ -23,7 +23,11 @@ env = Env()
 
 def _host(url: str) -> str:
     """Return the host of a URL as a browser's Host header spells it."""
-    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        # Reported by webhooks.E001.
+        return ""
     if not host.isascii():
         host = host.encode("idna").decode()
     return f"[{host}]" if ":" in host else host

@@ -332,6 +332,14 @@ def test_a_site_answers_to_its_public_url_however_it_is_written(url: str, host: 
     assert done.stdout.strip() == host, done.stderr
 
 
+def test_a_public_url_that_is_no_url_is_named(tmp_path: Path) -> None:
+    keys = {name: os.environ[name] for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEY")}
+    place = {"ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path)}
+    done = run_check({**place, **keys, "PUBLIC_URL": "http://[::1"})
+    assert "PUBLIC_URL is “http://[::1”" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_the_clock_asks_for_expires_before_it_piles_up() -> None:
     for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
         assert entry["schedule"] < entry["options"]["expires"] <= 3 * 300, name
