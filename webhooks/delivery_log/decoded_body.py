@@ -155,10 +155,15 @@ _SAFE_RESPONSE_HEADERS = frozenset(
 )
 
 
-def status_line(value: str) -> str:
-    """Return the status line of a stored response, or "" when there is none."""
+def status_line(value: str, may_see_payload: bool = True) -> str:
+    """Return the status line of a stored response, or "" when there is none.
+
+    Without its reason phrase, which may repeat a payload, for users who may not see payloads.
+    """
     first = value.partition("\n")[0].strip()
-    return first if first.startswith("HTTP/") else ""
+    if not first.startswith("HTTP/"):
+        return ""
+    return first if may_see_payload else " ".join(first.split()[:2])
 
 
 def header_lines(value: str) -> list[tuple[str, str]]:

@@ -338,6 +338,17 @@ def test_a_delivery_costs_few_queries_however_many_attempts_it_had(
     assert not any("client_secret" in query["sql"] for query in queries)
 
 
+def test_a_reason_phrase_is_for_those_who_may_see_payloads() -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    make_attempt(delivery, status_code=422, response_headers="HTTP/1.1 422 Not 380441234567")
+    without = person("view_delivery").get(page_of(delivery)).text
+    all_seeing = logged_in("view_delivery", "view_payload", name="petro")
+    with_payload = all_seeing.get(page_of(delivery)).text
+    assert "HTTP/1.1 422<" in without
+    assert "Not 380441234567" not in without
+    assert "HTTP/1.1 422 Not 380441234567<" in with_payload
+
+
 def test_foreign_text_is_only_ever_text(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook(name="<b>n</b>"), note="<img src=x>"))
     hostile = b"<script>alert(1)</script>\x1b[31mred\xe2\x80\xae\0"
