@@ -25,6 +25,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import DatabaseError, connection
+from django.db.models import Q
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from config.celery import app
@@ -207,7 +208,8 @@ def _prepare_database() -> str:
     if problem := key_check.problem():
         raise CommandError(problem)
     users = get_user_model()._default_manager
-    if users.filter(is_superuser=True).exists():
+    # An account of this name may have lost its rights.
+    if users.filter(Q(is_superuser=True) | Q(username=_ADMIN)).exists():
         return ""
     password = secrets.token_urlsafe(12)
     users.create_superuser(_ADMIN, password=password)
