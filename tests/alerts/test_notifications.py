@@ -228,7 +228,7 @@ def test_a_mail_server_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("code", "is_repeated"), [(550, False), (450, True)])
-def test_recipients_refused_for_good_are_tried_again_only_after_a_day(
+def test_a_mail_that_is_refused_is_repeated_at_once_or_after_a_day_and_channels_do_not_wait(
     code: int, is_repeated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.core.mail import EmailMessage
@@ -245,10 +245,11 @@ def test_recipients_refused_for_good_are_tried_again_only_after_a_day(
     for minutes in range(3):
         notifications.run(NOW + dt.timedelta(minutes=minutes))
     assert len(tried) == (3 if is_repeated else 1)
-    is_published = Event.objects.filter(type="webhook.reauthorization_required").exists()
-    assert is_published == AlertMessage.objects.exists() == (not is_repeated)
+    published = Event.objects.filter(type="webhook.reauthorization_required")
+    assert (published.count(), AlertMessage.objects.count()) == (1, 1)
     notifications.run(NOW + dt.timedelta(hours=25))
     assert len(tried) == (4 if is_repeated else 2)
+    assert (published.count(), AlertMessage.objects.count()) == (1, 2)
 
 
 def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(

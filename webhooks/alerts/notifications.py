@@ -219,18 +219,30 @@ def _notify(group: list[Incident], now: datetime) -> int:
     text = _text(first)
     if len(claimed) > 1:
         headline, text = _headline_of_many(claimed, is_reminder=is_reminder), _text_of_many(claimed)
+    # Channels and events do not wait for the mail server.
+    if missed := [incident for incident in claimed if _misses_channels(incident, now)]:
+        covering = channels.covering([pk for one in missed for pk in _webhook_ids(one.subject)])
+        channels.queue(covering, _content(first, headline, text), now)
+        for incident in missed:
+            event_type = _EVENT_TYPES.get(IncidentKind(incident.kind))
+            is_first = incident.notified_at is None and incident.channels_notified_at is None
+            if event_type and is_first:
+                _publish(event_type, incident.subject, problems.sentence(incident.message))
+        # A mute reaches nobody: a channel that is added before it ends still gets the message.
+        reached = [incident.pk for incident in missed if not _is_muted(incident.subject, now)]
+        Incident.objects.filter(pk__in=reached).update(channels_notified_at=now)
     error = _send(first.subject.uid, _recipients(first.subject, now), headline, text)
     if error and not _is_final(error):
         for incident in claimed:
             _unclaim(incident, now)
         return 0
-    covering = channels.covering([pk for one in claimed for pk in _webhook_ids(one.subject)])
-    channels.queue(covering, _content(first, headline, text), now)
-    for incident in claimed:
-        event_type = _EVENT_TYPES.get(IncidentKind(incident.kind))
-        if event_type and incident.notified_at is None:
-            _publish(event_type, incident.subject, problems.sentence(incident.message))
     return 1
+
+
+def _misses_channels(incident: Incident, now: datetime) -> bool:
+    """Return whether channels did not get this message at an earlier try of its mail."""
+    notified_at = incident.channels_notified_at
+    return notified_at is None or notified_at <= now - _REMIND_AFTER
 
 
 def _claim(incident: Incident, now: datetime) -> bool:

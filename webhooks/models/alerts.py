@@ -99,6 +99,9 @@ class Incident(models.Model):
     opened_at = models.DateTimeField()
     # When people were last notified; None until the first message was sent.
     notified_at = models.DateTimeField(null=True, blank=True)
+    # When channels and operational events were last notified. While no mail server accepts mail,
+    # that is later than `notified_at`.
+    channels_notified_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
