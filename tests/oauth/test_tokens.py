@@ -664,13 +664,14 @@ class TestRefused:
         assert (usable.version, stored().state, stored().last_error) == (2, "valid", "")
         assert len(fake.requests) == 1
 
+    @pytest.mark.parametrize("access_token", ["an-access-token-0001", ""])
     @pytest.mark.parametrize("state", ["needs_reauthorization", "misconfigured"])
     def test_refresh_by_a_person_that_fails_for_now_leaves_a_blocked_token_blocked(
-        self, fake: FakeProvider, state: str
+        self, fake: FakeProvider, state: str, access_token: str
     ) -> None:
         """Otherwise held deliveries would be released and held again, with an alert each time."""
         credential = credential_at(fake)
-        make_token(credential, state=state, last_error="Correct it.")
+        make_token(credential, state=state, access_token=access_token, last_error="Correct it.")
         fake.reply(Reply(status=503))
 
         for _ in range(2):

@@ -997,10 +997,10 @@ def _after(moment: datetime, seconds: float | None) -> datetime | None:
 
 
 def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
-    if not row.has_access_token():
-        return TokenState.NONE
     if row.state in BLOCKED_STATES:
         return TokenState(row.state)
+    if not row.has_access_token():
+        return TokenState.NONE
     return TokenState.EXPIRING if failed else TokenState.VALID
 
 
