@@ -12,6 +12,8 @@ from functools import cache
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from django.utils import timezone
 from joserfc import jwk, jwt
 
@@ -19,7 +21,13 @@ from tests.network.test_sockets import Certificates, certificates  # noqa: F401
 from tests.oauth_fakes import FakeProvider, Reply, token
 from tests.oauth_rows import SESSION, make_credential, make_token, make_user, token_after_refusal
 from webhooks import oauth
-from webhooks.models import AuthorizationRequest, Credential, OAuthExchange, OAuthToken
+from webhooks.models import (
+    AuthorizationRequest,
+    Credential,
+    HoldReason,
+    OAuthExchange,
+    OAuthToken,
+)
 from webhooks.oauth import client, token_requests
 from webhooks.security import pem
 
@@ -189,6 +197,30 @@ def test_a_key_is_read_from_google_json_and_certificates_are_named(
             pem.private_key(text)
     with pytest.raises(pem.PEMError, match="other_key"):
         pem.check_certificate(EC_KEY + both[both.index("-----BEGIN CERT") :])
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256K1(), ec.SECP224R1(), ec.BrainpoolP256R1()])
+def test_key_on_a_curve_without_an_algorithm_is_refused(
+    fake: FakeProvider, curve: ec.EllipticCurve
+) -> None:
+    text = (
+        ec.generate_private_key(curve)
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        .decode()
+    )
+    credential = credential_at(fake, client_authentication="private_key_jwt", client_key=text)
+
+    with pytest.raises(pem.PEMError, match="other_curve"):
+        pem.private_key(text)
+    with pytest.raises(oauth.TokenUnavailableError) as failure:
+        oauth.usable_token(credential.pk)
+
+    assert failure.value.hold_reason == HoldReason.MISCONFIGURED
+    assert OAuthToken.objects.get().refresh_lease == ""
 
 
 def test_secrets_of_every_kind_stay_with_the_origin_they_were_entered_for(

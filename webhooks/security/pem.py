@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
 # RFC 7518 section 3.3.
 _LEAST_RSA_BITS = 2048
+# RFC 7518 section 3.4; no other curve has an algorithm that providers accept.
+_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
 
 class PEMError(ValueError):
@@ -24,8 +26,8 @@ class PEMError(ValueError):
 def private_key(text: str) -> PrivateKey:
     """Return the private key in a PEM, or in the JSON of a Google service account.
 
-    Errors: PEMError, with the code "no_key", "short_key", or "encrypted_key" if a password protects
-    it.
+    Errors: PEMError, with the code "no_key", "short_key", "other_curve", or "encrypted_key" if a
+    password protects it.
     """
     try:
         key = serialization.load_pem_private_key(_pem_of(text).encode(), None)
@@ -37,6 +39,8 @@ def private_key(text: str) -> PrivateKey:
         raise PEMError("no_key")
     if isinstance(key, RSAPrivateKey) and key.key_size < _LEAST_RSA_BITS:
         raise PEMError("short_key")
+    if isinstance(key, EllipticCurvePrivateKey) and key.curve.name not in _CURVES:
+        raise PEMError("other_curve")
     return key
 
 

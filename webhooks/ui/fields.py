@@ -150,6 +150,7 @@ _PEM_SENTENCES = {
         "This key has a password. Remove it, for example with “openssl pkey -in key.pem”."
     ),
     "short_key": _("An RSA key needs 2048 bits or more. Make a new one."),
+    "other_curve": _("An EC key needs the curve P-256, P-384 or P-521. Make a new one."),
     "no_certificate": _("There is no certificate in it. Paste it and its private key, both PEM."),
     "other_key": _("The certificate and the private key do not belong together."),
 }
