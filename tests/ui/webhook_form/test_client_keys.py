@@ -16,6 +16,7 @@ from tests.ui.webhook_form.test_oauth_fields import MACHINE
 from tests.ui.webhook_form.test_views import CREATE, edit_url
 from webhooks import oauth
 from webhooks.models import OAuthToken, Webhook
+from webhooks.security.drafts import Draft
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 SIGNING = {**MACHINE, "client_secret": "", "client_authentication": "private_key_jwt"}
@@ -61,6 +62,20 @@ def test_what_is_wrong_is_said_at_its_field(
     fields: dict[str, Any], field: str, sentence: str
 ) -> None:
     assert sentence in error(field, **fields)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"client_key": "a key"}, {"client_certificate": "x"}, {"token_headers": "Host: x"}]
+)
+def test_a_wrong_secret_of_several_lines_stays_wrong_on_the_next_try(
+    wrong: dict[str, str],
+) -> None:
+    session: dict[str, Any] = {}
+    (field,) = wrong
+    first = bound(session=session, **{**SIGNING, **wrong})
+    draft = Draft(session, draft_id=first.draft.id)
+
+    assert first.errors[field] == bound(draft=draft, **{**SIGNING, field: ""}).errors[field]
 
 
 def test_secrets_of_several_lines_are_kept_cleared_and_never_shown(

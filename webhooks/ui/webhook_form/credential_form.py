@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.forms.models import construct_instance, model_to_dict
 from django.forms.utils import ErrorDict
 from django.utils.translation import gettext_lazy as _
@@ -223,9 +224,13 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
         for field in CREDENTIAL_SECRETS:
-            if field in values:
-                # If nothing was typed now, take what was typed when the form was shown before.
-                values[field] = values[field] or self.draft.get(field)
+            if field in values and not values[field]:
+                # If nothing was typed now, take what was typed when the form was shown before. It
+                # may have been refused then.
+                try:
+                    values[field] = self.fields[field].clean(self.draft.get(field))
+                except ValidationError as error:
+                    self.add_error(field, error)
         # Radio buttons that are not posted keep the stored value.
         for field in (
             "authorization_type",
