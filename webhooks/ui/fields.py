@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from webhooks import catalogue, oauth
 from webhooks.network import UnsafeURLError
 from webhooks.security import pem
+from webhooks.security.masker import MASK
 
 # Cleaned value of a secret whose Clear checkbox is ticked; never equal to typed text.
 CLEAR = object()
@@ -116,7 +117,13 @@ class SecretFormField(forms.CharField):
             raise ValidationError(
                 _("Enter a new value or tick Clear, not both."), code="contradiction"
             )
-        return super().clean(value)
+        typed = super().clean(value)
+        if typed == MASK:
+            # Copied from a preview or a log.
+            raise ValidationError(
+                _("These asterisks stand for a secret. Enter the secret itself."), code="mask"
+            )
+        return typed
 
 
 class SecretLinesField(SecretFormField):

@@ -608,6 +608,14 @@ def test_a_wrong_secret_stays_wrong_on_the_next_try() -> None:
     assert "control" in error("basic_password", draft=draft, **{**BASIC, "basic_password": ""})
 
 
+def test_a_mask_is_not_taken_for_a_secret() -> None:
+    session: dict[str, Any] = {}
+    masked = {**BASIC, "basic_password": "********"}
+    draft = Draft(session, draft_id=bound(session=session, **masked).draft.id)
+    assert "asterisks" in error("basic_password", **masked)
+    assert "asterisks" in error("basic_password", draft=draft, **{**BASIC, "basic_password": ""})
+
+
 def test_a_wrong_secret_header_stays_wrong_on_the_next_try() -> None:
     session: dict[str, Any] = {}
     row = {"name": "X-Key", "value": "a\r\nb", "is_secret": "on"}
