@@ -12,7 +12,7 @@ from django.utils import timezone
 from tests import keys
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.keys import FIRST_KEY, SECOND_KEY, Keys
-from tests.oauth_rows import make_machine_webhook, make_token
+from tests.oauth_rows import make_credential, make_machine_webhook, make_token
 from tests.sandbox import Provider, Receiver
 from tests.ui.webhook_form.test_forms import posted
 from webhooks import oauth, tasks
@@ -111,6 +111,35 @@ def test_a_signing_secret_is_not_rotated_and_a_sentence_says_why(use_keys: Keys)
     answer = client.post(reverse("webhooks:rotate_secret", args=[webhook.pk]), follow=True)
     assert "the encryption key of this site is not the one" in answer.content.decode()
     assert rows_of(Webhook, Credential) == before
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("button", "fields"),
+    [
+        ("authorize", {}),
+        ("authorize", {"grant_type": "device_code"}),
+        ("paste_token", {}),
+        ("restore_secret", {}),
+        ("try_authentication", {}),
+    ],
+)
+def test_buttons_of_the_token_panel_say_why_they_do_nothing(
+    use_keys: Keys, provider: Provider, button: str, fields: dict[str, Any]
+) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    credential = make_credential(provider, **fields)
+    make_token(credential, replaced_secret="the one before")
+    client = Client()
+    client.force_login(person)
+    url = reverse(f"webhooks:{button}", args=[credential.pk])
+    use_keys(SECOND_KEY)
+    before = rows_of(Credential, OAuthToken)
+    answer = client.post(url, {"refresh_token": "from-elsewhere"}, follow=True)
+    assert answer.status_code == 200
+    assert "FIELD_ENCRYPTION_KEY" in answer.text
+    assert rows_of(Credential, OAuthToken) == before
+    assert provider.token_requests() == []
 
 
 @pytest.mark.django_db

@@ -46,6 +46,7 @@ from webhooks.oauth.errors import (
     stored,
 )
 from webhooks.oauth.token_response import Expected, TokenResponse, media_type
+from webhooks.security.encryption import SecretUnreadableError
 
 _GRANT_KINDS = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REFRESH)
 _SUCCESSFUL = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
@@ -183,13 +184,13 @@ def examine(credential: Credential) -> list[Finding]:
 
 def try_authentication(credential: Credential) -> AuthenticationCheck:
     """Try the ways to send the client's credentials and return which one works."""
-    if not credential.client_secret:
+    if not credential.has_secret("client_secret"):
         return AuthenticationCheck(
             message=_("There is no client secret, so there is only one way to send the client ID.")
         )
     try:
         answers = {method: _try_method(credential, method) for method in _methods(credential)}
-    except MisconfiguredError as problem:
+    except (MisconfiguredError, SecretUnreadableError) as problem:
         return AuthenticationCheck(message=str(problem))
     now = answers[credential.client_authentication]
     # Only a token, or an error about the refresh token alone, shows that authentication worked.

@@ -388,7 +388,7 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
             url = reverse("webhooks:device", args=[credential.pk])
         else:
             url = oauth.begin_authorization(credential, **bound_to(request))
-    except oauth.AuthorizationError as error:
+    except (oauth.AuthorizationError, SecretUnreadableError) as error:
         return to_panel(request, credential, failure=str(error))
     return HttpResponseRedirect(url, status=303)
 

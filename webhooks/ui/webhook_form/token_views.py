@@ -30,6 +30,7 @@ from webhooks.models import (
     Credential,
     OAuthToken,
 )
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
@@ -78,7 +79,7 @@ def device(request: HtmxRequest, pk: int) -> HttpResponse:
                 request, credential, success=form_context.authorized(request, credential)
             )
         pending = oauth.pending_device(state, **bound_to)
-    except oauth.AuthorizationError as error:
+    except (oauth.AuthorizationError, SecretUnreadableError) as error:
         return _to_panel(request, credential, failure=str(error))
     context = {"credential": credential, "pending": pending, "name": credential.subject.name}
     context["form_url"] = form_context.form_url(credential)
@@ -102,7 +103,7 @@ def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
     try:
         assert request.user.is_authenticated
         oauth.store_refresh_token(credential, typed, user=request.user)
-    except oauth.TokenUnavailableError as error:
+    except (oauth.TokenUnavailableError, SecretUnreadableError) as error:
         return _answer(request, credential, failure=str(error))
     return _answer(request, credential, success=form_context.authorized(request, credential))
 
@@ -288,7 +289,11 @@ def restore_secret(request: HtmxRequest, pk: int) -> HttpResponse:
     form_context.check_may_change(request, credential)
     subject = credential.subject
     before = audit.snapshot(subject)
-    if oauth.restore_secret(credential):
+    try:
+        is_restored = oauth.restore_secret(credential)
+    except SecretUnreadableError as error:
+        return form_context.to_panel(request, credential, failure=str(error))
+    if is_restored:
         form_context.record_changes(request, subject, before)
         events.release_held(credential)
         form_context.keep_message(
