@@ -178,6 +178,21 @@ class TestOutcomes:
         assert stored().refresh_token == "a-refresh-token-0001"
         assert stored().refresh_token_expires_at == NOW + 100 * HOUR
 
+    @pytest.mark.parametrize(
+        ("fields", "is_said"), [({}, True), ({"scope": "a"}, True), ({"scope": "a b"}, False)]
+    )
+    def test_scope_that_was_not_granted_is_said_until_it_is(
+        self, fake: FakeProvider, fields: dict[str, str], is_said: bool
+    ) -> None:
+        credential = credential_at(fake, scope="a b")
+        fake.reply(token(refresh_token="r", scope="a"), token(**fields))
+        authorize(credential)
+
+        oauth.refresh(credential)
+
+        assert stored().granted_scope == fields.get("scope", "a")
+        assert ("Not granted" in oauth.sentence(stored().warning)) is is_said
+
     def test_life_of_a_new_refresh_token_is_stored(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential, now=NOW)
@@ -723,6 +738,16 @@ class TestClientCredentials:
 
         assert again == [2] * 3
         assert len(fake.requests) == 2
+
+    def test_answer_without_a_scope_grants_what_was_asked_for(self, fake: FakeProvider) -> None:
+        credential = credential_at(fake, grant_type="client_credentials", scope="a b")
+        fake.reply(token(scope="a"), token())
+
+        oauth.refresh(credential)
+        assert "Not granted" in oauth.sentence(stored().warning)
+        oauth.refresh(credential)
+
+        assert (stored().granted_scope, stored().warning) == ("a b", "")
 
     def test_wrong_secret_is_misconfigured(self, provider: Provider) -> None:
         credential = make_machine_credential(provider)

@@ -695,8 +695,14 @@ def store_refreshed(
         if token.refresh_expires_in is None:
             del columns["refresh_token_expires_at"]
     warning = joined(warning, _idle_warning(token, row.credential.scope, end_moves=end_moves))
-    if token.scope is None:
+    if token.scope is None and row.credential.is_machine:
+        # RFC 6749 section 5.1: without a scope in the response the requested one is granted.
+        columns["granted_scope"] = row.credential.scope
+    elif token.scope is None:
+        # RFC 6749 section 6: the scope stays the same, so what was not granted is still missing.
         del columns["granted_scope"]
+        granted_scope = row.granted_scope or None
+        warning = joined(warning, granted_token.scope_change(granted_scope, row.credential.scope))
     was_over = granted_token.is_over(row.refreshed_at or row.obtained_at, row.expires_at)
     if was_over and granted_token.is_over(answered_at, columns["expires_at"]):
         # Expired when issued for the second time: the provider's clock or expiry is wrong.
