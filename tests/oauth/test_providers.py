@@ -538,7 +538,7 @@ class TestSigned:
         credential = signing(key, fake, oauth.make_key())
         fake.reply(refuse(code, error_description=words))
 
-        with pytest.raises(oauth.TokenUnavailableError, match="has not agreed to it yet"):
+        with pytest.raises(oauth.TokenUnavailableError, match="once, then press “Get new access"):
             oauth.usable_token(credential.pk)
 
     def test_a_client_without_the_right_is_no_bad_jwt(self, fake: FakeProvider, key: str) -> None:

@@ -222,7 +222,7 @@ _MISCONFIGURED = {
         "as Header prefix; otherwise ask the provider for bearer tokens."
     ),
     # The authorization response cannot be used.
-    "not_interactive": _("This grant needs no approval in the browser: press “Refresh”."),
+    "not_interactive": _("This grant needs no approval in the browser."),
     "no_session": _("Your browser keeps no session. Allow cookies for this site and log in again."),
     "callback_too_long": _("The provider's response is too long, so nothing in it was used."),
     "callback_repeats": _(
@@ -298,7 +298,8 @@ _MISCONFIGURED = {
     ),
     "consent_missing": _(
         "The person that the JWT acts for (“sub”) has not agreed to it yet. Let them, or an "
-        "administrator, approve this client at the provider once, then press “Refresh”."
+        "administrator, approve this client at the provider once, then press “Get new access "
+        "token”."
     ),
     "not_signed": _(
         "The JWT could not be signed. Check Private key and Claims of the JWT: “alg” has to fit "
