@@ -138,13 +138,15 @@ class TestRedirect:
 
     def test_extra_parameter_replaces_that_of_the_endpoint(self) -> None:
         credential = make_credential(
-            auth_url="https://provider.example/authorize?prompt=login&tenant=a&prompt=none",
+            auth_url="https://provider.example/authorize?prompt=login&tenant=a&prompt=none&audience=x",
             authorization_parameters={"prompt": "consent"},
+            audience="the-api",
         )
 
         query = query_of(begin(credential, make_user())[0])
 
         assert (query["prompt"], query["tenant"]) == (["consent"], ["a"])
+        assert query["audience"] == ["the-api"]
 
     @pytest.mark.once
     @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ def authorization_url(
     own = parse_qsl(parts.query, keep_blank_values=True)
     parameters.check_query(own, "auth_url")
     extra = parameters.extra_parameters(credential, "authorization")
-    # No parameter is sent twice (RFC 6749 section 3.1): extra parameters override Auth URL's query.
-    own = [(name, value) for name, value in own if name not in credential.authorization_parameters]
+    # No parameter is sent twice (RFC 6749 section 3.1): the fields override Auth URL's query.
+    own = [(name, value) for name, value in own if name not in dict(extra)]
     query = urlencode([*own, *extra])
     # The library accepts https only; http, already checked to be loopback, is restored below.
     address = parts._replace(scheme="https", query=query).geturl()
