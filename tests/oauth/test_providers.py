@@ -611,6 +611,12 @@ class TestFill:
         with pytest.raises(oauth.MisconfiguredError, match=r"for example “acme\.bitrix24\.com”"):
             oauth.fill("bitrix24", {"portal": answer})
 
+    @pytest.mark.parametrize("domain", ["zoho.com.cn", "zoho.ae"])
+    def test_every_data_center_of_zoho_can_be_chosen(self, domain: str) -> None:
+        filled = oauth.fill("zoho", {"domain": domain})
+
+        assert filled["token_url"] == f"https://accounts.{domain}/oauth/v2/token"
+
     def test_answer_outside_of_the_choices_is_refused(self) -> None:
         with pytest.raises(oauth.MisconfiguredError, match="Data center"):
             oauth.fill("zoho", {"domain": "evil.example"})
