@@ -548,8 +548,7 @@ def _declares_error(fields: dict[str, Any]) -> bool:
     """Return whether the fields declare an error, whatever else the response contains."""
     named = _by_name(fields)
     return (
-        _is_error(named.get("error"))
-        or _is_error(named.get("errors"))
+        any(_is_error(named.get(name)) for name in ("error", "errors", "errorresponse"))
         or any(_is_no(named.get(name)) for name in ("ok", "success", "succeeded", "issuccess"))
         # Not 0, which some providers use for success.
         or named.get("status") is False
