@@ -52,8 +52,13 @@ _GRANT_KINDS = (ExchangeKind.AUTHORIZATION, ExchangeKind.TOKEN, ExchangeKind.REF
 _SUCCESSFUL = (TokenResult.OK, TokenResult.OK_WITH_WARNING)
 _URL = re.compile(r"https?://[^\s\"'<>“”‘’]+")
 _SECONDS = 5.0
-# Reasons for a failure that a token endpoint would not cause.
-_NO_ENDPOINT = frozenset({"html", "empty", "not_json", "not_an_object", "unsafe_url", "too_large"})
+# Errors that a token endpoint would not cause.
+_NO_ENDPOINT = frozenset(
+    {
+        *("html", "empty", "no_token_answer", "truncated", "too_large"),
+        *("no_endpoint", "redirected", "unsafe_url"),
+    }
+)
 _NO_PAGE = frozenset({404, 405, 410})
 # Errors that the client authentication method can cause.
 _MAY_BE_SENT_OTHERWISE = frozenset({"invalid_client", "client_or_grant", "refused_without_code"})
@@ -341,8 +346,10 @@ def _check_token_endpoint(credential: Credential, field: str = "token_url") -> s
         expected=Expected(),
     )
     answer = _send_check(credential, request)
-    is_page = answer.reason in _NO_ENDPOINT or answer.reason in {f"http_{one}" for one in _NO_PAGE}
-    if is_page or answer.reason.startswith("http_3") or answer.result is TokenResult.TRANSIENT:
+    if answer.reason == "no_token":
+        # Neither a token nor an error of a known form: some providers have a form of their own.
+        raise _DoubtError(answer.message)
+    if answer.code in _NO_ENDPOINT or answer.result is TokenResult.TRANSIENT:
         raise MisconfiguredError(answer.message)
     return _("Answers like a token endpoint.")
 
