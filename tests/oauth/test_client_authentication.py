@@ -336,6 +336,16 @@ class TestDeviceCode:
         with pytest.raises(oauth.AuthorizationError, match=r"^Auth URL gave no device code"):
             oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
 
+    @pytest.mark.parametrize("wrong", [{"device_code": "a\ud800b"}, {"user_code": " "}])
+    def test_code_that_cannot_be_sent_or_entered_is_none(
+        self, fake: FakeProvider, wrong: dict[str, str]
+    ) -> None:
+        fake.reply(Reply(body={**self.CODES, **wrong}))
+        credential = credential_at(fake, grant_type="device_code", auth_url=f"{fake.url}/device")
+
+        with pytest.raises(oauth.AuthorizationError, match=r"^Auth URL gave no device code"):
+            oauth.begin_device_authorization(credential, user=make_user(), session_key=SESSION)
+
     @pytest.mark.parametrize("status", [200, 400])
     @pytest.mark.parametrize(
         ("error", "sentence"),

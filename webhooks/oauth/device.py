@@ -48,6 +48,8 @@ _MAX_LIFE_SECONDS = 1800.0
 # The last name is Google's, from an older draft.
 _PAGES = ("verification_uri_complete", "verification_uri", "verification_url")
 _HOST_FIRST = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,20}(?:[/?]|$)", re.IGNORECASE)
+# RFC 6749 appendix A.11; a lone surrogate, which JSON can contain, could not be stored.
+_CODE = re.compile(r"[\x20-\x7e]+")
 _WAITING = frozenset({"authorization_pending", "slow_down"})
 
 
@@ -123,7 +125,8 @@ def _device_fields(answer: TokenResponse, raw: RawResponse) -> dict[str, Any]:
         fields["user_code"] = str(fields["user_code"])
     fields["page"] = next((fields[name] for name in _PAGES if fields.get(name)), "")
     needed = (fields.get(name) for name in ("device_code", "user_code", "page"))
-    if not all(isinstance(one, str) and one for one in needed):
+    is_complete = all(isinstance(one, str) and one.strip() for one in needed)
+    if not is_complete or not _CODE.fullmatch(fields["device_code"]):
         raise UnusableResponseError(answer.reason, answer.message)
     return fields
 
