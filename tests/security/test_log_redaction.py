@@ -113,6 +113,18 @@ def test_a_message_cannot_begin_another_line(logger: logging.Logger, written: io
     assert line.endswith(r"seen a\r\n2026-11-26 INFO forged\x1b[31m \u202etxt\u2028x")
 
 
+def test_the_text_of_an_error_cannot_begin_another_line(
+    logger: logging.Logger, written: io.StringIO
+) -> None:
+    try:
+        raise ValueError("a\r\n2026-11-26 INFO forged\x1b[31m \u202etxt")
+    except ValueError:
+        logger.exception("failed")
+    lines = written.getvalue().splitlines()
+    assert lines[-2:] == [r"  ValueError: a\r", r"  2026-11-26 INFO forged\x1b[31m \u202etxt"]
+    assert all(line.startswith("  ") for line in lines[1:])
+
+
 def test_a_long_line_is_cut_before_it_is_looked_at(
     logger: logging.Logger, written: io.StringIO
 ) -> None:
@@ -144,7 +156,7 @@ def test_a_traceback_is_kept_without_the_secrets_in_it(
     except ValueError:
         logger.exception("plan_failed webhook=%d", 3)
     text = written.getvalue()
-    assert "plan_failed webhook=3\nTraceback (most recent call last):\n" in text
+    assert "plan_failed webhook=3\n  Traceback (most recent call last):\n" in text
     assert "ValueError: refused: Authorization" in text
     assert "s3cr3t" not in text
 

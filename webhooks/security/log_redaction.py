@@ -1,4 +1,4 @@
-"""Log lines without query strings or credentials, one line per message.
+"""Log lines without query strings or credentials, one line per message; tracebacks are indented.
 
 All records of all libraries pass through here last. Text is cut before it is searched, and every
 pattern is linear.
@@ -57,8 +57,10 @@ class LineFormatter(logging.Formatter):
         # Django attaches the request to its records; the text of an error may quote its values.
         if (request := getattr(record, "request", None)) is not None and record.exc_info:
             text = masker_of(request).mask(text, limit=_MAX_RECORD)
-        text = _cut(text, _MAX_RECORD)
-        return without_secrets("\n".join(_cut(line, _MAX_LINE) for line in text.split("\n")))
+        first, *rest = _cut(text, _MAX_RECORD).split("\n")
+        # Indented, because an error's text may have a line that looks like a record.
+        rest = [f"  {_CONTROL.sub(_escape, line)}" for line in rest]
+        return without_secrets("\n".join(_cut(line, _MAX_LINE) for line in (first, *rest)))
 
 
 class LibraryLevels(logging.Filter):
