@@ -148,6 +148,21 @@ def test_what_looks_like_a_token_in_a_grant_is_masked_in_every_format(body: str)
     assert GRANTED[:-4] not in exchange_log.redact_body(body, may_grant=True)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"value": f"12|{GRANTED}"}),
+        f"value=12%7C{GRANTED}",
+        f"Yours is 12|{GRANTED}.",
+        json.dumps({"access": f"1/1204058:{GRANTED}"}),
+        json.dumps({"Access": f"v^1.1#i^1#{GRANTED}"}),
+        f"access=1/1204058:{GRANTED}",
+    ],
+)
+def test_a_token_of_another_alphabet_is_masked_in_a_grant(body: str) -> None:
+    assert GRANTED[:-4] not in exchange_log.redact_body(body, may_grant=True)
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("name", ["tokens", "client-secret", "passwd", "pwd", "user_password"])
 def test_a_short_secret_is_masked_by_its_name(name: str) -> None:

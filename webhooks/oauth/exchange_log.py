@@ -31,12 +31,15 @@ _TAIL = 4
 # Control, format (such as bidirectional overrides), surrogate, private and unassigned characters,
 # line and paragraph separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# One long word of letters, digits and Base64 characters; URLs and scopes do not match.
-_LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=-]{20,}", re.ASCII)
+# One long word of letters, digits, Base64 characters and "|" (Laravel, Amazon); URLs and scopes do
+# not match.
+_LIKE_A_TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=|-]{20,}", re.ASCII)
+# Names of tokens in some responses, elsewhere ordinary words.
+_NAMES_OF_TOKENS = frozenset({"access", "refresh", "jwt"})
 # The same, as a word within a text.
 _WORD_LIKE_A_TOKEN = re.compile(
-    r"""(?P<name>(?<![^\s"'<>&,;=(\[{]))(?=[A-Za-z_.~+/-]*[0-9])(?=[0-9_.~+/-]*[A-Za-z])
-    (?P<value>[\w.~+/-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
+    r"""(?P<name>(?<![^\s"'<>&,;=(\[{]))(?=[A-Za-z_.~+/|-]*[0-9])(?=[0-9_.~+/|-]*[A-Za-z])
+    (?P<value>[\w.~+/|-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
     re.ASCII | re.VERBOSE,
 )
 
@@ -171,7 +174,8 @@ def _redacted(value: Any, *, may_grant: bool, is_hidden: bool = False) -> Any:
 
 
 def _hides(name: str, value: Any, *, may_grant: bool) -> bool:
-    if isinstance(value, str) and may_grant and _LIKE_A_TOKEN.fullmatch(value):
+    is_named = may_grant and name.lower() in _NAMES_OF_TOKENS
+    if isinstance(value, str) and (is_named or (may_grant and _LIKE_A_TOKEN.fullmatch(value))):
         return True
     # A number named "code" is an error code, one named "tokens" a count.
     is_number = isinstance(value, int) and (name.lower() == "code" or name.lower().endswith("s"))
