@@ -174,6 +174,26 @@ def test_a_suspect_does_not_pass_the_head_of_an_ordered_webhook() -> None:
     assert take(claims) == []
 
 
+def test_heads_and_tests_that_are_suspects_go_one_at_a_time_as_well() -> None:
+    """Otherwise the next crash would be counted against all of them."""
+    ordered = [make_webhook(name=str(number), is_ordered=True) for number in range(3)]
+    paused = make_webhook(name="Paused", is_active=False, pause_reason="person")
+    fill(make_webhook(), 1)
+    events.send_test(paused)
+    events.send_test(ordered[0])
+    suspects = Delivery.objects.filter(status=Status.PENDING)
+    assert suspects.update(unknown_count=2) == 6
+    claims = make_claims()
+    seen: list[Claimed] = []
+    for _ in range(6):
+        [one] = take(claims)
+        assert take(claims) == []
+        release(claims, [one])
+        Delivery.objects.filter(pk=one.id).update(status=Status.SUCCEEDED, next_attempt_at=None)
+        seen.append(one)
+    assert len({claim.id for claim in seen}) == 6
+
+
 def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
     free, limited = make_webhook(), make_webhook(name="Limited", concurrency_limit=5)
     fill(free, 2)

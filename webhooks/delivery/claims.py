@@ -167,9 +167,9 @@ class Claims:
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._set_max_bytes(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
-        if active and active[0].has_suspects:
+        if ready[0].has_suspects:
             self._set_max_bytes(claims)
-            claims += self._claim_suspect(active)
+            claims += self._claim_suspect(active, tested)
         elif not (self._paced or self.is_ending or tested):
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
@@ -184,12 +184,16 @@ class Claims:
             left = self._most_bytes - self._bytes - sum(events.values())
             self._terms["max_bytes"] = max(1, left)
 
-    def _claim_suspect(self, active: list[Candidate]) -> list[Claimed]:
+    def _claim_suspect(self, active: list[Candidate], tested: list[int]) -> list[Claimed]:
         """Claim the one row that was in flight at several crashes, unless one is already held."""
         if self._quarantined:
             return []
-        free = [one.webhook_id for one in active if not one.is_paced]
-        claimed: list[Claimed] = self._queue.claim_quarantined(free, **self._terms)
+        claimed: list[Claimed] = []
+        if tested:
+            claimed = self._queue.claim_tests(tested, limit=1, is_quarantine=True, **self._terms)
+        if not claimed:
+            free = [one.webhook_id for one in active if not one.is_paced]
+            claimed = self._queue.claim_quarantined(free, **self._terms)
         if self._paced and not claimed:
             quotas = [ClaimQuota(webhook_id, 1) for webhook_id in self._paced]
             claimed = self._queue.claim_paced(quotas, is_quarantine=True, **self._terms)

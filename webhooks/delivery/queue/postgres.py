@@ -530,13 +530,14 @@ def claim_tests(
     lease: str,
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
+    is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take test deliveries, which no limit applies to."""
-    return _take(
-        sql.CLAIM_TESTS,
-        {"ids": webhook_ids, "limit": limit, "lease": lease, "lease_seconds": lease_seconds},
-        max_bytes,
-    )
+    """Take test deliveries, which no limit applies to.
+
+    With `is_quarantine` only those that were in flight at several crashes, otherwise the others.
+    """
+    terms = {"lease": lease, "lease_seconds": lease_seconds, "is_quarantine": is_quarantine}
+    return _take(sql.CLAIM_TESTS, terms | {"ids": webhook_ids, "limit": limit}, max_bytes)
 
 
 def claim_quarantined(
@@ -557,8 +558,8 @@ def claim_paced(
 ) -> list[Claimed]:
     """Take rows of webhooks with a limit or an order, under the locks of their state rows.
 
-    With `is_quarantine` it takes one row that was in flight at several crashes, none of an ordered
-    webhook, where only the head may go. Skips webhooks that another worker is claiming from.
+    Of an ordered webhook only the head may go. With `is_quarantine` it takes one row that was in
+    flight at several crashes. Skips webhooks that another worker is claiming from.
     """
     wanted = {one.webhook_id: one.quota for one in sorted(quotas)}
     _plan_again(sum(wanted.values()))
@@ -576,15 +577,15 @@ def claim_paced(
             quota = min(room, paces[pk].quota)
             if quota > 0 and not is_ordered:
                 limited.append(ClaimQuota(pk, quota))
-            elif quota > 0 and not is_quarantine:
+            elif quota > 0:
                 ordered.append(pk)
         terms: dict[str, Any] = {"lease": lease, "lease_seconds": lease_seconds}
         claimed: list[Claimed] = []
         if ordered:
-            claimed += _claim_in_transaction(
-                cursor, sql.CLAIM_HEADS, terms | {"ids": ordered}, max_bytes
-            )
-        if limited:
+            most = 1 if is_quarantine else len(ordered)
+            parameters = terms | {"ids": ordered, "is_quarantine": is_quarantine, "limit": most}
+            claimed += _claim_in_transaction(cursor, sql.CLAIM_HEADS, parameters, max_bytes)
+        if limited and not (is_quarantine and claimed):
             ids, counts = map(list, zip(*limited, strict=True))
             statement = sql.CLAIM_QUARANTINED if is_quarantine else sql.CLAIM
             parameters = terms | {"ids": ids, "quotas": counts}

@@ -163,6 +163,7 @@ WITH wanted AS MATERIALIZED (
   SELECT d.id, d.ctid AS place FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.trigger = 'test' AND d.next_attempt_at <= now()
     AND d.webhook_id = ANY(%(ids)s::bigint[])
+    AND (d.unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s
   ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 {TAKE}"""
 
@@ -176,12 +177,14 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED) due LIMIT 1
 {TAKE}"""
 
+_HEAD_COLUMNS = "d.id, d.ctid AS place, d.status, d.next_attempt_at AS due_at, d.unknown_count"
 CLAIM_HEADS = f"""
 WITH heads AS MATERIALIZED (
   SELECT head.* FROM unnest(%(ids)s::bigint[]) AS w(id) CROSS JOIN LATERAL (
-    {HEAD.format(columns="d.id, d.ctid AS place, d.status, d.next_attempt_at AS due_at")}) head
+    {HEAD.format(columns=_HEAD_COLUMNS)}) head
 ), wanted AS MATERIALIZED (
   SELECT id, place FROM heads WHERE status = 'pending' AND due_at <= now()
+    AND (unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s LIMIT %(limit)s
 {TAKE}"""
 
 ADD_STATES = """

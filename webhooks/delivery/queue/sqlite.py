@@ -194,13 +194,17 @@ def claim_tests(
     lease: str,
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
+    is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take test deliveries, which no limit applies to."""
+    """Take test deliveries, which no limit applies to.
+
+    With `is_quarantine` only those that were in flight at several crashes, otherwise the others.
+    """
     if not webhook_ids:
         return []
     with transaction.atomic(), connection.cursor() as cursor:
         due = sql.DUE_TESTS.format(ids=_marks(webhook_ids))
-        ids = _ids(cursor, due, [*webhook_ids, _now(), limit])
+        ids = _ids(cursor, due, [*webhook_ids, _now(), is_quarantine, limit])
         return _take(cursor, ids, lease, lease_seconds, max_bytes)
 
 
@@ -224,10 +228,9 @@ def claim_paced(
     max_bytes: int = MAX_EVENT_BYTES,
     is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take rows of webhooks with a limit or an order.
+    """Take rows of webhooks with a limit or an order; of an ordered one only the head may go.
 
-    With `is_quarantine` it takes one row that was in flight at several crashes, none of an ordered
-    webhook, where only the head may go.
+    With `is_quarantine` it takes one row that was in flight at several crashes.
     """
     claimed: list[Claimed] = []
     with transaction.atomic(), connection.cursor() as cursor:
@@ -249,14 +252,15 @@ def _claim_paced(
         quota = min(quota, concurrency - sending)
     pace = Pace(rate, per_seconds, _seconds_to(next_send_at, now) or 0.0)
     quota = min(quota, pace.quota)
-    if quota <= 0 or (is_quarantine and is_ordered):
+    if quota <= 0:
         return []
-    if is_quarantine:
+    if is_ordered:
+        ids = _ids(cursor, sql.DUE_HEAD, [webhook_id, _stored(now), is_quarantine])
+    elif is_quarantine:
         due = sql.DUE_QUARANTINED.format(ids=_marks([webhook_id]))
         ids = _ids(cursor, due, [webhook_id, _stored(now)])
     else:
-        due = sql.DUE_HEAD if is_ordered else sql.DUE
-        ids = _ids(cursor, due, [webhook_id, _stored(now), quota])
+        ids = _ids(cursor, sql.DUE, [webhook_id, _stored(now), quota])
     claimed = _take(cursor, ids, *terms)
     if rate and claimed:
         upto = now + dt.timedelta(seconds=pace.after(len(claimed)))

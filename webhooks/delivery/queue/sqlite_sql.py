@@ -62,9 +62,10 @@ WHERE status = 'pending' AND webhook_id = %s AND next_attempt_at <= %s
 ORDER BY next_attempt_at LIMIT %s
 """
 
-DUE_TESTS = """
+DUE_TESTS = f"""
 SELECT id FROM webhooks_delivery
-WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id IN ({ids}) AND next_attempt_at <= %s
+WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id IN ({{ids}})
+  AND next_attempt_at <= %s AND (unknown_count >= {QUARANTINE_FROM}) = %s
 ORDER BY next_attempt_at LIMIT %s
 """
 
@@ -79,7 +80,7 @@ DUE_HEAD = f"""
 SELECT d.id FROM (SELECT %s AS id) w JOIN webhooks_delivery d
 ON d.id = {_HEAD.format(webhook="w.id")}
 WHERE d.status = 'pending' AND d.next_attempt_at <= %s
-LIMIT %s
+  AND (d.unknown_count >= {QUARANTINE_FROM}) = %s
 """
 
 TAKE = """
