@@ -93,6 +93,20 @@ def test_large_events_after_small_ones_are_bounded_by_their_own_size(
     assert take(claims)
 
 
+@pytest.mark.parametrize("limit", [{"concurrency_limit": 3}, {"is_ordered": True}])
+def test_large_events_of_webhooks_with_a_limit_or_an_order_are_bounded_together(
+    limit: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100)
+    types = ["before", "answered", "forwarded", "after", "rated"]
+    for type in types:
+        make_webhook(event_types=[f"call.incoming.{type}"], **limit)
+    for type in types:
+        events.publish(f"call.incoming.{type}", {"note": "x" * 300_000})
+    assert sum(len(claim.payload) for claim in take(make_claims())) < 1_500_000
+
+
 def test_an_event_is_held_once_for_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
     webhooks = [make_webhook(name=str(number)) for number in range(20)]

@@ -17,7 +17,13 @@ from django.conf import settings
 
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.limiter import Limiter, Limiters, shares
-from webhooks.delivery.queue.rows import MAX_EVENT_BYTES, Candidate, Claimed, ClaimQuota
+from webhooks.delivery.queue.rows import (
+    MAX_EVENT_BYTES,
+    Candidate,
+    Claimed,
+    ClaimQuota,
+    bytes_left,
+)
 from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
@@ -180,8 +186,7 @@ class Claims:
     def _set_max_bytes(self, claims: list[Claimed]) -> None:
         """Give the next claim the bytes that this one left."""
         if claims:
-            events = {claim.event_id: len(claim.payload) for claim in claims}
-            left = self._most_bytes - self._bytes - sum(events.values())
+            left = bytes_left(self._most_bytes - self._bytes, claims)
             self._terms["max_bytes"] = max(1, left)
 
     def _claim_suspect(self, active: list[Candidate], tested: list[int]) -> list[Claimed]:

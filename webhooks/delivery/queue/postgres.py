@@ -40,6 +40,7 @@ from webhooks.delivery.queue.rows import (
     Page,
     StateChange,
     affordable,
+    bytes_left,
     paced_wait,
 )
 
@@ -585,11 +586,12 @@ def claim_paced(
             most = 1 if is_quarantine else len(ordered)
             parameters = terms | {"ids": ordered, "is_quarantine": is_quarantine, "limit": most}
             claimed += _claim_in_transaction(cursor, sql.CLAIM_HEADS, parameters, max_bytes)
-        if limited and not (is_quarantine and claimed):
+        left = bytes_left(max_bytes, claimed)
+        if limited and not (claimed and (is_quarantine or left <= 0)):
             ids, counts = map(list, zip(*limited, strict=True))
             statement = sql.CLAIM_QUARANTINED if is_quarantine else sql.CLAIM
             parameters = terms | {"ids": ids, "quotas": counts}
-            claimed += _claim_in_transaction(cursor, statement, parameters, max_bytes)
+            claimed += _claim_in_transaction(cursor, statement, parameters, left)
         counted = Counter(claim.webhook_id for claim in claimed)
         after = {pk: paces[pk].after(n) for pk, n in counted.items() if paces[pk].rate}
         if after:

@@ -198,6 +198,11 @@ class Claimed(NamedTuple):
     payload: bytes
 
 
+def bytes_left(max_bytes: int, claims: Iterable[Claimed]) -> int:
+    """Return how many of these bytes the events of claimed rows leave; each event counts once."""
+    return max_bytes - sum({claim.event_id: len(claim.payload) for claim in claims}.values())
+
+
 class AttemptResult(NamedTuple):
     """The result of one attempt, and the delivery's next status."""
 

@@ -31,6 +31,7 @@ from webhooks.delivery.queue.rows import (
     Page,
     StateChange,
     affordable,
+    bytes_left,
     paced_wait,
 )
 
@@ -235,9 +236,12 @@ def claim_paced(
     claimed: list[Claimed] = []
     with transaction.atomic(), connection.cursor() as cursor:
         for one in quotas:
-            if not (is_quarantine and claimed):
-                terms = (lease, lease_seconds, max_bytes)
-                claimed += _claim_paced(cursor, one, terms, is_quarantine)
+            if claimed and (is_quarantine or max_bytes <= 0):
+                break
+            terms = (lease, lease_seconds, max_bytes)
+            taken = _claim_paced(cursor, one, terms, is_quarantine)
+            max_bytes = bytes_left(max_bytes, taken)
+            claimed += taken
     return claimed
 
 
