@@ -89,6 +89,9 @@ def test_large_events_after_small_ones_are_bounded_by_their_own_size(
     waiting = Delivery.objects.filter(status=Status.PENDING)
     assert set(waiting.values_list("attempt_count", "lease")) == {(0, "")}
     assert waiting.count() == 30 - len(first)
+    # The engine does not rest until the next poll.
+    assert not claims.is_all
+    assert claims.exhausted == []
     release(claims, first)
     assert take(claims)
 

@@ -165,11 +165,14 @@ class Claims:
         self.left_out = [one.webhook_id for one in active if one.webhook_id not in self.served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
             self._set_max_bytes(claims)
-            claims += self._queue.claim(free, **self._terms)
-            taken = Counter(claim.webhook_id for claim in claims)
-            # A webhook that got none may have only suspects left, which take turns.
-            least = 1 if active[0].has_suspects else 0
-            self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
+            found = self._queue.claim(free, **self._terms)
+            claims += found
+            # Otherwise rows may have gone back, whose events did not fit.
+            if bytes_left(self._terms["max_bytes"], found) > settings.WEBHOOKS_MAX_PAYLOAD_BYTES:
+                taken = Counter(claim.webhook_id for claim in claims)
+                # A webhook that got none may have only suspects left, which take turns.
+                least = 1 if active[0].has_suspects else 0
+                self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._set_max_bytes(claims)
             claims += self._queue.claim_paced(paced, **self._terms)
