@@ -433,6 +433,30 @@ def test_gone_pauses_the_webhook_and_holds_its_deliveries(receiver: Receiver) ->
     assert reload(delivery).hold_reason == HoldReason.PAUSED
 
 
+def test_all_that_is_in_flight_when_gone_pauses_a_webhook_waits_as_well() -> None:
+    """Even a delivery that has no retries left."""
+    arrived: list[object] = []
+
+    def answer(_asked: ReceivedRequest) -> Reply:
+        arrived.append(None)
+        if len(arrived) == 2:
+            time.sleep(0.5)
+        return Reply(status=410)
+
+    with fake_provider() as server:
+        server.reply(answer)
+        webhook = make_webhook(url=server.url)
+        # A receiver that answered gets several requests at a time.
+        now = timezone.now()
+        WebhookState.objects.create(webhook=webhook, last_attempt_at=now, last_status_code=200)
+        for _ in range(2):
+            make_delivery(webhook)
+        Delivery.objects.update(failure_count=3)
+        deliver_all()
+    found = Delivery.objects.values_list("status", "outcome", "hold_reason")
+    assert list(found) == [(Status.HELD, Outcome.GONE, HoldReason.PAUSED)] * 2
+
+
 def test_held_deliveries_go_out_in_order_after_resuming(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook", is_ordered=True)
     events.pause(webhook)

@@ -7,7 +7,7 @@ receivers that answered 410 before that is recorded. Used by the engine thread o
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
 
@@ -21,7 +21,7 @@ from webhooks.delivery.plans import present_versions
 from webhooks.delivery.recorder import Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
 from webhooks.delivery.sender import Sender
-from webhooks.models import Outcome, PauseReason, Status
+from webhooks.models import Outcome, PauseReason, Status, Webhook
 from webhooks.network import HostResolver
 
 logger = logging.getLogger(__name__)
@@ -137,21 +137,27 @@ class PendingPauses:
     def apply(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
         """Pause the webhooks and return the outcomes of the responses; nothing on a database fault.
 
-        A webhook that was changed since is not paused: its new URL has not answered 410.
+        A webhook that was changed since is not paused: its new URL has not answered 410. If it is
+        paused by now, as by another response, its delivery waits all the same.
         """
         asked = {request.plan.webhook_id: request.plan.version for request, _ in self._waiting}
-        present = session.run(lambda: present_versions(asked))
-        if present is None:
-            return []
-        gone = sorted(pk for pk, version in asked.items() if present[pk] == version)
-        if gone and session.run(lambda: pause(gone, PauseReason.GONE)) is None:
+        paused = session.run(lambda: _paused_by_now(asked))
+        if paused is None:
             return []
         waiting, self._waiting = self._waiting, []
         return [
             (
                 request,
                 response,
-                Outcome.GONE if request.plan.webhook_id in gone else Outcome.REFUSED,
+                Outcome.GONE if request.plan.webhook_id in paused else Outcome.REFUSED,
             )
             for request, response in waiting
         ]
+
+
+def _paused_by_now(asked: Mapping[int, int]) -> set[int]:
+    """Pause the webhooks that still have these versions; return all that are paused."""
+    present = present_versions(asked)
+    if gone := sorted(pk for pk, version in asked.items() if present[pk] == version):
+        pause(gone, PauseReason.GONE)
+    return set(Webhook.objects.filter(pk__in=asked, is_active=False).values_list("pk", flat=True))
