@@ -441,6 +441,7 @@ def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
     webhook = make_webhook()
     fill(webhook, 3)
     engine = started(webhook)
+    hold_a_slow_row(engine)
     limiter = engine._limiters.get(webhook.pk)
     engine._claimer.request(engine._candidates, engine._ready)
     batch = eventually(engine._claimer.batch)
@@ -457,6 +458,10 @@ def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
     engine._note_end(1.1)
     assert recalled == [webhook.pk]
     engine._finish()
+
+
+def hold_a_slow_row(engine: Engine) -> None:
+    engine._claims.add(Claimed("dlv_slow", 10**6, "evt_slow", 1, 0, "event", b"{}"))
 
 
 def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_waits() -> None:
@@ -486,6 +491,11 @@ def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> 
     claims.claim(ready, taken)
     assert taken == []
     assert engine._may_end()
+    # Nor once nothing slow is in hand.
+    engine._note_end(1.0)
+    claims.claim(ready, taken)
+    assert taken == []
+    hold_a_slow_row(engine)
     engine._note_end(1.0)
     claims.claim(ready, taken)
     assert len(taken) == 1

@@ -933,6 +933,38 @@ def test_a_drain_that_gets_not_all_its_threads_leaves_none_behind(
     eventually(lambda: not any(thread.is_alive() for thread in started))
 
 
+def test_a_quick_receiver_that_hangs_as_a_drain_ends_is_not_cut_off(
+    receiver: Receiver, settings: Settings
+) -> None:
+    settings.WEBHOOKS_GRACE_SECONDS = 0.5
+    quick = make_webhook(url=f"{receiver.url}/open/hook")
+    hanging = make_webhook(url=f"{receiver.url}/slow/5", event_types=["deal.created"])
+    now = timezone.now()
+    for webhook in (quick, hanging):
+        WebhookState.objects.create(webhook=webhook, last_attempt_at=now, last_status_code=200)
+    events.publish("deal.created", {"deal_id": "1"})
+    ended = threading.Event()
+
+    def publish_steadily() -> None:
+        while not ended.wait(0.1):
+            make_delivery(quick)
+        connection.close()
+
+    publisher = threading.Thread(target=publish_steadily)
+    publisher.start()
+    try:
+        Engine(ProcessWakeup(), lambda: False).run(1.0)
+    finally:
+        ended.set()
+        publisher.join()
+    assert Delivery.objects.get(webhook=hanging).status == Status.SUCCEEDED
+    sent = Attempt.objects.filter(delivery__webhook=quick).select_related("delivery")
+    waited = [(one.started_at - one.delivery.created_at).total_seconds() for one in sent]
+    # The others go on meanwhile.
+    assert len(waited) > 25
+    assert max(waited) < 2.5
+
+
 def test_a_wakeup_while_a_drain_ends_is_left_to_the_next_one() -> None:
     wakeup = ProcessWakeup()
     Engine(wakeup, lambda: True).run(1.0)

@@ -87,6 +87,8 @@ class Claims:
         self.is_ending = False
         # Whether nothing is claimed any more.
         self.is_closed = False
+        # Webhooks that had a request in flight for long while the drain was about to end.
+        self.hanging: set[int] = set()
         # Webhooks that get no rows, because their responses take long to judge.
         self.slow_to_judge: Collection[int] = ()
         # The webhooks with rows here.
@@ -148,8 +150,8 @@ class Claims:
         self.is_all = False
         self.exhausted, self.served, self.left_out = [], set(), []
         if self.is_ending:
-            ready = [] if self.is_closed else [one for one in ready if self._is_quick(one)]
-            if not ready:
+            ready = [one for one in ready if self._is_quick(one.webhook_id)]
+            if self.is_closed or not ready:
                 return True
         parts = (_FOR_ALL, _FOR_NEW, 1.0)
         limits = (int(part * _CLAIMED_BYTES) for part in parts)
@@ -183,8 +185,8 @@ class Claims:
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
 
-    def _is_quick(self, candidate: Candidate) -> bool:
-        return self._limiters.get(candidate.webhook_id).is_quick
+    def _is_quick(self, webhook_id: int) -> bool:
+        return webhook_id not in self.hanging and self._limiters.get(webhook_id).is_quick
 
     def _set_max_bytes(self, claims: list[Claimed]) -> None:
         """Give the next claim the bytes that this one left."""
@@ -293,7 +295,7 @@ class Claims:
 
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks with rows here whose receivers are slow."""
-        return [pk for pk in list(self._webhooks) if not self._limiters.get(pk).is_quick]
+        return [pk for pk in list(self._webhooks) if not self._is_quick(pk)]
 
     def add(self, claim: Claimed) -> Claimed:
         """Count a row and return it with the shared copy of its event."""

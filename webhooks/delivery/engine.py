@@ -256,24 +256,26 @@ class Engine:
     def _note_end(self, overdue_seconds: float) -> None:
         """Once overdue, continue only with receivers that answer quickly, so that ending is fast.
 
-        A busy drain is never idle, and the slowest receiver must not keep the others waiting. After
-        a minute, claim nothing: a receiver that is quick and slow in turn keeps no drain alive.
+        A busy drain is never idle, and the slowest receiver must not keep the others waiting. Once
+        no slow request is in hand, claim nothing: those in flight end within a second, or their
+        receivers are slow as well. Claim nothing after a minute either, whatever is in hand.
         """
-        is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
-        if is_ending:
-            for webhook_id in self._claims.slow_webhooks():
-                if self._limiters.get(webhook_id).waiting:
-                    self._sender.recall(webhook_id, -1)
-        self._claims.is_ending = is_ending
-        self._claims.is_closed = is_ending and overdue_seconds > _ENDING_SECONDS
+        claims = self._claims
+        claims.is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
+        if not claims.is_ending:
+            claims.is_closed = False
+            claims.hanging.clear()
+            return
+        claims.hanging |= self._sender.hanging()
+        slow = claims.slow_webhooks()
+        claims.is_closed = not slow or overdue_seconds > _ENDING_SECONDS
+        for webhook_id in slow or claims.waiting_webhooks():
+            if self._limiters.get(webhook_id).waiting:
+                self._sender.recall(webhook_id, -1)
 
     def _may_end(self) -> bool:
-        """Return whether no slow request is in hand and a broker can start the next drain."""
-        if self._claims.is_ending and not self._claims.is_closed:
-            is_busy = bool(self._claims.slow_webhooks())
-        else:
-            is_busy = bool(len(self._claims) or self._claimer.is_busy)
-        if is_busy:
+        """Return whether no request is in hand and a broker can start the next drain."""
+        if len(self._claims) or self._claimer.is_busy:
             return False
         # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()

@@ -24,7 +24,7 @@ _BREAKER_FAILURES = 5
 _BREAKER_SECONDS = (1.0, 60.0)
 # A receiver is quick if its mean response time is below this; the moving mean gives the last
 # response this weight.
-_QUICK_SECONDS = 1.0
+QUICK_SECONDS = 1.0
 _LAST_SHARE = 0.25
 # Rows claimed ahead for a quick receiver, as a multiple of its limit: enough to span one claim.
 _DEPTH = 8
@@ -72,7 +72,7 @@ class Limiter:
     def is_quick(self) -> bool:
         """Return whether the receiver answers, and quickly."""
         mean = self.mean_seconds
-        return mean is not None and mean < _QUICK_SECONDS and not self.failures
+        return mean is not None and mean < QUICK_SECONDS and not self.failures
 
     @property
     def is_new(self) -> bool:

@@ -18,7 +18,7 @@ import pycurl
 
 from webhooks import network
 from webhooks.delivery import outcomes
-from webhooks.delivery.limiter import Limiter, Limiters
+from webhooks.delivery.limiter import QUICK_SECONDS, Limiter, Limiters
 from webhooks.delivery.queue.rows import Claimed
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response, no_response
 from webhooks.delivery.transport import SocketWatch, Transfer
@@ -111,6 +111,12 @@ class Sender:
         """Hand back waiting requests of another version, or with too little of their lease left."""
         self._recalls.append((webhook_id, version))
         self._wake()
+
+    def hanging(self) -> set[int]:
+        """Return the webhooks with a request in flight for longer than a quick receiver takes."""
+        before = time.monotonic() - QUICK_SECONDS
+        late = [one.request for one in list(self._transfers.values()) if one.began_at < before]
+        return {request.plan.webhook_id for request in late if request is not None}
 
     def report_lack(self, reason: str) -> bool:
         """Pause claims briefly, as this machine lacks something; return whether that is new."""
