@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.db.models import Count, F, Q
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests import oauth_rows
 from tests.delivery.test_claims import until_ready
@@ -30,6 +31,7 @@ from webhooks.models import (
     Outcome,
     Status,
     Webhook,
+    WebhookState,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,6 +150,32 @@ def test_a_refused_token_is_not_sent_with_all_that_waits(
     # Only requests that were already in flight.
     assert 1 <= len(refused) < 100
     assert set(Delivery.objects.values_list("failure_count", flat=True)) == {0}
+
+
+def test_a_token_that_was_cleared_is_not_sent_with_what_waits(
+    receiver: Receiver, provider: Provider, settings: Settings
+) -> None:
+    settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK = 1
+    receiver.fail("/bearer/hook", status=204, times=20, delay_seconds=2.5)
+    webhook = oauth_webhook(receiver, provider)
+    connect(webhook.credential)
+    # Of a quick receiver, several rows wait in memory.
+    now = timezone.now()
+    WebhookState.objects.create(webhook=webhook, last_attempt_at=now, last_status_code=200)
+    for _ in range(4):
+        make_delivery(webhook)
+    sending = Delivery.objects.filter(status=Status.SENDING)
+    cleared: list[bool] = []
+
+    def is_done() -> bool:
+        if not cleared and sending.count() == 4:
+            cleared.append(oauth.clear_token(webhook.credential))
+        return bool(cleared) and not sending.exists()
+
+    run_engine(is_done)
+    assert len(receiver.requests()) == 1
+    left = Delivery.objects.filter(status=Status.HELD, attempt_count=0)
+    assert left.count() == 3
 
 
 def test_what_was_claimed_while_a_token_was_refused_waits_for_the_fresh_one(

@@ -158,15 +158,19 @@ def test_rows_that_are_claimed_already_count_against_the_quota() -> None:
     assert limiter.quota(now=0.0) == 0
 
 
-def waiting(version: int) -> Any:
-    return SimpleNamespace(plan=SimpleNamespace(version=version, timeout_seconds=10))
+def waiting(version: int, token_version: int = 0) -> Any:
+    plan = SimpleNamespace(version=version, token_version=token_version, timeout_seconds=10)
+    return SimpleNamespace(plan=plan)
 
 
 def test_what_waits_for_another_version_or_for_too_long_is_given_back() -> None:
     limiter = Limiter(max_limit=64)
-    changed, late, kept = waiting(1), waiting(2), waiting(2)
-    for request, lease_ends in ((changed, 100.0), (late, 59.0), (kept, 100.0)):
+    changed, refreshed, late = waiting(1), waiting(2, 4), waiting(2)
+    kept = waiting(2), waiting(2, 5)
+    for request, lease_ends in ((changed, 100.0), (refreshed, 100.0), (late, 59.0)):
         limiter.add(request, lease_ends)
-    assert limiter.take_stale(2, now=50.0) == [changed, late]
-    assert list(limiter.waiting) == [(kept, 100.0)]
-    assert limiter.take_stale(2, now=50.0) == []
+    for request in kept:
+        limiter.add(request, 100.0)
+    assert limiter.take_stale(2, 5, now=50.0) == [changed, refreshed, late]
+    assert [request for request, _ in limiter.waiting] == [*kept]
+    assert limiter.take_stale(2, 5, now=50.0) == []

@@ -305,7 +305,7 @@ def test_another_connection_of_the_same_age_is_another_version() -> None:
         [candidate] = queue.backend().page().candidates
         present = Webhook.objects.select_related("credential").get(pk=webhook.pk)
         assert candidate.version == present.version_sent
-        assert present_versions([webhook.pk]) == {webhook.pk: candidate.version}
+        assert present_versions([webhook.pk]) == {webhook.pk: (candidate.version, 0)}
         versions.add(candidate.version)
     assert len(versions) == 3
 

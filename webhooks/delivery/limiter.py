@@ -139,16 +139,19 @@ class Limiter:
         self.waiting = ()
         return requests
 
-    def take_stale(self, version: int, now: float) -> list[Request]:
-        """Remove and return requests for another webhook version, or whose lease ends too soon.
+    def take_stale(self, version: int, token_version: int, *, now: float) -> list[Request]:
+        """Remove and return requests for other versions, or whose lease ends too soon.
 
+        The first version is of the webhook, the second of its token; some requests have no token.
         Another worker takes a row once its lease is over, as if this one had died.
         """
         kept: deque[tuple[Request, float]] = deque()
         stale: list[Request] = []
         for request, lease_ends in self.waiting:
-            is_late = now + request.plan.timeout_seconds > lease_ends
-            if is_late or request.plan.version != version:
+            plan = request.plan
+            is_late = now + plan.timeout_seconds > lease_ends
+            is_old = plan.version != version or plan.token_version not in (0, token_version)
+            if is_late or is_old:
                 stale.append(request)
             else:
                 kept.append((request, lease_ends))

@@ -88,11 +88,14 @@ class Maintenance:
             self._session.run(self._recorder.write_counts)
 
     def _recall_changed(self) -> None:
-        """Recall requests that wait for webhooks that were paused, deleted or edited since."""
+        """Recall requests that wait for webhooks that were paused, deleted or edited since.
+
+        Also those with a token that was erased or replaced.
+        """
         if waiting := self._claims.waiting_webhooks():
             versions = self._session.run(lambda: present_versions(waiting)) or {}
-            for webhook_id, version in versions.items():
-                self._sender.recall(webhook_id, version)
+            for webhook_id, present in versions.items():
+                self._sender.recall(webhook_id, present.webhook, present.token)
 
     def _report_lack(self, now: float) -> None:
         """Make `/readyz` show what this machine lacked a moment ago."""
@@ -158,6 +161,6 @@ class PendingPauses:
 def _paused_by_now(asked: Mapping[int, int]) -> set[int]:
     """Pause the webhooks that still have these versions; return all that are paused."""
     present = present_versions(asked)
-    if gone := sorted(pk for pk, version in asked.items() if present[pk] == version):
+    if gone := sorted(pk for pk, version in asked.items() if present[pk].webhook == version):
         pause(gone, PauseReason.GONE)
     return set(Webhook.objects.filter(pk__in=asked, is_active=False).values_list("pk", flat=True))

@@ -110,14 +110,22 @@ class PlanEntry(NamedTuple):
     retry_seconds: float = 0.0
 
 
-def present_versions(webhook_ids: Collection[int]) -> dict[int, int]:
-    """Return the current version of each webhook; -1 for one that does not exist any more."""
+class Versions(NamedTuple):
+    """What a plan was made from, as it is now."""
+
+    webhook: int
+    # 0 without a token.
+    token: int
+
+
+def present_versions(webhook_ids: Collection[int]) -> dict[int, Versions]:
+    """Return the current versions of each webhook; -1 for one that does not exist any more."""
     # No model instances: this runs every second for all webhooks with waiting requests.
     rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(
-        "pk", "version", "credential__version", "credential_id"
+        "pk", "credential__token__version", "version", "credential__version", "credential_id"
     )
-    present = {pk: sent_version(*versions) for pk, *versions in rows}
-    return {**dict.fromkeys(webhook_ids, -1), **present}
+    present = {pk: Versions(sent_version(*parts), token or 0) for pk, token, *parts in rows}
+    return {**dict.fromkeys(webhook_ids, Versions(-1, 0)), **present}
 
 
 class Plans:

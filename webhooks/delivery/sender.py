@@ -65,8 +65,8 @@ class Sender:
         self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
         self._pins: deque[list[str]] = deque()
-        # (webhook id, its current version) of webhooks that may have changed.
-        self._recalls: deque[tuple[int, int]] = deque()
+        # (webhook id, its current version, its token's) of webhooks that may have changed.
+        self._recalls: deque[tuple[int, int, int]] = deque()
         # Limiters whose requests wait only for a free place, in turn.
         self._queued: deque[Limiter] = deque()
         # Limiters that had as many in flight as places were left, by that number.
@@ -107,9 +107,9 @@ class Sender:
         self._pins.append(entries)
         self._wake()
 
-    def recall(self, webhook_id: int, version: int) -> None:
-        """Hand back waiting requests of another version, or with too little of their lease left."""
-        self._recalls.append((webhook_id, version))
+    def recall(self, webhook_id: int, version: int, token_version: int = 0) -> None:
+        """Hand back waiting requests of other versions, or with too little of their lease left."""
+        self._recalls.append((webhook_id, version, token_version))
         self._wake()
 
     def hanging(self) -> set[int]:
@@ -227,8 +227,9 @@ class Sender:
             self._has_given_back = True
             self._give_back_waiting()
         while self._recalls:
-            webhook_id, version = self._recalls.popleft()
-            self._give_back(self._limiters.get(webhook_id).take_stale(version, time.monotonic()))
+            webhook_id, *versions = self._recalls.popleft()
+            limiter = self._limiters.get(webhook_id)
+            self._give_back(limiter.take_stale(*versions, now=time.monotonic()))
 
     def _give_back(self, requests: list[Request]) -> None:
         if requests:
