@@ -670,6 +670,34 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("calm")
+def test_quick_receivers_that_begin_to_hang_leave_memory_to_the_others(
+    receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOKS_GRACE_SECONDS = 0
+    for name in ("engine", "claims"):
+        monkeypatch.setattr(f"webhooks.delivery.{name}.ROWS", 200)
+    for number in range(6):
+        make_webhook(url=f"{receiver.url}/slow/20?{number}", event_types=["deal.created"])
+    quick = make_webhook(url=f"{receiver.url}/open/hook")
+    now = timezone.now()
+    for webhook in Webhook.objects.all():
+        WebhookState.objects.create(webhook=webhook, last_attempt_at=now, last_status_code=200)
+    for number in range(50):
+        events.publish("deal.created", {"deal_id": str(number)})
+    sending = Delivery.objects.filter(status=Status.SENDING)
+    made: list[Delivery] = []
+
+    def is_sent() -> bool:
+        if not made and sending.count() >= 150:
+            made.append(make_delivery(quick))
+        return bool(made) and reload(made[0]).status == Status.SUCCEEDED
+
+    run_engine(is_sent)
+    after = reload(made[0])
+    assert after.finished_at is not None
+    assert (after.finished_at - after.created_at).total_seconds() < 5
+
+
 def test_a_lease_that_ran_out_is_sent_again_and_noted_as_unknown(receiver: Receiver) -> None:
     delivery = make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
     past = timezone.now() - dt.timedelta(seconds=1)

@@ -158,6 +158,13 @@ def test_rows_that_are_claimed_already_count_against_the_quota() -> None:
     assert limiter.quota(now=0.0) == 0
 
 
+def test_nothing_is_claimed_ahead_while_a_quick_receiver_hangs() -> None:
+    limiter = Limiter(max_limit=64, failures=0)
+    ahead = limiter.quota(now=0.0)
+    limiter.is_hanging = True
+    assert limiter.quota(now=0.0) == limiter.limit < ahead
+
+
 def waiting(version: int, token_version: int = 0) -> Any:
     plan = SimpleNamespace(version=version, token_version=token_version, timeout_seconds=10)
     return SimpleNamespace(plan=plan)

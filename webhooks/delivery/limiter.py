@@ -38,7 +38,7 @@ class Limiter:
     """
 
     __slots__ = (
-        "claimed", "failures", "in_flight", "is_queued", "limit", "max_limit",
+        "claimed", "failures", "in_flight", "is_hanging", "is_queued", "limit", "max_limit",
         "mean_made_bytes", "mean_seconds", "open_until", "waiting",
     )  # fmt: skip
 
@@ -55,6 +55,8 @@ class Limiter:
         # the memory at a hundred thousand webhooks.
         self.waiting: deque[tuple[Request, float]] | tuple[()] = ()
         self.is_queued = False
+        # Whether most requests in flight take longer than a quick receiver does.
+        self.is_hanging = False
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
         # The mean size of an event plus the body made from it; 0 before the first one.
@@ -83,11 +85,12 @@ class Limiter:
         """Return how many more rows may be claimed for this webhook.
 
         A quick receiver gets several times its limit, unless the webhook is paced: rows claimed
-        ahead would go out all at once after a stall.
+        ahead would go out all at once after a stall. Nor while it hangs, as they fill the memory.
         """
         if self.failures >= _BREAKER_FAILURES:
             return 0 if now < self.open_until else max(0, 1 - self.claimed)
-        ahead = _DEPTH * self.limit if self.is_quick and not is_paced else self.limit
+        goes_ahead = self.is_quick and not (is_paced or self.is_hanging)
+        ahead = _DEPTH * self.limit if goes_ahead else self.limit
         return max(0, ahead - self.claimed)
 
     def wait_seconds(self, now: float, *, is_paced: bool = False) -> float | None:

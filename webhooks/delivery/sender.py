@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,6 +37,8 @@ _NO_AUTHORITIES = "the file of certificate authorities cannot be read"
 # A clock reading this much too late means that this process stood still. Responses that arrived in
 # that time are read, for the second duration, before any timeout counts.
 _STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
+# How often to look for receivers that hang.
+_HANGING_LOOK_SECONDS = 0.25
 # After this many failures in a row, waiting requests are handed back to make room in memory.
 _FAILURES_TO_GIVE_BACK = 2
 
@@ -82,6 +84,8 @@ class Sender:
         self._wake_at = math.inf
         # When the clock should be read again, and when a request may be too late.
         self._look_at = self._late_at = math.inf
+        self._hanging: set[Limiter] = set()
+        self._hanging_at = 0.0
         self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -171,6 +175,8 @@ class Sender:
             self._grow(now)
         if now >= self._late_at:
             self._end_late(now)
+        if now >= self._hanging_at:
+            self._note_hanging(now)
         self._take_arrived()
         if self._recalls or self._is_stopping:
             self._take_recalls()
@@ -189,7 +195,10 @@ class Sender:
         if self._timer_ms is not None:
             self._wake_at = now + self._timer_ms / 1000 if self._timer_ms >= 0 else math.inf
             self._timer_ms = None
-        wait = min(_LONGEST_WAIT_SECONDS, max(0.0, min(self._wake_at, self._late_at) - now))
+        next_at = min(self._wake_at, self._late_at)
+        if self._transfers:
+            next_at = min(next_at, self._hanging_at)
+        wait = min(_LONGEST_WAIT_SECONDS, max(0.0, next_at - now))
         self._is_asleep = True
         if self._arrived or self._pins or self._recalls:
             wait = 0.0
@@ -216,6 +225,22 @@ class Sender:
         left = self._transfers.values()
         self._late_at = min((transfer.ends_at for transfer in left), default=math.inf)
         self._on_response()
+
+    def _note_hanging(self, now: float) -> None:
+        """Hand back what was claimed ahead for receivers that hang: it leaves others no memory."""
+        self._hanging_at = now + _HANGING_LOOK_SECONDS
+        began_before = now - QUICK_SECONDS
+        late = Counter(
+            one.limiter for one in self._transfers.values() if one.began_at < began_before
+        )
+        hanging = {one for one, count in late.items() if one and 2 * count >= one.in_flight}
+        for limiter in self._hanging - hanging:
+            limiter.is_hanging = False
+        for limiter in hanging:
+            limiter.is_hanging = True
+            if limiter.claimed > limiter.limit:
+                self._give_back(limiter.take_all())
+        self._hanging = hanging
 
     def _set_timer(self, timeout_ms: int) -> None:
         # Called twice for each request, so the time is computed only once, before each wait.
