@@ -625,6 +625,48 @@ def test_a_wrong_secret_header_stays_wrong_on_the_next_try() -> None:
     assert form.headers.errors[0]["value"]
 
 
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("client_key", "no key", "private key"),
+        ("client_certificate", "no certificate", "no certificate"),
+        ("token_headers", "no header", "no header"),
+        ("client_secret", "s" * 5000, "4096"),
+    ],
+)
+def test_a_secret_that_its_field_refuses_stays_wrong_on_the_next_try(
+    field: str, typed: str, words: str
+) -> None:
+    session: dict[str, Any] = {}
+    oauth_fields = {**OAUTH, "client_authentication": "private_key_jwt"}
+    form = bound(session=session, **{**oauth_fields, field: typed})
+    draft = Draft(session, draft_id=form.draft.id)
+    assert words in error(field, draft=draft, **{**oauth_fields, field: ""})
+
+
+def test_a_kept_secret_is_saved_as_if_it_was_typed_now() -> None:
+    session: dict[str, Any] = {}
+    rows = header_fields({"name": "X-Key", "value": " k3y ", "is_secret": "on"})
+    wrong = bound(session=session, **{**OAUTH, **rows, "client_secret": " s3cret ", "name": ""})
+    assert not wrong.is_valid()
+    draft = Draft(session, draft_id=wrong.draft.id)
+    rows = header_fields({"name": "X-Key", "value": "", "is_secret": "on"})
+    webhook = saved(draft=draft, **{**OAUTH, **rows, "client_secret": ""})
+    assert webhook.credential.client_secret == "s3cret"
+    assert webhook.read_headers()[0].value == "k3y"
+
+
+def test_a_secret_header_that_is_too_long_stays_wrong_on_the_next_try() -> None:
+    session: dict[str, Any] = {}
+    row = {"name": "X-Key", "value": "k" * 9000, "is_secret": "on"}
+    wrong = bound(session=session, **header_fields(row))
+    assert not wrong.is_valid()
+    draft = Draft(session, draft_id=wrong.draft.id)
+    form = bound(draft=draft, **header_fields({**row, "value": ""}))
+    assert not form.is_valid()
+    assert "8192" in form.headers.errors[0]["value"][0]
+
+
 def test_a_name_that_is_not_found_is_refused_only_when_it_is_new() -> None:
     missing = "https://no-such-name.example.com/hook"
     assert error("url", url=missing)

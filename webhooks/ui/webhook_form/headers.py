@@ -161,11 +161,12 @@ class HeaderRow(forms.Form):
 
     def _earlier_secret(self) -> str:
         """Return the secret typed or stored before, or add an error that says why there is none."""
-        kept = self._kept()
+        kept = self._kept().strip(" \t")
         if not kept and self._stored_value():
             self.add_error("value", self._origin_problem)
             return ""
         try:
+            self.fields["value"].clean(kept)
             check_value(kept)
         except ValidationError as error:
             self.add_error("value", error)
