@@ -54,6 +54,13 @@ def test_other_changes_of_a_paused_webhook_need_no_answer(held: Delivery) -> Non
     assert (webhook_of(held).name, held.status) == ("Renamed", Status.HELD)
 
 
+def test_it_asks_nothing_when_the_pause_came_while_the_form_was_open(held: Delivery) -> None:
+    form = bound(webhook_of(held), name="Renamed")
+    assert form.is_valid(), form.errors
+    form.save()
+    assert (webhook_of(held).name, webhook_of(held).is_active) == ("Renamed", False)
+
+
 def test_it_asks_nothing_when_nothing_is_held() -> None:
     webhook = make_webhook()
     events.pause(webhook)

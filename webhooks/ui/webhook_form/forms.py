@@ -378,7 +378,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean()
-        if "held" in self.fields and values.get("is_active") and not values.get("held"):
+        is_resumed = values.get("is_active") and "is_active" in self.changed_data
+        if "held" in self.fields and is_resumed and not values.get("held"):
             self.add_error("held", _("Choose what happens to the deliveries on hold."))
         self.check_rule(values)
         return values
