@@ -23,6 +23,7 @@ from webhooks.models import (
     BLOCKED_STATES,
     Credential,
     Delivery,
+    DeliveryQuerySet,
     HoldReason,
     OAuthToken,
     Status,
@@ -152,7 +153,7 @@ def webhooks_with(status: Status) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def waiting_for(credential: Credential) -> QuerySet[Delivery]:
+def waiting_for(credential: Credential) -> DeliveryQuerySet:
     """Return deliveries that wait for a credential, at every webhook that uses or owns it.
 
     Leaves out those that wait for an unreadable filter.

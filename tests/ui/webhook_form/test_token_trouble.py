@@ -8,9 +8,18 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.factories import make_webhook
+from tests.factories import make_delivery, make_webhook
 from tests.ui.connections.test_views import OAUTH, make_oauth_connection, token_for
-from webhooks.models import Credential, Incident, IncidentKind, TokenState, Webhook
+from webhooks import events
+from webhooks.models import (
+    Credential,
+    Delivery,
+    HoldReason,
+    Incident,
+    IncidentKind,
+    TokenState,
+    Webhook,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -80,3 +89,14 @@ def test_a_grant_that_ends_soon_is_told_while_it_does(
     token_for(webhook.credential, **{**token, "refresh_token_expires_at": ends_at})
     incident(webhook, IncidentKind.TOKEN_ENDING, "The refresh token ends on Friday.")
     assert ("It needs re-authorization soon" in page_of(browser, webhook)) is is_shown
+
+
+def test_the_panel_counts_what_a_token_sends_and_not_what_a_resume_sends(browser: Client) -> None:
+    webhook = make_webhook(**OAUTH)
+    token_for(webhook.credential, state=TokenState.VALID)
+    make_delivery(webhook)
+    events.pause(webhook)
+    page = reverse("webhooks:edit", args=[webhook.pk])
+    assert "on hold until the next token" not in browser.get(page).text
+    Delivery.objects.update(hold_reason=HoldReason.REAUTHORIZATION)
+    assert "delivery is on hold until the next token." in browser.get(page).text

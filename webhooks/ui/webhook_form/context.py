@@ -9,7 +9,6 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
@@ -18,15 +17,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import audit, catalogue, events, oauth
+from webhooks.delivery import holds
 from webhooks.delivery_log import filter_preview
 from webhooks.filters import compile_filter, refusal_words
 from webhooks.models import (
     Action,
     Credential,
-    Delivery,
     GrantType,
     OAuthToken,
-    Status,
     TokenState,
     Webhook,
 )
@@ -284,10 +282,8 @@ def token_panel(
     is_saved = credential.pk is not None
     tokens = OAuthToken.objects.select_related("granted_by")
     token = tokens.filter(credential=credential).first() if is_saved else None
-    users = Webhook.objects.filter(
-        Q(credential=credential.pk) if credential.is_shared else Q(uid=credential.webhook_id)
-    )
-    held = Delivery.objects.filter(webhook__in=users, status=Status.HELD)
+    # Not those that wait for a resume: a token does not send them.
+    held = holds.waiting_for(credential).count_to(status.MAX_COUNTED) if is_saved else 0
     success = _pop_from_session(request, _SUCCESS_KEY, credential)
     is_usable = token is not None and token.has_access_token()
     return {
@@ -299,7 +295,8 @@ def token_panel(
         "token_success": success,
         # The next step after a new token is a test; a connection cannot send one.
         "offers_test": bool(success) and is_usable and not credential.is_shared,
-        "held_count": held.count() if is_saved else 0,
+        "held_count": held,
+        "held_text": status.counted(held),
         "is_oauth": is_oauth,
         "drops_token": is_usable,
         "has_replaced_secret": token is not None and token.has_replaced_secret(),
