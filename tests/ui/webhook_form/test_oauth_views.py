@@ -13,7 +13,7 @@ from tests.factories import make_delivery
 from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import make_machine_webhook, make_token, make_webhook
 from tests.sandbox import MACHINE_CLIENT, Provider
-from tests.ui.webhook_form.test_forms import posted
+from tests.ui.webhook_form.test_forms import OAUTH, posted
 from tests.ui.webhook_form.test_token_views import authorized, oauth_fields, start_authorization
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
 from webhooks import oauth
@@ -148,6 +148,16 @@ def test_without_a_script_a_preset_fills_in_by_a_round_trip(
 
 
 # ---- Grants ----------------------------------------------------------------------------------
+
+
+def test_what_a_preset_fills_in_is_folded_unless_an_address_is_wrong(browser: Client) -> None:
+    fields = {**OAUTH, "provider": "google"}
+    page = browser.post(CREATE, posted(**fields, action="change_type")).text
+    assert page.count("data-preset-fold><summary>") == 2
+    page = browser.post(CREATE, posted(**{**fields, "token_url": "no address"})).text
+    assert page.count("data-preset-fold open><summary>") == 1
+    page = browser.post(CREATE, posted(**OAUTH, action="change_type")).text
+    assert page.count("data-preset-fold open><summary hidden>") == 2
 
 
 def test_change_grant_shows_the_other_fields_and_judges_nothing(browser: Client) -> None:
