@@ -8,7 +8,7 @@
   const root = document.querySelector("[data-parameters]");
   if (!root) return;
   const body = root.querySelector("[data-json-body]");
-  const isOurs = (name) => /^(action|event_types|method|body_|parameter)/.test(name);
+  const isOurs = (name) => /^(action|event_types|method|webhook|body_|parameter)/.test(name);
 
   root.addEventListener("htmx:configRequest", (event) => {
     const parameters = event.detail.parameters;

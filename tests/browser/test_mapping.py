@@ -123,6 +123,15 @@ def test_what_is_typed_while_a_row_is_added_stays(page: Page) -> None:
     expect(page.get_by_label("Body", exact=True)).to_contain_text('"lead"')
 
 
+def test_the_rows_of_a_stored_webhook_are_read_with_its_variables(page: Page) -> None:
+    webhook = make_webhook(parameters=[{"name": "b", "variable": "budget"}])
+    page.goto(edit(webhook))
+    with page.expect_request("**/integrations/webhooks/parameters/") as asked:
+        page.get_by_role("button", name="Add parameter").click()
+    assert f"webhook={webhook.pk}&" in f"{asked.value.post_data}&"
+    expect(page.get_by_label("Name, parameter 2")).to_have_value("")
+
+
 def test_an_answer_about_a_parameter_that_was_removed_meanwhile_breaks_nothing(page: Page) -> None:
     both = [{"name": "a", "variable": "caller"}, {"name": "b", "variable": "client_number"}]
     page.goto(edit(make_webhook(parameters=both)))

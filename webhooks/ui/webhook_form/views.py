@@ -247,8 +247,6 @@ def edit_parameters(request: HttpRequest) -> HttpResponse:
     form_context.check_editor(request)
     data = request.POST
     section = MappingSection(_stored(request), data)
-    if data.get("parameters_quiet"):
-        section.focus = ""
     section.check(method=data.get("method", ""), body_format=data.get("body_format", ""))
     return render(request, "webhooks/webhook_form/_parameter_rows.html", {"section": section})
 
