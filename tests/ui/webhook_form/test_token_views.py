@@ -111,12 +111,12 @@ def test_a_wrong_form_is_shown_again_and_goes_nowhere(browser: Client, provider:
 
 
 def test_only_oauth_webhooks_get_a_token(browser: Client, provider: Provider) -> None:
-    browser.post(CREATE, posted())
+    created = browser.post(CREATE, posted(action="authorize"))
     webhook = Webhook.objects.get()
-    browser.get(edit_url(webhook))
     answer = browser.post(authorize_url(webhook))
-    assert answer["Location"] == edit_url(webhook) + "#token"
-    assert "Choose OAuth 2.0" in browser.get(edit_url(webhook)).text
+    assert created["Location"] == answer["Location"] == edit_url(webhook) + "#authorization"
+    before_the_form = browser.get(edit_url(webhook)).text.partition('<form id="webhook-form"')[0]
+    assert before_the_form.count("Choose OAuth 2.0") == 2
 
 
 # ---- The callback ----------------------------------------------------------------------------

@@ -376,6 +376,11 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
 
     Grants that no user approves need no redirect: their token is fetched at once.
     """
+    if not credential.is_oauth:
+        # The panel is hidden.
+        sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
+        messages.warning(request, sentence)
+        return HttpResponseRedirect(form_url(credential) + "#authorization", status=303)
     if credential.is_machine:
         return _fetch_token(request, credential)
     try:

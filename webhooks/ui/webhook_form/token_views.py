@@ -62,9 +62,6 @@ def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
         if not form_context.save_if_valid(request, form):
             return form_context.show_form(request, form)
         credential = form.credential
-    if not credential.is_oauth:
-        sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
-        return form_context.to_panel(request, credential, failure=sentence)
     return form_context.begin_authorization(request, credential)
 
 
