@@ -371,6 +371,7 @@ def test_own_fields_that_are_wrong_do_not_matter_while_a_connection_is_chosen(
 ) -> None:
     webhook = make_webhook()
     wrong = {"authorization_type": "oauth2", "auth_url": "nonsense", "client_id": ""}
+    wrong["client_certificate"] = "no certificate"
     answer = browser.post(edit_url(webhook), posted(**wrong, connection=make_connection().pk))
     assert answer.status_code == 302
 

@@ -389,7 +389,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         if not values.get("connection"):
             super()._check_authorization(values)
             return
-        self._drop_errors({name for names in authorization.FIELDS_OF.values() for name in names})
+        hidden = {name for names in authorization.FIELDS_OF.values() for name in names}
+        self._drop_errors({*hidden, authorization.CERTIFICATE})
         try:
             lifecycle.check_receiver(values["connection"], values.get("url", ""))
         except ValidationError as error:
