@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
 from django.http import QueryDict
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from webhooks import network, oauth
@@ -213,6 +215,13 @@ def test_one_event_type_has_at_most_so_many_webhooks(settings: Any) -> None:
     first.deleted_at = timezone.now()
     first.save()
     assert saved().pk
+
+
+def test_a_save_without_another_event_type_reads_no_other_webhook() -> None:
+    form = bound(saved())
+    with CaptureQueriesContext(connection) as queries:
+        assert form.is_valid()
+    assert not [one["sql"] for one in queries if "event_types" in one["sql"]]
 
 
 # ---- Active ----------------------------------------------------------------------------------

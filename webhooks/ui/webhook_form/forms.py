@@ -459,6 +459,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def _full_types(self, patterns: list[str]) -> list[str]:
         """Return the newly chosen types that already have the maximum number of webhooks."""
         wanted = self.gained_types(patterns)
+        if not wanted:
+            return []
         counts = dict.fromkeys(wanted, 0)
         others = Webhook.objects.present().exclude(pk=self.instance.pk)
         for chosen in others.values_list("event_types", flat=True):
