@@ -526,6 +526,13 @@ def test_there_are_at_most_fifty_headers() -> None:
     assert "At most 50 headers" in str(form.headers.non_form_errors())
 
 
+def test_blank_and_removed_rows_are_no_headers_too_many() -> None:
+    rows = [{"name": f"X-{number}", "value": "1"} for number in range(51)]
+    rows[3]["is_removed"] = "on"
+    webhook = saved(**header_fields(*rows, {"name": "", "value": ""}))
+    assert len(webhook.read_headers()) == 50
+
+
 # ---- Tokens ----------------------------------------------------------------------------------
 
 

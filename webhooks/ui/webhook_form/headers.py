@@ -192,7 +192,7 @@ class HeaderRow(forms.Form):
 
 
 class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
-    """All rows; names are unique, ignoring case."""
+    """All rows; names are unique, ignoring case. Blank and removed rows do not count."""
 
     def clean(self) -> None:
         seen: set[str] = set()
@@ -203,6 +203,8 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
             if header.name.lower() in seen:
                 row.add_error("name", _("This header appears twice. Keep one of them."))
             seen.add(header.name.lower())
+        if len(seen) > MAX_ROWS:
+            raise ValidationError(_TOO_MANY % {"num": MAX_ROWS}, code="too_many")
 
     @property
     def is_open(self) -> bool:
@@ -240,7 +242,6 @@ _RowsFormSet = forms.formset_factory(
     max_num=MAX_ROWS,
     # Rows above the limit stay on the page, but a forged count cannot create thousands of them.
     absolute_max=2 * MAX_ROWS,
-    validate_max=True,
 )
 
 
