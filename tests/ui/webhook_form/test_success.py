@@ -12,6 +12,7 @@ from tests.people import logged_in
 from tests.ui.webhook_form.test_forms import bound, error, posted, saved
 from webhooks.delivery.success import PRESETS
 from webhooks.models import Attempt, Outcome, Webhook
+from webhooks.ui.webhook_form import success
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -118,6 +119,18 @@ def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
     assert "Only the beginning" in tried(browser, webhook)["sentence"]
     assert "Fix the rule" in tried(browser, webhook, answer_variable="")["sentence"]
     assert not Webhook.objects.get(pk=webhook.pk).answer_rule
+
+
+def test_the_last_answer_is_looked_for_in_the_newest_deliveries_only(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(success, "_DELIVERIES_LOOKED_AT", 2)
+    webhook = make_webhook()
+    answered(webhook, b"{}")
+    make_delivery(webhook)
+    assert tried(browser, webhook)["kind"] == "success"
+    make_delivery(webhook)
+    assert "No response yet" in tried(browser, webhook)["sentence"]
 
 
 def test_an_answer_is_tried_by_who_may_see_payloads(browser: Client) -> None:

@@ -11,7 +11,7 @@ from webhooks.delivery import outcomes
 from webhooks.delivery.requests import STORED_BODY_BYTES, classify, no_response
 from webhooks.delivery.success import OPERATORS, PRESETS, compile_rule
 from webhooks.filters import OPERATOR_LABELS, PRESENCE
-from webhooks.models import AnswerRule, Attempt, Outcome, Webhook
+from webhooks.models import AnswerRule, Attempt, Delivery, Outcome, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, path_problem
 from webhooks.ui.fields import StatusCodesField, WordsField
@@ -30,6 +30,8 @@ FIELDS = (
 _HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
 # Submit buttons that fill in a known API's rule, and apply the rule to the last response.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
+# The last response is that of one of so many newest deliveries; a webhook may have millions.
+_DELIVERIES_LOOKED_AT = 500
 
 
 class SuccessCodesField(StatusCodesField):
@@ -168,12 +170,21 @@ def preview(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -
         sentence = _("You have no permission to see payloads, and a response may repeat one.")
         return {"kind": "warning", "sentence": sentence}
     typed = Webhook(**rule.cleaned_data)
-    answered = Attempt.objects.filter(delivery__webhook=webhook_id, status_code__gt=0)
-    last = answered.order_by("-pk").first() if webhook_id else None
+    last = _last_response(webhook_id) if webhook_id else None
     if last is None:
         sentence = _("No response yet. Send a test, then try again.")
         return {"kind": "info", "sentence": sentence}
     return {**_judged(typed, last), "when": last.started_at}
+
+
+def _last_response(webhook_id: int) -> Attempt | None:
+    """Return the newest attempt with a response, of the newest deliveries of a webhook."""
+    rows = Delivery.objects.filter(webhook=webhook_id).order_by("-id")
+    newest = list(rows.values_list("pk", flat=True)[:_DELIVERIES_LOOKED_AT])
+    answered = Attempt.objects.filter(delivery__in=newest, status_code__gt=0)
+    # Ordered by id with a limit, PostgreSQL could read the attempts of all webhooks.
+    last = max(answered.values_list("pk", flat=True), default=None)
+    return Attempt.objects.filter(pk=last).first() if last else None
 
 
 def _judged(webhook: Webhook, last: Attempt) -> dict[str, Any]:
