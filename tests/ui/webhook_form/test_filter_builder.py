@@ -102,6 +102,16 @@ def test_a_single_condition_is_kept_as_it_is_stored() -> None:
     assert not section.changes
 
 
+def test_a_value_that_no_row_takes_is_shown_as_json_and_can_be_removed() -> None:
+    negative = {"variable": "duration_seconds", "operator": "greater_than", "value": -1}
+    stored = {"any": [negative, MISSED]}
+    section = FilterSection(stored)
+    assert section.mode == "json"
+    assert json.loads(section.json_text) == stored
+    rest = posted(FilterSection({"any": [MISSED]}))
+    assert FilterSection(stored, rest, is_checked=True).tree == {"any": [MISSED]}
+
+
 def test_a_form_without_the_section_changes_no_filter() -> None:
     section = FilterSection({"all": [MISSED]}, QueryDict("name=CRM"), is_checked=True)
     assert not section.changes

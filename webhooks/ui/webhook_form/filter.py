@@ -63,10 +63,10 @@ class FilterSection:
         # Whether one of its buttons was pressed.
         self.is_edited = False
         self._stored = dict(stored)
-        # A stored filter that does not compile was written by hand, and is shown as JSON.
-        is_readable = _problem(stored) == ""
-        self.mode = "rows" if is_readable else "json"
-        self.root = from_tree(stored) if is_readable else ConditionGroup(id=0)
+        # A stored filter that rows cannot express was written by hand, and is shown as JSON.
+        root = _as_rows(stored)
+        self.mode = "json" if root is None else "rows"
+        self.root = root or ConditionGroup(id=0)
         self.json_text = _as_json(stored)
         if self.is_posted:
             self._read(data)
@@ -94,7 +94,8 @@ class FilterSection:
                 return {}
             return tree if isinstance(tree, dict) else {}
         tree = to_tree(self.root)
-        is_same = _problem(self._stored) == "" and tree == to_tree(from_tree(self._stored))
+        stored = _as_rows(self._stored)
+        is_same = stored is not None and tree == to_tree(stored)
         return dict(self._stored) if is_same else tree
 
     @property
@@ -271,6 +272,14 @@ def _problem(tree: object) -> str:
         path = " › ".join(str(step + 1 if isinstance(step, int) else step) for step in error.path)
         return f"{error} ({path})" if path else str(error)
     return ""
+
+
+def _as_rows(tree: Mapping[str, Any]) -> ConditionGroup | None:
+    """Return the rows of a tree; None if it does not compile, or has a value that no row takes."""
+    if _problem(tree):
+        return None
+    root = from_tree(tree)
+    return None if any(map(problem_of, root.rows())) else root
 
 
 def _as_json(tree: object) -> str:
