@@ -40,6 +40,20 @@ def test_the_request_line_and_the_credentials_are_filled_in() -> None:
     assert data["name"] == "CRM"
 
 
+def test_a_login_takes_the_place_of_a_chosen_connection() -> None:
+    data, _pasted = paste("curl https://crm.test/in -u demo:p4ss", connection="7")
+    assert data["connection"] == ""
+    data, _pasted = paste("curl https://crm.test/in", connection="7")
+    assert data["connection"] == "7"
+
+
+def test_a_header_writes_over_none_of_more_rows_than_can_be_saved() -> None:
+    typed = header_fields(*[{"name": f"X-{number}", "value": "1"} for number in range(53)])
+    data, _pasted = paste("curl https://crm.test/in -H 'X-New: 2'", **typed)
+    assert data["headers-TOTAL_FORMS"] == "54"
+    assert (data["headers-50-name"], data["headers-53-name"]) == ("X-50", "X-New")
+
+
 def test_text_that_is_no_pair_is_said_to_be_sent_as_one() -> None:
     data, pasted = paste("curl https://crm.test/in -d 'hello+there&a=&b'")
     assert rows(data) == [row("hello there", ""), row("a", ""), row("b", "")]

@@ -19,6 +19,8 @@ from webhooks.ui.connections import lifecycle
 # Visible ASCII, space and tab, which every receiver reads the same way (RFC 9110 section 5.5).
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 MAX_ROWS = 50
+# Rows above the limit stay on the page, but a forged count cannot create thousands of them.
+MAX_POSTED_ROWS = 2 * MAX_ROWS
 _SPARE_ROWS = 1
 # Header names in the summary of the closed section.
 _MAX_NAMES = 3
@@ -240,8 +242,7 @@ _RowsFormSet = forms.formset_factory(
     formset=HeaderRows,
     extra=_SPARE_ROWS,
     max_num=MAX_ROWS,
-    # Rows above the limit stay on the page, but a forged count cannot create thousands of them.
-    absolute_max=2 * MAX_ROWS,
+    absolute_max=MAX_POSTED_ROWS,
 )
 
 

@@ -20,8 +20,8 @@ from webhooks.curl import CurlError, parser
 from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
 from webhooks.network import merge_headers
-from webhooks.ui.webhook_form.headers import MAX_ROWS, NO_VARIABLES, RESERVED
-from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, sends_unchanged
+from webhooks.ui.webhook_form.headers import MAX_POSTED_ROWS, NO_VARIABLES, RESERVED
+from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, keeps
 
 ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)
@@ -209,7 +209,8 @@ class _Filling:
     def _fill_authorization(self) -> None:
         request = self._request
         if request.login is not None:
-            self._data["authorization_type"] = "basic"
+            # The login is the webhook's own: a chosen connection would be sent instead of it.
+            self._data["connection"], self._data["authorization_type"] = "", "basic"
             self._set("basic_login", request.login, _("login"))
             is_filled_in = any(one in request.password for one in request.expansions)
             if request.password and not is_filled_in:
@@ -262,7 +263,7 @@ class _Filling:
         data = self._data
         typed = data.get("headers-TOTAL_FORMS", "")
         # At most as many rows as the form accepts, whatever was posted.
-        total = min(int(typed), MAX_ROWS) if typed.isdecimal() and len(typed) < 6 else 0
+        total = min(int(typed), MAX_POSTED_ROWS) if typed.isdecimal() and len(typed) < 6 else 0
         names = [data.get(f"headers-{row}-name", "").strip().lower() for row in range(total)]
         if name.lower() in names:
             row = names.index(name.lower())
