@@ -152,8 +152,9 @@ class TestTokens:
         values = {**OAUTH, "token_url": fake.token_url, "auth_url": f"{fake.url}/device", **fields}
         return saved(**values)
 
-    def test_a_device_code_is_shown_and_its_token_ends_on_the_panel(
-        self, browser: Client, fake: FakeProvider
+    @pytest.mark.parametrize("series", [{}, {"series": "1"}], ids=["one", "of several"])
+    def test_a_device_code_is_shown_and_its_token_leads_back(
+        self, browser: Client, fake: FakeProvider, series: dict[str, str]
     ) -> None:
         codes = {
             "device_code": "d" * 40,
@@ -166,7 +167,7 @@ class TestTokens:
         )
         webhook = self.webhook_at(fake, grant_type="device_code")
         pk = webhook.credential_id
-        begun = browser.post(reverse("webhooks:authorize", args=[pk]))
+        begun = browser.post(reverse("webhooks:authorize", args=[pk]), series)
         address = reverse("webhooks:device", args=[pk])
         assert begun["Location"] == address
 
@@ -186,11 +187,16 @@ class TestTokens:
 
         done = browser.post(address, headers=HTMX)
 
-        assert done["HX-Redirect"].endswith("#token")
-        assert "The access token was stored." in browser.get(edit_url(webhook)).content.decode()
+        assert done["HX-Redirect"] == (
+            reverse("webhooks:grants") if series else edit_url(webhook) + "#token"
+        )
         assert OAuthToken.objects.get(pk=pk).access_token == "fresh-token"
-        # The code is used up, so the page redirects back.
+        # The code is used up: the Back button and a poll that waited for the last lead back.
         assert browser.get(address).status_code == 303
+        assert browser.post(address, headers=HTMX)["HX-Redirect"] == edit_url(webhook) + "#token"
+        panel = browser.get(edit_url(webhook)).content.decode()
+        assert "The access token was stored." in panel
+        assert "token-error" not in panel
 
     def test_a_pasted_refresh_token_is_used_and_never_shown(
         self, browser: Client, fake: FakeProvider

@@ -21,7 +21,7 @@ from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
 from webhooks.network import merge_headers
 from webhooks.ui.webhook_form.headers import MAX_POSTED_ROWS, NO_VARIABLES, RESERVED
-from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, keeps
+from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, sends_unchanged
 
 ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)

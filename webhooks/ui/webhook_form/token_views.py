@@ -70,23 +70,27 @@ def device(request: HtmxRequest, pk: int) -> HttpResponse:
     """Show the code to enter at the provider; a POST checks whether it was approved."""
     credential = _credential(pk)
     state, bound_to = form_context.device_state(request, credential), form_context.bound_to(request)
+    if _finished(request, oauth.hashed(state)):
+        # The browser's Back button, or a poll that waited for the last one.
+        return _redirect(request, form_context.panel_url(request, credential))
     try:
         if request.method == "POST" and oauth.poll_device(state, **bound_to):
-            return _to_panel(
-                request, credential, success=form_context.authorized(request, credential)
-            )
+            _finish(request, oauth.hashed(state), credential)
+            return _redirect(request, form_context.after_grant(request, credential))
         pending = oauth.pending_device(state, **bound_to)
     except (oauth.AuthorizationError, SecretUnreadableError) as error:
-        return _to_panel(request, credential, failure=str(error))
+        form_context.keep_message(request, credential, failure=str(error))
+        return _redirect(request, form_context.panel_url(request, credential))
     context = {"credential": credential, "pending": pending, "name": credential.subject.name}
     context["form_url"] = form_context.form_url(credential)
     name = "_device.html" if request.htmx else "device.html"
     return render(request, f"webhooks/webhook_form/{name}", context)
 
 
-def _to_panel(request: HtmxRequest, credential: Credential, **said: str) -> HttpResponse:
-    answer = form_context.to_panel(request, credential, **said)
-    return HttpResponseClientRedirect(answer.url) if request.htmx else answer
+def _redirect(request: HtmxRequest, url: str) -> HttpResponse:
+    return (
+        HttpResponseClientRedirect(url) if request.htmx else HttpResponseRedirect(url, status=303)
+    )
 
 
 @button("webhooks.authorize_webhook")
@@ -186,11 +190,16 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
             messages.error(request, str(error))
             return _see_other(redirect("webhooks:list"))
         return _see_other(form_context.to_panel(request, error.credential, failure=str(error)))
+    _finish(request, state, credential)
+    return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
+
+
+def _finish(request: HtmxRequest, state: str, credential: Credential) -> None:
+    """Remember a used state, record who got the token, and leave a message for the panel."""
     finished = request.session.get(_FINISHED_KEY, [])
     request.session[_FINISHED_KEY] = [*finished, [state, credential.pk]][-_FINISHED_KEPT:]
     stored_now = form_context.authorized(request, credential)
     form_context.keep_message(request, credential, success=stored_now)
-    return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
 
 
 def _finished(request: HtmxRequest, state: str) -> Credential | None:
