@@ -64,6 +64,22 @@ def test_changes_to_a_webhook_come_back_once(browser: Client) -> None:
     assert webhook.name == "CRM"
 
 
+@pytest.mark.parametrize("name", ["authorize", "send_test_mail"])
+def test_a_form_sent_by_another_button_comes_back_too(browser: Client, name: str) -> None:
+    webhook = make_webhook(name="CRM")
+    row = webhook.credential if name == "authorize" else webhook
+    url = reverse(f"webhooks:{name}", args=[row.pk])
+    mark = opened(browser, edit_url(webhook))
+    answer = browser.post(url, posted(name="Typed", opened_by=mark, action=name))
+    assert answer["Location"] == f"/login/?next={edit_url(webhook)}"
+    page = log_in(browser, edit_url(webhook))
+    assert 'value="Typed"' in page.text
+    assert "Not saved" in page.text
+    assert Webhook.objects.get().name == "CRM"
+    # Without a form, it leads to the login as any other button does.
+    assert Client().post(url)["Location"] == f"/login/?next={url}"
+
+
 def test_changes_to_a_webhook_that_was_deleted_come_back_after_it_is_restored(
     browser: Client,
 ) -> None:

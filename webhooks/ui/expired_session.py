@@ -5,6 +5,7 @@ data is kept, encrypted, in the new session until the same user has logged in. D
 webhook that another user has deleted is kept until the webhook is restored.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from typing import Any
@@ -74,6 +75,27 @@ def returns_to_selection(view: View) -> View:
     return _kept_over_login(view, sentence)
 
 
+def keeps_typed_at(page: Callable[[int], str]) -> Callable[[View], View]:
+    """Require a login for a button of a form; keep what it posted without one for that form.
+
+    `page` returns the URL of the form, or "".
+    """
+
+    def decorate(view: View) -> View:
+        @login_not_required
+        @wraps(view)
+        def guarded(request: HttpRequest, pk: int) -> HttpResponseBase:
+            if request.user.is_authenticated:
+                return view(request, pk)
+            url = page(pk)
+            is_kept = url and keep(request, path=url)
+            return redirect_to_login(url if is_kept else request.get_full_path())
+
+        return guarded
+
+    return decorate
+
+
 def _kept_over_login(view: View, sentence: str | Promise) -> View:
     @login_not_required
     @wraps(view)
@@ -89,11 +111,13 @@ def _kept_over_login(view: View, sentence: str | Promise) -> View:
     return guarded
 
 
-def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
+def keep(request: HttpRequest, *, path: str = "", is_deleted: bool = False) -> bool:
     """Keep a posted form in the session if a logged-in user opened it; return whether it was kept.
 
-    `is_deleted`: it is kept until the row it edits is restored, not until a login.
+    `path` is that of the form, if it is not the request's. `is_deleted`: it is kept until the row
+    it edits is restored, not until a login.
     """
+    path = path or request.path
     opener_id = _opener_id(request.POST)
     typed = request.POST.urlencode()
     if request.method != "POST" or not opener_id or len(typed) > _MAX_CHARACTERS:
@@ -102,10 +126,10 @@ def keep(request: HttpRequest, *, is_deleted: bool = False) -> bool:
         # The file has to be chosen again, and such a form holds nothing else.
         return False
     try:
-        sealed = seal(typed, _seal_context(opener_id, request.path)).ciphertext
+        sealed = seal(typed, _seal_context(opener_id, path)).ciphertext
     except SecretUnreadableError:
         return False
-    kept = {"path": request.path, "typed": sealed, "is_deleted": is_deleted}
+    kept = {"path": path, "typed": sealed, "is_deleted": is_deleted}
     request.session[_SESSION_KEY] = kept
     return True
 

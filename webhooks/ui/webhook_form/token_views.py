@@ -31,6 +31,7 @@ from webhooks.models import (
     OAuthToken,
 )
 from webhooks.security.encryption import SecretUnreadableError
+from webhooks.ui.expired_session import keeps_typed_at
 from webhooks.ui.requests import HtmxRequest, button, page
 from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
@@ -51,6 +52,12 @@ def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:connection", credential.pk)
 
 
+def _form_of(pk: int) -> str:
+    credential = Credential.objects.present().filter(pk=pk).first()
+    return form_context.form_url(credential) if credential else ""
+
+
+@keeps_typed_at(_form_of)
 @button("webhooks.authorize_webhook")
 def authorize(request: HtmxRequest, pk: int) -> HttpResponse:
     """Save the posted form, if there is one, and redirect the browser to the provider."""

@@ -33,7 +33,7 @@ from webhooks.models import (
 )
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
-from webhooks.ui.expired_session import keep, keeps_typed
+from webhooks.ui.expired_session import keep, keeps_typed, keeps_typed_at
 from webhooks.ui.requests import HtmxRequest, button, page, whole_number
 from webhooks.ui.status import has_token_problem, needs_token
 from webhooks.ui.webhook_form import context as form_context
@@ -174,6 +174,7 @@ def reveal_secret(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect(reverse("webhooks:edit", args=[pk]) + "#signing-shown")
 
 
+@keeps_typed_at(lambda pk: reverse("webhooks:edit", args=[pk]))
 @button("webhooks.change_webhook")
 def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
     """Send a test mail to the typed recipients, saved or not, and show the result."""
