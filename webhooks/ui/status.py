@@ -159,7 +159,7 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
         "held_by_pause": held[HoldReason.PAUSED],
         "held_by_pause_text": capped_count(held[HoldReason.PAUSED]),
         "parked": capped_count(parked),
-        "waiting_groups": _waiting_groups(held, parked),
+        "waiting_groups": _waiting_groups(webhook, held, parked),
         "blocking": _blocking(webhook),
         "asks_before_resume": not webhook.is_active
         and bool(held[HoldReason.PAUSED] or webhook.pause_reason != PauseReason.PERSON),
@@ -233,7 +233,7 @@ def _held(webhook: Webhook) -> Counter[str]:
     return Counter(reasons.values())
 
 
-def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
+def _waiting_groups(webhook: Webhook, held: Counter[str], parked: int) -> list[dict[str, Any]]:
     """Return the deliveries that need action from a user, by reason, with what releases them."""
     releases = {
         HoldReason.PAUSED: _("Sent in order when the webhook is resumed."),
@@ -243,9 +243,14 @@ def _waiting_groups(held: Counter[str], parked: int) -> list[dict[str, Any]]:
         ),
         HoldReason.NO_TOKEN: _("Press Get new access token to send them in order."),
     }
+    labels = {reason: reason.label for reason in releases}
+    if not has_token_problem(webhook.credential):
+        # The receiver has another address than the secrets, or the filter cannot be read.
+        labels[HoldReason.MISCONFIGURED] = TokenState.MISCONFIGURED.label
+        releases[HoldReason.MISCONFIGURED] = _("Correct the settings to send them in order.")
     groups = [
         {
-            "label": reason.label,
+            "label": labels[reason],
             "status": Status.HELD,
             "count": capped_count(held[reason]),
             "release": sentence,
