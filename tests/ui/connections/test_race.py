@@ -10,11 +10,13 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.factories import make_webhook
-from tests.ui.connections.test_views import make_connection
+from tests.ui.connections.test_views import fields, make_connection
 from tests.ui.webhook_form.test_forms import bound, posted
 from tests.ui.webhook_form.test_views import CREATE, logged_in
+from webhooks import events
 from webhooks.models import AuditEntry, Credential, Webhook
 from webhooks.ui.connections import lifecycle
+from webhooks.ui.connections.forms import ConnectionForm
 from webhooks.ui.webhook_form.forms import WebhookForm
 
 
@@ -88,6 +90,47 @@ def test_the_page_says_so_and_keeps_what_was_typed() -> None:
     assert 'value="Typed"' in page.text
     assert not Webhook.objects.present().exists()
     assert not AuditEntry.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_webhook_deleted_while_its_form_is_validated_is_not_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook()
+    browser: Client = logged_in(is_superuser=True)
+    page = reverse("webhooks:edit", args=[webhook.pk])
+    mark = str(browser.get(page).context["opened_by"])
+    judge = WebhookForm.is_valid
+
+    def judge_and_delete(form: WebhookForm) -> bool:
+        is_valid = judge(form)
+        events.delete(Webhook.objects.get(pk=webhook.pk))
+        return is_valid
+
+    monkeypatch.setattr(WebhookForm, "is_valid", judge_and_delete)
+    answer = browser.post(page, posted(name="Typed", opened_by=mark))
+    assert answer.status_code == 404
+    assert "is back in the form once the webhook is restored" in answer.text
+    assert not Webhook.objects.filter(name="Typed").exists()
+
+
+@pytest.mark.django_db
+def test_a_connection_deleted_while_its_form_is_validated_gets_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = make_connection()
+    browser: Client = logged_in(is_superuser=True)
+    judge = ConnectionForm.is_valid
+
+    def judge_and_delete(form: ConnectionForm) -> bool:
+        is_valid = judge(form)
+        lifecycle.delete(Credential.objects.get(pk=connection.pk))
+        return is_valid
+
+    monkeypatch.setattr(ConnectionForm, "is_valid", judge_and_delete)
+    page = reverse("webhooks:connection_edit", args=[connection.pk])
+    assert browser.post(page, fields(name=connection.name)).status_code == 404
+    assert not Credential.objects.get(pk=connection.pk).has_secret("basic_password")
 
 
 @pytest.mark.django_db

@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -115,7 +115,10 @@ def check_may_change(request: HttpRequest, credential: Credential) -> None:
 
 
 def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
-    """Save a valid form that was posted to be saved; return False if it has to be shown."""
+    """Save a valid form that was posted to be saved; return False if it has to be shown.
+
+    Raises Http404 if the row was deleted while the form was validated, which looks up hosts.
+    """
     if request.method != "POST" or is_reshaping(request) or not form.is_valid():
         return False
     try:
@@ -150,7 +153,8 @@ def _save(request: HttpRequest, form: CredentialForm) -> bool:
             audit.record(Action.CREATED, subject, user=request.user)
             return True
         # Storing a token locks its credential, too: it sees either none or all of these changes.
-        locked = type(subject).objects.select_for_update(of=("self",)).get(pk=subject.pk)
+        present = type(subject).objects.present()
+        locked = get_object_or_404(present.select_for_update(of=("self",)), pk=subject.pk)
         list(Credential.objects.select_for_update().filter(pk=form.credential.pk).values_list("pk"))
         before = audit.snapshot(locked)
         form.conflicts = trail.edit_conflicts(subject, form.seen)

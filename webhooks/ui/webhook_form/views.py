@@ -10,6 +10,7 @@ from django.contrib.auth import authenticate
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import (
+    Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseBadRequest,
@@ -91,7 +92,11 @@ def edit(request: HtmxRequest, pk: int) -> HttpResponse:
     if webhook is None:
         return _deleted(request, pk)
     form = form_context.bind_form(request, webhook, seen=seen)
-    if not form_context.save_if_valid(request, form):
+    try:
+        is_saved = form_context.save_if_valid(request, form)
+    except Http404:
+        return _deleted(request, pk)
+    if not is_saved:
         return form_context.show_form(request, form, **_sent_test(request, pk))
     if request.POST.get("action") == "test":
         return _send_test(request, form.instance)
