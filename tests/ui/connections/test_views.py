@@ -479,6 +479,13 @@ def test_the_filters_of_the_list_know_what_a_webhook_sends(browser: Client) -> N
     assert [row["webhook"] for row in found] == [waiting]
 
 
+def test_the_page_of_a_connection_shows_where_its_token_comes_from(browser: Client) -> None:
+    connection = make_oauth_connection(auth_url="https://provider.example/approve")
+    page = browser.get(reverse("webhooks:connection", args=[connection.pk])).text
+    assert "https://provider.example/approve" in page
+    assert connection.token_url in page
+
+
 def test_a_copy_of_a_webhook_keeps_its_connection(browser: Client) -> None:
     connection = make_connection()
     browser.post(reverse("webhooks:duplicate", args=[make_webhook(credential=connection).pk]))
