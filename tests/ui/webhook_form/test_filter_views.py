@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from typing import Any
 
 import pytest
@@ -68,6 +69,12 @@ def verdict(webhook: Webhook, event: Event, browser: Client) -> Any:
 
 
 # ---- Trying ----------------------------------------------------------------------------------
+
+
+def test_a_button_that_moved_a_condition_keeps_the_focus(browser: Client) -> None:
+    typed = {"filter-node": ["row-1", "row-2"], "action": "filter:down:1"}
+    [button] = re.findall("<button[^>]* autofocus", tried(browser, **typed).text)
+    assert 'id="filter-1-down"' in button
 
 
 def test_a_filter_is_tried_on_the_last_events(browser: Client) -> None:

@@ -143,6 +143,11 @@ class FilterSection:
         return self.is_edited or self.mode == "json" or bool(self.root.children)
 
     @property
+    def focus_button(self) -> str:
+        """Return the part and verb of the button to focus, like "3-up"."""
+        return self.focus.removeprefix(f"{self.kind}-")
+
+    @property
     def state(self) -> str:
         """Return one line for the closed section."""
         return self.sentence or _("Incomplete")
