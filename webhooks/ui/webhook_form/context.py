@@ -300,7 +300,7 @@ def token_panel(
         # The next step after a new token is a test; a connection cannot send one.
         "offers_test": bool(success) and is_usable and not credential.is_shared,
         "held_count": held,
-        "held_text": status.counted(held),
+        "held_text": status.capped_count(held),
         "is_oauth": is_oauth,
         "drops_token": is_usable,
         "has_replaced_secret": token is not None and token.has_replaced_secret(),
