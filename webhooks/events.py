@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from webhooks import catalogue, tasks
-from webhooks.delivery import holds, queue, resends
+from webhooks.delivery import holds, queue, resends, trash
 from webhooks.delivery.fan_out import (
     InvalidEventError,
     NewEvent,
@@ -33,7 +33,7 @@ from webhooks.delivery.fan_out import (
 )
 from webhooks.delivery.group_commit import AsyncGroupCommit, GroupCommit, Throttle
 from webhooks.delivery.queue.async_postgres import AsyncInserts
-from webhooks.delivery.trash import delete, erase, purge, restore
+from webhooks.delivery.trash import delete, erase, purge
 from webhooks.models import (
     FINAL_STATUSES,
     Credential,
@@ -391,10 +391,19 @@ def resume(webhook: Webhook, drop_held: bool = False) -> int:
     return _release(held, at_most=holds.ROWS_AT_ONCE)
 
 
-def _forget_failures(webhook: Webhook) -> None:
-    """Reset the failure state, so that failures before the pause do not pause the webhook again.
+def restore(pk: int) -> Webhook | None:
+    """Restore a webhook from the trash; see `trash.restore`."""
+    with transaction.atomic():
+        webhook = trash.restore(pk)
+        if webhook is not None and webhook.is_active:
+            _forget_failures(webhook)
+    return webhook
 
-    Resuming does not mean that the webhook works again, so no recovery alert is sent.
+
+def _forget_failures(webhook: Webhook) -> None:
+    """Reset the failure state: failures before a pause or a deletion do not pause the webhook.
+
+    Being active again does not mean that the webhook works again, so no recovery alert is sent.
     """
     WebhookState.objects.filter(webhook=webhook).update(failing_since_at=None, failures_in_a_row=0)
     failing = Incident.objects.filter(webhook=webhook, kind=IncidentKind.FAILING, closed_at=None)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from tests.factories import make_credential, make_webhook
 from webhooks import events
 from webhooks.delivery.retention import delete_old_rows
-from webhooks.models import Action, AuditEntry, OAuthToken, Webhook
+from webhooks.models import Action, AuditEntry, OAuthToken, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db
 
@@ -45,6 +45,17 @@ def test_what_was_paused_comes_back_paused(browser: Client) -> None:
     events.delete(webhook)
     browser.post(reverse("webhooks:restore", args=[webhook.pk]))
     assert not Webhook.objects.present().get(pk=webhook.pk).is_active
+
+
+def test_the_time_in_the_trash_does_not_count_as_failing(browser: Client) -> None:
+    webhook = make_webhook()
+    since = timezone.now() - dt.timedelta(days=6)
+    WebhookState.objects.create(webhook=webhook, failing_since_at=since, failures_in_a_row=7)
+    events.delete(webhook)
+    browser.post(reverse("webhooks:restore", args=[webhook.pk]))
+    # The next failure would otherwise pause it: the limit is five days.
+    state = WebhookState.objects.get()
+    assert (state.failing_since_at, state.failures_in_a_row) == (None, 0)
 
 
 def test_a_connection_that_was_deleted_since_is_not_used_again(browser: Client) -> None:
