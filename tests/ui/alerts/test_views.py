@@ -150,3 +150,21 @@ def test_the_audit_trail_names_a_channel_and_can_be_filtered_by_it(browser: Clie
     assert '<td class="field-kind">Alert channel</td>' in page
     assert "ops@example.com" in page
     assert "ops@example.com" not in admin.get(trail, {"kind": "webhook"}).text
+
+
+def test_channels_are_listed_by_name(browser: Client) -> None:
+    for address in ("night@example.com", "all@example.com", "ops@example.com"):
+        AlertChannel.objects.create(kind="email", name=address, recipient=address)
+    listed = [one.name for one in browser.get(ALERTS).context["channels"]]
+    assert listed == ["all@example.com", "night@example.com", "ops@example.com"]
+
+
+def test_another_chat_does_not_inherit_the_error_of_the_earlier_one(browser: Client) -> None:
+    token = "123456789:AAE-abcdefghijklmnopqrstuvwxyz"
+    channel = add(browser, "telegram", name="Ops", secret=token, recipient="@ops")
+    AlertChannel.objects.update(last_error="http_refused status=400")
+    edit = reverse("webhooks:alert_edit", args=[channel.pk])
+    browser.post(edit, {"name": "Operators", "recipient": "@ops"})
+    assert "Not delivered" in browser.get(ALERTS).text
+    browser.post(edit, {"name": "Operators", "recipient": "@operators"})
+    assert "Not delivered" not in browser.get(ALERTS).text

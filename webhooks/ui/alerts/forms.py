@@ -152,9 +152,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def save(self, commit: bool = True) -> AlertChannel:
         channel: AlertChannel = self.instance
+        if {"secret", "recipient"}.intersection(self.changed_data):
+            # The error was about the earlier destination.
+            channel.last_error = ""
         if typed := self.cleaned_data.get("secret"):
             channel.secret = typed
-            channel.last_error = ""
             if channel.kind != ChannelKind.TELEGRAM:
                 # The origin is shown to people; the rest of the URL is the secret.
                 channel.recipient = origin_of(typed)[:254]

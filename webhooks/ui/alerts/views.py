@@ -20,7 +20,8 @@ from webhooks.ui.requests import button, page
 @page("webhooks.view_webhook")
 def list_channels(request: HttpRequest) -> HttpResponse:
     found = AlertChannel.objects.defer("secret").annotate(webhook_count=Count("webhooks"))
-    context = {"channels": found, "kinds": ChannelKind.choices}
+    # Django ignores the model's own order in a query with GROUP BY.
+    context = {"channels": found.order_by("name", "pk"), "kinds": ChannelKind.choices}
     return render(request, "webhooks/alerts/list.html", context)
 
 
