@@ -152,7 +152,7 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
     held = _held(webhook)
     parked = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).count_to(MAX_COUNTED)
     problems_shown = problems_of(webhook)
-    has_only_channels = not (webhook.alert_recipients or problems_shown["has_no_recipients"])
+    has_only_channels = not webhook.alert_recipients and problems_shown["has_channel"]
     return {
         **problems_shown,
         "held": capped_count(sum(held.values())),
@@ -174,14 +174,12 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
 
 def problems_of(webhook: Webhook) -> dict[str, Any]:
     """Return the context of the open problems, the part that a page refresh replaces."""
-    notices = _notices(webhook)
+    has_channel = channels.covering([webhook.pk]).exists()
+    notices = _notices(webhook, has_channel=has_channel)
     return {
         "notices": [one for one in notices if one["action"] != "resume"],
         "pause_notice": next((one for one in notices if one["action"] == "resume"), None),
-        "has_no_recipients": not (
-            webhook.alert_recipients or channels.covering([webhook.pk]).exists()
-        ),
-        "is_muted": webhook.mutes_alerts(timezone.now()),
+        "has_channel": has_channel,
     }
 
 
@@ -270,15 +268,18 @@ def _waiting_groups(webhook: Webhook, held: Counter[str], parked: int) -> list[d
     return groups
 
 
-def _notices(webhook: Webhook) -> list[dict[str, Any]]:
+def _notices(webhook: Webhook, *, has_channel: bool) -> list[dict[str, Any]]:
     """Return the open incidents of a webhook and its credential that still apply.
 
     An incident stays open until the next check closes it.
     """
     found = problems.open_incidents(webhook)
-    return [
-        _notice(one, webhook) for one in found if _still_applies(IncidentKind(one.kind), webhook)
-    ]
+    applying = [one for one in found if _still_applies(IncidentKind(one.kind), webhook)]
+    reached = {one.credential_id for one in applying}
+    facts = {
+        pk: _reach(webhook.credential if pk else webhook, has_channel=has_channel) for pk in reached
+    }
+    return [_notice(one, webhook) | facts[one.credential_id] for one in applying]
 
 
 def _still_applies(kind: IncidentKind, webhook: Webhook) -> bool:
@@ -300,6 +301,24 @@ def _still_applies(kind: IncidentKind, webhook: Webhook) -> bool:
             return webhook.is_active and fails
         case IncidentKind.PAUSED:
             return not webhook.is_active
+
+
+def _reach(subject: Webhook | Credential, *, has_channel: bool) -> dict[str, bool]:
+    """Return whether alerts about a webhook or a connection have no recipients, or muted ones.
+
+    Those of a connection go to the recipients of its webhooks, too. A mute spares the channels.
+    """
+    concerned: list[Webhook | Credential] = [subject]
+    if isinstance(subject, Credential):
+        users = list(subject.users.filter(deleted_at=None).defer(*WEBHOOK_SECRETS))
+        has_channel = has_channel or channels.covering([one.pk for one in users]).exists()
+        concerned += users
+    people = [one for one in concerned if one.alert_recipients]
+    now = timezone.now()
+    return {
+        "has_no_recipients": not people and not has_channel,
+        "is_muted": not has_channel and all(one.mutes_alerts(now) for one in people),
+    }
 
 
 # For each kind of incident: colour, headline, advice, and the action that ends it.

@@ -179,6 +179,31 @@ def test_muted_alerts_are_said_to_be_muted(browser: Client) -> None:
     assert "Its alerts are muted." in page_of(webhook, browser).text
 
 
+def test_a_mute_of_a_webhook_does_not_mute_its_channels(browser: Client) -> None:
+    AlertChannel.objects.create(kind="email", name="Ops", recipient="night@example.com")
+    webhook = failing(alert_recipients=["ops@example.com"], alerts_are_muted=True)
+    notifications.run()
+    text = page_of(webhook, browser).text
+    assert "Recipients were notified" in text
+    assert "Its alerts are muted." not in text
+
+
+def test_the_recipients_of_a_connection_are_those_of_its_lost_grant(browser: Client) -> None:
+    connection = make_credential(
+        authorization_type="oauth2", alert_recipients=["ops@example.com"], alerts_are_muted=True
+    )
+    webhook = make_webhook(credential=connection)
+    OAuthToken.objects.create(credential=connection, state="needs_reauthorization")
+    notifications.run()
+    assert "Its alerts are muted." in page_of(webhook, browser).text
+    Credential.objects.update(alerts_are_muted=False)
+    Incident.objects.update(notified_at=None)
+    notifications.run()
+    text = page_of(webhook, browser).text
+    assert "Recipients were notified" in text
+    assert "No alerts: the webhook has no recipients." not in text
+
+
 def test_what_is_over_is_not_shown_until_the_incident_closes(browser: Client) -> None:
     webhook = lost_grant()
     notifications.run()
