@@ -91,6 +91,18 @@ def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, stat
     assert [code in entry.note for entry in entries] == [True, True]
 
 
+def test_a_confirmation_names_only_what_it_would_resume(browser: Client) -> None:
+    one, two, _three = make_three()
+    events.pause(one)
+    make_delivery(one)
+    page = act(browser, "resume", one, two)
+    assert "Resume 1 webhook?" in page.text
+    assert '<li class="tag">Two</li>' not in page.text
+    # Those of an active webhook are on their way already.
+    Delivery.objects.update(webhook=two)
+    assert "1 webhook is active again." in act(browser, "resume", one, two).text
+
+
 def test_deleting_asks_first_and_says_what_is_lost(browser: Client) -> None:
     one, two, _three = make_three()
     make_delivery(one)

@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -124,16 +125,24 @@ def chosen_ids(data: QueryDict) -> list[int]:
     return list(dict.fromkeys(filter(None, map(whole_number, typed))))
 
 
+def _concerned(action: str, ids: list[int]) -> QuerySet[Webhook]:
+    """Return those of the webhooks that an action would change."""
+    found = Webhook.objects.present().filter(pk__in=ids)
+    return found if action == "delete" else found.filter(is_active=action == "pause")
+
+
 def _count_held(ids: list[int]) -> int:
+    """Count the deliveries on hold that a resume would release."""
+    paused = list(_concerned("resume", ids).values_list("pk", flat=True))
     held = Delivery.objects.in_status(Status.HELD)
-    return held.filter(webhook__in=ids, hold_reason=HoldReason.PAUSED).count_to(MAX_COUNTED)
+    return held.filter(webhook__in=paused, hold_reason=HoldReason.PAUSED).count_to(MAX_COUNTED)
 
 
 def _confirm(
     request: HttpRequest, action: str, ids: list[int], *, is_rest: bool = False
 ) -> HttpResponse:
     """Show the confirmation; `is_rest` if a part of the action is already done."""
-    found = Webhook.objects.present().filter(pk__in=ids)
+    found = _concerned(action, ids)
     names = list(found.values_list("name", flat=True)[:_NAMES_SHOWN])
     count = found.count()
     still_open = Delivery.objects.filter(webhook__in=ids, status__in=OPEN_STATUSES)
