@@ -554,3 +554,13 @@ def test_a_missing_token_is_obtained_by_a_person_or_by_the_engine(
     page = page_of(webhook, browser).text
     assert sentence in page
     assert ("Get new access token" in page) == (grant == "authorization_code")
+
+
+def test_an_earlier_signing_secret_is_named_while_it_is_valid(browser: Client) -> None:
+    webhook = make_webhook()
+    events.rotate_signing_secret(webhook)
+    sentence = "the previous one is valid until"
+    assert sentence in words(page_of(webhook, browser))
+    ended = timezone.now() - dt.timedelta(seconds=1)
+    Webhook.objects.update(previous_signing_secret_until=ended)
+    assert sentence not in words(page_of(webhook, browser))
