@@ -1,6 +1,7 @@
 """The trash: what a restored webhook keeps, and what is deleted after a month."""
 
 import datetime as dt
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -56,6 +57,26 @@ def test_the_time_in_the_trash_does_not_count_as_failing(browser: Client) -> Non
     # The next failure would otherwise pause it: the limit is five days.
     state = WebhookState.objects.get()
     assert (state.failing_since_at, state.failures_in_a_row) == (None, 0)
+
+
+def test_a_restore_keeps_to_the_limit_of_an_event_type(browser: Client, settings: Any) -> None:
+    settings.WEBHOOKS_MAX_PER_EVENT_TYPE = 1
+    webhook = deleted(event_types=["form.*", "deal.created"])
+    other = make_webhook(event_types=["form.submitted"])
+    for url, data in (
+        (reverse("webhooks:restore", args=[webhook.pk]), {}),
+        (reverse("webhooks:bulk"), {"undo": f"restore:{webhook.pk}"}),
+    ):
+        page = browser.post(url, data, follow=True)
+        assert page.redirect_chain[-1][0] == TRASH
+        sentence = "already has 1 webhooks, the limit for one event type. Delete one first."
+        assert sentence in page.text
+        assert "Deal" not in page.text.partition("Not restored:")[2].partition("already has")[0]
+        assert "Nothing changed" not in page.text
+    assert list(Webhook.objects.present()) == [other]
+    events.delete(other)
+    browser.post(reverse("webhooks:restore", args=[webhook.pk]))
+    assert list(Webhook.objects.present()) == [webhook]
 
 
 def test_a_connection_that_was_deleted_since_is_not_used_again(browser: Client) -> None:

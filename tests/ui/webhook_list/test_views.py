@@ -301,6 +301,16 @@ def test_a_copy_has_the_settings_and_secrets_but_no_token(browser: Client) -> No
     assert copy.signing_secret in answer.text
 
 
+def test_a_copy_keeps_to_the_limit_of_an_event_type(browser: Client, settings: Any) -> None:
+    settings.WEBHOOKS_MAX_PER_EVENT_TYPE = 2
+    webhook = make_webhook(event_types=["form.submitted"])
+    browser.post(url("duplicate", webhook))
+    page = browser.post(url("duplicate", webhook), {"next": LIST}, follow=True)
+    assert "Not copied:" in page.text
+    assert "already has 2 webhooks, the limit for one event type." in page.text
+    assert Webhook.objects.count() == 2
+
+
 def test_a_copy_seals_its_secrets_for_its_own_row(browser: Client) -> None:
     webhook = make_webhook(**SECRETS)
     browser.post(url("duplicate", webhook))

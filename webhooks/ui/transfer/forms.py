@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -141,9 +140,8 @@ class ImportForm(WebhookForm):
                 webhook.save(update_fields={*others, "headers_json", "secrets_changed_at"})
         return webhook
 
-    def _full_types(self, patterns: list[str]) -> list[str]:
-        limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
-        return sorted(key for key in self.gained_types(patterns) if self._counts[key] >= limit)
+    def _webhook_counts(self) -> Mapping[str, int]:
+        return self._counts
 
     def _connection_id(self, entry: Mapping[str, Any], webhook: Webhook) -> int | None:
         """Return the id of the entry's connection; None for the webhook's own credentials."""

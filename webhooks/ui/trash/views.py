@@ -8,12 +8,17 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 
-from webhooks import audit, events
+from webhooks import audit, catalogue, events
 from webhooks.delivery import trash
 from webhooks.models import WEBHOOK_SECRETS, Action, Webhook
+from webhooks.ui import event_limit
 from webhooks.ui.requests import button, page, redirect_back
 
 _PER_PAGE = 50
+
+
+class EventLimitError(ValueError):
+    """An event type has no room for one more webhook; str() is a sentence that says so."""
 
 
 @page("webhooks.view_webhook")
@@ -27,7 +32,11 @@ def list_trash(request: HttpRequest) -> HttpResponse:
 
 @button("webhooks.delete_webhook")
 def restore(request: HttpRequest, pk: int) -> HttpResponse:
-    webhook = restored(request, pk)
+    try:
+        webhook = restored(request, pk)
+    except EventLimitError as error:
+        messages.error(request, str(error))
+        return redirect("webhooks:trash")
     if webhook is None:
         raise Http404
     if webhook.is_active:
@@ -38,6 +47,15 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def restored(request: HttpRequest, pk: int) -> Webhook | None:
+    """Restore a webhook; return None if it is not in the trash. Raises EventLimitError."""
+    for patterns in Webhook.objects.trashed().filter(pk=pk).values_list("event_types", flat=True):
+        types = catalogue.types_for(patterns)
+        if full := event_limit.exceeded(types, event_limit.count_webhooks()):
+            sentence = _(
+                "Not restored: %(types)s already has %(limit)d webhooks, the limit for one event "
+                "type. Delete one first."
+            )
+            raise EventLimitError(sentence % full)
     webhook = events.restore(pk)
     if webhook is not None:
         audit.record(Action.RESTORED, webhook, user=request.user)

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from webhooks import audit, events
+from webhooks import audit, catalogue, events
 from webhooks.audit.versions import FIELDS
 from webhooks.delivery import trash
 from webhooks.delivery_log import charts, explain
@@ -35,6 +35,7 @@ from webhooks.models import (
     token_of,
 )
 from webhooks.security.encryption import SecretUnreadableError
+from webhooks.ui import event_limit
 from webhooks.ui.connections import lifecycle as connections
 from webhooks.ui.deliveries.views import act, seen_rows
 from webhooks.ui.requests import (
@@ -240,6 +241,14 @@ def resumed(request: HttpRequest, webhook: Webhook, *, drop_held: bool) -> str:
 @button("webhooks.add_webhook", "webhooks.view_webhook")
 def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
+    types = catalogue.types_for(webhook.event_types)
+    if full := event_limit.exceeded(types, event_limit.count_webhooks()):
+        sentence = _(
+            "Not copied: %(types)s already has %(limit)d webhooks, the limit for one event type. "
+            "Delete one first."
+        )
+        messages.error(request, sentence % full)
+        return redirect_back(request, "webhooks:detail", webhook.pk)
     try:
         copy = _copy_of(webhook)
         copy.created_by_id = request.user.pk

@@ -6,7 +6,6 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
@@ -30,6 +29,7 @@ from webhooks.models import (
 )
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
+from webhooks.ui import event_limit
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.fields import EventTypesField, NumberText, require_visible, url_problem
 from webhooks.ui.webhook_form import authorization, success
@@ -359,17 +359,15 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     def clean_event_types(self) -> list[str]:
         patterns: list[str] = self.cleaned_data["event_types"]
-        if full := self._full_types(patterns):
+        gained = self.gained_types(patterns)
+        if gained and (full := event_limit.exceeded(gained, self._webhook_counts())):
             raise ValidationError(
                 _(
                     "%(types)s already has %(limit)d webhooks, the limit for one event "
                     "type. Delete one or choose another event type."
                 ),
                 code="too_many",
-                params={
-                    "types": ", ".join(f"“{catalogue.EVENT_TYPES[key].label}”" for key in full),
-                    "limit": settings.WEBHOOKS_MAX_PER_EVENT_TYPE,
-                },
+                params=full,
             )
         return patterns
 
@@ -456,18 +454,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         before = self._stored["event_types"] if self.instance.pk else []
         return set(catalogue.types_for(patterns)) - set(catalogue.types_for(before))
 
-    def _full_types(self, patterns: list[str]) -> list[str]:
-        """Return the newly chosen types that already have the maximum number of webhooks."""
-        wanted = self.gained_types(patterns)
-        if not wanted:
-            return []
-        counts = dict.fromkeys(wanted, 0)
-        others = Webhook.objects.present().exclude(pk=self.instance.pk)
-        for chosen in others.values_list("event_types", flat=True):
-            for key in wanted.intersection(catalogue.types_for(chosen)):
-                counts[key] += 1
-        limit = settings.WEBHOOKS_MAX_PER_EVENT_TYPE
-        return sorted(key for key, count in counts.items() if count >= limit)
+    def _webhook_counts(self) -> Mapping[str, int]:
+        return event_limit.count_webhooks()
 
 
 @lru_cache(maxsize=16)

@@ -31,7 +31,7 @@ from webhooks.ui.requests import (
     whole_number,
 )
 from webhooks.ui.status import MAX_COUNTED, capped_count
-from webhooks.ui.trash.views import restored
+from webhooks.ui.trash.views import EventLimitError, restored
 from webhooks.ui.webhook_detail.views import resumed
 from webhooks.ui.webhook_list import context, query
 
@@ -103,8 +103,12 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     is_asked = asks and not undone and not request.POST.get("is_confirmed")
     if is_asked or is_shown_again(request):
         return _confirm(request, action, ids)
-    done, left = _carry_out(request, action, ids)
+    done, left, refused = _carry_out(request, action, ids)
+    for refusal in sorted(refused):
+        messages.error(request, refusal)
     sentence = _done_sentence(action, len(done))
+    if refused and not done:
+        return redirect("webhooks:trash")
     if done and not undone and action in _UNDO:
         offer_undo(request, sentence, _UNDO[action], done)
     else:
@@ -163,25 +167,33 @@ def _confirm(
     return render(request, "webhooks/webhook_list/bulk_confirm.html", context)
 
 
-def _carry_out(request: HttpRequest, action: str, ids: list[int]) -> tuple[list[int], list[int]]:
-    """Apply an action until MAX_SECONDS; return the changed ids, and the remaining ids."""
+def _carry_out(
+    request: HttpRequest, action: str, ids: list[int]
+) -> tuple[list[int], list[int], set[str]]:
+    """Apply an action until MAX_SECONDS.
+
+    Return the changed ids, the remaining ids, and why webhooks stay in the trash.
+    """
     ends = time.monotonic() + MAX_SECONDS
-    done = []
+    done, refused = [], set()
     for number, pk in enumerate(ids):
-        if action == "restore":
-            is_done = restored(request, pk) is not None
-        else:
-            webhook = Webhook.objects.present().filter(pk=pk).first()
-            is_done = webhook is not None and _apply(request, action, webhook)
-        if is_done:
-            done.append(pk)
+        try:
+            if _apply(request, action, pk):
+                done.append(pk)
+        except EventLimitError as error:
+            refused.add(str(error))
         if time.monotonic() > ends:
-            return done, ids[number + 1 :]
-    return done, []
+            return done, ids[number + 1 :], refused
+    return done, [], refused
 
 
-def _apply(request: HttpRequest, action: str, webhook: Webhook) -> bool:
+def _apply(request: HttpRequest, action: str, pk: int) -> bool:
     """Change one webhook and record the user; return whether anything changed."""
+    if action == "restore":
+        return restored(request, pk) is not None
+    webhook = Webhook.objects.present().filter(pk=pk).first()
+    if webhook is None:
+        return False
     if webhook.is_active == (action == "resume") and action != "delete":
         return False
     with transaction.atomic():
