@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.factories import make_credential, make_delivery, make_webhook
+from tests.people import logged_in
 from webhooks.alerts import problems
 from webhooks.delivery.histogram import step_of
 from webhooks.models import Delivery, HourlyCount, OAuthToken, Outcome
@@ -76,6 +77,20 @@ def test_lost_grants_come_before_those_that_end(browser: Client) -> None:
         )
     shown = [row["subject"].name for row in browser.get(STATUS).context["tokens"]]
     assert {*shown[:2]} == {"Lost", "Lost early"}
+
+
+def test_a_lost_grant_links_its_connection_for_who_may_open_it() -> None:
+    connection = make_credential(name="Shared", authorization_type="oauth2")
+    make_webhook(credential=connection)
+    OAuthToken.objects.create(credential=connection, state="needs_reauthorization")
+    link = reverse("webhooks:credential", args=[connection.pk])
+    looker = logged_in("view_webhook", "authorize_webhook")
+    for page in (STATUS, reverse("webhooks:grants")):
+        text = looker.get(page).text
+        assert "Shared" in text
+        assert link not in text.replace(f"{link}authorize/", "")
+    opener = logged_in("view_webhook", "view_connection", name="opener")
+    assert link in opener.get(STATUS).text
 
 
 def test_an_own_grant_is_no_problem_while_a_connection_is_used(browser: Client) -> None:

@@ -234,6 +234,31 @@ def test_back_after_the_token_was_cleared_is_no_success(
     assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
 
 
+def test_who_may_authorize_but_not_edit_returns_to_the_page_of_the_webhook(
+    browser: Client, provider: Provider
+) -> None:
+    start_authorization(browser, provider)
+    webhook = Webhook.objects.get()
+    granter = logged_in("view_webhook", "authorize_webhook", name="granter")
+    url = granter.post(authorize_url(webhook))["Location"]
+    page = granter.get(come_back(granter, answer_consent(url))["Location"])
+    assert page.request["PATH_INFO"] == reverse("webhooks:detail", args=[webhook.pk])
+    assert "The access token was stored." in page.text
+    cleared = granter.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
+    assert "The access token was cleared" in granter.get(cleared["Location"]).text
+
+
+def test_who_may_authorize_only_returns_to_the_list_of_grants(browser: Client) -> None:
+    browser.post(CREATE, posted())
+    answer = logged_in("authorize_webhook", name="granter").post(
+        authorize_url(Webhook.objects.get()), follow=True
+    )
+    assert answer.request["PATH_INFO"] == reverse("webhooks:grants")
+    assert "Choose OAuth 2.0" in answer.text
+    # It links to no page that is closed to this person.
+    assert "Go to the webhooks" not in answer.text
+
+
 def test_another_person_cannot_finish_it(browser: Client, provider: Provider) -> None:
     url = answer_consent(start_authorization(browser, provider))
     other = get_user_model().objects.create_superuser("other")

@@ -109,9 +109,13 @@ def check_editor(request: HttpRequest, *any_of: str) -> None:
 
 def check_may_change(request: HttpRequest, credential: Credential) -> None:
     """Raise PermissionDenied unless the user may edit the form of a credential."""
-    model = "connection" if credential.is_shared else "webhook"
-    if not request.user.has_perm(f"webhooks.change_{model}"):
+    if not _may(request, "change", credential):
         raise PermissionDenied
+
+
+def _may(request: HttpRequest, what: str, credential: Credential) -> bool:
+    model = "connection" if credential.is_shared else "webhook"
+    return request.user.has_perm(f"webhooks.{what}_{model}")
 
 
 def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
@@ -347,7 +351,15 @@ def device_state(request: HttpRequest, credential: Credential) -> str:
 def keep_message(
     request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
 ) -> None:
-    """Keep a message for the next token panel of this session: what was done, or what failed."""
+    """Keep a message for the next token panel of this session: what was done, or what failed.
+
+    It is on the next page of a user who may not open the form with the panel.
+    """
+    if not _may(request, "change", credential):
+        for add, sentence in ((messages.success, success), (messages.error, failure)):
+            if sentence:
+                add(request, sentence)
+        return
     for key, sentence in ((_SUCCESS_KEY, success), (_FAILURE_KEY, failure)):
         if sentence:
             _keep_in_session(request, key, credential, sentence)
@@ -366,9 +378,24 @@ def form_url(credential: Credential) -> str:
     return reverse(name, args=[credential.subject.pk])
 
 
+def page_url(request: HttpRequest, credential: Credential) -> str:
+    """Return the URL of the form, or of the best page that a user without its permission may open.
+
+    Without any, it is the list of grants, which is open to those who may authorize.
+    """
+    if _may(request, "change", credential):
+        return form_url(credential)
+    if _may(request, "view", credential):
+        name = "webhooks:connection" if credential.is_shared else "webhooks:detail"
+        return reverse(name, args=[credential.subject.pk])
+    return reverse("webhooks:grants")
+
+
 def panel_url(request: HttpRequest, credential: Credential) -> str:
     """Return the URL of the token panel, or of the page's top when a secret is shown there."""
-    url = form_url(credential)
+    url = page_url(request, credential)
+    if not _may(request, "change", credential):
+        return url
     webhook = credential.webhook
     is_revealing = webhook and str(webhook.pk) in request.session.get(_REVEAL_KEY, {})
     has_failed = str(credential.pk) in request.session.get(_FAILURE_KEY, {})

@@ -89,7 +89,7 @@ def device(request: HtmxRequest, pk: int) -> HttpResponse:
         form_context.keep_message(request, credential, failure=str(error))
         return _redirect(request, form_context.panel_url(request, credential))
     context = {"credential": credential, "pending": pending, "name": credential.subject.name}
-    context["form_url"] = form_context.form_url(credential)
+    context["form_url"] = form_context.page_url(request, credential)
     name = "_device.html" if request.htmx else "device.html"
     return render(request, f"webhooks/webhook_form/{name}", context)
 
@@ -327,7 +327,7 @@ def _show_check(
     context = {
         "credential": credential,
         "name": credential.subject.name,
-        "form_url": form_context.form_url(credential),
+        "form_url": form_context.page_url(request, credential),
         **context,
     }
     name = "_token_check.html" if request.htmx else "token_check.html"
