@@ -215,7 +215,7 @@ CONNECTIONS = [
     line(f"{C}changes/", "view_connection", 200, 405),
     line(f"{C}edit/", "change_connection", 200, 302, action=Action.CHANGED,
          data=lambda _: fields(name="Renamed", basic_password="")),
-    line(f"{C}delete/", "delete_connection", 200, 302, action=Action.DELETED),
+    line(f"{C}delete/", "view_connection+delete_connection", 200, 302, action=Action.DELETED),
     line(f"{W}save-as-connection/", "change_webhook+add_connection", 405, 302,
          action=Action.CREATED),
 ]  # fmt: skip

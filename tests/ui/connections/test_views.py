@@ -615,6 +615,24 @@ def test_the_form_of_a_connection_is_saved_only_by_who_may_change_connections(
     assert connection.allowed_hosts == [LOCAL]
 
 
+@pytest.mark.parametrize("more", [[], ["view_connection"], ["change_connection"]])
+def test_who_creates_a_connection_goes_on_to_a_page_that_is_open(more: list[str]) -> None:
+    browser = logged_in("add_connection", *more)
+    page = browser.post(CREATE, fields(), follow=True)
+    assert page.status_code == 200
+    assert "The connection “CRM login” was created." in page.text
+
+
+def test_the_form_links_a_deletion_that_is_open() -> None:
+    connection = make_connection()
+    browser = logged_in("change_connection", "delete_connection")
+    assert browser.get(delete_url(connection)).status_code == 403
+    assert delete_url(connection) not in browser.get(page_url(connection)).text
+    other = logged_in("change_connection", "delete_connection", "view_connection", name="other")
+    assert delete_url(connection) in other.get(page_url(connection)).text
+    assert other.post(delete_url(connection), follow=True).status_code == 200
+
+
 def test_the_webhooks_of_the_admin_are_no_connections() -> None:
     browser = logged_in(is_superuser=True)
     user = Webhook._meta.get_field("created_by").remote_field.model.objects.get()

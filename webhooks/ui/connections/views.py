@@ -77,9 +77,11 @@ def create(request: HttpRequest) -> HttpResponse:
     messages.success(request, _("The connection “%s” was created.") % connection)
     if wants_token:
         return form_context.begin_authorization(request, connection)
-    if not request.user.has_perm("webhooks.change_connection"):
+    if request.user.has_perm("webhooks.change_connection"):
+        return redirect("webhooks:connection_edit", connection.pk)
+    if request.user.has_perm("webhooks.view_connection"):
         return redirect("webhooks:connections")
-    return redirect("webhooks:connection_edit", connection.pk)
+    return redirect("webhooks:connection_create")
 
 
 @page("webhooks.change_connection", has_form=True, guard=keeps_typed)
@@ -93,7 +95,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhooks:connection_edit", pk)
 
 
-@page("webhooks.delete_connection", has_form=True)
+@page("webhooks.view_connection", "webhooks.delete_connection", has_form=True)
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete after a confirmation; while webhooks use the connection, list them instead."""
     connection = get_object_or_404(Credential.objects.shared().select_related("token"), pk=pk)
