@@ -109,13 +109,18 @@ def _paused(webhook: Webhook) -> dict[str, Any]:
 def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     credential = webhook.credential
     problem = _token_problem(credential) if credential.is_oauth else None
-    with suppress(UnsafeURLError):
-        if elsewhere := destination_problem(webhook, parse_url(webhook.url).origin):
-            return _status("danger", _("On hold"), elsewhere)
+    if elsewhere := _destination_problem(webhook):
+        return _status("danger", _("On hold"), elsewhere)
     if problem is None or not credential.is_shared:
         return problem
     sentence = _("Connection “%(name)s”: %(sentence)s") % {"name": credential.name, **problem}
     return _status(problem["kind"], problem["label"], sentence, problem["error"])
+
+
+def _destination_problem(webhook: Webhook) -> str:
+    with suppress(UnsafeURLError):
+        return destination_problem(webhook, parse_url(webhook.url).origin)
+    return ""
 
 
 def _token_problem(credential: Credential) -> dict[str, Any] | None:
@@ -242,10 +247,12 @@ def _waiting_groups(webhook: Webhook, held: Counter[str], parked: int) -> list[d
         HoldReason.NO_TOKEN: _("Press Get new access token to send them in order."),
     }
     labels = {reason: reason.label for reason in releases}
-    if not has_token_problem(webhook.credential):
-        # The receiver has another address than the secrets, or the filter cannot be read.
+    if held[HoldReason.MISCONFIGURED] and not has_token_problem(webhook.credential):
+        # A missing password or host of a connection, or a filter that cannot be read.
         labels[HoldReason.MISCONFIGURED] = TokenState.MISCONFIGURED.label
-        releases[HoldReason.MISCONFIGURED] = _("Correct the settings to send them in order.")
+        releases[HoldReason.MISCONFIGURED] = _destination_problem(webhook) or _(
+            "Correct the settings to send them in order."
+        )
     groups = [
         {
             "label": labels[reason],

@@ -564,3 +564,12 @@ def test_an_earlier_signing_secret_is_named_while_it_is_valid(browser: Client) -
     ended = timezone.now() - dt.timedelta(seconds=1)
     Webhook.objects.update(previous_signing_secret_until=ended)
     assert sentence not in words(page_of(webhook, browser))
+
+
+def test_a_login_without_a_password_is_not_called_oauth(browser: Client) -> None:
+    webhook = make_webhook(authorization_type="basic", basic_login="pbx")
+    make_delivery(webhook)
+    Delivery.objects.update(status="held", hold_reason="misconfigured", next_attempt_at=None)
+    [group] = page_of(webhook, browser).context["waiting_groups"]
+    assert group["label"] == "Misconfigured"
+    assert group["release"].startswith("There is no password or client secret")
