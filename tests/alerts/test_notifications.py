@@ -29,6 +29,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
+from webhooks.ui.connections import lifecycle
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -165,6 +166,30 @@ def test_recovery_is_told_and_closes_the_incident() -> None:
     assert "works again" in mail.outbox[1].subject
     assert Incident.objects.get().closed_at is not None
     assert Event.objects.filter(type="webhook.recovered").count() == 1
+
+
+def test_a_token_that_was_cleared_is_no_recovery() -> None:
+    webhook = lost_grant()
+    token = OAuthToken.objects.filter(credential=webhook.credential)
+    notifications.run(NOW)
+    token.update(state="none")
+    assert notifications.run(NOW + dt.timedelta(days=2)) == 0
+    assert not Event.objects.filter(type="webhook.recovered").exists()
+    token.update(state="valid")
+    assert notifications.run(NOW + dt.timedelta(days=3)) == 1
+    assert "works again" in mail.outbox[1].subject
+
+
+def test_a_webhook_does_not_work_while_its_connection_does_not() -> None:
+    webhook = lost_grant()
+    notifications.run(NOW)
+    lifecycle.save_as_connection(webhook, created_by_id=None)
+    assert notifications.run(NOW + dt.timedelta(minutes=1)) == 1
+    assert "needs re-authorization" in mail.outbox[1].subject
+    assert not Event.objects.filter(type="webhook.recovered").exists()
+    OAuthToken.objects.update(state="valid")
+    assert notifications.run(NOW + dt.timedelta(minutes=2)) == 1
+    assert "works again" in mail.outbox[2].subject
 
 
 def test_a_second_spell_is_a_new_incident() -> None:

@@ -8,6 +8,7 @@ which process sends.
 import logging
 import random
 import time
+from collections.abc import Container
 from datetime import datetime, timedelta
 from smtplib import SMTPRecipientsRefused
 from typing import Any
@@ -34,6 +35,7 @@ from webhooks.models import (
     Incident,
     IncidentKind,
     Status,
+    TokenState,
     Webhook,
     messages,
     token_of,
@@ -63,6 +65,7 @@ _EVENT_TYPES = {
 _RECOVERED = "webhook.recovered"
 # Incidents that the end of a person's access at a provider causes; sent together.
 _OF_GRANTS = (IncidentKind.REAUTHORIZATION, IncidentKind.TOKEN_ENDING)
+_OF_TOKENS = (*_OF_GRANTS, IncidentKind.MISCONFIGURED)
 # Variables of the catalogue about failures, by the event types that contain them.
 _FACTS = {
     "webhook.failing": ("failing_since_at", "last_status_code"),
@@ -133,10 +136,14 @@ def run(now: datetime | None = None) -> int:
         ignore_conflicts=True,
     )
     affected = {key[:2] for key in found}
-    over = [(key, incident) for key, incident in open_now.items() if key not in found]
+    over = [
+        incident
+        for key, incident in open_now.items()
+        if key not in found and not _lacks_token(incident)
+    ]
     sent, ends_at = 0, time.monotonic() + NOTIFY_SECONDS
-    for key, incident in over:
-        sent += _close(incident, now, is_well=key[:2] not in affected)
+    for incident in over:
+        sent += _close(incident, now, is_well=_is_well(incident, affected))
         if time.monotonic() > ends_at:
             break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
@@ -272,6 +279,28 @@ def _is_muted(subject: Subject, now: datetime) -> bool:
     if not (subject.alert_recipients and subject.mutes_alerts(now)):
         return False
     return not (_recipients(subject, now) or _channels(subject).exists())
+
+
+def _is_well(incident: Incident, affected: Container[tuple[int | None, int | None]]) -> bool:
+    """Return whether the subject of an incident that is over has no other problem.
+
+    `affected` are the ids of the webhooks and connections that have problems, as in a `Key`.
+    """
+    # A webhook's credentials may have become a connection since, or it may have chosen one.
+    used = incident.webhook.credential_id if incident.webhook else incident.credential_id
+    own = (incident.webhook_id, incident.credential_id)
+    return own not in affected and (None, used) not in affected
+
+
+def _lacks_token(incident: Incident) -> bool:
+    """Return whether a lost token was removed, by a person or with its client, and not replaced."""
+    subject = incident.subject
+    used = subject.credential if isinstance(subject, Webhook) else subject
+    if incident.kind not in _OF_TOKENS or subject.deleted_at:
+        return False
+    token = token_of(used)
+    has_none = token is None or token.state == TokenState.NONE
+    return has_none and used.is_oauth and not used.is_machine
 
 
 def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
