@@ -55,7 +55,8 @@ def restore(pk: int) -> Webhook | None:
     If the connection it used was deleted since, it stays paused and uses its own credential.
     """
     with transaction.atomic():
-        found = Webhook.objects.trashed().select_for_update(of=("self",))
+        # With the credential, so that a connection is not deleted at the same time.
+        found = Webhook.objects.trashed().select_for_update(of=("self", "credential"))
         webhook = found.select_related("credential").filter(pk=pk).first()
         if webhook is None:
             return None

@@ -57,6 +57,29 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
     assert Credential.objects.shared().filter(pk=connection.pk).exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_restore_waits_for_a_deletion_and_uses_the_connection_no_more() -> None:
+    connection = make_connection()
+    webhook = make_webhook(credential=connection)
+    events.delete(webhook)
+    is_deleting = threading.Event()
+
+    def delete() -> None:
+        with transaction.atomic():
+            row = Credential.objects.select_for_update().get(pk=connection.pk)
+            events.erase(row)
+            is_deleting.set()
+            # Give the other thread time to start restoring.
+            threading.Event().wait(0.5)
+
+    thread = in_thread(delete)
+    assert is_deleting.wait(10)
+    restored = events.restore(webhook.pk)
+    thread.join()
+    assert restored
+    assert (restored.credential.is_shared, restored.is_active) == (False, False)
+
+
 @pytest.mark.django_db
 def test_a_form_that_was_right_is_not_saved_with_a_connection_deleted_since() -> None:
     connection = make_connection()
