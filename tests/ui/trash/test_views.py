@@ -80,14 +80,16 @@ def test_a_restore_keeps_to_the_limit_of_an_event_type(browser: Client, settings
 
 
 def test_a_connection_that_was_deleted_since_is_not_used_again(browser: Client) -> None:
-    connection = make_credential(authorization_type="basic", basic_password="hush")
+    connection = make_credential(name="CRM", authorization_type="basic", basic_password="hush")
     webhook = make_webhook(credential=connection)
     events.delete(webhook)
     events.erase(connection)
-    browser.post(reverse("webhooks:restore", args=[webhook.pk]))
+    page = browser.post(reverse("webhooks:restore", args=[webhook.pk]), follow=True)
     back = Webhook.objects.present().get(pk=webhook.pk)
     assert not back.credential.is_shared
     assert not back.is_active
+    # Otherwise a resume would send requests without authorization.
+    assert "The connection “CRM” was deleted. Choose other credentials" in page.text
 
 
 def test_deleting_for_good_takes_a_second_press(browser: Client) -> None:

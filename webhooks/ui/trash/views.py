@@ -13,6 +13,7 @@ from webhooks.delivery import trash
 from webhooks.models import WEBHOOK_SECRETS, Action, Webhook
 from webhooks.ui import event_limit
 from webhooks.ui.requests import button, page, redirect_back
+from webhooks.ui.status import SECRETS_OF_WEBHOOK
 
 _PER_PAGE = 50
 
@@ -48,17 +49,28 @@ def restore(request: HttpRequest, pk: int) -> HttpResponse:
 
 def restored(request: HttpRequest, pk: int) -> Webhook | None:
     """Restore a webhook; return None if it is not in the trash. Raises EventLimitError."""
-    for patterns in Webhook.objects.trashed().filter(pk=pk).values_list("event_types", flat=True):
-        types = catalogue.types_for(patterns)
-        if full := event_limit.exceeded(types, event_limit.count_webhooks()):
-            sentence = _(
-                "Not restored: %(types)s already has %(limit)d webhooks, the limit for one event "
-                "type. Delete one first."
-            )
-            raise EventLimitError(sentence % full)
+    trashed = Webhook.objects.trashed().select_related("credential").defer(*SECRETS_OF_WEBHOOK)
+    before = trashed.filter(pk=pk).first()
+    if before is None:
+        return None
+    types = catalogue.types_for(before.event_types)
+    if full := event_limit.exceeded(types, event_limit.count_webhooks()):
+        sentence = _(
+            "Not restored: %(types)s already has %(limit)d webhooks, the limit for one event "
+            "type. Delete one first."
+        )
+        raise EventLimitError(sentence % full)
     webhook = events.restore(pk)
-    if webhook is not None:
-        audit.record(Action.RESTORED, webhook, user=request.user)
+    if webhook is None:
+        return None
+    audit.record(Action.RESTORED, webhook, user=request.user)
+    if webhook.credential_id != before.credential_id:
+        sentence = _(
+            "The connection “%(connection)s” was deleted. Choose other credentials for "
+            "“%(webhook)s” before you resume it."
+        )
+        names = {"connection": before.credential.name, "webhook": webhook.name}
+        messages.warning(request, sentence % names)
     return webhook
 
 
