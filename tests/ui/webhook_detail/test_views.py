@@ -31,6 +31,7 @@ from webhooks.models import (
 )
 from webhooks.models.messages import dump
 from webhooks.ui import status
+from webhooks.ui.webhook_detail import views
 
 pytestmark = pytest.mark.django_db
 
@@ -573,3 +574,17 @@ def test_a_login_without_a_password_is_not_called_oauth(browser: Client) -> None
     [group] = page_of(webhook, browser).context["waiting_groups"]
     assert group["label"] == "Misconfigured"
     assert group["release"].startswith("There is no password or client secret")
+
+
+def test_older_events_are_offered_only_if_there_are_any(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "EVENTS_PER_PAGE", 2)
+    webhook = make_webhook()
+    address = url("why_not_sent", webhook)
+    made = [make_delivery(webhook).event_id for _ in range(4)]
+    first = browser.get(address).context
+    assert [event.pk for event, _verdict in first["rows"]] == made[:1:-1]
+    second = browser.get(address, {"before": first["older"]}).context
+    assert [event.pk for event, _verdict in second["rows"]] == made[1::-1]
+    assert not second["older"]

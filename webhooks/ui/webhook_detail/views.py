@@ -350,6 +350,8 @@ def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
     event = Event.objects.filter(pk=wanted).first() if wanted else None
     before = request.GET.get("before", "").replace("\0", "")[:30]
     listed = found if words else [] if event else _newest_events(before)
+    older = listed[EVENTS_PER_PAGE - 1].pk if not words and len(listed) > EVENTS_PER_PAGE else ""
+    listed = listed if words else listed[:EVENTS_PER_PAGE]
     judge = explain.judge_for(webhook)
     deliveries = _deliveries_of(webhook, [event] if event else listed)
     context = {
@@ -359,7 +361,7 @@ def why_not_sent(request: HttpRequest, pk: int) -> HttpResponse:
         "event": event,
         "verdict": judge.verdict(event, deliveries[event.pk]) if event else None,
         "rows": [(one, judge.verdict(one, deliveries[one.pk])) for one in listed],
-        "older": listed[-1].pk if not words and len(listed) == EVENTS_PER_PAGE else "",
+        "older": older,
         "before": before,
         "may_see_payload": request.user.has_perm("webhooks.view_payload"),
     }
@@ -376,11 +378,14 @@ def _find_events(words: str) -> QuerySet[Event]:
 
 
 def _newest_events(before: str) -> list[Event]:
-    """Return a page of events, newest first; `before` is the last id of the previous page."""
+    """Return a page of events, newest first, and one more if there are older ones.
+
+    `before` is the last id of the previous page.
+    """
     events = Event.objects.order_by("-id")
     if before:
         events = events.filter(pk__lt=before)
-    return list(events[:EVENTS_PER_PAGE])
+    return list(events[: EVENTS_PER_PAGE + 1])
 
 
 def _deliveries_of(webhook: Webhook, events: list[Event]) -> dict[str, list[Delivery]]:
