@@ -23,6 +23,8 @@ NOTES: list[tuple[str, dict[str, str | int], str, str]] = [
     ("resumed", {"name": "CRM"}, "“CRM” is active again.", "«CRM» знову активний."),
     ("resumed_and_sent", {"name": "CRM", "count": 2}, "2 deliveries on hold are sent now.", ""),
     ("resumed_and_dropped", {"name": "CRM", "count": 1}, "1 delivery on hold was cancelled.", ""),
+    ("resumed_and_sent_many", {"name": "CRM", "count": 2000}, "At least 2000 deliveries", ""),
+    ("resumed_and_dropped_many", {"name": "CRM", "count": 2000}, "were cancelled.", ""),
     ("held_dropped", {}, "Deliveries on hold were cancelled.", "Затримані доставки скасовано."),
     ("copy_of", {"name": "Active"}, "Copy of “Active”", "Копія «Active»"),
     ("from_credentials_of", {"name": "CRM"}, "From the credentials of “CRM”", ""),

@@ -73,6 +73,13 @@ SENTENCES: Mapping[str, messages.Sentence] = {
         "“%(name)s” is active again. %(count)d deliveries on hold were cancelled.",
         "count",
     ),
+    # The sweep moves those that a request does not: their number is not known.
+    "resumed_and_sent_many": _(
+        "“%(name)s” is active again. At least %(count)d deliveries on hold are sent now."
+    ),
+    "resumed_and_dropped_many": _(
+        "“%(name)s” is active again. At least %(count)d deliveries on hold were cancelled."
+    ),
     "held_dropped": _("Deliveries on hold were cancelled."),
     # What a new row was created from.
     "copy_of": _("Copy of “%(name)s”"),

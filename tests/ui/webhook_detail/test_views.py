@@ -15,6 +15,7 @@ from tests.ui.webhook_form.test_views import logged_in
 from tests.ui.webhook_list.test_bulk import statuses
 from webhooks import events
 from webhooks.alerts import notifications
+from webhooks.delivery import holds
 from webhooks.models import (
     AlertChannel,
     AuditEntry,
@@ -588,3 +589,17 @@ def test_older_events_are_offered_only_if_there_are_any(
     second = browser.get(address, {"before": first["older"]}).context
     assert [event.pk for event, _verdict in second["rows"]] == made[1::-1]
     assert not second["older"]
+
+
+@pytest.mark.parametrize(("held", "ending"), [("send", "sent now"), ("drop", "cancelled")])
+def test_a_resume_counts_no_deliveries_that_it_leaves_to_the_sweep(
+    browser: Client, monkeypatch: pytest.MonkeyPatch, held: str, ending: str
+) -> None:
+    monkeypatch.setattr(holds, "ROWS_AT_ONCE", 2)
+    webhook = make_webhook()
+    events.pause(webhook)
+    for _ in range(3):
+        make_delivery(webhook)
+    page = browser.post(url("resume", webhook), {"held": held}, follow=True)
+    assert "At least 2 deliveries on hold" in page.text
+    assert f"{ending}." in page.text.partition("At least 2 deliveries on hold")[2][:20]

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import audit, catalogue, events
 from webhooks.audit.versions import FIELDS
-from webhooks.delivery import trash
+from webhooks.delivery import holds, trash
 from webhooks.delivery_log import charts, explain
 from webhooks.delivery_log.charts import Period
 from webhooks.models import (
@@ -233,6 +233,7 @@ def resumed(request: HttpRequest, webhook: Webhook, *, drop_held: bool) -> str:
         note = audit.note("resumed", name=webhook.name)
         if count:
             code = "resumed_and_dropped" if drop_held else "resumed_and_sent"
+            code += "_many" if count >= holds.ROWS_AT_ONCE else ""
             note = audit.note(code, name=webhook.name, count=count)
         audit.record(Action.RESUMED, webhook, user=request.user, note=note)
     return audit.sentence(note)
