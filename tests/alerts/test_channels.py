@@ -148,3 +148,13 @@ def test_a_channel_of_some_webhooks_hears_of_no_other(receiver: Receiver) -> Non
     notifications.run(NOW)
     assert receiver.requests() == []
     assert mail.outbox == []
+
+
+def test_programs_are_told_whether_a_problem_begins_or_is_over() -> None:
+    AlertChannel.objects.create(kind="webhook", name="Ops", secret="http://127.0.0.1:9/")
+    lost_grant()
+    notifications.run(NOW)
+    OAuthToken.objects.update(state="valid")
+    notifications.run(NOW + dt.timedelta(minutes=1))
+    sent = AlertMessage.objects.order_by("pk").values_list("content", flat=True)
+    assert [content["is_over"] for content in sent] == [False, True]

@@ -307,6 +307,7 @@ def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
     """Close an incident; notify people unless its subject still has another problem."""
     if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
         return 0
+    incident.closed_at = now
     subject = incident.subject
     # A failing webhook that was paused or deleted has not recovered.
     is_gone = subject.deleted_at or (
