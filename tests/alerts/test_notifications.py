@@ -461,6 +461,29 @@ def test_from_one_trouble_into_another_only_the_new_one_is_told() -> None:
     assert Event.objects.filter(type="webhook.disabled").count() == 1
 
 
+def test_a_webhook_that_works_again_is_told_so_while_its_token_ends_soon() -> None:
+    webhook = failing(alert_after_failures=3, authorization_type="oauth2")
+    ends_at = NOW + dt.timedelta(days=6)
+    OAuthToken.objects.create(
+        credential=webhook.credential, state="valid", refresh_token_expires_at=ends_at
+    )
+    notifications.run(NOW)
+    WebhookState.objects.update(failing_since_at=None, failures_in_a_row=0)
+    notifications.run(NOW + dt.timedelta(minutes=1))
+    assert "works again" in mail.outbox[-1].subject
+    assert Event.objects.filter(type="webhook.recovered").exists()
+
+
+def test_a_webhook_does_not_work_again_with_a_connection_whose_grant_is_lost() -> None:
+    webhook = lost_grant()
+    notifications.run(NOW)
+    webhook.credential = make_credential(name="CRM", authorization_type="oauth2")
+    OAuthToken.objects.create(credential=webhook.credential, state="needs_reauthorization")
+    webhook.save()
+    notifications.run(NOW + dt.timedelta(minutes=1))
+    assert not any("works again" in message.subject for message in mail.outbox)
+
+
 def test_resuming_is_told_as_active_and_not_as_working() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     events.pause(webhook, PauseReason.GONE)

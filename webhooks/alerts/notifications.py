@@ -135,7 +135,8 @@ def run(now: datetime | None = None) -> int:
         ],
         ignore_conflicts=True,
     )
-    affected = {key[:2] for key in found}
+    # An ending token still works.
+    affected = {key[:2] for key in found if key[2] != IncidentKind.TOKEN_ENDING}
     over = [
         incident
         for key, incident in open_now.items()
