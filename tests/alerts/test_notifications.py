@@ -484,6 +484,31 @@ def test_a_webhook_does_not_work_again_with_a_connection_whose_grant_is_lost() -
     assert not any("works again" in message.subject for message in mail.outbox)
 
 
+@pytest.mark.parametrize("state", ["needs_reauthorization", "misconfigured"])
+def test_a_cleared_token_works_again_only_when_there_is_a_new_one(state: str) -> None:
+    lost_grant()
+    OAuthToken.objects.update(state=state)
+    notifications.run(NOW)
+    OAuthToken.objects.update(state="none", last_error="")
+    notifications.run(NOW + dt.timedelta(minutes=1))
+    assert len(mail.outbox) == 1
+    OAuthToken.objects.update(state="valid")
+    notifications.run(NOW + dt.timedelta(minutes=2))
+    assert "works again" in mail.outbox[1].subject
+
+
+@pytest.mark.parametrize("limit", [100, None])
+def test_other_alert_settings_do_not_make_a_webhook_work_again(limit: int | None) -> None:
+    failing(failures=5, alert_after_failures=3)
+    notifications.run(NOW)
+    Webhook.objects.update(alert_after_failures=limit)
+    notifications.run(NOW + dt.timedelta(minutes=1))
+    assert len(mail.outbox) == 1
+    WebhookState.objects.update(failing_since_at=None, failures_in_a_row=0)
+    notifications.run(NOW + dt.timedelta(minutes=2))
+    assert "works again" in mail.outbox[1].subject
+
+
 def test_resuming_is_told_as_active_and_not_as_working() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     events.pause(webhook, PauseReason.GONE)

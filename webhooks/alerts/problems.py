@@ -16,6 +16,7 @@ from django.utils.translation import ngettext_lazy
 from webhooks.delivery import outcomes
 from webhooks.delivery_log.charts import hour_of
 from webhooks.models import (
+    BY_PERSON,
     AuthorizationType,
     Credential,
     HourlyCount,
@@ -120,7 +121,7 @@ class _Share(NamedTuple):
 
 def find(now: datetime, *, known: Collection[Key] = ()) -> dict[Key, Problem]:
     """Return all current problems; `known` are the keys of open incidents."""
-    found = [*_token_problems(now), *_pauses(now), *_failures(now, known)]
+    found = [*_token_problems(now, known), *_pauses(now), *_failures(now, known)]
     return {problem.key: problem for problem in found}
 
 
@@ -150,7 +151,7 @@ def _failing_now(webhook: Webhook, now: datetime) -> str:
     return _with_error(message, state) if message else ""
 
 
-def _token_problems(now: datetime) -> Iterator[Problem]:
+def _token_problems(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
     soon = Q(token__refresh_token_expires_at__lte=now + TOKEN_ENDS_WITHIN)
     # An expiry that each refresh moves needs no person.
     ends = soon & Q(token__refresh_end_moves=False) & ~Q(token__state=TokenState.NONE)
@@ -161,6 +162,22 @@ def _token_problems(now: datetime) -> Iterator[Problem]:
         is_ending = kind == IncidentKind.TOKEN_ENDING
         message = _ending(one.token) if is_ending else one.token.last_error
         yield Problem(one.subject, kind, message, now)
+    yield from _cleared(with_tokens, now, known)
+
+
+def _cleared(
+    credentials: QuerySet[Credential], now: datetime, known: Collection[Key]
+) -> Iterator[Problem]:
+    """Yield the problems of tokens cleared since: they last until a person has got a new token."""
+    blocked = {key for key in known if key[2] in _OF_STATES.values()}
+    if not blocked:
+        return
+    rows = credentials.filter(token__state=TokenState.NONE, grant_type__in=BY_PERSON)
+    for one in rows.select_related("token", "webhook"):
+        for kind in _OF_STATES.values():
+            problem = Problem(one.subject, kind, "", now)
+            if problem.key in blocked:
+                yield problem
 
 
 def _ending(token: OAuthToken) -> str:
@@ -186,6 +203,9 @@ def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
         is_known = (webhook.pk, None, IncidentKind.FAILING) in known
         share = shares.get(webhook.pk, _Share(0, 0))
         message = _in_a_row(webhook, state, now) or _share_exceeded(webhook, state, share, is_known)
+        if is_known and state and state.failing_since_at and not webhook.alert_failure_percent:
+            # Other alert settings do not end an incident: the webhook still fails.
+            message = message or _failing_since(state)
         if message:
             since = [state and state.failing_since_at, share.began_at]
             began_at = min((moment for moment in since if moment), default=now)
