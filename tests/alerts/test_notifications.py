@@ -595,6 +595,17 @@ def test_what_is_still_wrong_when_a_person_ends_a_mute_is_told_then(hours: int |
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
 
 
+def test_what_is_still_wrong_when_the_mute_of_a_connection_s_webhooks_ends_is_told_then() -> None:
+    connection = make_credential(name="CRM", authorization_type="oauth2")
+    OAuthToken.objects.create(credential=connection, state="needs_reauthorization")
+    muted = {"alerts_are_muted": True, "alerts_muted_until": NOW + dt.timedelta(hours=2)}
+    make_webhook(credential=connection, alert_recipients=PEOPLE, **muted)
+    notifications.run(NOW)
+    assert not mail.outbox
+    notifications.run(NOW + dt.timedelta(hours=2, minutes=1))
+    assert [message.to for message in mail.outbox] == [PEOPLE]
+
+
 def test_no_secret_is_in_a_mail() -> None:
     secrets = {"basic_password": "pass-word", "client_secret": "client-secret"}
     headers = '[{"name": "X-Key", "value": "key-in-a-header", "secret": true}]'

@@ -277,7 +277,7 @@ def _cut_message(message: str) -> str:
 
 def _is_muted(subject: Subject, now: datetime) -> bool:
     """Return whether nobody is notified until a person or the time ends the mute."""
-    if not (subject.alert_recipients and subject.mutes_alerts(now)):
+    if not any(one.alert_recipients and one.mutes_alerts(now) for one in _concerned(subject)):
         return False
     return not (_recipients(subject, now) or _channels(subject).exists())
 
@@ -481,12 +481,16 @@ def _recipients(subject: Subject, now: datetime) -> list[str]:
 
     The addresses of e-mail channels that cover them are included.
     """
-    concerned: list[Subject] = [subject]
-    if isinstance(subject, Credential):
-        concerned += subject.users.filter(deleted_at=None)
-    people = [who for one in concerned if not one.mutes_alerts(now) for who in one.alert_recipients]
+    unmuted = [one for one in _concerned(subject) if not one.mutes_alerts(now)]
+    people = [who for one in unmuted for who in one.alert_recipients]
     mails = _channels(subject).filter(kind=ChannelKind.EMAIL)
     return sorted({*people, *mails.values_list("recipient", flat=True)})
+
+
+def _concerned(subject: Subject) -> list[Subject]:
+    """Return a webhook, or a connection and the webhooks that use it."""
+    users = subject.users.filter(deleted_at=None) if isinstance(subject, Credential) else ()
+    return [subject, *users]
 
 
 def _channels(subject: Subject) -> QuerySet[AlertChannel]:
