@@ -13,7 +13,14 @@ from tests.alerts.test_notifications import failing, granted_by, lost_grant
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Receiver
 from webhooks.alerts import channels, notifications
-from webhooks.models import AlertChannel, AlertMessage, Delivery, OAuthToken, Webhook
+from webhooks.models import (
+    AlertChannel,
+    AlertMessage,
+    Delivery,
+    OAuthToken,
+    Webhook,
+    WebhookState,
+)
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -158,3 +165,26 @@ def test_programs_are_told_whether_a_problem_begins_or_is_over() -> None:
     notifications.run(NOW + dt.timedelta(minutes=1))
     sent = AlertMessage.objects.order_by("pk").values_list("content", flat=True)
     assert [content["is_over"] for content in sent] == [False, True]
+
+
+def test_works_again_does_not_arrive_before_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    AlertChannel.objects.create(kind="slack", name="Ops", secret="http://127.0.0.1:9/")
+    failing(alert_after_failures=2)
+    arrived: list[str] = []
+
+    def unreachable(channel: AlertChannel, content: dict[str, Any]) -> tuple[str, bool]:
+        return "not_connected", False
+
+    def accept(channel: AlertChannel, content: dict[str, Any]) -> tuple[str, bool]:
+        arrived.append(content["title"])
+        return "", True
+
+    monkeypatch.setattr(channels, "_post", unreachable)
+    for minutes in range(20):
+        notifications.run(NOW + dt.timedelta(minutes=minutes))
+    WebhookState.objects.update(failing_since_at=None, failures_in_a_row=0)
+    notifications.run(NOW + dt.timedelta(minutes=20))
+    monkeypatch.setattr(channels, "_post", accept)
+    for minutes in range(21, 60):
+        notifications.run(NOW + dt.timedelta(minutes=minutes))
+    assert arrived == ["“CRM” is failing", "“CRM” works again"]

@@ -57,6 +57,8 @@ def send_due(now: datetime) -> int:
         row = due.exclude(channel__in=failing).order_by("next_attempt_at", "pk").first()
         if row is None:
             break
+        if _waits_for_older(row):
+            continue
         if _send(row, now):
             accepted += 1
         else:
@@ -64,6 +66,22 @@ def send_due(now: datetime) -> int:
         if time.monotonic() > ends_at:
             break
     return accepted
+
+
+def _waits_for_older(row: AlertMessage) -> bool:
+    """Postpone a message until the older ones about its subject were sent; return whether it was.
+
+    “Is failing” that arrives after “works again” would be the last word about a webhook.
+    """
+    older = AlertMessage.objects.filter(
+        channel=row.channel_id, content__link=row.content.get("link"), pk__lt=row.pk
+    )
+    latest = older.order_by("-next_attempt_at").values_list("next_attempt_at", flat=True).first()
+    if latest is None:
+        return False
+    mine = AlertMessage.objects.filter(pk=row.pk, next_attempt_at=row.next_attempt_at)
+    mine.update(next_attempt_at=latest)
+    return True
 
 
 def _send(row: AlertMessage, now: datetime) -> bool:
