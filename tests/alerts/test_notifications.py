@@ -192,6 +192,34 @@ def test_a_webhook_does_not_work_while_its_connection_does_not() -> None:
     assert "works again" in mail.outbox[2].subject
 
 
+@pytest.mark.parametrize("is_lost_again", [False, True])
+def test_a_mail_that_it_works_again_is_repeated_while_that_is_so(
+    is_lost_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.core.mail import EmailMessage
+
+    AlertChannel.objects.create(kind="slack", name="Ops", secret="http://127.0.0.1:9/")
+    lost_grant()
+    notifications.run(NOW)
+    OAuthToken.objects.update(state="valid")
+    with monkeypatch.context() as broken:
+
+        def refuse(self: EmailMessage, fail_silently: bool = False) -> int:
+            raise ConnectionRefusedError
+
+        broken.setattr(EmailMessage, "send", refuse)
+        for minutes in range(1, 4):
+            assert notifications.run(NOW + dt.timedelta(minutes=minutes)) == 0
+    if is_lost_again:
+        OAuthToken.objects.update(state="needs_reauthorization")
+    for minutes in range(4, 7):
+        notifications.run(NOW + dt.timedelta(minutes=minutes))
+    last = "needs re-authorization" if is_lost_again else "works again"
+    assert [message.subject for message in mail.outbox][1:] == [f"“CRM” {last}"]
+    assert Event.objects.filter(type="webhook.recovered").count() == 1
+    assert AlertMessage.objects.count() == (3 if is_lost_again else 2)
+
+
 def test_a_second_spell_is_a_new_incident() -> None:
     webhook = lost_grant()
     token = OAuthToken.objects.filter(credential=webhook.credential)
@@ -306,8 +334,8 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
         notifications.run(NOW)
         assert len(tried) == 2
     notifications.run(NOW)
-    # All but the one whose mail was refused.
-    assert len(mail.outbox) == 5 + 4
+    # That of the refused mail, too.
+    assert len(mail.outbox) == 5 + 5
     assert not Incident.objects.filter(closed_at=None).exists()
 
 

@@ -137,14 +137,16 @@ def run(now: datetime | None = None) -> int:
     )
     # An ending token still works.
     affected = {key[:2] for key in found if key[2] != IncidentKind.TOKEN_ENDING}
+    owing = Incident.objects.filter(owes_mail=True, closed_at__gt=now - _REMIND_AFTER)
     over = [
         incident
         for key, incident in open_now.items()
         if key not in found and not _lacks_token(incident)
     ]
     sent, ends_at = 0, time.monotonic() + NOTIFY_SECONDS
-    for incident in over:
-        sent += _close(incident, now, is_well=_is_well(incident, affected))
+    for incident in [*over, *owing]:
+        is_well = _is_well(incident, affected)
+        sent += (_mail_again if incident.owes_mail else _close)(incident, now, is_well=is_well)
         if time.monotonic() > ends_at:
             break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
@@ -309,22 +311,46 @@ def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
     if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
         return 0
     incident.closed_at = now
-    subject = incident.subject
-    # A failing webhook that was paused or deleted has not recovered.
-    is_gone = subject.deleted_at or (
-        incident.kind == IncidentKind.FAILING
-        and isinstance(subject, Webhook)
-        and not subject.is_active
-    )
-    if is_gone or not is_well or incident.notified_at is None:
+    if _is_gone(incident) or not is_well or incident.notified_at is None:
         return 0
-    _first, _again, over, _advice = _TEXTS[IncidentKind(incident.kind)]
-    headline = str(over) % {"name": subject.name}
+    subject = incident.subject
+    headline, text = _texts_of_end(incident)
     if incident.kind in _EVENT_TYPES:
         _publish(_RECOVERED, subject, f"{headline}.")
-    text = f"{headline}.\n\n{_link(subject)}\n"
     channels.queue(_channels(subject), _content(incident, headline, text), now)
-    return int(_mail(subject.uid, _recipients(subject, now), headline, text))
+    return _mail_end(incident, now)
+
+
+def _is_gone(incident: Incident) -> bool:
+    """Return whether a problem ended without recovery: its subject was deleted or paused."""
+    subject = incident.subject
+    is_failing = incident.kind == IncidentKind.FAILING
+    is_paused = is_failing and isinstance(subject, Webhook) and not subject.is_active
+    return subject.deleted_at is not None or is_paused
+
+
+def _texts_of_end(incident: Incident) -> tuple[str, str]:
+    """Return the headline and the text of the message that an incident is over."""
+    subject = incident.subject
+    _first, _again, over, _advice = _TEXTS[IncidentKind(incident.kind)]
+    headline = str(over) % {"name": subject.name}
+    return headline, f"{headline}.\n\n{_link(subject)}\n"
+
+
+def _mail_again(incident: Incident, now: datetime, *, is_well: bool) -> int:
+    """Repeat the mail that an incident is over, unless that is no longer so."""
+    if not Incident.objects.filter(pk=incident.pk, owes_mail=True).update(owes_mail=False):
+        return 0
+    return 0 if _is_gone(incident) or not is_well else _mail_end(incident, now)
+
+
+def _mail_end(incident: Incident, now: datetime) -> int:
+    """Mail that an incident is over; return 1 if it was accepted or has no recipient, else 0."""
+    subject = incident.subject
+    error = _send(subject.uid, _recipients(subject, now), *_texts_of_end(incident))
+    if error and not _is_final(error):
+        Incident.objects.filter(pk=incident.pk).update(owes_mail=True)
+    return int(error is None)
 
 
 def _publish(event_type: str, subject: Subject, message: str) -> None:

@@ -103,10 +103,17 @@ class Incident(models.Model):
     # that is later than `notified_at`.
     channels_notified_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
+    # No mail server has accepted the mail that it is over yet.
+    owes_mail = models.BooleanField(default=False)
 
     class Meta:
         verbose_name = _("incident")
         ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["closed_at"], name="incident_owing_mail", condition=Q(owes_mail=True)
+            )
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["webhook", "kind"],
