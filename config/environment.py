@@ -65,7 +65,10 @@ def settings_file(named: str) -> Path:
 
 
 def read_file(path: Path) -> None:
-    """Load a settings file into the environment without replacing variables that are set."""
+    """Load a settings file into the environment without replacing variables that are set.
+
+    An empty variable counts as not set, except DATABASE_URL, which the settings refuse.
+    """
     if not path.is_file():
         return
     try:
@@ -77,6 +80,9 @@ def read_file(path: Path) -> None:
     for number, line in enumerate(text.splitlines(), start=1):
         if _LINE.fullmatch(line):
             lines.append(line)
+            name = line.removeprefix("export ").partition("=")[0]
+            if name != "DATABASE_URL" and not _is_set(name):
+                os.environ.pop(name, None)
         elif line.strip() and not line.lstrip().startswith("#"):
             # The message leaves out the line, which may contain a key.
             raise ImproperlyConfigured(
@@ -86,9 +92,18 @@ def read_file(path: Path) -> None:
     Env.read_env(io.StringIO("\n".join(lines)))
 
 
+def _is_set(name: str) -> bool:
+    return bool(os.environ.get(name, "").strip())
+
+
+def _set_if_missing(name: str, value: str) -> None:
+    if not _is_set(name):
+        os.environ[name] = value
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default=os.environ.get("HOST", LOOPBACK))
-    parser.add_argument("--port", type=_port, default=os.environ.get("PORT", "8000"))
+    parser.add_argument("--host", default=os.environ.get("HOST") or LOOPBACK)
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8000")
     parser.add_argument(
         "--sandbox",
         action=argparse.BooleanOptionalAction,
@@ -112,7 +127,7 @@ def prepare(arguments: list[str]) -> None:
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
     make_keys(Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data"))
-    os.environ.setdefault("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
+    _set_if_missing("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
     if options.sandbox:
         _open_sandbox(receiver_port=options.port + 1, provider_port=options.port + 2)
 
@@ -124,7 +139,7 @@ def make_keys(data_dir: Path) -> None:
     a crash leaves no partial file.
     """
     path = data_dir / "keys.env"
-    if path.exists() or {"SECRET_KEY", "FIELD_ENCRYPTION_KEY"} <= os.environ.keys():
+    if path.exists() or all(map(_is_set, ("SECRET_KEY", "FIELD_ENCRYPTION_KEY"))):
         return
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = (
@@ -162,4 +177,4 @@ def _open_sandbox(*, receiver_port: int, provider_port: int) -> None:
     networks = os.environ.get("WEBHOOKS_ALLOWED_NETWORKS", "").split(",")
     networks += [f"{LOOPBACK}/32:{port}" for port in (receiver_port, provider_port)]
     os.environ["WEBHOOKS_ALLOWED_NETWORKS"] = ",".join(filter(None, networks))
-    os.environ.setdefault("WEBHOOKS_SANDBOX_URL", f"http://{LOOPBACK}:{receiver_port}")
+    _set_if_missing("WEBHOOKS_SANDBOX_URL", f"http://{LOOPBACK}:{receiver_port}")

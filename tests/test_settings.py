@@ -315,6 +315,23 @@ def test_addresses_follow_the_port_of_the_settings_file(
     assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:9000"
 
 
+def test_an_empty_variable_counts_as_not_set_for_what_run_derives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("PUBLIC_URL", "PORT", "HOST", "SECRET_KEY", "FIELD_ENCRYPTION_KEY")
+    for name in names:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    file = tmp_path / "settings.env"
+    file.write_text("\n".join(f"{name}=" for name in names))
+    monkeypatch.setenv("ENV_FILE", str(file))
+    prepare([])
+    assert os.environ["PUBLIC_URL"] == "http://127.0.0.1:8000"
+    read_file(tmp_path / "keys.env")
+    assert os.environ["SECRET_KEY"]
+    assert os.environ["FIELD_ENCRYPTION_KEY"]
+
+
 @pytest.mark.parametrize(
     ("url", "host"),
     [
