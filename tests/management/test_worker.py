@@ -4,6 +4,7 @@ tests/test_deployment.py starts the worker and lets it deliver.
 """
 
 import datetime as dt
+import logging
 import os
 import subprocess
 import sys
@@ -50,6 +51,21 @@ def test_a_worker_loads_no_shell_and_no_addresses() -> None:
     loaded = set(done.stdout.split())
     assert "webhooks.delivery.engine" in loaded, done.stderr
     assert loaded & UNUSED == set()
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "ERROR"])
+def test_a_worker_logs_what_log_level_says(level: str) -> None:
+    code = "print(*sys.modules)"
+    of_root = 'import logging; print("level", logging.getLogger().level)'
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED.replace(code, of_root)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LOG_LEVEL": level},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"level {logging.getLevelName(level)}" in done.stdout, done.stderr
 
 
 def test_the_schedule_goes_on_when_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:

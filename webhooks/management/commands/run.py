@@ -2,7 +2,6 @@
 
 import atexit
 import fcntl
-import logging
 import os
 import secrets
 import signal
@@ -32,7 +31,7 @@ from config.celery import app
 from config.environment import add_arguments
 from webhooks.api.wsgi import Application, Environ, StartResponse
 from webhooks.management import sandbox
-from webhooks.management.commands.worker import worker_options
+from webhooks.management.commands.worker import quiet_celery, worker_options
 from webhooks.management.printable import PrintableCommand
 from webhooks.models.tables import older_tables
 from webhooks.security import key_check
@@ -262,9 +261,7 @@ class _Background:
     """
 
     def __init__(self) -> None:
-        # A log line for each task would bury the lines that people should read.
-        level = logging.DEBUG if settings.LOG_LEVEL == "DEBUG" else logging.WARNING
-        logging.getLogger("celery").setLevel(level)
+        quiet_celery()
         self._worker = app.WorkController(
             app=app,
             hostname=_WORKER_NAME,

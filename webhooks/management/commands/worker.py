@@ -4,6 +4,7 @@ It starts the same worker as `celery worker`, without that program's command lin
 take 9 MiB and which a worker never uses.
 """
 
+import logging
 import sys
 from typing import Any
 
@@ -32,15 +33,23 @@ def worker_options() -> dict[str, Any]:
     }
 
 
+def quiet_celery() -> None:
+    """Keep Celery from logging each task, which would bury the lines that people should read."""
+    is_loud = settings.LOG_LEVEL == "INFO"
+    logging.getLogger("celery").setLevel("WARNING" if is_loud else settings.LOG_LEVEL)
+
+
 class Command(PrintableCommand):
     help = "Deliver, run tasks and keep the clock. Start it once for each core to use."
     # Run by `manage.py check` instead; here they would load every view and take 4 MiB.
     requires_system_checks: list[str] = []
 
     def handle(self, **options: Any) -> None:
+        quiet_celery()
         worker = app.Worker(
             hostname=host_format(default_nodename("worker@%h")),
-            loglevel="WARNING",
+            # Celery sets it on the root logger.
+            loglevel=settings.LOG_LEVEL,
             quiet=True,
             **worker_options(),
         )
