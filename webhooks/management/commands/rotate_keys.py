@@ -61,11 +61,11 @@ class Command(PrintableCommand):
 def _what_is_left(rotation: Rotation) -> str:
     sentences = []
     if count := rotation.changed:
-        sentences.append(f"{count} secrets were changed during the run: run the command again.")
+        sentences.append(f"Secrets that changed during the run: {count}. Run the command again.")
     if rotation.unreadable:
         count = len(rotation.unreadable)
         sentences.append(
-            f"{count} secrets are read by none of the keys, or belong to another row, and were "
-            "left as they are: add the key they were encrypted with, or set them again."
+            f"Secrets that none of the keys reads, or that belong to another row: {count}. They "
+            "were left as they were: add the key they were encrypted with, or set them again."
         )
     return " ".join([*sentences, "Keep the old keys."])
