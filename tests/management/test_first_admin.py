@@ -16,3 +16,11 @@ def test_a_start_creates_an_admin_only_if_there_is_none() -> None:
     users.update(is_superuser=False)
     assert run._prepare_database() == ""
     assert users.count() == 1
+
+
+def test_a_start_names_a_login_that_exists() -> None:
+    users = get_user_model().objects
+    users.create_superuser("the boss")
+    assert "changepassword 'the boss'" in run._head_lines("")[-1]
+    users.create_superuser("admin")
+    assert "changepassword admin" in run._head_lines("")[-1]

@@ -4,6 +4,7 @@ import atexit
 import fcntl
 import os
 import secrets
+import shlex
 import signal
 import socket
 import threading
@@ -224,8 +225,15 @@ def _head_lines(password: str) -> list[str]:
         *lines,
         "",
         f"The data of the last start is kept ({_where()}), and so is the password shown then.",
-        f"Forgotten? .venv/bin/python manage.py changepassword {_ADMIN}",
+        f"Forgotten? .venv/bin/python manage.py changepassword {shlex.quote(_admin_name())}",
     ]
+
+
+def _admin_name() -> str:
+    """Return the login of the first start, or another one if that does not exist."""
+    users = get_user_model()._default_manager.filter(Q(is_superuser=True) | Q(username=_ADMIN))
+    names: list[str] = list(users.order_by("pk").values_list("username", flat=True))
+    return _ADMIN if _ADMIN in names or not names else names[0]
 
 
 def _where() -> str:
