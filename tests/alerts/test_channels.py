@@ -188,3 +188,17 @@ def test_works_again_does_not_arrive_before_is_failing(monkeypatch: pytest.Monke
     for minutes in range(21, 60):
         notifications.run(NOW + dt.timedelta(minutes=minutes))
     assert arrived == ["“CRM” is failing", "“CRM” works again"]
+
+
+def test_the_last_alert_to_an_address_is_noted_and_one_about_other_webhooks_is_not() -> None:
+    address = AlertChannel.objects.create(kind="email", name="All", recipient="all@example.com")
+    limited = AlertChannel.objects.create(kind="email", name="One", recipient="one@example.com")
+    limited.webhooks.add(make_webhook())
+    webhook = lost_grant()
+    notifications.run(NOW)
+    assert list(AlertChannel.objects.filter(sent_at=NOW)) == [address]
+    limited.webhooks.add(webhook)
+    OAuthToken.objects.update(state="valid")
+    over_at = NOW + dt.timedelta(minutes=1)
+    notifications.run(over_at)
+    assert AlertChannel.objects.filter(sent_at=over_at).count() == 2

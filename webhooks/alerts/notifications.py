@@ -241,7 +241,7 @@ def _notify(group: list[Incident], now: datetime) -> int:
         # A mute reaches nobody: a channel that is added before it ends still gets the message.
         reached = [incident.pk for incident in missed if not _is_muted(incident.subject, now)]
         Incident.objects.filter(pk__in=reached).update(channels_notified_at=now)
-    error = _send(first.subject.uid, _recipients(first.subject, now), headline, text)
+    error = _mail_people(first.subject, headline, text, now)
     if error and not _is_final(error):
         for incident in claimed:
             _unclaim(incident, now)
@@ -346,8 +346,7 @@ def _mail_again(incident: Incident, now: datetime, *, is_well: bool) -> int:
 
 def _mail_end(incident: Incident, now: datetime) -> int:
     """Mail that an incident is over; return 1 if it was accepted or has no recipient, else 0."""
-    subject = incident.subject
-    error = _send(subject.uid, _recipients(subject, now), *_texts_of_end(incident))
+    error = _mail_people(incident.subject, *_texts_of_end(incident), now)
     if error and not _is_final(error):
         Incident.objects.filter(pk=incident.pk).update(owes_mail=True)
     return int(error is None)
@@ -527,6 +526,14 @@ def _webhook_ids(subject: Subject) -> list[int]:
     if isinstance(subject, Webhook):
         return [subject.pk]
     return list(subject.users.filter(deleted_at=None).values_list("pk", flat=True))
+
+
+def _mail_people(subject: Subject, headline: str, text: str, now: datetime) -> OSError | None:
+    """Mail the recipients of a subject; return the error if the mail was not accepted."""
+    error = _send(subject.uid, _recipients(subject, now), headline, text)
+    if error is None:
+        _channels(subject).filter(kind=ChannelKind.EMAIL).update(sent_at=now)
+    return error
 
 
 def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
