@@ -205,7 +205,7 @@ def test_the_engine_says_itself_why_it_paused() -> None:
     (first, second) = entries(action=Action.PAUSED)
     assert (first.username, first.webhook_id) == ("", paused.pk)
     assert second.webhook_id == webhook.pk
-    assert audit.sentence(second.note) == "No delivery succeeded for 5 days"
+    assert audit.sentence(second.note) == "No delivery succeeded for days"
 
 
 # ---- In the admin -----------------------------------------------------------------------------

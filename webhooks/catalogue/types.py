@@ -202,7 +202,7 @@ BUILT_IN: tuple[EventType, ...] = (
         key="webhook.disabled",
         label=_("A webhook was paused because it kept failing"),
         variables=(*_ABOUT, *_FAILURE),
-        sample_values={"message": "No delivery succeeded for 5 days.", "last_status_code": 410},
+        sample_values={"message": "No delivery succeeded for days.", "last_status_code": 410},
     ),
     EventType(
         key="webhook.recovered",

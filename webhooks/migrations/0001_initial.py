@@ -110,7 +110,7 @@ class Migration(migrations.Migration):
                 ('uid', models.CharField(default=webhooks.models.ids.webhook_uid, editable=False, max_length=30, unique=True)),
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('is_active', models.BooleanField(default=True, verbose_name='Active')),
-                ('pause_reason', models.CharField(blank=True, choices=[('person', 'Paused by a person'), ('gone', 'The receiver answered 410 Gone'), ('failing', 'No delivery succeeded for 5 days')], default='', max_length=16)),
+                ('pause_reason', models.CharField(blank=True, choices=[('person', 'Paused by a person'), ('gone', 'The receiver answered 410 Gone'), ('failing', 'No delivery succeeded for days')], default='', max_length=16)),
                 ('paused_at', models.DateTimeField(blank=True, null=True)),
                 ('url', models.CharField(max_length=2048, verbose_name='URL')),
                 ('method', models.CharField(choices=[('GET', 'GET'), ('POST', 'POST'), ('PUT', 'PUT'), ('PATCH', 'PATCH'), ('DELETE', 'DELETE')], default='POST', max_length=6, verbose_name='Method')),

@@ -44,7 +44,7 @@ class PauseReason(models.TextChoices):
 
     PERSON = "person", _("Paused by a person")
     GONE = "gone", _("The receiver answered 410 Gone")
-    FAILING = "failing", _("No delivery succeeded for 5 days")
+    FAILING = "failing", _("No delivery succeeded for days")
 
 
 class AnswerRule(models.TextChoices):
