@@ -16,7 +16,9 @@ from tests.oauth_rows import make_credential, make_machine_webhook, make_token
 from tests.sandbox import Provider, Receiver
 from tests.ui.webhook_form.test_forms import posted
 from webhooks import oauth, tasks
+from webhooks.alerts import notifications
 from webhooks.models import (
+    AlertChannel,
     Attempt,
     Credential,
     Delivery,
@@ -156,3 +158,17 @@ def test_an_import_is_given_back_and_a_sentence_says_why(use_keys: Keys) -> None
     assert "the encryption key of this site is not the one" in answer.text
     assert "From a file" in answer.text
     assert rows_of(Webhook, Credential) == before
+
+
+@pytest.mark.django_db
+def test_an_alert_waits_until_the_right_key_is_back(use_keys: Keys, receiver: Receiver) -> None:
+    AlertChannel.objects.create(kind="slack", name="Ops", secret=f"{receiver.url}/status/200")
+    webhook = make_webhook(is_active=False, pause_reason="gone")
+    now = timezone.now()
+    use_keys(SECOND_KEY)
+    notifications.run(now)
+    assert not receiver.requests()
+    use_keys(FIRST_KEY)
+    notifications.run(now + dt.timedelta(minutes=1))
+    [request] = receiver.requests()
+    assert f"/{webhook.pk}/" in request.body.decode()

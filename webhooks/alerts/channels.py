@@ -116,7 +116,8 @@ def _post(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, bool]
         session = network.GuardedSession(total_seconds=_SECONDS)
         status = session.post(url, json=body).status_code
     except SecretUnreadableError:
-        return messages.dump("not_built", error="SecretUnreadableError"), True
+        # It is sent once the right key is back.
+        return messages.dump("not_built", error="SecretUnreadableError"), False
     except network.NetworkError as error:
         logger.warning("alert_not_sent channel=%s error=%s", channel.uid, error.code)
         failure = error.failure
