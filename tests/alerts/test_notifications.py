@@ -280,6 +280,18 @@ def test_a_mail_server_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
 
 
+def test_a_wrong_sender_does_not_keep_channels_from_being_notified(settings) -> None:
+    channel = AlertChannel.objects.create(kind="slack", name="Ops", secret="http://127.0.0.1:9/")
+    webhook = lost_grant()
+    settings.DEFAULT_FROM_EMAIL = "Служба, ТОВ <hooks@example.com>"
+    assert not notifications.send_test_mail(webhook)
+    assert notifications.run(NOW) == 0
+    channel.refresh_from_db()
+    assert channel.last_error
+    settings.DEFAULT_FROM_EMAIL = "hooks@example.com"
+    assert notifications.run(NOW) == 1
+
+
 @pytest.mark.parametrize(("code", "is_repeated"), [(550, False), (450, True)])
 def test_a_mail_that_is_refused_is_repeated_at_once_or_after_a_day_and_channels_do_not_wait(
     code: int, is_repeated: bool, monkeypatch: pytest.MonkeyPatch

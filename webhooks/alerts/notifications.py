@@ -528,7 +528,7 @@ def _webhook_ids(subject: Subject) -> list[int]:
     return list(subject.users.filter(deleted_at=None).values_list("pk", flat=True))
 
 
-def _mail_people(subject: Subject, headline: str, text: str, now: datetime) -> OSError | None:
+def _mail_people(subject: Subject, headline: str, text: str, now: datetime) -> Exception | None:
     """Mail the recipients of a subject; return the error if the mail was not accepted."""
     error = _send(subject.uid, _recipients(subject, now), headline, text)
     if error is None:
@@ -541,7 +541,7 @@ def _mail(about: str, recipients: list[str], subject: str, text: str) -> bool:
     return _send(about, recipients, subject, text) is None
 
 
-def _send(about: str, recipients: list[str], subject: str, text: str) -> OSError | None:
+def _send(about: str, recipients: list[str], subject: str, text: str) -> Exception | None:
     """Send one mail if it has recipients; return the error if it was not accepted."""
     if not recipients:
         return None
@@ -550,13 +550,14 @@ def _send(about: str, recipients: list[str], subject: str, text: str) -> OSError
     message = EmailMessage(line, decoded_body.escape_invisible(text), to=recipients)
     try:
         message.send()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # ValueError: an address that cannot be written into a mail, such as DEFAULT_FROM_EMAIL.
         logger.warning("alert_not_sent about=%s error=%s", about, type(error).__name__)
         return error
     return None
 
 
-def _is_final(error: OSError) -> bool:
+def _is_final(error: Exception) -> bool:
     """Return whether the mail server refuses all recipients for good (RFC 5321 section 4.2.1).
 
     Such a mail is not repeated, and does not keep channels and events from being notified.
