@@ -22,6 +22,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 # The sandbox uses the next two ports.
 _LAST_PORT = 65_533
+_KEYS = ("SECRET_KEY", "FIELD_ENCRYPTION_KEY")
 _LINE = re.compile(r"(export )?[A-Za-z_0-9]+=.*")
 _TRUTH = dict.fromkeys(("true", "on", "yes", "y", "ok", "1"), True)
 _TRUTH |= dict.fromkeys(("false", "off", "no", "n", "0"), False)
@@ -67,7 +68,7 @@ def settings_file(named: str) -> Path:
 def read_file(path: Path) -> None:
     """Load a settings file into the environment without replacing variables that are set.
 
-    An empty variable counts as not set, except DATABASE_URL, which the settings refuse.
+    A key that is empty counts as not set: `keys.env` has it.
     """
     if not path.is_file():
         return
@@ -81,7 +82,7 @@ def read_file(path: Path) -> None:
         if _LINE.fullmatch(line):
             lines.append(line)
             name = line.removeprefix("export ").partition("=")[0]
-            if name != "DATABASE_URL" and not _is_set(name):
+            if name in _KEYS and not _is_set(name):
                 os.environ.pop(name, None)
         elif line.strip() and not line.lstrip().startswith("#"):
             # The message leaves out the line, which may contain a key.
@@ -139,7 +140,7 @@ def make_keys(data_dir: Path) -> None:
     a crash leaves no partial file.
     """
     path = data_dir / "keys.env"
-    if path.exists() or all(map(_is_set, ("SECRET_KEY", "FIELD_ENCRYPTION_KEY"))):
+    if path.exists() or all(map(_is_set, _KEYS)):
         return
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = (
