@@ -173,11 +173,12 @@ def test_a_token_that_was_cleared_is_no_recovery() -> None:
     token = OAuthToken.objects.filter(credential=webhook.credential)
     notifications.run(NOW)
     token.update(state="none")
-    assert notifications.run(NOW + dt.timedelta(days=2)) == 0
+    assert notifications.run(NOW + dt.timedelta(days=2)) == 1
+    assert mail.outbox[1].subject.startswith("Reminder")
     assert not Event.objects.filter(type="webhook.recovered").exists()
     token.update(state="valid")
     assert notifications.run(NOW + dt.timedelta(days=3)) == 1
-    assert "works again" in mail.outbox[1].subject
+    assert "works again" in mail.outbox[2].subject
 
 
 def test_a_webhook_does_not_work_while_its_connection_does_not() -> None:

@@ -35,7 +35,6 @@ from webhooks.models import (
     Incident,
     IncidentKind,
     Status,
-    TokenState,
     Webhook,
     messages,
     token_of,
@@ -65,7 +64,6 @@ _EVENT_TYPES = {
 _RECOVERED = "webhook.recovered"
 # Incidents that the end of a person's access at a provider causes; sent together.
 _OF_GRANTS = (IncidentKind.REAUTHORIZATION, IncidentKind.TOKEN_ENDING)
-_OF_TOKENS = (*_OF_GRANTS, IncidentKind.MISCONFIGURED)
 # Variables of the catalogue about failures, by the event types that contain them.
 _FACTS = {
     "webhook.failing": ("failing_since_at", "last_status_code"),
@@ -138,11 +136,7 @@ def run(now: datetime | None = None) -> int:
     # An ending token still works.
     affected = {key[:2] for key in found if key[2] != IncidentKind.TOKEN_ENDING}
     owing = Incident.objects.filter(owes_mail=True, closed_at__gt=now - _REMIND_AFTER)
-    over = [
-        incident
-        for key, incident in open_now.items()
-        if key not in found and not _lacks_token(incident)
-    ]
+    over = [incident for key, incident in open_now.items() if key not in found]
     sent, ends_at = 0, time.monotonic() + NOTIFY_SECONDS
     for incident in [*over, *owing]:
         is_well = _is_well(incident, affected)
@@ -293,17 +287,6 @@ def _is_well(incident: Incident, affected: Container[tuple[int | None, int | Non
     used = incident.webhook.credential_id if incident.webhook else incident.credential_id
     own = (incident.webhook_id, incident.credential_id)
     return own not in affected and (None, used) not in affected
-
-
-def _lacks_token(incident: Incident) -> bool:
-    """Return whether a lost token was removed, by a person or with its client, and not replaced."""
-    subject = incident.subject
-    used = subject.credential if isinstance(subject, Webhook) else subject
-    if incident.kind not in _OF_TOKENS or subject.deleted_at:
-        return False
-    token = token_of(used)
-    has_none = token is None or token.state == TokenState.NONE
-    return has_none and used.is_oauth and not used.is_machine
 
 
 def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:

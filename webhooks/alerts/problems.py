@@ -172,7 +172,8 @@ def _cleared(
     blocked = {key for key in known if key[2] in _OF_STATES.values()}
     if not blocked:
         return
-    rows = credentials.filter(token__state=TokenState.NONE, grant_type__in=BY_PERSON)
+    has_none = Q(token__isnull=True) | Q(token__state=TokenState.NONE)
+    rows = credentials.filter(has_none, grant_type__in=BY_PERSON)
     for one in rows.select_related("token", "webhook"):
         for kind in _OF_STATES.values():
             problem = Problem(one.subject, kind, "", now)
