@@ -296,6 +296,24 @@ def test_no_text_passes_for_the_json_around_it() -> None:
         assert not matches(condition("fields", "contains", value), {"fields": {"note": note}})
 
 
+@pytest.mark.parametrize(
+    ("value", "fields", "is_match"),
+    [
+        ('ТОВ "Ромашка"', {"company": 'тов "РОМАШКА", Київ'}, True),
+        ('ТОВ "Ромашка": Київ', {"company": 'ТОВ "Ромашка": Київ'}, True),
+        ("C:\\temp", {"files": [{"path": "c:\\temp\\1"}]}, True),
+        ('"Імʼя"', {'Ваше "ім\'я"': "Тарас"}, True),
+        ('ТОВ "Ромашка"', {"company": "ТОВ Ромашка"}, False),
+        ('а"б', {"one": "а", "other": '"б'}, False),
+    ],
+)
+def test_quotes_and_backslashes_of_a_text_within_an_object_are_found(
+    value: str, fields: dict[str, Any], is_match: bool
+) -> None:
+    assert matches(condition("fields", "contains", value), {"fields": fields}) is is_match
+    assert matches(condition("fields", "not_contains", value), {"fields": fields}) is not is_match
+
+
 def test_another_text_of_digits_is_no_phone_number() -> None:
     assert not matches(condition("deal_id", "equals", "+1 2"), {"deal_id": "12"})
     assert not matches(condition("deal_id", "equals", "1-2"), {"deal_id": "12"})

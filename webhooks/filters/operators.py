@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,8 @@ _INVISIBLE = re.compile(
 # The apostrophe in Ukrainian words depends on the keyboard or text editor.
 _EQUIVALENTS = (("i\u0307", "i"), ("ı", "i"), ("\u2018", "'"), ("\u2019", "'"), ("\u02bc", "'"))
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+# A key and the beginning of its value, as `_COMPACT` writes them.
+_MEMBER = re.compile(r'":(?:["\[{0-9tfn-]|\Z)')
 
 Path = tuple[str | int, ...]
 
@@ -147,6 +149,7 @@ class Folded:
         self.values = values
         # By id() of a value, because a part of an event has several names.
         self._texts: dict[int, str] = {}
+        self._inner_texts: dict[int, str] = {}
         self._phones: dict[int, str] = {}
         self._compared: dict[tuple[int, bool], _Compared] = {}
 
@@ -155,6 +158,12 @@ class Folded:
         if (known := self._texts.get(id(value))) is None:
             known = self._json(value) if isinstance(value, dict | list) else _fold(value)
             self._texts[id(value)] = known
+        return known
+
+    def inner_texts(self, value: Any) -> str:
+        """Return the keys and texts within an object without JSON's escapes, divided by NUL."""
+        if (known := self._inner_texts.get(id(value))) is None:
+            known = self._inner_texts[id(value)] = "\0".join(map(_fold, _texts_in(value)))
         return known
 
     def phone(self, value: Any) -> str:
@@ -264,17 +273,34 @@ def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool)
             or (has_digits is not None and has_digits(event.phone(actual)))
         )
     is_member = _membership([(value, path)], is_phone=is_phone)
+    # JSON escapes quotes and backslashes of texts. A part of JSON itself has them too, and must not
+    # match a text that quotes it.
+    is_escaped = _COMPACT.encode(text)[1:-1] != text and _MEMBER.search(text) is None
 
     def test(actual: Any, event: Folded) -> bool:
         if isinstance(actual, list):
             contains = is_member(event.compared(actual, is_by_element=True))
         else:
-            contains = text in event.text(actual) or (
-                has_digits is not None and has_digits(event.phone(actual))
+            contains = (
+                text in event.text(actual)
+                or (is_escaped and isinstance(actual, dict) and text in event.inner_texts(actual))
+                or (has_digits is not None and has_digits(event.phone(actual)))
             )
         return contains is (operator is Operator.CONTAINS)
 
     return test
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _texts_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
 
 
 def _digits_test(value: object, *, is_start: bool) -> Callable[[str], bool] | None:
