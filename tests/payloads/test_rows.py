@@ -1,6 +1,7 @@
 """Parameters as rows: names as paths, values from the event or fixed, in each format."""
 
 import json
+import time
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -397,6 +398,15 @@ def test_any_key_can_be_written_as_a_path(keys: list[str]) -> None:
 def test_an_unknown_variable_is_refused_with_those_that_are_near(variable: str, words: str) -> None:
     found = problem({"name": "a", "variable": variable})
     assert (found.field, words in found.sentence) == ("content", True), found.sentence
+
+
+def test_many_unknown_variables_are_refused_at_once() -> None:
+    known = payloads.known_names() | {f"client_number_{number}" for number in range(20_000)}
+    rows = [{"name": f"n{number}", "variable": f"client_numbr{number}"} for number in range(90)]
+    start = time.process_time()
+    found = payloads.rows_problems(rows, body_format="json", known=known)
+    assert time.process_time() - start < 2
+    assert ["“client_number”" in one.sentence for one in found] == [True] * 90
 
 
 def test_a_part_of_what_a_host_type_has_as_an_object_can_be_sent(

@@ -35,6 +35,8 @@ WHOLE_EVENT = "*"
 ATTEMPT = "attempt"
 AS_TEXT = "text"
 _SUGGESTIONS = 3
+# Comparing takes microseconds for each name, and events may have thousands.
+_MAX_COMPARED = 500
 
 Fields = Mapping[str, Any]
 Find = Callable[[Fields], Any]
@@ -130,7 +132,8 @@ def _has_parts(variable: Variable) -> bool:
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), sorted(known), n=_SUGGESTIONS, cutoff=0.6)
+    names = sorted(known if len(known) <= _MAX_COMPARED else known_names())
+    near = difflib.get_close_matches(name.lower(), names, n=_SUGGESTIONS, cutoff=0.6)
     if near:
         return _("There is no variable “%(name)s”. Did you mean %(names)s?") % {
             "name": shown(name),
