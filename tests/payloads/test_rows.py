@@ -378,6 +378,15 @@ def test_any_key_can_be_written_as_a_path(keys: list[str]) -> None:
     assert spell(parse_path(path)) == path
 
 
+@pytest.mark.parametrize("body_format", ["json", "form", "query"])
+def test_all_other_variables_are_added_once(body_format: str) -> None:
+    spread = {"name": "", "variable": "*"}
+    rows = [{"name": "a", "variable": "event"}, spread, {**spread, "name": "*"}]
+    (found,) = problems(*rows, body_format=body_format)
+    assert (found.row, found.field) == (2, "content")
+    assert found.sentence.startswith("Row 2 adds all other variables already")
+
+
 # ---- Variables -------------------------------------------------------------------------------
 
 

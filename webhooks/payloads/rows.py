@@ -154,6 +154,7 @@ def rows_problems(
             good.append((number, read_row(one)))
         else:
             problems.append(replace(problem, row=number))
+    problems += _repeated_spreads(good)
     if body_format == "json":
         problems += _conflicts(good)
     if body_format != "query":
@@ -175,6 +176,16 @@ def uses(rows: Iterable[Row], body_format: str) -> Iterator[tuple[str, int]]:
             yield row.variable, TEXT_WEIGHT if row.style.is_text else 1
         elif row.variable:
             yield row.variable, FORM_WEIGHT
+
+
+def _repeated_spreads(rows: Iterable[tuple[int, Row]]) -> list[Violation]:
+    """Return a problem for each row that adds every variable once more."""
+    numbers = [number for number, row in rows if row.is_spread]
+    sentence = _("Row %d adds all other variables already. Remove one of the two.")
+    return [
+        Violation(sentence=sentence % (numbers[0] + 1), row=number, field="content")
+        for number in numbers[1:]
+    ]
 
 
 def _conflicts(rows: Iterable[tuple[int, Row]]) -> list[Violation]:
