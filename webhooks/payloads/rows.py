@@ -139,14 +139,21 @@ def row_problem(stored: Any, known: Collection[str] | None = None) -> Violation 
 
 
 def rows_problems(
-    stored: Sequence[Any], *, body_format: str, known: Collection[str]
+    stored: Sequence[Any],
+    *,
+    body_format: str,
+    known: Collection[str],
+    numbers: Sequence[int] = (),
 ) -> list[Violation]:
-    """Return all problems of the rows and of conflicts between them, in the order of the rows."""
+    """Return all problems of the rows and of conflicts between them, in the order of the rows.
+
+    `numbers` are those of the rows, counted from 0, if some were left out.
+    """
     if len(stored) > MAX_ROWS:
         return [Violation(sentence=_("There can be at most %d rows.") % MAX_ROWS)]
     problems: list[Violation] = []
     good: list[tuple[int, Row]] = []
-    for number, one in enumerate(stored):
+    for number, one in zip(numbers or range(len(stored)), stored, strict=True):
         problem = row_problem(one, known)
         if problem is None and body_format == "json":
             problem = _path_problem(one)

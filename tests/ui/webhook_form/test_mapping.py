@@ -92,6 +92,8 @@ def test_a_mistake_is_at_its_row_and_in_the_summary_and_nothing_is_lost() -> Non
     ("rows", "words"),
     [
         ([PHONE, PHONE], "is the name of row 1 already"),
+        # The page counts blank rows.
+        ([{}, PHONE, {}, PHONE], "is the name of row 2 already"),
         (
             [{"name": "a", "content": "caller"}, {"name": "a.b", "content": "dst"}],
             "holds the value",

@@ -365,8 +365,7 @@ class MappingSection:
         self.problems = self._find(kind, known)
         if self.problems and (others := other_names(self.event_types, self._webhook)):
             self.problems = self._find(kind, known | others)
-        rows = [row for row in self.rows if not row.is_blank]
-        for index, row in enumerate(rows):
+        for index, row in enumerate(self.rows):
             row.problems = [problem for problem in self.problems if problem.row == index]
         return self.problems
 
@@ -404,18 +403,19 @@ class MappingSection:
         if not stored:
             sentence = _("Add a parameter, or choose All variables.")
             return [Violation(sentence=sentence, field="mode")]
-        return payloads.rows_problems(stored, body_format=kind, known=known)
+        # As the page counts them: blank rows stay on it, and are not saved.
+        numbers = [index for index, row in enumerate(self.rows) if not row.is_blank]
+        return payloads.rows_problems(stored, body_format=kind, known=known, numbers=numbers)
 
     def page_problems(self) -> list[dict[str, Any]]:
         """Return the errors as the form's summary lists them, after a save was rejected."""
         if not self.is_refused:
             return []
-        rows = [row for row in self.rows if not row.is_blank]
         found = []
         for problem in self.problems:
             target, label = "id_body_template", _("JSON body")
             if problem.row is not None:
-                row = rows[problem.row]
+                row = self.rows[problem.row]
                 target = row[problem.field or "name"].auto_id
                 label = _("Parameters, row %d") % row.number
             elif problem.field != "body_template":
