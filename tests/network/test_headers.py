@@ -13,6 +13,7 @@ from webhooks.network import HEADER_NAME, header_line, merge_headers, with_query
         ("https://a.example/in?", "https://a.example/in?b=1"),
         ("https://a.example/in?key=1", "https://a.example/in?key=1&b=1"),
         ("https://a.example/in?key=1&", "https://a.example/in?key=1&b=1"),
+        ("https://a.example/in&", "https://a.example/in&?b=1"),
         ("https://a.example/in#part", "https://a.example/in?b=1#part"),
         ("https://a.example/in?key=1#a?b", "https://a.example/in?key=1&b=1#a?b"),
     ],

@@ -95,7 +95,8 @@ def with_query(url: str, query: str) -> str:
     """Append `query` to the query string of a URL, before its fragment."""
     base, mark, fragment = url.partition("#")
     sign = "&" if "?" in base else "?"
-    joint = "" if not query or base.endswith(("?", "&")) else sign
+    is_begun = base.endswith("?") or (sign == "&" and base.endswith("&"))
+    joint = "" if not query or is_begun else sign
     return f"{base}{joint}{query}{mark}{fragment}"
 
 
