@@ -170,7 +170,7 @@ def test_what_a_shell_would_fill_in_is_named() -> None:
         ("-H 'Authorization: Basic ZGVtbzpwYXNz'", {"login": "demo", "password": "pass"}),
         ("-m 5", {"timeout_seconds": 5.0}),
         ("-H 'A: b' -H 'C;' -H 'Accept:'", {"headers": [("A", "b"), ("C", "")]}),
-        ("-H NoColon -H 'C; ' -H 'D;e' -H 'F;g;'", {"headers": []}),
+        ("-H '' -H ';' -H NoColon -H 'C; ' -H 'D;e' -H 'F;g;'", {"headers": []}),
         ("-A me -H 'user-agent: you' -e ''", {"headers": [("user-agent", "you")]}),
         ("-u a:b -H 'Authorization: Bearer z'", {"login": None, "password": ""}),
         ("-u a:b --oauth2-bearer z", {"login": None, "password": ""}),

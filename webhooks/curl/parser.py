@@ -268,7 +268,7 @@ def _take_header(request: CurlRequest, line: str) -> None:
         request.headers.append((name, value))
     elif colon:
         request.removed.add(name.lower())
-    elif not colon and line.find(";") == len(line) - 1:
+    elif line.find(";") == len(line) - 1 > 0:
         # “X-Empty;” makes curl send a header with an empty value; without the semicolon it sends
         # none.
         request.headers.append((line[:-1].strip(), ""))
