@@ -1,5 +1,6 @@
 """The Parameters section: what is posted, where errors are shown, and what saving stores."""
 
+import json
 from typing import Any
 
 import pytest
@@ -224,6 +225,18 @@ def test_rows_become_a_json_body_with_the_same_meaning() -> None:
         '  "source": "{{ \'{{\' }}x"\n}'
     )
     assert body.check(method="POST", body_format="json") == []
+
+
+def test_a_row_of_all_other_variables_becomes_each_of_them() -> None:
+    rows = ({"name": "event", "source": "text", "content": "call"}, {"name": "*", "content": "*"})
+    body = json.loads(section(None, *rows, action="parameter:body").template)
+    assert body["event"] == "call"
+    assert {"talk_seconds", "utm_source"} <= body.keys()
+
+
+def test_a_json_body_of_every_variable_has_older_names_on_request() -> None:
+    body = section(None, mode="all", action="parameter:body", parameters_older="on")
+    assert json.loads(body.template)["billsec"] == "{{ talk_seconds }}"
 
 
 def test_a_picked_variable_is_added_to_the_json_body() -> None:

@@ -265,7 +265,8 @@ class MappingSection:
                 name = self._name_of(self._picked)
                 self.template = with_placeholder(self.template, self._picked, name)
             elif not self.template.strip():
-                self.template = as_body(self.stored_rows(), self.offered)
+                offered = {self._name_of(name): name for name in self.offered}
+                self.template = as_body(self.stored_rows(), offered)
             return
         self.mode = ROWS
         if verb == "add":
@@ -500,14 +501,25 @@ def _no_json() -> str:
 # ---- The JSON body that buttons write or extend ------------------------------------------------
 
 
-def as_body(rows: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> str:
-    """Return a JSON body with placeholders that sends what the rows do, or every variable."""
+def as_body(rows: Sequence[Mapping[str, Any]], offered: Mapping[str, str]) -> str:
+    """Return a JSON body with placeholders that sends what the rows do, or every variable.
+
+    `offered` are the variables that stand for “every”, by the names to send them under.
+    """
     try:
         document = payloads.rows_as_placeholders(rows) if rows else {}
     except ValueError:
         # The rows do not form a document yet.
         document = {}
-    return _as_json(document or {name: f"{{{{ {name} }}}}" for name in offered})
+    if not document or any(map(_is_spread, rows)):
+        every = {name: f"{{{{ {variable} }}}}" for name, variable in offered.items()}
+        document = {**every, **document}
+    return _as_json(document)
+
+
+def _is_spread(row: Mapping[str, Any]) -> bool:
+    whole = payloads.WHOLE_EVENT
+    return row.get("variable") == whole and row.get("name") in ("", whole)
 
 
 def with_placeholder(template: str, variable: str, name: str) -> str:
