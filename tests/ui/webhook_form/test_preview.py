@@ -62,6 +62,14 @@ def test_the_request_of_what_is_typed_is_shown_and_nothing_is_stored(browser: Cl
     assert (stored.url, stored.method, stored.version) == (webhook.url, "POST", webhook.version)
 
 
+def test_the_length_of_a_body_that_is_stored_in_part_is_shown_once(
+    browser: Client, settings: Any
+) -> None:
+    settings.WEBHOOKS_STORED_BODY_BYTES = 10
+    shown = preview(browser, url="https://crm.test/a").context["preview"]
+    assert [name for name, _value in shown.headers].count("Content-Length") == 1
+
+
 def test_secrets_typed_now_are_masked_and_not_even_kept_in_the_session(browser: Client) -> None:
     secret_row = header_fields({"name": "X-Key", "value": "k3y-0123", "is_secret": "on"})
     before = dict(browser.session)
