@@ -427,6 +427,14 @@ def test_rows_become_json_and_rows_again() -> None:
     assert (section.mode, section.tree) == ("rows", tree)
 
 
+@pytest.mark.parametrize(("value", "words"), [("abc", "not a duration"), ("", "Enter a value")])
+def test_a_condition_that_json_would_lose_is_corrected_first(value: str, words: str) -> None:
+    section = pressed(FilterSection({"all": [MISSED, SHORT]}), "json", filter_2_value=value)
+    section.show_mistakes()
+    assert (section.mode, section.focus) == ("rows", "filter-2-value")
+    assert [words in "".join(row.errors.values()) for row in section.root.rows()] == [False, True]
+
+
 @pytest.mark.parametrize(
     "text",
     [

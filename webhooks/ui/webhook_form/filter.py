@@ -60,8 +60,9 @@ class FilterSection:
         self.json_error = ""
         self.error = ""
         self.focus = ""
-        # Whether one of its buttons was pressed.
+        # Whether one of its buttons was pressed, and one that needs complete conditions.
         self.is_edited = False
+        self.shows_incomplete = False
         self._stored = dict(stored)
         # A stored filter that rows cannot express was written by hand, and is shown as JSON.
         root = _as_rows(stored)
@@ -153,9 +154,10 @@ class FilterSection:
         return self.sentence or _("Incomplete")
 
     def show_mistakes(self) -> None:
-        """Set the errors of invalid conditions, but not of incomplete ones."""
+        """Set the errors of invalid conditions, but not of those that are still being typed."""
         for row in self.root.rows():
-            row.errors = {} if row.is_incomplete else problem_of(row)
+            is_being_typed = row.is_incomplete and not self.shows_incomplete
+            row.errors = {} if is_being_typed else problem_of(row)
 
     @cached_property
     def variable_groups(self) -> list[tuple[str, list[tuple[str, str | Promise]]]]:
@@ -199,8 +201,7 @@ class FilterSection:
         self.is_edited = action != f"{ACTION}try"
         verb = action.removeprefix(ACTION)
         if verb == "json" and self.mode == "rows":
-            self.json_text = _as_json(to_tree(self.root))
-            self.mode, self.focus = "json", "filter-json"
+            self._leave_rows()
         elif verb == "rows" and self.mode == "json":
             self._leave_json()
         elif verb.startswith("variable:"):
@@ -214,6 +215,15 @@ class FilterSection:
             if str(row.id) == part_id and row.variable and not any(row.values):
                 row.operator = FITTING[row.kind][0].value
                 row.fit()
+
+    def _leave_rows(self) -> None:
+        """Write the conditions as JSON, unless one is wrong: it would be lost."""
+        for row in self.root.rows():
+            for part in problem_of(row):
+                self.shows_incomplete, self.focus = True, row.target(part)
+                return
+        self.json_text = _as_json(to_tree(self.root))
+        self.mode, self.focus = "json", "filter-json"
 
     def _leave_json(self) -> None:
         self.json_error = _json_problem(self.json_text)
