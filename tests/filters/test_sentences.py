@@ -166,6 +166,11 @@ def test_a_filter_is_said_in_one_sentence() -> None:
     assert said.endswith("contains “Олена”).")
 
 
+def test_a_field_without_a_label_is_named_as_it_is_written() -> None:
+    condition = {"variable": "Status", "operator": "equals", "value": "new"}
+    assert sentence(condition) == "Sent when Status is “new”."
+
+
 def test_no_filter_is_said_too() -> None:
     assert sentence({}) == "Every chosen event is sent."
 

@@ -42,7 +42,10 @@ def sentence(tree: Mapping[str, Any]) -> str:
 def condition_words(variable: str, operator: Operator, value: object) -> str:
     """Return one condition in words, without a full stop."""
     given = "" if operator in PRESENCE else value_words(variable, value, operator)
-    return _PHRASES[operator] % {"name": _uncapitalized(str(label_of(variable))), "value": given}
+    label = str(label_of(variable))
+    # A field without a label is named as it is written in the event.
+    name = label if label == variable else _uncapitalized(label)
+    return _PHRASES[operator] % {"name": name, "value": given}
 
 
 def value_words(variable: str, value: object, operator: Operator | None = None) -> str:
