@@ -216,6 +216,16 @@ def test_every_variable_of_the_chosen_events_is_added_once() -> None:
     assert "deal_id" not in contents
 
 
+def test_rows_above_the_limit_stay_on_the_page() -> None:
+    rows = [{"name": f"n{n}", "content": "caller"} for n in range(90)]
+    every = section(None, *rows, action="parameter:every")
+    assert len(every.rows) > 101
+    again = section(None, *({"name": row.value("name"), "content": row.path} for row in every.rows))
+    assert again.stored_rows() == every.stored_rows()
+    (problem,) = again.check(method="POST", body_format="json")
+    assert "at most 100 rows" in problem.sentence
+
+
 def test_rows_become_a_json_body_with_the_same_meaning() -> None:
     rows = (PHONE, {"name": "n", "source": "number", "content": "5"}, {**SOURCE, "content": "{{x"})
     body = section(None, *rows, action="parameter:body")

@@ -238,6 +238,13 @@ def test_a_number_of_header_rows_that_means_nothing_harms_nobody(said: str) -> N
     assert "X-Team" in [data[name] for name in data if name.endswith("-name")]
 
 
+def test_headers_above_the_limit_stay_on_the_page() -> None:
+    names = [f"X-{number}" for number in range(60)]
+    data, _pasted = paste("curl https://crm.test/ " + " ".join(f"-H '{one}: a'" for one in names))
+    assert [data[f"headers-{row}-name"] for row in range(60)] == names
+    assert data["headers-TOTAL_FORMS"] == "60"
+
+
 def test_a_password_that_begins_with_a_dollar_is_one() -> None:
     data, _pasted = paste("curl https://crm.test/ -u 'admin:$ecret'")
     assert data["basic_password"] == "$ecret"

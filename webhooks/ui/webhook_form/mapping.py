@@ -177,8 +177,8 @@ def sends_unchanged(name: str, text: str) -> bool:
 def from_post(data: Any) -> list[ParameterRow]:
     """Return the posted rows in the order of the page."""
     keys = [key for key in data.getlist(KEY) if key.isdecimal() and len(key) <= _MAX_KEY_DIGITS]
-    # One more than allowed, so that validation reports it.
-    unique = list(dict.fromkeys(keys))[: payloads.MAX_ROWS + 1]
+    # Rows above the limit stay on the page, but a forged form cannot create thousands of them.
+    unique = list(dict.fromkeys(keys))[: 2 * payloads.MAX_ROWS]
     return [ParameterRow(key, data) for key in unique]
 
 
