@@ -1,5 +1,6 @@
 """The form's Success section: a rule is saved, filled in for known APIs, and tried out."""
 
+import re
 from typing import Any
 
 import pytest
@@ -92,6 +93,8 @@ def test_a_known_api_fills_in_its_rule(browser: Client, key: str) -> None:
         name: value for name, value in preset.items() if name != "answer_expired"
     }
     assert form["success_codes"].value() == "200"
+    menu = page.text.partition('name="success_preset"')[2].partition("</select>")[0]
+    assert re.findall(r'value="(\w+)"\s+selected', menu) == [key]
     assert form["name"].value() == "CRM"
     assert not Webhook.objects.exists()
     assert saved(**{name: form[name].value() for name in preset}).answer_rule
