@@ -7,8 +7,8 @@
 (() => {
   const form = document.querySelector("form[data-dirty]");
   if (!form) return;
-  // Display options of the filter preview and the previewed event are not settings, nor is the CSRF token.
-  const counts = ([name, value]) => value && !/^(filter-shown|preview_event|test_event_type|shows_test|parameters_older|curl|csrfmiddlewaretoken)$/.test(name);
+  // What to show, to test, to insert or to fill in is no setting, nor is the CSRF token.
+  const counts = ([name, value]) => value && !/^(filter-shown|preview_event|test_event_type|shows_test|parameter_variable|parameters_older|success_preset|curl|csrfmiddlewaretoken)$/.test(name);
   const snapshot = () => JSON.stringify([...new FormData(form)].filter(counts));
   const origin = (text) => (URL.canParse(text) ? new URL(text).origin : text);
   // The values a token is bound to; see webhooks.oauth.fingerprint.

@@ -1,8 +1,10 @@
 """Create and edit over HTTP: use without JavaScript, the secret shown once, permissions."""
 
+import re
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
@@ -28,6 +30,16 @@ def created(browser: Client, **overrides: Any) -> Webhook:
     answer = browser.post(CREATE, posted(**overrides))
     assert answer.status_code == 302, answer.context["form"].errors
     return Webhook.objects.latest("pk")
+
+
+def test_a_list_that_only_serves_a_button_is_no_unsaved_change(browser: Client) -> None:
+    script = (settings.BASE_DIR / "static/webhook_form/unsaved-changes.js").read_text()
+    is_ignored = re.compile(script.partition("value && !/")[2].partition("/.test")[0])
+    page = browser.get(CREATE).text
+    for name in ("parameter_variable", "success_preset", "preview_event"):
+        assert f'name="{name}"' in page
+        assert is_ignored.match(name)
+    assert not is_ignored.match("parameter")
 
 
 def test_a_new_webhook_is_saved_and_its_secret_shown_once(browser: Client) -> None:
