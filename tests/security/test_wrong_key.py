@@ -14,7 +14,7 @@ from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.keys import FIRST_KEY, SECOND_KEY, Keys
 from tests.oauth_rows import make_credential, make_machine_webhook, make_token
 from tests.sandbox import Provider, Receiver
-from tests.ui.webhook_form.test_forms import posted
+from tests.ui.webhook_form.test_forms import header_fields, posted
 from webhooks import oauth, tasks
 from webhooks.alerts import notifications
 from webhooks.models import (
@@ -22,10 +22,12 @@ from webhooks.models import (
     Attempt,
     Credential,
     Delivery,
+    Header,
     OAuthExchange,
     OAuthToken,
     Status,
     Webhook,
+    headers_as_json,
 )
 
 pytestmark = [pytest.mark.security, pytest.mark.usefixtures("counted")]
@@ -100,6 +102,30 @@ def test_a_form_is_given_back_with_what_was_typed(use_keys: Keys, is_new: bool) 
     assert "Typed name" in text
     assert "typed-login" in text
     assert rows_of(Webhook, Credential) == before
+
+
+@pytest.mark.django_db
+def test_headers_of_a_lost_key_are_entered_again(use_keys: Keys) -> None:
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("admin"))
+    url = "https://crm.test/hook"
+    webhook = make_webhook(url=url, headers_json=headers_as_json([Header("X-Key", "k", True)]))
+    edit = reverse("webhooks:edit", args=[webhook.pk])
+    use_keys(SECOND_KEY)
+    keys.replant()
+    before = keys.stored(webhook, "headers_json")
+    page = client.get(edit)
+    assert page.status_code == 200
+    assert "The stored headers cannot be decrypted" in page.text
+    data = posted(webhook=str(webhook.pk), url=url, name="Renamed")
+    assert client.post(reverse("webhooks:preview"), data).status_code == 200
+    assert client.post(edit, data | header_fields()).status_code == 302
+    assert keys.stored(webhook, "headers_json") == before
+    again = header_fields({"name": "X-Key", "value": "new", "is_secret": "on"})
+    assert client.post(edit, data | again).status_code == 302
+    found = Webhook.objects.get(pk=webhook.pk)
+    assert (found.name, found.read_headers()) == ("Renamed", [Header("X-Key", "new", True)])
+    assert "stored headers cannot be decrypted" not in client.get(edit).text
 
 
 @pytest.mark.django_db

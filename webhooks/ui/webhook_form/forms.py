@@ -440,11 +440,17 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     def _write_headers(self) -> set[str]:
         """Set the custom headers on the webhook; return the names of the columns that changed."""
-        headers = headers_as_json(self.headers.headers()) if self.headers.is_bound else ""
-        is_same = headers == self.instance.headers_json and may_be_sent_to(
-            self.instance, self.instance.url, "headers_json"
-        )
-        if not self.headers.is_bound or is_same:
+        if not self.headers.is_bound:
+            return set()
+        headers = headers_as_json(self.headers.headers())
+        if self.headers.is_unreadable:
+            # Kept until others are entered: the key that decrypts them may come back.
+            is_same = not headers
+        else:
+            is_same = headers == self.instance.headers_json and may_be_sent_to(
+                self.instance, self.instance.url, "headers_json"
+            )
+        if is_same:
             return set()
         self.instance.set_secret("headers_json", headers)
         return {"headers_json", "secrets_changed_at"}

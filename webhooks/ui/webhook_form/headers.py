@@ -14,6 +14,7 @@ from webhooks import payloads
 from webhooks.models import Header, Webhook
 from webhooks.network import HEADER_NAME
 from webhooks.security.drafts import Draft
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.connections import lifecycle
 
 # Visible ASCII, space and tab, which every receiver reads the same way (RFC 9110 section 5.5).
@@ -196,6 +197,9 @@ class HeaderRow(forms.Form):
 class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
     """All rows; names are unique, ignoring case. Blank and removed rows do not count."""
 
+    # Whether headers are stored that no encryption key decrypts.
+    is_unreadable = False
+
     def clean(self) -> None:
         seen: set[str] = set()
         for row in self.forms:
@@ -214,7 +218,8 @@ class HeaderRows(forms.BaseFormSet):  # type: ignore[type-arg]
         is_wrong = self.is_bound and (
             bool(self.non_form_errors()) or any(row.errors for row in self.forms)
         )
-        return bool(self._named) or is_wrong or len(self.forms) > _SPARE_ROWS
+        is_shown = self.is_unreadable or is_wrong
+        return bool(self._named) or is_shown or len(self.forms) > _SPARE_ROWS
 
     @property
     def summary(self) -> str:
@@ -250,7 +255,10 @@ def header_rows(
     webhook: Webhook, *, draft: Draft, data: Any = None, is_checked: bool = True
 ) -> HeaderRows:
     """Return the rows of the posted headers, or of the stored ones if none were posted."""
-    stored = webhook.read_headers()
+    try:
+        stored, is_unreadable = webhook.read_headers(), False
+    except SecretUnreadableError:
+        stored, is_unreadable = [], True
     initial = [
         {
             "name": row.name,
@@ -276,4 +284,6 @@ def header_rows(
         },
         error_messages={"too_many_forms": cast(str, _TOO_MANY)},
     )
-    return cast(HeaderRows, rows)
+    made = cast(HeaderRows, rows)
+    made.is_unreadable = is_unreadable
+    return made
