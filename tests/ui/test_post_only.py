@@ -44,6 +44,15 @@ def test_the_nearest_page_above_is_shown(name: str, above: str) -> None:
     assert answer.redirect_chain[-1][0] == f"{LIST}{place}"
 
 
+@pytest.mark.parametrize("step", ["resend", "cancel"])
+def test_the_log_is_the_nearest_page_above_in_django_admin(step: str) -> None:
+    delivery = make_delivery(make_webhook())
+    button = reverse(f"admin:webhooks_delivery_{step}", args=[delivery.pk])
+    answer = person(is_staff=True).get(button, headers=BROWSER, follow=True)
+    assert answer.redirect_chain == [("/admin/webhooks/delivery/", 302)]
+    assert "Nothing was done. Press the button again." in answer.content.decode()
+
+
 def test_machines_and_htmx_are_told_that_it_is_no_page() -> None:
     pause = reverse("webhooks:pause", args=[make_webhook().pk])
     browser = person()

@@ -30,6 +30,8 @@ _PAGES_WITH_BUTTONS = {
     "connections",
     "credential",
     "list",
+    # Django admin's delivery log.
+    "webhooks_delivery_changelist",
 }
 
 
@@ -110,15 +112,14 @@ def button(*permissions: str) -> Callable[[View], View]:
 
 def _closest_page(path: str) -> str:
     """Return the closest parent path that is a page with buttons, or the list of webhooks."""
-    top = reverse("webhooks:list")
-    while path != top:
+    while path != "/":
         path = path.rstrip("/").rpartition("/")[0] + "/"
         try:
             if resolve(path).url_name in _PAGES_WITH_BUTTONS:
-                break
+                return path
         except Resolver404:
             continue
-    return path
+    return reverse("webhooks:list")
 
 
 def own_address(request: HttpRequest, address: str) -> str:
