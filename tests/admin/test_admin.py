@@ -338,6 +338,13 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(
         assert key.key_hash not in text
 
 
+def test_a_key_that_may_not_publish_comes_without_that_command(browser: Client) -> None:
+    page = browser.post(KEYS + "add/", {"name": "Monitoring", "scopes": ["health:read"]})
+    assert page.context["plain"] in page.text
+    assert "Try it in a shell" not in page.text
+    assert "/api/v1/events" not in page.text
+
+
 def test_the_page_of_a_new_key_has_a_command_that_publishes(browser: Client, settings: Any) -> None:
     page = browser.post(KEYS + "add/", {"name": "PBX", "scopes": ["events:write"]})
     words = shlex.split(page.context["command"])

@@ -138,6 +138,7 @@ class ApiKeyAdmin(ModelAdmin):
             "title": _("The new API key"),
             "key": obj,
             "plain": plain,
+            "may_send_events": ApiScope.EVENTS_WRITE in obj.scopes,
             "url": url,
             "command": _first_event(url, plain),
         }
