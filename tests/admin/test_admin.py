@@ -19,6 +19,8 @@ from tests.factories import make_delivery, make_webhook
 from tests.log_rows import make_attempt, mixed_log, settle
 from tests.people import logged_in
 from webhooks import events
+from webhooks.admin.readonly import ReadOnlyAdmin
+from webhooks.delivery_log import search as log_search
 from webhooks.delivery_log.decoded_body import indent_json
 from webhooks.models import (
     ApiKey,
@@ -102,6 +104,23 @@ def test_what_is_no_filter_shows_the_whole_log(browser: Client, query: dict[str,
     delivery = make_delivery(make_webhook())
     page = browser.get(LOG, query)
     assert [row.pk for row in page.context["page"].rows] == [delivery.pk]
+
+
+def test_every_event_of_a_number_is_reached_page_by_page(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = make_webhook()
+    made = [make_delivery(webhook, caller="380671234567").event_id for _ in range(7)]
+    monkeypatch.setattr(log_search, "MAX_EVENTS", 3)
+    monkeypatch.setattr(ReadOnlyAdmin, "list_per_page", 2)
+    link, found = "?q=0671234567", []
+    while link:
+        page = browser.get(f"/admin/webhooks/event/{link}").context["cl"]
+        found += [row.pk for row in page.result_list]
+        link = page.older_link
+    assert found == made[::-1]
+    newer = browser.get(f"/admin/webhooks/event/{page.newer_link}").context["cl"]
+    assert [row.pk for row in newer.result_list] == found[4:6]
 
 
 # One delivery

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import audit, catalogue, oauth
-from webhooks.admin.readonly import LogFilter, ReadOnlyAdmin, key_of
+from webhooks.admin.readonly import AFTER, BEFORE, LogFilter, ReadOnlyAdmin, key_of
 from webhooks.delivery_log import event_detail
 from webhooks.delivery_log import search as log_search
 from webhooks.models import (
@@ -66,7 +66,10 @@ class EventAdmin(ReadOnlyAdmin):
         if not words:
             return queryset, False
         may_see = request.user.has_perm("webhooks.view_payload")
-        found = [*log_search.find(words, may_see_numbers=may_see).events]
+        # Of many events only those nearest to the page.
+        before, after = (request.GET.get(name, "").replace("\0", "") for name in (BEFORE, AFTER))
+        near = log_search.find(words, before=before, after=after, may_see_numbers=may_see)
+        found = list(near.events)
         found += IdempotencyKey.objects.filter(pk=words).values_list("event", flat=True)
         return queryset.filter(pk__in=found), False
 
