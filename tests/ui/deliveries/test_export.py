@@ -149,6 +149,14 @@ def test_some_exports_run_at_once_and_leave_room_for_pages() -> None:
         one.close()
 
 
+def test_a_refused_export_is_shown_and_not_saved_as_a_file() -> None:
+    # A link with this attribute saves whatever the response is, a page as well.
+    page = person("view_delivery", "view_payload").get(EXPORT.removesuffix("export.csv"))
+    links = [tag for tag in page.text.split("<a")[1:] if "export.csv" in tag.partition(">")[0]]
+    assert len(links) == 2
+    assert not [tag for tag in links if " download" in tag.partition(">")[0]]
+
+
 def test_pieces_follow_each_other_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(7)]
