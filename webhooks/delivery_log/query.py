@@ -123,13 +123,17 @@ def durations(rows: Iterable[Delivery]) -> dict[str, float | None]:
     return {key: total_ms for key, number, total_ms in found if number == last[key]}
 
 
-def every(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[Delivery]:
-    """Yield the log newest first, in bounded pages, up to a limit of rows or seconds."""
-    ends = time.monotonic() + seconds
+def pages(conditions: Conditions, *, limit: int, seconds: float) -> Iterator[LogPage]:
+    """Yield pages from the newest on, up to a limit of rows, or of seconds in the database.
+
+    `older_than` of the last page says where the rows begin that are left, if any.
+    """
     before = ""
-    while limit > 0 and time.monotonic() < ends:
+    while limit > 0 and seconds > 0:
+        began_at = time.monotonic()
         found = page(conditions, before=before, size=min(EXPORT_ROWS, limit))
-        yield from found.rows
+        seconds -= time.monotonic() - began_at
+        yield found
         limit -= len(found.rows)
         if not (before := found.older_than):
             return

@@ -127,7 +127,42 @@ def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.Mo
     browser = person("view_delivery")
     assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[::-1]
     monkeypatch.setattr(delivery_export, "MAX_ROWS", 4)
-    assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[:-5:-1]
+    assert [row["delivery"] for row in rows_of(browser.get(EXPORT))][:-1] == rows[:-5:-1]
+    monkeypatch.setattr(delivery_export, "MAX_ROWS", 9)
+    assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[::-1]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_ROWS", 2), ("_MAX_SECONDS", 1e-9)])
+def test_an_export_that_ends_early_says_so_and_how_to_continue(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    webhook = make_webhook()
+    rows = [make_delivery(webhook).pk for _ in range(5)]
+    monkeypatch.setattr(log_query, "EXPORT_ROWS", 2)
+    browser = person("view_delivery")
+    with monkeypatch.context() as patched:
+        patched.setattr(delivery_export, limit, value)
+        *found, last = [row["delivery"] for row in rows_of(browser.get(EXPORT))]
+    assert found == rows[:2:-1]
+    assert last.startswith("Not complete: older deliveries are missing.")
+    until = last.removesuffix(".").rpartition(" ")[2]
+    following = rows_of(browser.get(EXPORT, {"until": until}))
+    assert {row["delivery"] for row in following} >= set(rows[:3])
+
+
+def test_the_time_of_a_slow_client_does_not_end_an_export(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    webhook = make_webhook()
+    rows = [make_delivery(webhook).pk for _ in range(5)]
+    monkeypatch.setattr(log_query, "EXPORT_ROWS", 2)
+    clock = [0.0]
+    monkeypatch.setattr(log_query.time, "monotonic", lambda: clock[0])
+    found = []
+    for page in log_query.pages(log_query.Conditions(), limit=9, seconds=60):
+        found += [row.pk for row in page.rows]
+        clock[0] += 100
+    assert found == rows[::-1]
 
 
 def test_some_exports_run_at_once_and_leave_room_for_pages() -> None:
@@ -161,5 +196,5 @@ def test_pieces_follow_each_other_without_a_gap(monkeypatch: pytest.MonkeyPatch)
     webhook = make_webhook()
     rows = [make_delivery(webhook).pk for _ in range(7)]
     monkeypatch.setattr(log_query, "EXPORT_ROWS", 2)
-    pages = log_query.every(log_query.Conditions(), limit=5, seconds=60)
-    assert [row.pk for row in pages] == rows[:1:-1]
+    pages = log_query.pages(log_query.Conditions(), limit=5, seconds=60)
+    assert [row.pk for page in pages for row in page.rows] == rows[:1:-1]

@@ -145,10 +145,11 @@ def _first_made(webhook: Webhook, began_at: datetime) -> datetime:
     conditions = log_query.Conditions(
         webhook=webhook.pk, status=Status.FAILED, since=began_at - _MADE_WITHIN, until=began_at
     )
-    failed = log_query.every(conditions, limit=_MAX_EARLIER, seconds=_SEARCH_SECONDS)
+    found = log_query.pages(conditions, limit=_MAX_EARLIER, seconds=_SEARCH_SECONDS)
     made = [
         row.pk
-        for row in failed
+        for page_ in found
+        for row in page_.rows
         if row.trigger != Trigger.TEST
         and row.finished_at
         and row.finished_at >= began_at - _WRITTEN_WITHIN
