@@ -307,6 +307,33 @@ def test_the_head_of_the_log_says_how_far_behind_the_engine_is(browser: Client) 
     assert "1 stuck" in browser.get(LOG).text
 
 
+@pytest.mark.parametrize(
+    ("since", "kind", "value"),
+    [
+        ("2026-10-25T03:30:00+03:00", "datetime-local", "2026-10-25T03:30:00"),
+        ("2026-10-25T03:30:00+02:00", "text", "2026-10-25T03:30:00+02:00"),
+        ("2026-10-25T04:30:00+02:00", "datetime-local", "2026-10-25T04:30:00"),
+        ("2026-03-29T03:30:00", "datetime-local", "2026-03-29T03:30:00"),
+        ("", "datetime-local", ""),
+        ("soon", "text", "soon"),
+    ],
+)
+def test_a_time_stays_the_same_when_the_form_is_sent_again(
+    browser: Client, since: str, kind: str, value: str
+) -> None:
+    browser.cookies["time_zone"] = "Europe/Kyiv"
+    page = browser.get(LOG, {"since": since})
+    field = re.search(r'<input [^>]*name="since"[^>]*>', page.text)
+    assert field is not None
+    assert f'type="{kind}"' in field[0]
+    assert (f'value="{value}"' in field[0]) or not value
+    if page.context["form"].is_valid():
+        again = browser.get(LOG, {"since": value})
+        # Not `==`: in this hour times of two zones are never equal (PEP 495).
+        moments = [one.context["form"].cleaned_data["since"] for one in (page, again)]
+        assert len({one and one.timestamp() for one in moments}) == 1
+
+
 # One delivery
 
 

@@ -30,12 +30,22 @@ PERIODS: dict[str, tuple[str | Promise, dt.timedelta]] = {
 MIN_RATE, MAX_RATE = 1, 10_000
 
 
+class _MomentInput(forms.TextInput):
+    """Shows a local time as `datetime-local`; any other text, which that would drop, as text."""
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        if not value or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?", value):
+            context["widget"]["type"] = "datetime-local"
+        return context
+
+
 class MomentField(forms.CharField):
     """A time in ISO 8601 from a link, or from `datetime-local` in the user's time zone."""
 
     def __init__(self, **kwargs: Any) -> None:
         # An unencoded "+" in a query string arrives as a space, which `to_moment` accepts.
-        widget = forms.TextInput(attrs={"type": "datetime-local", "step": "1"})
+        widget = _MomentInput(attrs={"step": "1"})
         super().__init__(required=False, max_length=40, widget=widget, **kwargs)
 
     def prepare_value(self, value: Any) -> Any:
@@ -43,7 +53,11 @@ class MomentField(forms.CharField):
             moment = value if isinstance(value, dt.datetime) else self.to_moment(value or "")
         except ValidationError:
             return value
-        return timezone.localtime(moment).strftime("%Y-%m-%dT%H:%M:%S") if moment else ""
+        if moment is None:
+            return ""
+        local = timezone.localtime(moment).replace(microsecond=0)
+        # In the second of two hours that look the same, when clocks go back, with its offset.
+        return local.isoformat() if local.fold else local.replace(tzinfo=None).isoformat()
 
     def clean(self, value: Any) -> dt.datetime | None:
         return self.to_moment(super().clean(value))
