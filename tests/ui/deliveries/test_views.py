@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from functools import partial
+from html import unescape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,8 @@ from webhooks.models import (
     Delivery,
     Event,
     Outcome,
+    Resend,
+    ResendScope,
     Status,
     Trigger,
     Webhook,
@@ -332,6 +335,25 @@ def test_a_time_stays_the_same_when_the_form_is_sent_again(
         # Not `==`: in this hour times of two zones are never equal (PEP 495).
         moments = [one.context["form"].cleaned_data["since"] for one in (page, again)]
         assert len({one and one.timestamp() for one in moments}) == 1
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.HELD])
+def test_no_page_of_the_log_links_to_what_its_reader_may_not_open(status: Status) -> None:
+    reader = person("view_delivery", "test_webhook")
+    links = links_of(reader.get(LOG))
+    delivery = settle(make_delivery(webhook := make_webhook()), status=status)
+    resend = Resend.objects.create(webhook=webhook, scope=ResendScope.FAILED)
+    links |= links_of(reader.get(page_of(delivery)))
+    links |= links_of(reader.get(reverse("webhooks:event", args=[delivery.event_id])))
+    links |= links_of(reader.get(reverse("webhooks:resend_create", args=[webhook.pk])))
+    links |= links_of(reader.get(reverse("webhooks:resend", args=[resend.pk])))
+    links = {link for link in links if "export.csv" not in link}
+    assert not {link for link in links if reader.get(link).status_code == 403}
+
+
+def links_of(page: Any) -> set[str]:
+    main = page.text.partition("<main")[2]
+    return {unescape(link) for link in re.findall(r'href="(/integrations/[^"#]*)', main)}
 
 
 # One delivery

@@ -254,6 +254,13 @@ def test_who_may_only_create_or_only_change_imports_just_that(permission: str) -
     assert [item.name for item in page.context["plan"].doable] == [allowed]
 
 
+def test_the_page_after_leads_to_a_page_that_its_reader_may_open() -> None:
+    browser = logged_in("view_webhook", "add_webhook")
+    done = bring_in(browser, look(browser, minimal(name="New")), 0)
+    [link] = re.findall(r'class="webhook-name" href="([^"]+)"', done.text)
+    assert browser.get(link).status_code == 200
+
+
 def test_who_may_only_look_has_no_way_to_import() -> None:
     assert IMPORT not in logged_in("view_webhook").get(LIST).text
 

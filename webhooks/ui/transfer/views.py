@@ -147,7 +147,8 @@ def _import(request: HttpRequest) -> HttpResponse:
         sentence = str(error)
     else:
         messages.success(request, _sentence(done))
-        request.session[_RESULT_KEY] = [_facts(item) for item in done]
+        page = "edit" if request.user.has_perm("webhooks.change_webhook") else "detail"
+        request.session[_RESULT_KEY] = [_facts(item, page) for item in done]
         return redirect("webhooks:import")
     messages.error(request, sentence)
     return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
@@ -181,12 +182,12 @@ def _sentence(done: list[PlannedEntry]) -> str:
     return " ".join(parts)
 
 
-def _facts(item: PlannedEntry) -> dict[str, Any]:
-    """Return the data for the page after the import, without secrets."""
+def _facts(item: PlannedEntry, page: str) -> dict[str, Any]:
+    """Return the data for the page after the import, without secrets; `page` is linked."""
     assert item.webhook is not None
     return {
         "name": item.webhook.name,
-        "url": reverse("webhooks:edit", args=[item.webhook.pk]),
+        "url": reverse(f"webhooks:{page}", args=[item.webhook.pk]),
         "kind": item.kind.value,
         "missing": item.missing,
         "is_active": item.webhook.is_active,
