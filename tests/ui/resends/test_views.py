@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
@@ -325,6 +326,18 @@ def test_a_selection_of_nothing_leads_back_to_the_log(browser: Client) -> None:
         answer = browser.post(SELECTION, data, follow=True)
         assert "Select deliveries first." in answer.text
     assert not Resend.objects.exists()
+
+
+def test_a_selection_leads_back_to_the_page_of_the_log_it_was_made_on(browser: Client) -> None:
+    place = "/admin/webhooks/delivery/?status=pending&before=dlv_1"
+    nothing = browser.post(SELECTION, {"next": place})
+    assert nothing["Location"] == place
+    chosen = {"delivery": make_delivery(make_webhook()).pk, "next": place}
+    page = browser.post(SELECTION, chosen)
+    assert page.text.count(f'="{escape(place)}"') == 2
+    assert browser.post(SELECTION, {**chosen, "confirm": "1"})["Location"] == place
+    outside = browser.post(SELECTION, {**chosen, "next": "https://evil.example/"})
+    assert "evil.example" not in outside.text
 
 
 def test_a_wrong_rate_of_a_selection_is_said(browser: Client) -> None:

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -34,7 +35,7 @@ from webhooks.ui.deliveries.forms import RateForm, ResendForm
 from webhooks.ui.deliveries.views import act
 from webhooks.ui.expired_session import is_shown_again, keeps_selection
 from webhooks.ui.fields import focus_mistake
-from webhooks.ui.requests import HtmxRequest, button, page
+from webhooks.ui.requests import HtmxRequest, button, own_address, page, redirect_back
 
 _EARLIER_SHOWN = 5
 # These are due at once and need no copy; held deliveries stay on hold.
@@ -70,7 +71,7 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
     chosen = [key for key in chosen if len(key) <= _MAX_ID_LENGTH and "\0" not in key]
     if not chosen:
         messages.warning(request, _("Select deliveries first."))
-        return redirect("webhooks:deliveries")
+        return redirect_back(request, "webhooks:deliveries")
     chosen = sorted(set(chosen))[: resends.MAX_SELECTED]
     waiting = list(Delivery.objects.filter(pk__in=chosen, status__in=_WAITING))
     resend = Resend(scope=ResendScope.SELECTION, delivery_ids=chosen)
@@ -85,7 +86,7 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
             return _start(request, resend)
         text = ngettext("%d delivery is sent now.", "%d deliveries are sent now.", at_once)
         messages.success(request, text % at_once)
-        return redirect("webhooks:deliveries")
+        return redirect_back(request, "webhooks:deliveries")
     focus_mistake(form)
     total = counted["count"] + len(waiting)
     context = {
@@ -94,6 +95,7 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
         "chosen": chosen,
         "total": total,
         "left_out": len(chosen) - total,
+        "back_url": own_address(request, data.get("next", "")) or reverse("webhooks:deliveries"),
     }
     status = 422 if form.errors else 200
     return render(request, "webhooks/resends/selection.html", context, status=status)
