@@ -243,6 +243,16 @@ def test_the_same_resend_twice_leads_to_the_one_under_way(browser: Client) -> No
     assert Resend.objects.count() == 1
 
 
+@pytest.mark.parametrize("changed", [{"scope": "all"}, {"since": "week"}, {"rate": "20"}])
+def test_another_resend_is_not_called_started(browser: Client, changed: dict[str, str]) -> None:
+    webhook = make_webhook()
+    failed(webhook)
+    browser.post(form_of(webhook), FAILED_DAY)
+    answer = browser.post(form_of(webhook), {**FAILED_DAY, **changed}, follow=True)
+    assert "Not started: this resend is still running." in answer.text
+    assert Resend.objects.count() == 1
+
+
 def test_nothing_to_send_is_said(browser: Client) -> None:
     webhook = make_webhook()
     make_delivery(webhook)
@@ -359,7 +369,7 @@ def test_progress_is_on_a_page_of_its_own_and_asks_again_while_it_runs(browser: 
     assert f'hx-get="{page_of(resend)}"' in page.text
     Resend.objects.update(status=ResendStatus.FINISHED, done=199, finished_at=timezone.now())
     part = browser.get(page_of(resend), headers={"HX-Request": "true"})
-    assert "1 was skipped" in part.text
+    assert "1 was skipped: someone else resent it, or its webhook was deleted." in part.text
     assert "hx-get" not in part.text
     assert "<html" not in part.text
 
@@ -381,6 +391,13 @@ def test_the_page_says_what_became_of_the_new_deliveries_and_leads_to_them(
     assert page.context["results"] == [("pending", "Waiting", 1)]
     log = browser.get(f"{reverse('webhooks:deliveries')}?{page.context['log_query']}")
     assert [row.pk for row in log.context["page"].rows] == [made.pk]
+    # A later resend is not part of it.
+    Resend.objects.update(
+        status=ResendStatus.FINISHED, finished_at=timezone.now() - dt.timedelta(minutes=1)
+    )
+    page = browser.get(page_of(Resend.objects.get()))
+    log = browser.get(f"{reverse('webhooks:deliveries')}?{page.context['log_query']}")
+    assert not log.context["page"].rows
 
 
 def test_a_resend_is_stopped_once(browser: Client) -> None:

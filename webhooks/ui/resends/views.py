@@ -48,6 +48,10 @@ _MAX_EARLIER = 2000
 _SEARCH_SECONDS = 0.3
 # A failed attempt and the webhook's failing state are recorded within this time.
 _WRITTEN_WITHIN = timedelta(seconds=10)
+# Times of “the last 24 hours” that are this close come from the same form, sent twice.
+_SENT_TWICE_WITHIN = timedelta(minutes=1)
+# How far the clock that makes ids may be ahead of the database's, in a link to the log.
+_LINKED_BEYOND = timedelta(seconds=10)
 
 
 @page("webhooks.view_delivery", "webhooks.test_webhook", has_form=True, guard=keeps_selection)
@@ -178,9 +182,24 @@ def _start(request: HtmxRequest, resend: Resend) -> HttpResponse:
             events.start_resend(resend)
             audit.record(Action.RESEND_STARTED, resend, user=request.user, note=_note(resend))
     except resends.AlreadyRunningError as other:
-        messages.info(request, _("This resend was already started."))
+        if _is_repeated(resend, other.resend):
+            messages.info(request, _("This resend was already started."))
+        else:
+            text = _(
+                "Not started: this resend is still running. Stop it, or wait until it has ended."
+            )
+            messages.warning(request, text)
         return redirect("webhooks:resend", other.resend.pk)
     return redirect("webhooks:resend", resend.pk)
+
+
+def _is_repeated(resend: Resend, earlier: Resend) -> bool:
+    """Return whether the form was sent twice, as by a double click."""
+    if resend.since_at is None or earlier.since_at is None:
+        # A selection is refused only for the same selection.
+        return True
+    is_same = (resend.scope, resend.rate) == (earlier.scope, earlier.rate)
+    return is_same and abs(resend.since_at - earlier.since_at) < _SENT_TWICE_WITHIN
 
 
 def _note(resend: Resend) -> str:
@@ -228,6 +247,9 @@ def _results(resend: Resend) -> list[tuple[str, str, int]]:
 def _log_query(resend: Resend) -> str:
     """Return the filters that show the new deliveries in the log."""
     query: dict[str, Any] = {"trigger": Trigger.BULK.value, "since": resend.created_at.isoformat()}
+    if resend.finished_at:
+        # Not those of a later resend.
+        query["until"] = (resend.finished_at + _LINKED_BEYOND).isoformat()
     return urlencode(query | ({"webhook": resend.webhook_id} if resend.webhook_id else {}))
 
 
