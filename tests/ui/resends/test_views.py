@@ -377,6 +377,10 @@ def test_progress_is_on_a_page_of_its_own_and_asks_again_while_it_runs(browser: 
 def test_a_resend_that_is_still_counted_says_so(browser: Client) -> None:
     resend = running(make_webhook(), total=0, done=0)
     assert "Counting deliveries" in browser.get(page_of(resend)).text
+    browser.post(reverse("webhooks:resend_stop", args=[resend.pk]))
+    page = browser.get(page_of(resend)).text
+    assert "Stopped." in page
+    assert "There was nothing to resend." not in page
 
 
 def test_the_page_says_what_became_of_the_new_deliveries_and_leads_to_them(
