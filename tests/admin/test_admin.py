@@ -123,6 +123,18 @@ def test_every_event_of_a_number_is_reached_page_by_page(
     assert [row.pk for row in newer.result_list] == found[4:6]
 
 
+def test_a_page_of_an_event_links_to_no_log_that_its_reader_may_not_open() -> None:
+    delivery = make_delivery(make_webhook())
+    Event.objects.update(copy_of=delivery.event_id)
+    event = f"/admin/webhooks/event/{delivery.event_id}/change/"
+    main = staff("view_event").get(event).text.partition("<main")[2]
+    assert "call-1" in main
+    assert not re.findall(r'href="(/(?:integrations|admin/webhooks/delivery)/[^"]*)"', main)
+    both = staff("view_event", "view_delivery", name="both").get(event).text
+    assert "Open the delivery" in both
+    assert f"{LOG}{delivery.pk}/change/" in both
+
+
 # One delivery
 
 
@@ -355,6 +367,16 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(
         text = browser.get(address).text
         assert plain not in text
         assert key.key_hash not in text
+
+
+def test_who_may_only_create_keys_is_led_to_a_page_that_they_may_open() -> None:
+    browser = staff("add_apikey")
+    posted = {"name": "PBX", "scopes": ["events:write"], "form_id": "once"}
+    page = browser.post(KEYS + "add/", posted)
+    assert KEYS + '"' not in page.text
+    again = browser.post(KEYS + "add/", posted, follow=True)
+    assert again.redirect_chain == [("/admin/", 302)]
+    assert "The key was created and is not shown again." in again.text
 
 
 def test_a_key_that_may_not_publish_comes_without_that_command(browser: Client) -> None:

@@ -112,7 +112,7 @@ class ApiKeyAdmin(ModelAdmin):
                 "and create another."
             )
             messages.warning(request, text)
-            return HttpResponseRedirect(reverse("admin:webhooks_apikey_changelist"))
+            return HttpResponseRedirect(self._way_out(request))
         return super().add_view(request, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
@@ -141,10 +141,16 @@ class ApiKeyAdmin(ModelAdmin):
             "may_send_events": ApiScope.EVENTS_WRITE in obj.scopes,
             "url": url,
             "command": _first_event(url, plain),
+            "way_out": self._way_out(request),
         }
         page = TemplateResponse(request, "admin/webhooks/apikey/issued.html", context)
         add_never_cache_headers(page)
         return page
+
+    def _way_out(self, request: HttpRequest) -> str:
+        """Return the URL of the list, or of the index for those who may only create keys."""
+        may_view = self.has_view_permission(request)
+        return reverse("admin:webhooks_apikey_changelist" if may_view else "admin:index")
 
     # Revoking keys
 

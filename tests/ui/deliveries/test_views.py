@@ -337,6 +337,19 @@ def test_a_time_stays_the_same_when_the_form_is_sent_again(
         assert len({one and one.timestamp() for one in moments}) == 1
 
 
+@pytest.mark.parametrize(
+    ("permissions", "hint"),
+    [
+        (["test_webhook", "change_webhook"], "Select deliveries to resend or cancel them."),
+        (["test_webhook"], "Select deliveries to resend them."),
+        (["change_webhook"], "Select deliveries to cancel them."),
+    ],
+)
+def test_rows_are_selected_for_what_the_reader_may_do(permissions: list[str], hint: str) -> None:
+    make_delivery(make_webhook())
+    assert hint in person("view_delivery", *permissions).get(LOG).text
+
+
 @pytest.mark.parametrize("status", [Status.FAILED, Status.HELD])
 def test_no_page_of_the_log_links_to_what_its_reader_may_not_open(status: Status) -> None:
     reader = person("view_delivery", "test_webhook")
