@@ -414,9 +414,10 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     }
 }
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * WEBHOOKS_MAX_PAYLOAD_BYTES
+# The preview of an import posts the file again, encrypted: up to twice its 2 MB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = max(2 * WEBHOOKS_MAX_PAYLOAD_BYTES, 4 * 1024 * 1024)
 # Pages and the event API need far less; a larger body is rejected before it is read.
-MAX_REQUEST_BYTES = max(8 * WEBHOOKS_MAX_PAYLOAD_BYTES, 2 * WEBHOOKS_MAX_BATCH_BYTES)
+MAX_REQUEST_BYTES = max(4 * DATA_UPLOAD_MAX_MEMORY_SIZE, 2 * WEBHOOKS_MAX_BATCH_BYTES)
 # A webhook's form has 8 fields for each of 100 parameters, 4 for each of 50 headers, and a filter.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
 

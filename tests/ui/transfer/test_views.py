@@ -1,7 +1,9 @@
 """Export and import on pages: the file, the preview, the import, and the permissions."""
 
 import json
+import random
 import re
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -259,6 +261,15 @@ def test_the_page_after_leads_to_a_page_that_its_reader_may_open() -> None:
     done = bring_in(browser, look(browser, minimal(name="New")), 0)
     [link] = re.findall(r'class="webhook-name" href="([^"]+)"', done.text)
     assert browser.get(link).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_file_that_compresses_badly_is_imported_after_its_preview(browser: Client) -> None:
+    made = random.Random(1)
+    bodies = [b64encode(made.randbytes(45_000)).decode() for _ in range(30)]
+    entries = [minimal(name=body[:9], body_template=f'{{"key": "{body}"}}') for body in bodies]
+    bring_in(browser, look(browser, *entries), 0)
+    assert Webhook.objects.count() == 1
 
 
 def test_who_may_only_look_has_no_way_to_import() -> None:
