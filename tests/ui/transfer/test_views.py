@@ -197,6 +197,33 @@ def test_nothing_ticked_imports_nothing(browser: Client) -> None:
     assert "Select at least one webhook." in answer.text
 
 
+def boxes(page: Any) -> dict[str, bool]:
+    found = re.findall(r'<input[^>]* name="entry"[^>]*>', page.text)
+    return {re.findall(r'value="(\d+)"', box)[0]: " checked" in box for box in found}
+
+
+def test_what_was_deselected_stays_so_when_the_import_is_refused(browser: Client) -> None:
+    preview = look(browser, minimal(name="One"), minimal(name="Two"), minimal(name="Three"))
+    assert boxes(preview) == {"0": True, "1": True, "2": True}
+    make_webhook(**minimal(name="One"))
+    refused = bring_in(browser, preview, 0, 2)
+    assert refused.status_code == 409
+    assert boxes(refused) == {"1": False, "2": True}
+
+
+def test_a_preview_is_back_after_the_login_with_what_was_selected(browser: Client) -> None:
+    preview = look(browser, minimal(name="One"), minimal(name="Two"))
+    data = {"plan": preview.context["signed"], "entry": "1"}
+    data["opened_by"] = str(preview.context["opened_by"])
+    browser.cookies.pop("sessionid")
+    browser.post(IMPORT, data)
+    login = {"username": get_user_model().objects.get().username, "password": "p"}
+    page = browser.post("/login/", {**login, "next": IMPORT}, follow=True)
+    assert "you had been logged out" in page.text
+    assert boxes(page) == {"0": False, "1": True}
+    assert not Webhook.objects.exists()
+
+
 def test_a_changed_plan_is_refused(browser: Client) -> None:
     page = look(browser, minimal())
     signed = page.context["signed"]

@@ -3,6 +3,7 @@
 Import and revert show a preview first, and use the form that people use.
 """
 
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -68,7 +69,7 @@ def import_webhooks(request: HttpRequest) -> HttpResponse:
         return _form(request, {"result": result, "is_paused": True})
     is_paused = bool(request.POST.get("is_paused"))
     typed = {"text": request.POST.get("text", ""), "is_paused": is_paused}
-    if is_shown_again(request):
+    if is_shown_again(request) and "plan" not in request.POST:
         return _form(request, typed)
     try:
         if "plan" in request.POST:
@@ -112,8 +113,14 @@ def _plan(request: HttpRequest, entries: list[Any], *, is_paused: bool) -> Impor
 
 
 def _preview(
-    request: HttpRequest, entries: list[Any], *, is_paused: bool, status: int = 200
+    request: HttpRequest,
+    entries: list[Any],
+    *,
+    is_paused: bool,
+    selected: set[int] | None = None,
+    status: int = 200,
 ) -> HttpResponse:
+    """Show what an import would do; at first every entry that it can do is selected."""
     plan = _plan(request, entries, is_paused=is_paused)
     held = {"entries": entries, "is_paused": is_paused}
     context = {
@@ -123,6 +130,7 @@ def _preview(
         "unchanged": plan.of(Change.SAME),
         "counts": [(kind.value, len(plan.of(kind))) for kind in Change],
         "is_paused": is_paused,
+        "selected": {item.number for item in plan.doable} if selected is None else selected,
         "signed": seal(signing.dumps(held, salt=_SALT, compress=True), _PLACE).ciphertext,
     }
     return render(request, "webhooks/transfer/preview.html", context, status=status)
@@ -138,6 +146,11 @@ def _import(request: HttpRequest) -> HttpResponse:
         return _form(request, {"error": sentence, "is_paused": True}, status=422)
     ticked = set(request.POST.getlist("entry"))
     numbers = {one for one in range(len(held["entries"])) if str(one) in ticked}
+    show = partial(
+        _preview, request, held["entries"], is_paused=held["is_paused"], selected=numbers
+    )
+    if is_shown_again(request):
+        return show()
     plan = _plan(request, held["entries"], is_paused=held["is_paused"])
     try:
         done = _carry_out(request, plan, numbers)
@@ -151,7 +164,7 @@ def _import(request: HttpRequest) -> HttpResponse:
         request.session[_RESULT_KEY] = [_facts(item, page) for item in done]
         return redirect("webhooks:import")
     messages.error(request, sentence)
-    return _preview(request, held["entries"], is_paused=held["is_paused"], status=409)
+    return show(status=409)
 
 
 def _carry_out(request: HttpRequest, plan: ImportPlan, numbers: set[int]) -> list[PlannedEntry]:
