@@ -591,6 +591,17 @@ def test_cancelling_on_an_older_page_returns_to_it(browser: Client) -> None:
     assert answer["Location"] == f"{LOG}?status=pending&before={newer.pk}"
 
 
+def test_nothing_to_cancel_is_no_success(browser: Client) -> None:
+    finished = settle(make_delivery(make_webhook()))
+    page = browser.post(
+        reverse("webhooks:deliveries_cancel"), {"delivery": finished.pk}, follow=True
+    )
+    [message] = page.context["messages"]
+    assert message.level_tag == "warning"
+    assert str(message) == "Nothing was cancelled: none of them is waiting any more."
+    assert not entries()
+
+
 @pytest.mark.parametrize("filters", [{}, {"status": "failed"}])
 def test_the_log_offers_no_resend_to_a_deleted_webhook(
     browser: Client, filters: dict[str, str]

@@ -331,6 +331,14 @@ def test_waiting_deliveries_alone_are_sent_at_once_without_a_rate(browser: Clien
     assert not Resend.objects.exists()
 
 
+def test_a_selection_that_is_on_hold_by_now_is_said_to_be_nothing(browser: Client) -> None:
+    held = make_delivery(make_webhook())
+    Delivery.objects.update(status=Status.HELD, hold_reason="paused", next_attempt_at=None)
+    page = browser.post(SELECTION, {"delivery": held.pk, "confirm": "1"})
+    assert "Nothing to resend" in page.text
+    assert "1 selected delivery is skipped" in page.text
+
+
 def test_a_selection_of_nothing_leads_back_to_the_log(browser: Client) -> None:
     for data in ({}, {"delivery": ["x", "dlv_\0", "dlv_" + "0" * 99]}):
         answer = browser.post(SELECTION, data, follow=True)

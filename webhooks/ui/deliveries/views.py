@@ -345,6 +345,8 @@ def cancel_selected(request: HttpRequest) -> HttpResponse:
     count = act(request, Action.CANCELLED, list(Delivery.objects.filter(pk__in=keys)))
     if not keys:
         messages.warning(request, _("Select deliveries first."))
+    elif not count:
+        messages.warning(request, _("Nothing was cancelled: none of them is waiting any more."))
     else:
         text = ngettext("%d delivery is cancelled.", "%d deliveries are cancelled.", count)
         messages.success(request, text % count)

@@ -83,7 +83,8 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
     is_confirmed = "confirm" in request.POST
     # Waiting deliveries are sent at once, so the page asks for a rate only if there are others.
     form = RateForm(request.POST if is_confirmed and counted["count"] else None)
-    if is_confirmed and not form.errors and not is_shown_again(request):
+    total = counted["count"] + len(waiting)
+    if is_confirmed and total and not form.errors and not is_shown_again(request):
         at_once = act(request, Action.RESENT, waiting)
         if counted["count"]:
             resend.rate = form.cleaned_data["rate"]
@@ -92,7 +93,6 @@ def _of_selection(request: HtmxRequest) -> HttpResponse:
         messages.success(request, text % at_once)
         return redirect_back(request, "webhooks:deliveries")
     focus_mistake(form)
-    total = counted["count"] + len(waiting)
     context = {
         **counted,
         "form": form,
