@@ -174,7 +174,6 @@ def test_addresses_may_be_written_carelessly(fake: FakeProvider) -> None:
         ({"token_endpoint": "http://provider.example/token"}, "must start with https://"),
         ({"token_endpoint": "/token"}, "http"),
         ({"authorization_endpoint": "javascript:alert(1)"}, "http"),
-        ({"revocation_endpoint": "https://a@evil.example/"}, "login or password"),
     ],
 )
 def test_endpoint_that_cannot_be_used_is_refused(
@@ -184,6 +183,28 @@ def test_endpoint_that_cannot_be_used_is_refused(
 
     with pytest.raises(oauth.MisconfiguredError, match=words):
         oauth.discover(fake.url)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://provider.example/revoke", "must start with https://"),
+        ("https://a@evil.example/", "login or password"),
+        ("/revoke", "http"),
+    ],
+)
+def test_optional_endpoint_that_cannot_be_used_is_left_out(
+    fake: FakeProvider, url: str, words: str
+) -> None:
+    serve(fake, OPENID, revocation_endpoint=url)
+
+    found = oauth.discover(fake.url)
+
+    assert found.fields["token_url"] == f"{fake.url}/token"
+    assert "revocation_url" not in found.fields
+    (note,) = found.notes
+    assert "revocation_endpoint is left out" in note
+    assert words in note
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,13 @@ def _read(
             if is_required:
                 raise MisconfiguredError(_("The provider's description names no %s.") % key)
             continue
-        fields[name] = _allowed_endpoint(value.strip(), key)
+        try:
+            fields[name] = _allowed_endpoint(value.strip(), key)
+        except MisconfiguredError as error:
+            if is_required:
+                raise
+            left_out = _("The provider's %(key)s is left out: %(reason)s")
+            notes.append(left_out % {"key": key, "reason": error})
     flows, grants = _listed(document, "response_types"), _listed(document, "grant_types")
     if grant == GrantType.AUTHORIZATION_CODE and flows is not None and "code" not in flows:
         notes.append(_("The provider does not offer the code flow."))
