@@ -128,6 +128,14 @@ def test_tokens_are_masked_in_every_format(body: str) -> None:
     assert REFRESH not in text
 
 
+def test_masked_form_body_stays_readable() -> None:
+    body = f"access_token={ACCESS}&scope=a+b&note=1%2F2"
+
+    text = exchange_log.redact_body(body)
+
+    assert text == "access_token=…ider&scope=a%20b&note=1%2F2"
+
+
 GRANTED = "gho_16C7e42F292c6912E7710c838347Ae178B4a"
 
 

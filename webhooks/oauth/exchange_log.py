@@ -147,7 +147,8 @@ def _redact_text(text: str, *, may_grant: bool) -> str:
             (name, mask(value) if _hides(name, value, may_grant=may_grant) else value)
             for name, value in pairs
         ]
-        return urlencode(masked, safe="…", quote_via=quote)
+        # `safe` takes ASCII characters only.
+        return urlencode(masked, quote_via=quote).replace(quote("…"), "…")
     return _mask_named(text, may_grant=may_grant)
 
 
