@@ -1007,6 +1007,31 @@ class TestBeat:
         states = OAuthToken.objects.order_by("pk").values_list("state", flat=True)
         assert list(states) == ["needs_reauthorization", "expiring", "valid"]
 
+    def test_unexpected_failure_of_one_does_not_stop_the_others(
+        self,
+        fake: FakeProvider,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        now = timezone.now()
+        first, _second = (
+            make_token(credential_at(fake), expires_at=now - timedelta(minutes=minutes))
+            for minutes in (2, 1)
+        )
+        fake.reply(token())
+        renew = tokens.renew
+
+        def fail_for_the_first(seen: OAuthToken, *more: Any) -> bool:
+            if seen.pk == first.pk:
+                raise ZeroDivisionError
+            return renew(seen, *more)
+
+        monkeypatch.setattr(tokens, "renew", fail_for_the_first)
+
+        assert oauth.refresh_expiring(now) == 1
+        (line,) = (one for one in caplog.records if one.levelname == "ERROR")
+        assert line.getMessage() == f"refresh_crashed credential={first.pk}"
+
     def test_token_that_another_process_refreshes_is_not_waited_for(
         self, fake: FakeProvider
     ) -> None:

@@ -306,6 +306,9 @@ def refresh_expiring(now: datetime | None = None) -> int:
             )
             if time.monotonic() - began_at > _SLOW_SECONDS:
                 slow.add(row.credential.token_url)
+        except Exception:
+            # An unexpected failure of one token does not stop the run for those after it.
+            logger.exception("refresh_crashed credential=%d", row.credential_id)
     return refreshed
 
 
