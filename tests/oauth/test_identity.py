@@ -26,12 +26,14 @@ def credential_at(fake: FakeProvider, **fields: Any) -> Credential:
     return make_credential(token_url=fake.token_url, **{"scope": "openid email", **fields})
 
 
-def authorize(fake: FakeProvider, credential: Credential, id_token: Any) -> dict[str, str]:
+def authorize(
+    fake: FakeProvider, credential: Credential, id_token: Any, **more: str
+) -> dict[str, str]:
     """Run an authorization; `id_token` may be a function of the parameters that were sent."""
     user = make_user()
     _, sent = begin(credential, user)
     text = id_token(sent) if callable(id_token) else id_token
-    fake.reply(token(**({} if text is None else {"id_token": text})))
+    fake.reply(token(**({} if text is None else {"id_token": text}), **more))
     query = {"code": ["c"], "state": [sent["state"]]}
     oauth.finish_authorization(query, user=user, session_key=SESSION)
     return sent
@@ -130,6 +132,18 @@ def test_without_a_nonce_pkce_binds_the_answer_and_else_the_person_is_warned(
 
     assert (stored().account, stored().state) == ("me", "valid")
     assert ("does not repeat the nonce" in oauth.sentence(stored().warning)) is not uses_pkce
+
+
+def test_warning_about_the_nonce_outlives_a_refresh(fake: FakeProvider) -> None:
+    credential = credential_at(fake, uses_pkce=False)
+    unbound = jwt(aud=credential.client_id, sub="me")
+    authorize(fake, credential, unbound, refresh_token="a-refresh-token")
+    fake.reply(token())
+
+    oauth.refresh(credential)
+    oauth.refresh(credential)
+
+    assert oauth.sentence(stored().warning).count("does not repeat the nonce") == 1
 
 
 @pytest.mark.parametrize(

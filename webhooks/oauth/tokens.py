@@ -697,7 +697,11 @@ def store_refreshed(
         del columns["refresh_token"]
         if token.refresh_expires_in is None:
             del columns["refresh_token_expires_at"]
-    warning = joined(warning, _idle_warning(token, row.credential.scope, end_moves=end_moves))
+    warning = joined(
+        _lasting_warning(row),
+        warning,
+        _idle_warning(token, row.credential.scope, end_moves=end_moves),
+    )
     if token.scope is None and row.credential.is_machine:
         # RFC 6749 section 5.1: without a scope in the response the requested one is granted.
         columns["granted_scope"] = row.credential.scope
@@ -760,6 +764,12 @@ def store_granted(
         "warning": joined(warning, _idle_warning(token, requested_scope, end_moves=end_moves)),
     }
     OAuthToken.objects.filter(credential_id=credential_id).update(**columns)
+
+
+def _lasting_warning(row: OAuthToken) -> str:
+    """Return the warning about the authorization itself, which no refresh resolves, else ""."""
+    no_nonce = stored("no_nonce")
+    return no_nonce if no_nonce in row.warning.splitlines() else ""
 
 
 def _end_moves(row: OAuthToken, token: GrantedToken, answered_at: datetime) -> bool:
