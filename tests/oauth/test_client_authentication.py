@@ -165,6 +165,21 @@ def test_a_service_account_gets_a_token_for_its_own_jwt(fake: FakeProvider) -> N
     assert "client_assertion" not in asked
 
 
+def test_a_client_with_a_certificate_names_itself_beside_its_jwt(fake: FakeProvider) -> None:
+    """RFC 8705 section 2: the certificate is looked up by the client ID."""
+    credential = credential_at(
+        fake,
+        grant_type="jwt_bearer",
+        client_authentication="tls_client_auth",
+        client_key=rsa_key(),
+        client_certificate="P",
+    )
+
+    request = token_requests.machine_request(credential)
+
+    assert dict(request.pairs)["client_id"] == credential.client_id
+
+
 def test_a_jwt_that_is_refused_says_what_to_look_at(fake: FakeProvider) -> None:
     fake.reply(Reply(status=400, body={"error": "invalid_grant"}))
     credential = credential_at(

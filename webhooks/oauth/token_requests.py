@@ -191,9 +191,12 @@ def _extension_request(
 ) -> TokenRequest:
     """Return the request of an extension grant (RFC 6749 section 4.5)."""
     client_auth = client_credentials(credential, credential.token_url)
-    # Without a client secret the JWT alone identifies the client, which is its issuer.
+    # Without a client secret the JWT alone identifies the client, which is its issuer; but a
+    # certificate is compared with that of the client that is named (RFC 8705 section 2).
     named = {**client_auth.fields}
-    if grant is Grant.JWT_BEARER and not client_auth.headers and len(named) == 1:
+    by_certificate = credential.client_authentication == ClientAuthentication.CERTIFICATE
+    is_alone = not client_auth.headers and len(named) == 1 and not by_certificate
+    if grant is Grant.JWT_BEARER and is_alone:
         named["include_client_id"] = False
     extra = urlencode([*parameters.extra_parameters(credential, "token"), *pairs])
     body = prepare_token_request(grant.value, body=extra, client_id=credential.client_id, **named)
