@@ -165,6 +165,24 @@ def test_a_service_account_gets_a_token_for_its_own_jwt(fake: FakeProvider) -> N
     assert "client_assertion" not in asked
 
 
+def test_a_provider_finds_the_key_that_the_header_of_the_jwt_names(fake: FakeProvider) -> None:
+    """It fetches the keys, and picks one by its ID and algorithm (RFC 7515 section 4.1.4)."""
+    credential = credential_at(
+        fake,
+        client_authentication="private_key_jwt",
+        client_key=rsa_key(),
+        assertion_claims={"kid": "k-1", "alg": "PS256"},
+    )
+
+    fetched(credential)
+
+    (found,) = oauth.public_keys(credential)["keys"]
+    assert (found["kid"], found["alg"]) == ("k-1", "PS256")
+    assertion = fake.requests[0].fields["client_assertion"]
+    header, _claims = claims_of(assertion, jwk.RSAKey.import_key(found), found["alg"])
+    assert (header["kid"], header["alg"]) == ("k-1", "PS256")
+
+
 def test_a_client_with_a_certificate_names_itself_beside_its_jwt(fake: FakeProvider) -> None:
     """RFC 8705 section 2: the certificate is looked up by the client ID."""
     credential = credential_at(

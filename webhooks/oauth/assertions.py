@@ -38,12 +38,15 @@ def make_key() -> str:
 
 
 def public_keys(credential: Credential) -> dict[str, Any]:
-    """Return the JWK set that a provider verifies signatures with (RFC 7517 section 5)."""
+    """Return the JWK set that a provider verifies signatures with (RFC 7517 section 5).
+
+    Algorithm and key ID are those in the header of the JWTs, by which the provider finds the key.
+    """
     if not credential.client_key:
         return {"keys": []}
-    key = _key_of(credential)
-    more = {"use": "sig", "alg": _algorithm(key), "kid": key.thumbprint()}
-    return {"keys": [{**key.as_dict(private=False), **more}]}
+    header = _header(credential)
+    more = {"use": "sig", "alg": header["alg"], "kid": header["kid"]}
+    return {"keys": [{**_key_of(credential).as_dict(private=False), **more}]}
 
 
 def public_pem(credential: Credential) -> str:
