@@ -150,6 +150,8 @@ def test_a_signing_secret_is_not_rotated_and_a_sentence_says_why(use_keys: Keys)
         ("paste_token", {}),
         ("restore_secret", {}),
         ("try_authentication", {}),
+        ("switch_authentication", {}),
+        ("save_as_connection", {}),
     ],
 )
 def test_buttons_of_the_token_panel_say_why_they_do_nothing(
@@ -160,14 +162,43 @@ def test_buttons_of_the_token_panel_say_why_they_do_nothing(
     make_token(credential, replaced_secret="the one before")
     client = Client()
     client.force_login(person)
-    url = reverse(f"webhooks:{button}", args=[credential.pk])
+    pk = credential.subject.pk if button == "save_as_connection" else credential.pk
+    url = reverse(f"webhooks:{button}", args=[pk])
     use_keys(SECOND_KEY)
     before = rows_of(Credential, OAuthToken)
-    answer = client.post(url, {"refresh_token": "from-elsewhere"}, follow=True)
+    data = {"refresh_token": "from-elsewhere", "client_authentication": "request_body"}
+    answer = client.post(url, data, follow=True)
     assert answer.status_code == 200
     assert "FIELD_ENCRYPTION_KEY" in answer.text
     assert rows_of(Credential, OAuthToken) == before
     assert provider.token_requests() == []
+
+
+@pytest.mark.django_db
+def test_combining_grants_says_why_it_does_nothing(use_keys: Keys, provider: Provider) -> None:
+    person = get_user_model().objects.create_superuser("admin")
+    credentials = [make_credential(provider) for _ in range(2)]
+    for credential in credentials:
+        make_token(credential, state="needs_reauthorization")
+    client = Client()
+    client.force_login(person)
+    use_keys(SECOND_KEY)
+    before = rows_of(Webhook, Credential, OAuthToken)
+    asked = {"credential": [str(one.pk) for one in credentials]}
+    answer = client.post(reverse("webhooks:unite_grants"), asked, follow=True)
+    assert "FIELD_ENCRYPTION_KEY" in answer.text
+    assert rows_of(Webhook, Credential, OAuthToken) == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("form", ["json", "pem"])
+def test_a_provider_is_asked_to_fetch_the_public_key_later(use_keys: Keys, form: str) -> None:
+    credential = make_credential(client_key=oauth.make_key())
+    address = reverse("webhooks:public_key", args=[credential.uid, form])
+    use_keys(SECOND_KEY)
+    assert Client().get(address).status_code == 503
+    use_keys(FIRST_KEY)
+    assert Client().get(address).status_code == 200
 
 
 @pytest.mark.django_db

@@ -20,6 +20,7 @@ from webhooks.models import (
     origin_of,
     token_of,
 )
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui import trail
 from webhooks.ui.connections import lifecycle
 from webhooks.ui.expired_session import keeps_typed
@@ -159,7 +160,7 @@ def unite_grants(request: HttpRequest) -> HttpResponse:
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             for webhook, earlier in zip(webhooks, before, strict=True):
                 form_context.record_changes(request, webhook, earlier)
-    except lifecycle.ConnectionInUseError as error:
+    except (lifecycle.ConnectionInUseError, SecretUnreadableError) as error:
         messages.error(request, str(error))
         return redirect("webhooks:grants")
     return form_context.begin_authorization(request, connection)
@@ -176,7 +177,7 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
             note = audit.note("from_credentials_of", name=webhook.name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             form_context.record_changes(request, webhook, before)
-    except lifecycle.ConnectionInUseError as error:
+    except (lifecycle.ConnectionInUseError, SecretUnreadableError) as error:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)
     sentence = _(

@@ -122,7 +122,11 @@ def public_key(request: HttpRequest, uid: str, form: str) -> HttpResponse:
     """Show a credential's public key to its provider, which has no login on this site."""
     present = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
     credential = get_object_or_404(present, uid=uid.replace("\0", ""))
-    if not credential.client_key or form not in ("json", "pem"):
+    try:
+        has_key = bool(credential.client_key)
+    except SecretUnreadableError:
+        return HttpResponse(status=503)
+    if not has_key or form not in ("json", "pem"):
         raise Http404
     if form == "pem":
         return HttpResponse(oauth.public_pem(credential), content_type="application/x-pem-file")
@@ -282,12 +286,15 @@ def switch_authentication(request: HtmxRequest, pk: int) -> HttpResponse:
     way = request.POST.get("client_authentication", "")
     if way not in ClientAuthentication.values:
         return HttpResponseBadRequest(_("There is no such way to send credentials."))
-    with transaction.atomic():
-        subject = credential.subject
-        before = audit.snapshot(subject)
-        credential.client_authentication = way
-        credential.save(update_fields=["client_authentication"])
-        form_context.record_changes(request, subject, before)
+    try:
+        with transaction.atomic():
+            subject = credential.subject
+            before = audit.snapshot(subject)
+            credential.client_authentication = way
+            credential.save(update_fields=["client_authentication"])
+            form_context.record_changes(request, subject, before)
+    except SecretUnreadableError as error:
+        return form_context.to_panel(request, credential, failure=str(error))
     url = credential.receiver_url
     oauth.drop_if_changed(oauth.fingerprint(credential, url), credential, url)
     events.release_held(credential)
