@@ -148,7 +148,8 @@ def refresh(credential: Credential, *, now: datetime | None = None) -> UsableTok
         return _refreshed(row, now=now, is_forced=True, may_use_current=False)
     if not row.has_access_token():
         raise _no_token()
-    message = stored("token_expired", provider=current.provider)
+    code = "no_refresh_token" if _is_alive(row, now) else "token_expired"
+    message = stored(code, provider=current.provider)
     raise TokenUnavailableError(message, hold_reason=HoldReason.REAUTHORIZATION)
 
 

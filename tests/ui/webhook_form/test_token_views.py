@@ -333,6 +333,29 @@ def test_clear_forgets_the_token(browser: Client, provider: Provider) -> None:
     assert "It may still be valid at the provider" in page
 
 
+def test_a_refresh_token_alone_can_be_cleared(browser: Client, provider: Provider) -> None:
+    """It was pasted, and the provider was down."""
+    webhook = authorized(browser, provider)
+    OAuthToken.objects.update(access_token="", state=TokenState.NONE)
+    address = reverse("webhooks:clear_token", args=[webhook.credential_id])
+    assert address in browser.get(edit_url(webhook)).text
+    browser.post(address)
+    assert not OAuthToken.objects.get().has_refresh_token()
+    assert address not in browser.get(edit_url(webhook)).text
+
+
+def test_refresh_without_a_refresh_token_does_not_call_a_valid_token_expired(
+    browser: Client, provider: Provider
+) -> None:
+    """The button is on an old page: another tab stored a token that cannot be refreshed."""
+    webhook = authorized(browser, provider)
+    OAuthToken.objects.update(refresh_token="")
+    address = reverse("webhooks:refresh_token", args=[webhook.credential_id])
+    failure = browser.post(address, headers=HTMX).context["token_failure"]
+    assert "gave no refresh token" in failure
+    assert "has expired" not in failure
+
+
 def test_clear_says_nothing_of_the_provider_when_it_revoked_the_token(
     browser: Client, provider: Provider
 ) -> None:

@@ -306,7 +306,7 @@ def token_panel(
         "held_count": held,
         "held_text": status.capped_count(held),
         "is_oauth": is_oauth,
-        "drops_token": is_usable,
+        "drops_token": is_usable or (token is not None and token.has_refresh_token()),
         "has_replaced_secret": token is not None and token.has_replaced_secret(),
         "now": timezone.now(),
         **status.token_facts(credential, token),
