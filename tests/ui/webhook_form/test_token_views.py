@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.oauth_rows import make_machine_webhook, make_token
 from tests.sandbox import AUTHORIZATION_CLIENT, Provider, answer_consent
 from tests.ui.webhook_form.test_forms import posted
 from tests.ui.webhook_form.test_views import CREATE, draft_of, edit_url, logged_in
@@ -354,6 +355,16 @@ def test_refresh_without_a_refresh_token_does_not_call_a_valid_token_expired(
     failure = browser.post(address, headers=HTMX).context["token_failure"]
     assert "gave no refresh token" in failure
     assert "has expired" not in failure
+
+
+def test_a_cleared_token_that_no_person_approves_holds_nothing(
+    browser: Client, provider: Provider
+) -> None:
+    webhook = make_machine_webhook(provider)
+    make_token(webhook.credential)
+    page = browser.get(edit_url(webhook)).text
+    assert "The next delivery gets a new one." in page
+    assert "on hold until you get a new one" not in page
 
 
 def test_clear_says_nothing_of_the_provider_when_it_revoked_the_token(
