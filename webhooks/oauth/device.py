@@ -152,6 +152,9 @@ def pending_device(
     state: str, *, user: User, session_key: str, now: datetime | None = None
 ) -> AuthorizationRequest:
     """Return the pending request that a person is to approve. Errors: AuthorizationError."""
+    if not state:
+        # No code was shown in this session: it ended, or began in another browser.
+        raise AuthorizationError(stored("other_browser"))
     found = callback.find_request(state, user=user, session_key=session_key)
     callback.check_request(found, now=now or timezone.now())
     return found

@@ -198,6 +198,16 @@ class TestTokens:
         assert "The access token was stored." in panel
         assert "token-error" not in panel
 
+    def test_a_device_page_of_a_session_that_ended_says_so(
+        self, browser: Client, fake: FakeProvider
+    ) -> None:
+        webhook = self.webhook_at(fake, grant_type="device_code")
+
+        browser.get(reverse("webhooks:device", args=[webhook.credential_id]))
+
+        failure = browser.get(edit_url(webhook)).context["token_failure"]
+        assert "before you logged in again" in failure
+
     def test_a_pasted_refresh_token_is_used_and_never_shown(
         self, browser: Client, fake: FakeProvider
     ) -> None:
