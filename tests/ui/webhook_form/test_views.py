@@ -53,6 +53,16 @@ def test_a_new_webhook_is_saved_and_its_secret_shown_once(browser: Client) -> No
     assert webhook.created_by == get_user_model().objects.get()
 
 
+@pytest.mark.parametrize("permissions", [["add_webhook"], ["add_webhook", "view_webhook"]])
+def test_who_may_only_add_is_led_to_a_page_that_can_be_opened(permissions: list[str]) -> None:
+    person = logged_in(*permissions)
+    answer = person.post(CREATE, posted(name="CRM"))
+    assert Webhook.objects.count() == 1
+    page = person.get(answer["Location"])
+    assert page.status_code == 200
+    assert "“CRM” was created." in page.text
+
+
 def test_saving_the_same_form_twice_is_said(browser: Client) -> None:
     sentence = "Another webhook has the same name and URL."
     assert sentence not in browser.post(CREATE, posted(), follow=True).text

@@ -70,7 +70,13 @@ def create(request: HtmxRequest) -> HttpResponse:
         )
     if wants_token:
         return form_context.begin_authorization(request, form.credential)
-    return _send_test(request, webhook) if wants_test else redirect("webhooks:edit", webhook.pk)
+    if wants_test:
+        return _send_test(request, webhook)
+    if request.user.has_perm("webhooks.change_webhook"):
+        return redirect("webhooks:edit", webhook.pk)
+    if request.user.has_perm("webhooks.view_webhook"):
+        return redirect("webhooks:detail", webhook.pk)
+    return redirect("webhooks:create")
 
 
 def _what_next(request: HttpRequest, webhook: Webhook, *, is_done: bool) -> str:
