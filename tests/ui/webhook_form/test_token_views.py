@@ -156,6 +156,20 @@ def test_what_waited_for_the_token_is_released(browser: Client, provider: Provid
     assert "1 delivery that waited for it is being sent." in browser.get(edit_url(webhook)).text
 
 
+def test_what_a_pause_holds_as_well_is_not_being_sent(browser: Client, provider: Provider) -> None:
+    url = start_authorization(browser, provider)
+    webhook = Webhook.objects.get()
+    events.publish("call.incoming.after", {"call_id": "1"})
+    Delivery.objects.update(
+        status=Status.HELD, hold_reason=HoldReason.NO_TOKEN, next_attempt_at=None
+    )
+    Webhook.objects.update(is_active=False, pause_reason="person", paused_at=timezone.now())
+    come_back(browser, answer_consent(url))
+    page = browser.get(edit_url(webhook)).text
+    assert "The access token was stored." in page
+    assert "being sent" not in page
+
+
 def test_a_denial_says_so_on_the_form_with_everything_there(
     browser: Client, provider: Provider
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -435,7 +436,10 @@ def authorized(request: HttpRequest, credential: Credential) -> str:
     """Record who got a token, release deliveries held for it, and return a message about both."""
     audit.record(Action.AUTHORIZED, credential, user=request.user)
     sentence = _("The access token was stored.")
-    if not (released := events.release_held(credential)):
+    released = events.release_held(credential)
+    users = Webhook.objects.active().filter(Q(credential=credential) | Q(own_credential=credential))
+    if not released or not users.exists():
+        # At a paused webhook they wait for its resume.
         return sentence
     sending = ngettext(
         "%(count)d delivery that waited for it is being sent.",
