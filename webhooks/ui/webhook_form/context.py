@@ -412,7 +412,7 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
         # The panel is hidden.
         sentence = _("Choose OAuth 2.0 as the authorization type to get an access token.")
         messages.warning(request, sentence)
-        return HttpResponseRedirect(form_url(credential) + "#authorization", status=303)
+        return HttpResponseRedirect(page_url(request, credential) + "#authorization", status=303)
     if credential.is_machine:
         return _fetch_token(request, credential)
     try:
