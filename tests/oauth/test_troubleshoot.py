@@ -290,7 +290,7 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
         (Reply(status=302, headers={"Location": "https://other.example/"}), "other.example"),
         (Reply(status=503), "not working"),
         (Reply(raw=b""), "connection was closed"),
-        (Reply(body={"service": "up"}), "no token answer"),
+        (Reply(body={"service": "up"}), "not a token response"),
         (Reply(body=b'{"service"'), "ends in the middle"),
         (Reply(status=403, body={"message": "Missing Authentication Token"}), "no token endpoint"),
         (Reply(status=401, body={"error": "Invalid access token"}), "no token endpoint"),

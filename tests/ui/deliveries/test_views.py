@@ -130,7 +130,7 @@ def test_a_search_for_newer_rows_says_how_far_up_it_came(
     webhook = make_webhook()
     oldest_first = [make_delivery(webhook).pk for _ in range(4)]
     monkeypatch.setattr(log_query, "STRETCH", 1)
-    monkeypatch.setattr(log_query, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(log_query, "SEARCH_SECONDS", 0.0)
     older = browser.get(LOG, {"outcome": "timeout"})
     assert "The log was searched back to" in older.text
     assert "Look further back" in older.text
