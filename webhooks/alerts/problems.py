@@ -173,7 +173,9 @@ def _cleared(
     if not blocked:
         return
     has_none = Q(token__isnull=True) | Q(token__state=TokenState.NONE)
-    rows = credentials.filter(has_none, grant_type__in=BY_PERSON)
+    webhooks, connections = ({key[part] for key in blocked} for part in (0, 1))
+    concerned = Q(webhook__pk__in=webhooks - {None}) | Q(pk__in=connections - {None})
+    rows = credentials.filter(has_none, concerned, grant_type__in=BY_PERSON)
     for one in rows.select_related("token", "webhook"):
         for kind in _OF_STATES.values():
             problem = Problem(one.subject, kind, "", now)

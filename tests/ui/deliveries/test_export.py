@@ -132,7 +132,9 @@ def test_the_export_reads_in_pieces_and_ends_at_its_bound(monkeypatch: pytest.Mo
     assert [row["delivery"] for row in rows_of(browser.get(EXPORT))] == rows[::-1]
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MAX_ROWS", 2), ("_MAX_SECONDS", 1e-9)])
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_ROWS", 2), ("_MAX_SECONDS", 1e-9), ("_MAX_TOTAL_SECONDS", -1.0)]
+)
 def test_an_export_that_ends_early_says_so_and_how_to_continue(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: float
 ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import re
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 
@@ -22,8 +23,8 @@ from webhooks.ui.requests import page
 MAX_ROWS = 100_000
 # With payloads the file is a hundred times larger.
 MAX_PAYLOAD_ROWS = 10_000
-# Time in the database; that of a slow client does not count.
-_MAX_SECONDS = 60.0
+# Time in the database, and with that of the client: a slow one does not keep its slot for hours.
+_MAX_SECONDS, _MAX_TOTAL_SECONDS = 60.0, 600.0
 # Each export occupies one of the web server's 8 or 16 threads until its client has read the file.
 MAX_AT_ONCE = 4
 _slots = threading.BoundedSemaphore(MAX_AT_ONCE)
@@ -109,7 +110,7 @@ def _written(
     # Without the byte order mark, spreadsheets read the text as Latin-1.
     yield "\ufeff" + writer.writerow([*COLUMNS, *(["payload"] if with_payload else [])])
     limit = MAX_PAYLOAD_ROWS if with_payload else MAX_ROWS
-    older_than = ""
+    older_than, ends_at = "", time.monotonic() + _MAX_TOTAL_SECONDS
     for found in log_query.pages(conditions, limit=limit, seconds=_MAX_SECONDS):
         older_than = found.older_than
         for start in range(0, len(found.rows), CHUNK):
@@ -120,6 +121,8 @@ def _written(
                 if with_payload:
                     cells.append(payloads.get(delivery.event_id, ""))
                 yield writer.writerow([cell(text) for text in cells])
+        if time.monotonic() > ends_at:
+            break
     if older_than:
         # The next full second, so that the next export leaves none out.
         begins_at = ids.moment(older_than).replace(microsecond=0) + timedelta(seconds=1)
