@@ -103,6 +103,35 @@ def test_a_content_type_that_django_cannot_read_is_refused(
     assert page.status_code == 403
 
 
+@pytest.mark.parametrize(
+    "accepted", ["a/b; c*=none''d", "a/b; c* =none''d, */*", "*/*; c*0*=no%27%27"]
+)
+def test_an_accepted_type_that_django_cannot_read_counts_as_none(accepted: str) -> None:
+    answer = WsgiClient().get(reverse("set_language"), headers={"Accept": accepted})
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize("charset", ["zlib", "rot13", "undefined", "idna", "punycode", "none"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_charset_that_is_none_of_the_web_breaks_no_page(method: str, charset: str) -> None:
+    media_type, login = f"multipart/form-data; boundary=x; charset={charset}", reverse("login")
+    form = '--x\r\nContent-Disposition: form-data; name="username"\r\n\r\n\xe9\r\n--x--\r\n'
+    answer = WsgiClient().generic(method, f"{login}?next=/%C3%A9%80", form, media_type)
+    assert answer.status_code == (200 if method == "GET" else 403)
+
+
+def test_a_form_in_an_odd_charset_keeps_nothing_busy() -> None:
+    """400 KB once took 10 seconds: Python decodes Punycode in quadratic time."""
+    media_type = "multipart/form-data; boundary=x; charset=punycode"
+    form = '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n-{}\r\n--x--\r\n'
+    form, client = form.format("zyx9" * 100_000), WsgiClient()
+    # Without it the form is refused before it is read.
+    client.cookies["csrftoken"] = "a" * 32
+    began = time.thread_time()
+    assert client.generic("POST", reverse("login"), form, media_type).status_code == 403
+    assert time.thread_time() - began < 2
+
+
 @pytest.mark.parametrize("client_class", CLIENTS)
 def test_a_host_that_is_not_ours_is_refused(client_class: type[Client], key: Any) -> None:
     answer = client_class().post(URL, BODY, "application/json", headers=key | {"Host": "evil.test"})

@@ -32,6 +32,7 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 MIDDLEWARE = "webhooks.middleware.event_api"
 _LANGUAGE = "Content-Language"
+_UTF_8 = {"utf-8", "utf8"}
 
 
 class EventApi:
@@ -97,7 +98,7 @@ class EventsFirst:
         self._api = EventApi()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        leave_out_unreadable_type(environ)
+        leave_out_unreadable_types(environ)
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
         # After a failover, a connection that was idle overnight may lead to a read-only server.
@@ -119,17 +120,20 @@ def log_refusal(answer: ApiResponse, request: HttpRequest) -> None:
     log_response("%s: %s", refusal.reason_phrase, request.path, response=refusal, request=request)
 
 
-def leave_out_unreadable_type(environ: Environ) -> None:
-    """Clear a Content-Type that would make Django fail on any page.
+def leave_out_unreadable_types(environ: Environ) -> None:
+    """Clear a Content-Type or Accept that would make Django fail, or take quadratic time.
 
-    That is one with a parameter in an unknown encoding (RFC 2231).
+    That is one with a parameter in an unknown encoding (RFC 2231), and a charset besides UTF-8:
+    Django passes its name to Python, whose codecs include "zlib" and "punycode".
     """
-    media_type = environ.get("CONTENT_TYPE", "")
-    if "*" in media_type:
+    for name in ("CONTENT_TYPE", "HTTP_ACCEPT"):
         try:
-            parse_header_parameters(media_type)
+            _type, parameters = parse_header_parameters(environ.get(name, ""))
         except (LookupError, ValueError):
-            environ["CONTENT_TYPE"] = ""
+            environ[name] = ""
+        else:
+            if parameters.get("charset", "utf-8").lower() not in _UTF_8:
+                environ[name] = ""
 
 
 class _Body:
