@@ -29,6 +29,9 @@ TREES: list[dict[str, Any]] = [
     {"all": [{"any": [MISSED]}, {"any": [SHORT]}]},
     {"all": [{"variable": "caller", "operator": "one_of", "value": ["Acme, Inc."]}]},
     {"all": [{"variable": "caller", "operator": "one_of", "value": ['"A, B" C', "D"]}]},
+    {"all": [{"variable": "fields.windows", "operator": "equals", "value": 3}]},
+    {"all": [{"variable": "fields.agreed", "operator": "not_equals", "value": True}]},
+    {"all": [{"variable": "fields.size", "operator": "one_of", "value": [1.5, "2", 3]}]},
 ]
 
 
@@ -57,6 +60,7 @@ def _post_group(data: QueryDict, group: Any) -> None:
         prefix = f"filter-{child.id}"
         data[f"{prefix}-was"] = child.variable
         data[f"{prefix}-variable"] = child.chosen
+        data[f"{prefix}-typed"] = child.typed
         data[f"{prefix}-path"] = child.path
         data[f"{prefix}-operator"] = child.operator
         data.setlist(f"{prefix}-value", child.values)
@@ -94,6 +98,25 @@ def test_a_form_that_is_sent_back_unchanged_changes_nothing(tree: dict[str, Any]
     assert section.is_valid
     assert not section.changes
     assert section.tree == tree
+
+
+def test_a_stored_number_stays_one_when_another_condition_is_added() -> None:
+    windows = {"variable": "fields.windows", "operator": "equals", "value": 3}
+    section = FilterSection({"all": [windows]})
+    section.root.children += from_tree({"all": [{"any": [MISSED]}]}).children
+    section.root.children[-1].id = 5
+    section = FilterSection({"all": [windows]}, posted(section), is_checked=True)
+    assert section.tree == {"all": [windows, {"any": [MISSED]}]}
+
+
+def test_a_number_that_becomes_true_is_a_change() -> None:
+    stored = {"all": [{"variable": "fields.agreed", "operator": "equals", "value": 1}]}
+    wanted = {"all": [{"variable": "fields.agreed", "operator": "equals", "value": True}]}
+    data = QueryDict(mutable=True)
+    data.update({"filter-mode": "json", "filter-json": json.dumps(wanted)})
+    section = FilterSection(stored, data, is_checked=True)
+    assert section.changes
+    assert section.tree["all"][0]["value"] is True
 
 
 def test_a_single_condition_is_kept_as_it_is_stored() -> None:

@@ -255,6 +255,13 @@ def test_a_filter_is_saved_with_the_form_and_drawn_again(browser: Client) -> Non
     assert webhook.filter == {}
 
 
+def test_the_form_posts_which_values_are_numbers(browser: Client) -> None:
+    condition = {"variable": "fields.windows", "operator": "one_of", "value": [3, "4", True]}
+    webhook = make_webhook(filter={"all": [condition]})
+    page = browser.get(edit_url(webhook))
+    assert '<input type="hidden" name="filter-1-typed" value="3 true">' in page.text
+
+
 def test_a_variable_that_no_chosen_event_has_is_marked_on_the_form(browser: Client) -> None:
     webhook = make_webhook(event_types=["form.submitted"], filter=MISSED)
     assert "filter-note field-hint is-warning" in browser.get(edit_url(webhook)).text

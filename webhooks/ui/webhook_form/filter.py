@@ -83,7 +83,7 @@ class FilterSection:
     @property
     def changes(self) -> bool:
         """Return whether saving changes what the stored filter means."""
-        return self.is_posted and self.tree != self._stored
+        return self.is_posted and not _is_same(self.tree, self._stored)
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -96,8 +96,8 @@ class FilterSection:
             return tree if isinstance(tree, dict) else {}
         tree = to_tree(self.root)
         stored = _as_rows(self._stored)
-        is_same = stored is not None and tree == to_tree(stored)
-        return dict(self._stored) if is_same else tree
+        is_kept = stored is not None and _is_same(tree, to_tree(stored))
+        return dict(self._stored) if is_kept else tree
 
     @property
     def left_out(self) -> int:
@@ -295,6 +295,11 @@ def _as_rows(tree: Mapping[str, Any]) -> ConditionGroup | None:
         return None
     root = from_tree(tree)
     return None if any(map(problem_of, root.rows())) else root
+
+
+def _is_same(one: object, other: object) -> bool:
+    # As JSON, because Python's 1 and True are equal.
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _as_json(tree: object) -> str:

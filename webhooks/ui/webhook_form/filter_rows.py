@@ -41,6 +41,7 @@ PATH = "."
 _TOKEN = re.compile(r"(?:(open|row)-([0-9]{1,6})|(close))")
 # A value of a list and its terminator; a quoted value may contain commas, and "" is a quote.
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))(?:,|$)')
+_BOOLEANS = {"true": True, "false": False}
 # "1 500" or "48 500,50", with any kind of space.
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:\s[0-9]{3})+(?:[.,][0-9]+)?")
 # "1,500" means 1500 or 1.5, depending on the locale.
@@ -62,6 +63,8 @@ class ConditionRow:
     path: str = ""
     operator: str = ""
     values: list[str] = field(default_factory=list)
+    # The values that are stored as numbers or booleans, divided by spaces; others are text.
+    typed: str = ""
     # Error messages by part: variable, operator, value.
     errors: dict[str, str] = field(default_factory=dict)
     number: int = 0
@@ -267,12 +270,14 @@ class ConditionRow:
         return _("Enter a value to compare with.")
 
     def _parse_value(self, text: str, operator: Operator) -> Any:
-        if self.kind is Kind.BOOLEAN:
-            return {"true": True, "false": False}.get(text, text)
+        if self.kind is Kind.BOOLEAN and text in _BOOLEANS:
+            return _BOOLEANS[text]
         if self.kind is Kind.DURATION or (self.kind is Kind.ANY and operator in NUMERIC):
             return _duration(text, self.kind)
         if self.kind is Kind.NUMBER:
             return _number(text)
+        if text in self.typed.split():
+            return _BOOLEANS[text] if text in _BOOLEANS else _number(text)
         return text
 
 
@@ -403,6 +408,7 @@ def _row(condition: Mapping[str, Any], part_id: int) -> ConditionRow:
     value = condition.get("value")
     values = [] if value is None else value if isinstance(value, list) else [value]
     row.values = [_shown(one, row.kind) for one in values]
+    row.typed = " ".join(_shown(one, Kind.ANY) for one in values if not isinstance(one, str))
     if isinstance(value, list) and not row.choices:
         row.values = ["\n".join(_as_listed(text, row) for text in row.values)]
     return row
@@ -431,6 +437,7 @@ def _posted_row(data: QueryDict, part_id: int) -> ConditionRow:
         path=data.get(f"{prefix}-path", ""),
         operator=data.get(f"{prefix}-operator", ""),
         values=data.getlist(f"{prefix}-value"),
+        typed=data.get(f"{prefix}-typed", ""),
     )
     if data.get(f"{prefix}-was", "") != row.variable and row.operator:
         # The operator was chosen for another variable and may not fit this one.
