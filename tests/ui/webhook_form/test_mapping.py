@@ -7,7 +7,7 @@ import pytest
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import bound, multi_value, saved
-from webhooks import events
+from webhooks import catalogue, events
 from webhooks.models import Event, Webhook
 from webhooks.ui.webhook_form.mapping import MappingSection
 
@@ -214,6 +214,21 @@ def test_every_variable_of_the_chosen_events_is_added_once() -> None:
     assert len(contents) == len(set(contents))
     assert {"talk_seconds", "utm_source"} <= set(contents)
     assert "deal_id" not in contents
+
+
+def test_a_field_of_a_host_project_with_a_dot_in_its_name_is_added_under_that_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sample = {"order": "A-17", "order.total": 5}
+    types = catalogue.host_types({"order.paid": {"label": "Order paid", "sample": sample}})
+    monkeypatch.setitem(catalogue.EVENT_TYPES, "order.paid", types["order.paid"])
+    monkeypatch.setattr(MappingSection, "offered", list(sample))
+    asked = {"action": "parameter:every", "method": "POST"}
+    in_json = section(None, **asked, body_format="json")
+    in_form = section(None, **asked, body_format="form")
+    assert {"name": "order\\.total", "variable": "order.total"} in in_json.stored_rows()
+    assert in_json.check(method="POST", body_format="json") == []
+    assert {"name": "order.total", "variable": "order.total"} in in_form.stored_rows()
 
 
 def test_rows_above_the_limit_stay_on_the_page() -> None:

@@ -251,6 +251,8 @@ class MappingSection:
         self.template = data.get("body_template", "").replace("\r\n", "\n")
         self.uses_older = bool(data.get("parameters_older"))
         self._picked = data.get("parameter_variable", "")
+        kind = payloads.sent_as(data.get("method", ""), data.get("body_format", ""))
+        self._names_are_paths = kind == BodyFormat.JSON
         self.rows = from_post(data)
         if (action := data.get("action", "")).startswith(ACTION):
             self.is_edited = True
@@ -276,7 +278,9 @@ class MappingSection:
             mapped = {row.path for row in self.rows}
             for name in self.offered:
                 if name not in mapped:
-                    self._add(name=self._name_of(name), source=VARIABLE, content=name)
+                    sent = self._name_of(name)
+                    sent = payloads.escape(sent) if self._names_are_paths else sent
+                    self._add(name=sent, source=VARIABLE, content=name)
             self.focus = "parameter-add"
         else:
             self._move(argument, verb)
