@@ -38,8 +38,10 @@ _INVISIBLE = re.compile(
     "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe00-\ufe0f\ufeff]+"
 )
 # Turkish has two letters i: İ keeps a combining dot in lower case, and I may be the capital of ı.
-# The apostrophe in Ukrainian words depends on the keyboard or text editor.
-_EQUIVALENTS = (("i\u0307", "i"), ("ı", "i"), ("\u2018", "'"), ("\u2019", "'"), ("\u02bc", "'"))
+_EQUIVALENTS = (("i\u0307", "i"), ("ı", "i"))
+# The apostrophe in Ukrainian words depends on the keyboard or text editor; keyboards without one
+# have a backtick or an acute accent.
+_APOSTROPHES = "`\u00b4\u2018\u2019\u02b9\u02bc\u2032"
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # A key and the beginning of its value, as `_COMPACT` writes them.
 _MEMBER = re.compile(r'":(?:["\[{0-9tfn-]|\Z)')
@@ -424,7 +426,10 @@ def _fold(value: Any) -> str:
     """
     text = value if isinstance(value, str) else _COMPACT.encode(value)
     if text.isascii():
-        return text.casefold()
+        return text.casefold().replace("`", "'")
+    # Before NFKC, which takes an acute accent for a space with a combining mark.
+    for apostrophe in _APOSTROPHES:
+        text = text.replace(apostrophe, "'")
     pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
     # NFKC may produce capitals.
     seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
