@@ -190,11 +190,21 @@ def test_what_is_no_batch_is_refused(
     assert not Event.objects.exists()
 
 
-def test_a_body_of_many_lines_takes_little_memory(send: Send) -> None:
-    body = b"10\n" * 700_000
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"10\n" * 700_000, NDJSON),
+        (b"[" + b"{}," * 700_000 + b"{}]", "application/json"),
+        (b'{"events": [' + b"[]," * 700_000 + b"[]]}", "application/json"),
+    ],
+    ids=["lines", "objects", "lists"],
+)
+def test_a_body_of_many_items_takes_little_memory(
+    send: Send, body: bytes, content_type: str
+) -> None:
     tracemalloc.start()
     try:
-        assert send(body, NDJSON).status_code == 413
+        assert send(body, content_type).status_code == 413
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

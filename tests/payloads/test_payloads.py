@@ -269,6 +269,32 @@ def test_json_is_read_with_or_without_a_byte_order_mark() -> None:
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        b"", b" ", b"[", b"[1", b"[1,", b"[1,]", b"[1 2]", b'{"a"', b'{"a": [1,]}', b"{1: 2}",
+        b'{"a": 1, "a": 2}', b"[NaN]", b"[" * 5000, b'[{"a": ' + b"9" * 5000 + b"}]", b"[1] 2",
+    ],
+    ids=lambda data: str(data[:20]),
+)  # fmt: skip
+def test_counting_items_changes_no_mistake(data: bytes) -> None:
+    with pytest.raises(DocumentError) as counted:
+        payloads.load_json(data, max_items=3)
+    with pytest.raises(DocumentError) as plain:
+        payloads.load_json(data)
+    assert (str(counted.value), counted.value.code) == (str(plain.value), plain.value.code)
+
+
+@pytest.mark.parametrize("text", ["[1, [2, 2, 2], {}]", '{"a": [1, {"b": [2, 2]}]}', "5", '"a"'])
+def test_only_the_outermost_items_are_counted(text: str) -> None:
+    assert payloads.load_json(text.encode(), max_items=3) == json.loads(text)
+
+
+def test_nothing_is_read_after_too_many_items() -> None:
+    with pytest.raises(payloads.TooManyItemsError):
+        payloads.load_json(b"[1, 2, 3, 4 is not read", max_items=3)
+
+
+@pytest.mark.parametrize(
     ("data", "code"),
     [
         (b"", "not_json"),

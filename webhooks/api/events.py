@@ -277,15 +277,14 @@ def _parts(body: bytes, media_type: str) -> Sequence[_Line | object]:
         # One more than allowed: a body may have millions of lines.
         parts = list(islice(_lines(body), MAX_BATCH_EVENTS + 1))
     else:
-        parts = _parse(body)
+        parts = _parse(body, max_items=MAX_BATCH_EVENTS)
         if isinstance(parts, dict) and parts.keys() == {"events"}:
             parts = parts["events"]
     if not isinstance(parts, list) or not parts:
         message = _("A batch is a JSON array of events, or one event on each line (NDJSON).")
         raise RequestError(400, "not_batch", message)
     if len(parts) > MAX_BATCH_EVENTS:
-        message = _("A batch has at most %d events.") % MAX_BATCH_EVENTS
-        raise RequestError(413, "too_many", message)
+        raise _too_many()
     return parts
 
 
@@ -532,9 +531,24 @@ def _too_large(limit: int) -> RequestError:
     return RequestError(413, "too_large", _("The body is larger than %d bytes.") % limit)
 
 
-def _parse(body: bytes, *, is_explained: bool = True, first_line: int = 1) -> Any:
+def _too_many() -> RequestError:
+    message = _("A batch has at most %d events.") % MAX_BATCH_EVENTS
+    return RequestError(413, "too_many", message)
+
+
+def _parse(
+    body: bytes,
+    *,
+    is_explained: bool = True,
+    first_line: int = 1,
+    max_items: int | None = None,
+) -> Any:
     try:
-        return payloads.load_json(body, is_explained=is_explained, first_line=first_line)
+        return payloads.load_json(
+            body, is_explained=is_explained, first_line=first_line, max_items=max_items
+        )
+    except payloads.TooManyItemsError as error:
+        raise _too_many() from error
     except payloads.DocumentError as error:
         raise RequestError(400, error.code, error) from error
 

@@ -18,6 +18,7 @@ from webhooks.payloads.errors import (
     BodyTooLargeError,
     DocumentError,
     MappingError,
+    TooManyItemsError,
     Violation,
     megabytes,
 )

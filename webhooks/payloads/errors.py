@@ -48,6 +48,10 @@ class BodyTooLargeError(MappingError):
         self.limit_bytes = limit_bytes
 
 
+class TooManyItemsError(PayloadError):
+    """JSON with more items than its reader accepts; the rest was not read."""
+
+
 def megabytes(size: int) -> str:
     return f"{size / 2**20:.1f}".removesuffix(".0")
 

@@ -9,13 +9,24 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
+from json.decoder import (  # type: ignore[attr-defined]
+    JSONArray,
+    JSONDecodeError,
+    JSONDecoder,
+    JSONObject,
+    scanstring,
+)
 from typing import Any, NoReturn
 
 from django.utils.translation import gettext as _
 
 from webhooks.payloads.document import MAX_DEPTH, shown
-from webhooks.payloads.errors import DocumentError, MappingError, Violation
+from webhooks.payloads.errors import (
+    DocumentError,
+    MappingError,
+    TooManyItemsError,
+    Violation,
+)
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 # RFC 8259 sections 3 and 6.
@@ -32,15 +43,28 @@ BYTE_ORDER_MARK = "\ufeff"
 _MAX_EXPLAINED = 65_536
 
 
-def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) -> Any:
+def load_json(
+    data: bytes,
+    *,
+    is_explained: bool = True,
+    first_line: int = 1,
+    max_items: int | None = None,
+) -> Any:
     """Parse JSON strictly. Raise DocumentError, also for repeated keys and NaN.
 
     Without `is_explained` an error has only its position, because explaining is far slower than
     parsing. Lines are counted from `first_line`, for a text that is part of a longer one.
+    Raise TooManyItemsError at an item beyond `max_items` of the outermost array, or of the arrays
+    in the outermost object.
     """
+    options: dict[str, Any] = {} if max_items is None else {"cls": _Limited, "max_items": max_items}
     try:
         text = data.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
+        return json.loads(
+            text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant, **options
+        )
+    except TooManyItemsError:
+        raise
     except DocumentError as error:
         # A repeated key or NaN, for which Python's parser gives no position.
         sentence = (is_explained and _mistake_of(text, first_line)) or str(error)
@@ -58,6 +82,33 @@ def load_json(data: bytes, *, is_explained: bool = True, first_line: int = 1) ->
         raise DocumentError(sentence, code="not_json") from error
     except ValueError as error:
         raise DocumentError(_("A number has too many digits."), code="not_json") from error
+
+
+class _Limited(JSONDecoder):
+    """Counts items while they are read: eight megabytes of “{},” would take 200 MB of memory."""
+
+    def __init__(self, *, max_items: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._scan, self._left = self.scan_once, max_items  # type: ignore[has-type]
+        self.scan_once = self._outermost
+
+    def _outermost(self, text: str, at: int) -> Any:
+        if text[at : at + 1] == "{":
+            return JSONObject(
+                (text, at + 1), self.strict, self._member, None, self.object_pairs_hook
+            )
+        return self._member(text, at)
+
+    def _member(self, text: str, at: int) -> Any:
+        if text[at : at + 1] == "[":
+            return JSONArray((text, at + 1), self._item)
+        return self._scan(text, at)
+
+    def _item(self, text: str, at: int) -> Any:
+        if self._left == 0:
+            raise TooManyItemsError
+        self._left -= 1
+        return self._scan(text, at)
 
 
 def load_typed(text: str) -> Any:
