@@ -237,7 +237,7 @@ class Migration(migrations.Migration):
                 ('id', models.CharField(default=webhooks.models.ids.delivery_id, editable=False, max_length=30, primary_key=True, serialize=False)),
                 ('status', models.CharField(choices=[('pending', 'Waiting'), ('sending', 'Sending'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('held', 'On hold'), ('parked', 'Stuck'), ('cancelled', 'Cancelled')], default='pending', max_length=10, verbose_name='Status')),
                 ('trigger', models.CharField(choices=[('event', 'Event'), ('test', 'Test'), ('resent', 'Resent'), ('bulk', 'Resent in bulk'), ('edited', 'Edited and resent')], default='event', max_length=10, verbose_name='Trigger')),
-                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'Webhook paused'), ('reauthorization', 'Needs re-authorization'), ('misconfigured', 'OAuth misconfigured'), ('no_token', 'No access token yet')], default='', max_length=16)),
+                ('hold_reason', models.CharField(blank=True, choices=[('paused', 'Webhook paused'), ('reauthorization', 'Needs re-authorization'), ('misconfigured', 'Misconfigured'), ('no_token', 'No access token yet')], default='', max_length=16)),
                 ('next_attempt_at', models.DateTimeField(blank=True, null=True, verbose_name='Next attempt')),
                 ('attempt_count', models.PositiveSmallIntegerField(default=0, verbose_name='Attempts')),
                 ('failure_count', models.PositiveSmallIntegerField(default=0)),

@@ -105,7 +105,7 @@ OPEN_STATUSES = (Status.PENDING, Status.SENDING, Status.HELD, Status.PARKED)
 class HoldReason(models.TextChoices):
     PAUSED = "paused", _("Webhook paused")
     REAUTHORIZATION = "reauthorization", _("Needs re-authorization")
-    MISCONFIGURED = "misconfigured", _("OAuth misconfigured")
+    MISCONFIGURED = "misconfigured", _("Misconfigured")
     NO_TOKEN = "no_token", _("No access token yet")
 
 

@@ -246,16 +246,14 @@ def _waiting_groups(webhook: Webhook, held: Counter[str], parked: int) -> list[d
         ),
         HoldReason.NO_TOKEN: _("Press Get new access token to send them in order."),
     }
-    labels = {reason: reason.label for reason in releases}
     if held[HoldReason.MISCONFIGURED] and not has_token_problem(webhook.credential):
         # A missing password or host of a connection, or a filter that cannot be read.
-        labels[HoldReason.MISCONFIGURED] = TokenState.MISCONFIGURED.label
         releases[HoldReason.MISCONFIGURED] = _destination_problem(webhook) or _(
             "Correct the settings to send them in order."
         )
     groups = [
         {
-            "label": labels[reason],
+            "label": reason.label,
             "status": Status.HELD,
             "count": capped_count(held[reason]),
             "release": sentence,

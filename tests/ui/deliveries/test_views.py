@@ -187,6 +187,15 @@ def test_the_log_finds_a_delivery_and_an_event_by_id(browser: Client) -> None:
     assert shown(browser.get(LOG, {"q": f" {log['sms'].event_id} "})) == [log["sms"].pk]
 
 
+def test_a_hold_for_a_missing_password_is_not_called_one_of_oauth(browser: Client) -> None:
+    delivery = make_delivery(make_webhook(authorization_type="basic"))
+    Delivery.objects.update(status=Status.HELD, hold_reason="misconfigured", next_attempt_at=None)
+    for page in (LOG, page_of(delivery)):
+        text = browser.get(page).text
+        assert "Misconfigured" in text
+        assert "OAuth misconfigured" not in text
+
+
 def test_a_search_reaches_what_the_first_stretches_do_not_hold(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
