@@ -188,7 +188,7 @@ AUTHORIZING = [
     line(f"{K}authorize/", "authorize_webhook+change_connection", 405, 303, label="connection",
          pk="connection", action=Action.CHANGED,
          data=lambda _: fields(name="Renamed", basic_password="", draft="x")),
-    line(K, "view_webhook", 302, 405),
+    line(K, "", 302, 405),
     line(f"{K}token/refresh/", "authorize_webhook", 405, 303),
     line(f"{K}token/clear/", "authorize_webhook", 405, 303, action=Action.TOKEN_CLEARED),
     line(f"{K}token/paste/", "authorize_webhook", 405, 303),

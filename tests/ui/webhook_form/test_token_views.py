@@ -203,16 +203,42 @@ def test_a_session_that_ended_leads_to_the_login_without_the_code_and_back(
     browser: Client, provider: Provider
 ) -> None:
     url = answer_consent(start_authorization(browser, provider))
-    form = edit_url(Webhook.objects.get())
+    webhook = Webhook.objects.get()
     browser.logout()
     answer = come_back(browser, url)
     login = urlsplit(answer["Location"])
     assert (answer.status_code, login.path) == (303, "/login/")
-    assert parse_qs(login.query) == {"next": [f"{form}#token"]}
+    back = reverse("webhooks:credential", args=[webhook.credential_id])
+    assert parse_qs(login.query) == {"next": [back]}
     assert "no-store" in answer["Cache-Control"]
     page = browser.get(answer["Location"])
     assert "Your session ended" in page.text
-    assert f'value="{form}#token"' in page.text
+    assert f'value="{back}"' in page.text
+    browser.force_login(get_user_model().objects.get())
+    assert browser.get(back)["Location"] == edit_url(webhook) + "#token"
+
+
+@pytest.mark.parametrize(
+    ("permissions", "page"),
+    [
+        (["view_webhook", "authorize_webhook"], "webhooks:detail"),
+        (["authorize_webhook"], "webhooks:grants"),
+    ],
+)
+def test_a_login_after_the_session_ended_leads_to_an_open_page(
+    browser: Client, provider: Provider, permissions: list[str], page: str
+) -> None:
+    start_authorization(browser, provider)
+    webhook = Webhook.objects.get()
+    granter = logged_in(*permissions, name="granter")
+    url = answer_consent(granter.post(authorize_url(webhook))["Location"])
+    granter.logout()
+    (back,) = parse_qs(urlsplit(come_back(granter, url)["Location"]).query)["next"]
+    granter.force_login(get_user_model().objects.get(username="granter"))
+    opened = granter.get(back, follow=True)
+    assert opened.status_code == 200
+    assert opened.resolver_match.view_name == page
+    assert "Your session ended" in opened.text
 
 
 def test_a_session_that_ended_with_an_unknown_state_leads_to_the_login(browser: Client) -> None:

@@ -43,13 +43,11 @@ _FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
 _MAX_TOKEN = 8192
 
 
-@page("webhooks.view_webhook")
+@page()
 def credential_page(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Redirect to the page of the credential's webhook or connection, which has its buttons."""
+    """Redirect to the credential's token panel, or the best page that this user may open."""
     credential = get_object_or_404(Credential.objects.present().select_related("webhook"), pk=pk)
-    if credential.webhook is not None:
-        return redirect("webhooks:detail", credential.webhook.pk)
-    return redirect("webhooks:connection", credential.pk)
+    return redirect(form_context.panel_url(request, credential))
 
 
 def _form_of(pk: int) -> str:
@@ -180,7 +178,9 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
         )
         messages.warning(request, sentence)
         began = oauth.pending_credential(request.GET.get("state", ""))
-        next_page = {"next": form_context.form_url(began) + "#token"} if began else None
+        # Which page the user may open is known only after the login.
+        next_url = reverse("webhooks:credential", args=[began.pk]) if began else ""
+        next_page = {"next": next_url} if next_url else None
         return _see_other(HttpResponseRedirect(reverse("login", query=next_page)))
     if not request.user.has_perm("webhooks.authorize_webhook"):
         messages.error(
