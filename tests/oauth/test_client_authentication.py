@@ -625,6 +625,18 @@ class TestPastedRefreshToken:
 
         assert OAuthToken.objects.get().state == "needs_reauthorization"
 
+    def test_one_that_meets_an_outage_is_used_once_that_is_over(self, fake: FakeProvider) -> None:
+        fake.reply(Reply(status=503))
+        credential = credential_at(fake, grant_type="authorization_code")
+
+        with pytest.raises(oauth.TokenUnavailableError):
+            oauth.store_refresh_token(credential, "pasted-token", user=make_user())
+
+        assert OAuthToken.objects.get().state == "expiring"
+        fake.reply(token())
+        assert oauth.refresh_expiring(now=timezone.now() + timedelta(minutes=1)) == 1
+        assert OAuthToken.objects.get().access_token == "fresh-token"
+
 
 def test_revocation_authenticates_in_the_same_way(fake: FakeProvider) -> None:
     credential = credential_at(

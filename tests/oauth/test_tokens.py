@@ -980,7 +980,7 @@ class TestBeat:
             {"retry_refresh_at": timezone.now() + HOUR},
             {"refresh_token": ""},
             {"expires_at": None},
-            {"access_token": "", "state": "none"},
+            {"access_token": "", "refresh_token": "", "state": "none"},
         ],
     )
     def test_what_cannot_be_refreshed_now_is_left(

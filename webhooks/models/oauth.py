@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from webhooks.models.credential import Credential
@@ -95,6 +96,9 @@ class OAuthToken(models.Model):
 
     def has_refresh_token(self) -> bool:
         return self._is_set("refresh_token")
+
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
     def has_replaced_secret(self) -> bool:
         return self._is_set("replaced_secret")

@@ -164,6 +164,7 @@ def store_refresh_token(
     with transaction.atomic():
         drop(credential.pk)
         OAuthToken.objects.filter(credential_id=credential.pk).update(
+            state=TokenState.EXPIRING,
             refresh_token=_sealed(credential.pk, "refresh_token", refresh_token),
             granted_by=user,
             bound_origins=credential.token_origins,
@@ -272,7 +273,7 @@ def can_refresh(row: OAuthToken, credential: Credential) -> bool:
 
 
 def refresh_expiring(now: datetime | None = None) -> int:
-    """Refresh the tokens that are about to expire; return how many were refreshed."""
+    """Refresh the tokens that are about to expire, or missing; return how many were refreshed."""
     if problem := key_check.problem():
         logger.error("refresh_refused reason=%s", problem)
         return 0
@@ -284,7 +285,7 @@ def refresh_expiring(now: datetime | None = None) -> int:
     expiring = (
         OAuthToken.objects.select_related("credential")
         .filter(credential__deleted_at=None, credential__authorization_type="oauth2")
-        .filter(expires_at__lt=moment + timedelta(minutes=1))
+        .filter(Q(expires_at__lt=moment + timedelta(minutes=1)) | Q(state=TokenState.EXPIRING))
         .exclude(state__in=BLOCKED_STATES)
         .exclude(_waits(moment))
         .order_by("refresh_failures", "expires_at")
@@ -295,7 +296,7 @@ def refresh_expiring(now: datetime | None = None) -> int:
             break
         if row.credential.token_url in slow:
             continue
-        if not (row.has_access_token() and is_due(row, moment)):
+        if row.has_access_token() and not is_due(row, moment):
             continue
         if not can_refresh(row, row.credential):
             continue
@@ -901,7 +902,7 @@ def unblock_misconfigured(credential_id: int) -> bool:
         OAuthToken.objects.filter(
             credential_id=row.credential_id, version=row.version, state=TokenState.MISCONFIGURED
         ).update(
-            state=TokenState.VALID if row.has_access_token() else TokenState.NONE,
+            state=_open_state(row),
             version=F("version") + 1,
             # The access token is the same, so a refused one stays refused.
             refused_version=Case(
@@ -1017,10 +1018,13 @@ def _after(moment: datetime, seconds: float | None) -> datetime | None:
 
 
 def _resting_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
-    if row.state in BLOCKED_STATES:
-        return TokenState(row.state)
+    return TokenState(row.state) if row.state in BLOCKED_STATES else _open_state(row, failed=failed)
+
+
+def _open_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
+    """Return the state of a token that needs no person; a refresh token alone is refreshed."""
     if not row.has_access_token():
-        return TokenState.NONE
+        return TokenState.EXPIRING if row.has_refresh_token() else TokenState.NONE
     return TokenState.EXPIRING if failed else TokenState.VALID
 
 

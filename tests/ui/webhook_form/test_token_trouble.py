@@ -1,5 +1,6 @@
 """What the pages say about a token with a problem: once, and only while it is true."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -100,3 +101,33 @@ def test_the_panel_counts_what_a_token_sends_and_not_what_a_resume_sends(browser
     assert "on hold until the next token" not in browser.get(page).text
     Delivery.objects.update(hold_reason=HoldReason.REAUTHORIZATION)
     assert "delivery is on hold until the next token." in browser.get(page).text
+
+
+def test_a_refresh_token_alone_is_no_hold(browser: Client) -> None:
+    """It was pasted, and the provider was down."""
+    webhook = make_webhook(**OAUTH)
+    token_for(webhook.credential, state=TokenState.EXPIRING, access_token="", obtained_at=None)
+    page = page_of(browser, webhook)
+    assert "until you get a new access token" not in page
+    assert "The next delivery gets one." in page
+    form = browser.get(reverse("webhooks:edit", args=[webhook.pk])).text
+    assert "refreshed automatically" not in form
+
+
+@pytest.mark.parametrize(("minutes", "word"), [(-120, "Expired"), (120, "Expires")])
+def test_an_expired_token_is_said_to_have_expired(browser: Client, minutes: int, word: str) -> None:
+    connection = make_oauth_connection()
+    webhook = make_webhook(credential=connection)
+    moment = timezone.now()
+    for credential in (connection, webhook.own_credential):
+        expires_at = moment + timedelta(minutes=minutes)
+        token_for(credential, expires_at=expires_at, obtained_at=moment)
+    pages = [
+        reverse("webhooks:edit", args=[webhook.pk]),
+        reverse("webhooks:connection", args=[connection.pk]),
+        reverse("webhooks:detail", args=[webhook.pk]),
+    ]
+    for page in pages:
+        words = " ".join(re.sub("<[^>]*>", " ", browser.get(page).text).split())
+        assert f" {word} " in words, page
+        assert "Expires 2 hours ago" not in words, page
