@@ -2,8 +2,10 @@
 
 import base64
 import datetime as dt
+import gzip
 import json
 import math
+import zlib
 
 import pytest
 from pytest_django import Settings
@@ -225,6 +227,22 @@ def test_a_receiver_that_echoes_our_secrets_is_masked_in_the_log() -> None:
     shown = f"{attempt['response_headers']} {attempt['response_body']}"
     assert "swordfish" not in shown
     assert encoded.decode() not in shown
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", ""])
+def test_a_compressed_echo_of_our_secrets_is_stored_decompressed_and_masked(coding: str) -> None:
+    plan = make_plan(a_webhook(), BasicAuthorization("admin", "swordfish"))
+    headers = f"HTTP/1.1 500 Oops\r\nContent-Encoding: {coding}\r\n\r\n".encode()
+    text = b"You sent swordfish to us. " + b"x" * 100_000
+    packed = zlib.compress(text) if coding == "deflate" else gzip.compress(text)
+    stored = attempt_of(an_answer(500, headers=headers, body=packed), plan)["response_body"]
+    assert isinstance(stored, bytes)
+    assert stored.startswith(b"You sent ******** to us. ")
+    assert len(stored) == 20_000
+    # Nothing else is decompressed.
+    harmless = gzip.compress(b"You sent something. Welcome to s")
+    answer = an_answer(500, headers=headers, body=harmless)
+    assert attempt_of(answer, plan)["response_body"] == harmless
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,35 @@ def test_credentials_in_base64_leave_no_tail_behind_an_escape(encoder: str) -> N
     assert Masker([credentials]).mask(f"Basic {spelled}.") == f"Basic {MASK}."
 
 
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-be"])
+@pytest.mark.parametrize("name", ["token", "jwt"])
+def test_a_secret_in_utf_16_is_masked(name: str, charset: str) -> None:
+    secret = SECRETS[name]
+    for text in (secret, json.dumps({"sent": secret}), quote(secret, safe="")):
+        masked = Masker([secret]).mask_bytes(f"before {text} after".encode(charset))
+        assert secret not in masked.replace(b"\0", b"").decode("latin-1")
+        assert MASK.encode() in masked
+
+
+@pytest.mark.parametrize("charset", ["cp1251", "koi8-u", "cp866", "utf-16", "utf-16-be"])
+def test_a_secret_that_is_not_ascii_is_masked_in_the_charsets_of_its_letters(charset: str) -> None:
+    secret = SECRETS["cyrillic"]
+    assert secret.encode(charset)[-10:] not in Masker([secret]).mask_bytes(secret.encode(charset))
+
+
+@pytest.mark.parametrize("width", [64, 76])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n "])
+@pytest.mark.parametrize("is_json", [False, True])
+def test_a_secret_in_lines_of_base64_is_masked_whole(width: int, end: str, is_json: bool) -> None:
+    secret = random.Random(1).randbytes(100).hex()
+    for alignment in range(3):
+        echo = base64.b64encode(b"GET /"[:alignment] + secret.encode()).decode()
+        lines = end.join(echo[start : start + width] for start in range(0, len(echo), width))
+        masked = Masker([secret]).mask(json.dumps(lines) if is_json else lines)
+        assert MASK in masked
+        assert len(masked) < 20, masked
+
+
 @pytest.mark.parametrize("alignment", range(6))
 def test_base64_of_a_longer_text_is_masked_at_every_place(alignment: int) -> None:
     for secret in SECRETS.values():

@@ -20,7 +20,7 @@ from webhooks import payloads
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
 from webhooks.delivery.queue.rows import AttemptResult, Claimed
-from webhooks.delivery.success import SuccessRule, compile_rule
+from webhooks.delivery.success import SuccessRule, compile_rule, unpacked
 from webhooks.models import Header, HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.log import MAX_REQUEST_LINE
 from webhooks.models.messages import Message
@@ -403,7 +403,7 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
     claim, plan, _, _, sent_body, started_at, logged_headers = request
     error, message, code, headers, body, size, address, *times = response
     masker, is_cut = plan.masker, error is not None
-    body = masker.mask_bytes(body, limit=STORED_BODY_BYTES, is_cut=is_cut)
+    body = _masked_body(masker, body, headers, is_cut=is_cut)
     masked = masker.mask_bytes(headers, limit=_MAX_HEADERS_STORED, is_cut=is_cut)
     delivery_id, webhook_id, _, number, _, _, _ = claim
     status_code = code or None
@@ -445,6 +445,17 @@ def result(request: Request, response: Response, outcome: Outcome, step: NextSte
         step.counts,
         attempt,
     )
+
+
+def _masked_body(masker: Masker, body: bytes, headers: bytes, *, is_cut: bool) -> bytes:
+    """Return what is stored of a body; one that repeats a secret is not stored compressed."""
+    text = body if body.isascii() else unpacked(body, headers, max_bytes=KEPT_BODY_BYTES)
+    if text is not body:
+        is_text_cut = is_cut or max(len(body), len(text)) >= KEPT_BODY_BYTES
+        masked = masker.mask_bytes(text, limit=STORED_BODY_BYTES, is_cut=is_text_cut)
+        if masked != text[:STORED_BODY_BYTES]:
+            return masked
+    return masker.mask_bytes(body, limit=STORED_BODY_BYTES, is_cut=is_cut)
 
 
 def _stored_line(line: str) -> str:

@@ -40,6 +40,16 @@ _PARTIAL_ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{0,3}\Z")
 _CLOSING = {"[": "]", "{": "}"}
 
 
+def unpacked(body: bytes, headers: bytes, *, max_bytes: int) -> bytes:
+    """Return the body decompressed: some servers compress without being asked to.
+
+    At most one byte more than `max_bytes`; a body that is not compressed is returned unchanged.
+    """
+    found = _CONTENT_ENCODING.search(headers)
+    coding = found[1].decode("latin-1") if found else ""
+    return network.unpack(body, coding, max_bytes=max_bytes)
+
+
 class Judged(NamedTuple):
     outcome: Outcome
     # Why a response that looks like a success is none.
@@ -82,10 +92,8 @@ class SuccessRule:
         """Judge a response; `by_status` is the outcome that its status alone gives."""
         is_success = status_code in self.codes if self.codes else by_status is Outcome.SUCCEEDED
         is_whole = len(body) >= size
-        if found := _CONTENT_ENCODING.search(headers):
-            # Some servers compress without being asked to.
-            body = network.unpack(body, found[1].decode("latin-1"), max_bytes=_MAX_UNPACKED_BYTES)
-            is_whole = is_whole and len(body) <= _MAX_UNPACKED_BYTES
+        body = unpacked(body, headers, max_bytes=_MAX_UNPACKED_BYTES)
+        is_whole = is_whole and len(body) <= _MAX_UNPACKED_BYTES
         found = _CONTENT_TYPE.search(headers)
         text = network.decode(body, found[1].decode("latin-1") if found else "")
         reading = self._read(text, is_whole=is_whole)

@@ -1,10 +1,10 @@
 """The masker: removes secrets from text of others before it is stored or shown.
 
 `Masker` finds known secrets as they are, in Base64, in hex and cut off, each also escaped up to
-twice as in URLs, JSON or HTML. It unescapes the text instead of generating every spelling of a
-secret, so its time is linear in the length of the text and no pattern backtracks. `NameMasker`
-masks values by the names of their fields. Both are pure and never raise, so that an attempt is
-stored whatever its response contains.
+twice as in URLs, JSON or HTML, in lines of Base64, or in UTF-16. It unescapes the text instead of
+generating every spelling of a secret, so its time is linear in the length of the text and no
+pattern backtracks. `NameMasker` masks values by the names of their fields. Both are pure and never
+raise, so that an attempt is stored whatever its response contains.
 """
 
 import base64
@@ -12,6 +12,7 @@ import html
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate
 from typing import AnyStr, NamedTuple
@@ -37,6 +38,8 @@ _CACHE_SIZE, _MAX_CACHED_BYTES = 4096, 1024
 # From this many searches on, a text is split into its parts, which costs as much as about fifty
 # searches.
 _SPLIT_AFTER_SEARCHES = 50
+# Charsets of responses in Western Europe and Ukraine, and those of two bytes.
+_CHARSETS = ("latin-1", "cp1251", "koi8-u", "cp866", "iso8859-5", "utf-16-le", "utf-16-be")
 # Fold URL-safe Base64 (RFC 4648 section 5) and form-encoded spaces to the usual forms.
 _FOLDED = bytes.maketrans(b" -_", b"++/")
 
@@ -159,13 +162,20 @@ def _forms(secret: str) -> Iterator[tuple[bytes, int]]:
     data = secret.encode("utf-8", "surrogatepass")
     # Also as echoed by servers that decode UTF-8 in headers as latin-1.
     plain = dict.fromkeys((data, data.decode("latin-1").encode()))
-    for one in plain:
+    for one in (*plain, *([] if data.isascii() else _in_charsets(secret))):
         yield one.translate(_FOLDED), len(one)
     for digits in (data.hex(), data.hex().upper()):
         yield digits.encode(), len(digits)
     # OAuth client credentials are form-encoded before Base64 (RFC 6749 section 2.3.1).
     for one in dict.fromkeys((*plain, quote_plus(data).encode())):
         yield from _in_base64(one)
+
+
+def _in_charsets(secret: str) -> Iterator[bytes]:
+    """Yield a secret that is not ASCII in other charsets that a response may declare."""
+    for charset in _CHARSETS:
+        with suppress(UnicodeError):
+            yield secret.encode(charset)
 
 
 def _in_base64(data: bytes) -> Iterator[tuple[bytes, int]]:
@@ -311,6 +321,14 @@ _ESCAPES = (
         b"&",
         re.compile(rb"(&(?:#(?:[Xx][0-9A-Fa-f]{1,6}|[0-9]{1,7})|[A-Za-z][A-Za-z0-9]{1,31});)"),
         _from_reference,
+    ),
+    # ASCII in UTF-16 or UTF-32.
+    _Escape(b"\0", re.compile(rb"(\0+)"), lambda _zeros: b""),
+    # Base64 in lines of 64 or 76 characters (RFC 7468, RFC 2045).
+    _Escape(
+        b"\n",
+        re.compile(rb"((?:\r\n(?<=[\w+/-]{60}\r\n)|\n(?<=[\w+/-]{60}\n))[ \t]*+)(?=[\w+/=-])"),
+        lambda _line_end: b"",
     ),
 )
 # A cut escape, not matched by any pattern above; also of twice escaped text.
