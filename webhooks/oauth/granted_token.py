@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.utils.dateparse import parse_duration
+
 from webhooks.oauth.errors import UnusableResponseError, stored
 from webhooks.oauth.exchange_log import clean
 
@@ -120,9 +122,18 @@ def duration(value: Any) -> float | None:
     """Return a number, optionally with a unit, as seconds, or None."""
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or found.lastgroup is None:
-        return number(value)
+        return _iso_duration(value) if str(value).startswith("P") else number(value)
     count = number(found["number"])
     return None if count is None else count * _UNIT_SECONDS[found.lastgroup]
+
+
+def _iso_duration(value: str) -> float | None:
+    """Return an ISO 8601 duration as seconds; Java servers write "PT1H"."""
+    try:
+        found = parse_duration(value)
+    except OverflowError:
+        return None
+    return found.total_seconds() if found else None
 
 
 def _clamped(seconds: float) -> float | None:
