@@ -9,7 +9,7 @@ import pytest
 
 from tests.oauth.test_token_response import FORM, JSON, ask, good, told
 from webhooks.oauth import sentence
-from webhooks.oauth.errors import Grant, TokenResult
+from webhooks.oauth.errors import ERRORS, Grant, TokenResult
 from webhooks.oauth.token_errors import normalized
 from webhooks.oauth.token_response import Expected
 
@@ -457,6 +457,46 @@ def test_client_that_needs_a_key_is_named(
     assert f"authenticate with “{method}”. Choose that" in sentence(answer.message)
 
 
+@pytest.mark.parametrize(
+    ("authentication", "description", "code"),
+    [
+        ("private_key_jwt", "AADSTS700024: Client assertion is not within its valid time range.",
+         "assertion_refused"),
+        ("private_key_jwt", "Client authentication with signed JWT failed", "assertion_refused"),
+        ("private_key_jwt", "", "assertion_refused"),
+        ("private_key_jwt", "Mutual TLS is required", "client_key_needed"),
+        ("client_secret_jwt", "The client_assertion signature is invalid.", "invalid_client"),
+        ("client_secret_jwt", "This client uses private_key_jwt", "client_key_needed"),
+        ("tls_client_auth", "The client certificate does not match", "certificate_refused"),
+        ("tls_client_auth", "", "certificate_refused"),
+        ("tls_client_auth", "client assertion required", "client_key_needed"),
+        ("basic_header", "", "invalid_client"),
+    ],
+)  # fmt: skip
+def test_client_that_is_refused_is_told_to_check_what_it_sends(
+    authentication: str, description: str, code: str
+) -> None:
+    expected = Expected(authentication=authentication)
+
+    refusal = {"error": "invalid_client", "error_description": description}
+    answer = ask(refusal, 401, expected=expected)
+
+    assert answer.code == code
+    if not description:
+        assert ask("", 401, expected=expected).code == code
+    if code.endswith("_refused"):
+        assert "client_secret" not in ERRORS[code].fields
+
+
+def test_certificate_that_a_proxy_refuses_is_named() -> None:
+    page = "<html><head><title>400 The SSL certificate error</title></head></html>"
+    expected = Expected(authentication="tls_client_auth")
+
+    answer = ask(page, 400, "text/html", expected=expected)
+
+    assert answer.code == "certificate_refused"
+
+
 def test_microsoft_that_takes_a_secret_too_asks_for_no_key() -> None:
     words = "AADSTS7000218: The body must contain: 'client_assertion' or 'client_secret'."
 
@@ -477,6 +517,10 @@ def test_microsoft_that_takes_a_secret_too_asks_for_no_key() -> None:
         ("invalid_request", "Invalid code verifier", True, "pkce_mismatch"),
         ("invalid_request", "code challenge method not supported", True, "pkce_refused"),
         ("invalid_request", "Unknown parameter code_challenge", True, "pkce_refused"),
+        ("invalid_code_verifier", "", True, "pkce_mismatch"),
+        ("code_verifier_mismatch", "", True, "pkce_mismatch"),
+        ("pkce_required", "", False, "pkce_required"),
+        ("pkce_not_supported", "", True, "pkce_refused"),
     ],
 )  # fmt: skip
 def test_pkce_is_turned_off_only_where_it_is_not_wanted(

@@ -110,6 +110,10 @@ _MISCONFIGURED = {
         "The provider wants this client to authenticate with “%(method)s”. Choose that as “Send "
         "credentials as”, or a client secret (client_secret_basic or client_secret_post) there."
     ),
+    "certificate_refused": _(
+        "The provider does not accept the TLS client certificate. Check Client ID, that the "
+        "certificate is registered for it at the provider, and that it has not expired."
+    ),
     "dpop_needed": _(
         "The provider wants requests that are bound to a key (DPoP), which is not supported here. "
         "Turn DPoP off for this client at the provider."
@@ -209,8 +213,8 @@ _MISCONFIGURED = {
         "response”."
     ),
     "unsafe_token": _(
-        "The provider's access token has characters that cannot be sent in a header. Nothing was "
-        "stored. Report it to the provider."
+        "The provider's access token has characters that cannot be sent in a header, so it was "
+        "not stored. Report it to the provider."
     ),
     "unsupported_token_type": _(
         "The provider gave a token of the type “%(type)s”, which cannot be sent as a bearer "
@@ -364,6 +368,7 @@ _WARNINGS = {
 _FIELDS: dict[str, tuple[str, ...]] = {
     "invalid_client": _CLIENT,
     "client_key_needed": ("client_authentication",),
+    "certificate_refused": ("client_certificate", "client_id"),
     "client_or_grant": _CLIENT,
     "secret_elsewhere": ("client_secret",),
     "not_signed": ("client_key", "assertion_claims"),

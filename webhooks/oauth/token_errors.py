@@ -44,7 +44,9 @@ _AADSTS = re.compile(r"AADSTS(\d{5,8})")
 _AADSTS_ERROR_CODES = {
     **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
     **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
-    **dict.fromkeys(("50001", "500011"), "invalid_target"),
+    **dict.fromkeys(("50001", "500011", "650057"), "invalid_target"),
+    # Permissions of the application at another one; only the description says which.
+    **dict.fromkeys(("65005", "650051", "650052", "650056"), "provider_error"),
     "9002325": "pkce_required",
 }
 _AADSTS_NUMBERS = {
@@ -227,6 +229,8 @@ _GRANT_ENDED = re.compile(
     r"|\b(auth(orization)? code|(?<!csrf )token) not found(?! in)"
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}"
     r"\b(revoked|disconnected|deactivated|removed access|no longer exists)\b"
+    # Auth0 and Kommo.
+    r"|\b(user|account) (has been|is|was) (blocked|banned|deleted|disabled|locked|suspended)\b"
     # QQ and Naver.
     r"|\bcode is reused\b|\bno valid data in session\b"
     # X and Zoom.
@@ -285,7 +289,7 @@ _ABOUT_TARGET = re.compile(
     r"|\b(audience|resource)\b(?! (owner|server))[^.;\n]{0,40}?\b(missing|required|invalid|unknown"
     r"|not (been )?(white-?listed|allowed|found|registered|valid))\b"
     # Auth0.
-    r"|\bservice not found: ",
+    r"|\bservice not (?:found: |enabled within domain)",
     re.IGNORECASE,
 )
 # The scope is missing or wrong.
@@ -364,6 +368,8 @@ _NEEDS_KEY = re.compile(
     r"|\b(client (?:ssl |tls )?certificate|mutual tls|mtls)\b",
     re.IGNORECASE,
 )
+# The error codes for a client that has no secret to check.
+_CLIENT_CODES = {"private_key_jwt": "assertion_refused", "tls_client_auth": "certificate_refused"}
 # The error page of nginx, and texts of other reverse proxies.
 _CERTIFICATE_WANTED = re.compile(
     r"no required ssl certificate|ssl certificate (error|required)|no client certificate"
@@ -561,10 +567,12 @@ def error_code(
         return "invalid_grant"
     if "redirect" in name or _ABOUT_REDIRECT.search(words):
         return "redirect_uri_mismatch"
-    if known in ("invalid_grant", *_MAY_BE_CLIENT) and _ABOUT_PKCE.search(words):
+    # A code alone, such as pkce_not_supported, is read as words.
+    spelled = words.replace("_", " ")
+    if known in ("invalid_grant", *_MAY_BE_CLIENT) and _ABOUT_PKCE.search(spelled):
         if not uses_pkce:
             return "pkce_required"
-        is_unwanted = known != "invalid_grant" and _PKCE_UNWANTED.search(words)
+        is_unwanted = known != "invalid_grant" and _PKCE_UNWANTED.search(spelled)
         return "pkce_refused" if is_unwanted else "pkce_mismatch"
     if known in ("invalid_request", "access_denied") and _ABOUT_TARGET.search(words):
         return "invalid_target"
@@ -597,6 +605,24 @@ def assertion_code(refusal: TokenRefusal, code: str) -> str:
     ):
         return "consent_missing"
     return "assertion_refused" if known == "invalid_grant" and code != "invalid_client" else code
+
+
+def client_code(code: str, wanted: str, authentication: str) -> str:
+    """Return the error code for a client that is not accepted, by how it authenticates.
+
+    `wanted` is the method that the provider names, which may be the one that was used.
+    """
+    if code == "client_key_needed" and _is_method(wanted, authentication):
+        code = "invalid_client"
+    return _CLIENT_CODES.get(authentication, code) if code == "invalid_client" else code
+
+
+def _is_method(wanted: str, authentication: str) -> bool:
+    if wanted in ("client_assertion", "signed_jwt"):
+        return authentication.endswith("_jwt")
+    # The other names are those of a certificate.
+    is_certificate = not wanted.endswith("_jwt") and authentication == "tls_client_auth"
+    return is_certificate or wanted == authentication
 
 
 def _denies_client(code: str, words: str, status: int) -> bool:

@@ -224,7 +224,9 @@ def plain_request(
         headers={**client_auth.headers, "Accept": "application/json", "Content-Type": _FORM},
         pairs=pairs,
         body=urlencode(pairs).encode(),
-        expected=Expected(secrets=client_auth.secrets),
+        expected=Expected(
+            authentication=credential.client_authentication, secrets=client_auth.secrets
+        ),
         certificate=client_auth.certificate,
     )
 
@@ -250,6 +252,7 @@ def _request(
         expected=replace(
             expected,
             scope=credential.scope,
+            authentication=credential.client_authentication,
             redirect_uri=expected.redirect_uri or callback_url(credential),
             token_path=credential.token_path,
             reauthorization_words=tuple(map(str, credential.reauthorization_words)),

@@ -42,6 +42,7 @@ from webhooks.oauth.token_errors import (
     WRONG_ADDRESS_STATUSES,
     TokenRefusal,
     assertion_code,
+    client_code,
     error_code,
     is_about_format,
     is_expired,
@@ -211,6 +212,8 @@ class Expected:
     grant: Grant = Grant.REFRESH
     scope: str = ""
     redirect_uri: str = ""
+    # How the client authenticates.
+    authentication: str = ""
     uses_pkce: bool = False
     token_path: str = ""
     reauthorization_words: tuple[str, ...] = ()
@@ -385,6 +388,7 @@ def stored_refusal(
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
+    code = client_code(code, missing_method(refusal), expected.authentication)
     if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
         code = assertion_code(refusal, code)
     if expected.grant is Grant.DEVICE_CODE and code == "invalid_grant" and is_expired(refusal):
@@ -443,7 +447,9 @@ def _refused_without_code(
     if result is not TokenResult.MISCONFIGURED:
         message = stored_refusal(refusal, result, expected, status=raw.status)
     elif wants_certificate(text):
-        message = stored("client_key_needed", method="tls_client_auth")
+        method = "tls_client_auth"
+        code = client_code("client_key_needed", method, expected.authentication)
+        message = stored(code, **({"method": method} if code == "client_key_needed" else {}))
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page from something in front of the token endpoint (a firewall, a login, an outage).
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
@@ -452,6 +458,7 @@ def _refused_without_code(
         code = "invalid_client" if names_client(refusal, raw.status) else "refused_without_code"
         code = "no_endpoint" if lacks_endpoint(text, raw.status) else code
         code = "other_format" if is_about_format(refusal, raw.status) else code
+        code = client_code(code, "", expected.authentication)
         message = stored(code, status=raw.status, said=words)
     return TokenResponse(
         result=result,
