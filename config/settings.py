@@ -310,7 +310,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = not STATIC_IS_COLLECTED
 
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "webhooks:list"
+LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 # Add a directory, SSO or two-factor backend between the two: docs/operations.md.
 AUTHENTICATION_BACKENDS = [

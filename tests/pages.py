@@ -151,7 +151,7 @@ PAGES = [*_OWN, *_ADMIN, *_ACCOUNTS]
 NO_PAGES: dict[str, str] = {
     "healthz": "for machines",
     "readyz": "for machines",
-    "home": "leads to the list",
+    "home": "leads to the first page that one may open",
     "webhooks:api_events": "for machines",
     "webhooks:api_not_found": "for machines",
     "webhooks:session": "for scripts",

@@ -111,7 +111,7 @@ def button(*permissions: str) -> Callable[[View], View]:
 
 
 def _closest_page(path: str) -> str:
-    """Return the closest parent path that is a page with buttons, or the list of webhooks."""
+    """Return the closest parent path that is a page with buttons, or the start page."""
     while path != "/":
         path = path.rstrip("/").rpartition("/")[0] + "/"
         try:
@@ -119,7 +119,7 @@ def _closest_page(path: str) -> str:
                 return path
         except Resolver404:
             continue
-    return reverse("webhooks:list")
+    return reverse("home")
 
 
 def own_address(request: HttpRequest, address: str) -> str:

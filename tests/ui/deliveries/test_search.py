@@ -145,6 +145,32 @@ def test_the_search_names_a_page_only_to_who_has_all_its_permissions() -> None:
     assert address in client.get(f"{ROOT}search/", {"q": "resend"}).content.decode()
 
 
+@pytest.mark.parametrize(
+    ("permissions", "address"),
+    [
+        (["view_webhook", "view_delivery"], ROOT),
+        (["view_delivery"], f"{ROOT}deliveries/"),
+        (["view_connection"], f"{ROOT}connections/"),
+        (["add_webhook"], f"{ROOT}new/"),
+        (["view_apikey"], "/admin/webhooks/apikey/"),
+        ([], "/admin/"),
+    ],
+)
+def test_the_start_page_is_the_first_that_one_may_open(
+    permissions: list[str], address: str
+) -> None:
+    person = logged_in(*permissions, is_staff=address.startswith("/admin/"))
+    page = person.get("/", follow=True)
+    assert (page.status_code, page.request["PATH_INFO"]) == (200, address)
+    assert (f'href="{ROOT}"' in page.text) == ("view_webhook" in permissions)
+
+
+def test_who_may_open_nothing_is_told_so() -> None:
+    page = logged_in().get("/", follow=True)
+    assert "Your account has no permissions yet." in page.text
+    assert f'href="{ROOT}"' not in page.text
+
+
 def test_a_page_of_an_event_takes_no_query_for_each_webhook(
     browser: Client, django_assert_max_num_queries: object
 ) -> None:

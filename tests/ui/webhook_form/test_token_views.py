@@ -193,9 +193,9 @@ def test_a_wrong_client_secret_says_what_to_change(browser: Client, provider: Pr
     assert "secret" in page.context["token_failure"].lower()
 
 
-def test_a_callback_without_a_known_state_ends_on_the_list(browser: Client) -> None:
+def test_a_callback_without_a_known_state_ends_on_the_start_page(browser: Client) -> None:
     answer = browser.get("/integrations/webhooks/oauth/callback/?code=c0de&state=unknown")
-    assert (answer.status_code, answer["Location"]) == (303, "/integrations/webhooks/")
+    assert (answer.status_code, answer["Location"]) == (303, "/")
     assert "c0de" not in browser.get("/integrations/webhooks/").text
 
 
@@ -262,7 +262,7 @@ def test_back_after_the_success_shows_the_token_and_no_error(
     assert OAuthToken.objects.get().version == 1
     # Another user learns nothing.
     browser.force_login(get_user_model().objects.create_superuser("other"))
-    assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
+    assert come_back(browser, url)["Location"] == "/"
 
 
 def test_back_after_the_token_was_cleared_is_no_success(
@@ -272,7 +272,7 @@ def test_back_after_the_token_was_cleared_is_no_success(
     come_back(browser, url)
     webhook = Webhook.objects.get()
     browser.post(reverse("webhooks:clear_token", args=[webhook.credential_id]))
-    assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
+    assert come_back(browser, url)["Location"] == "/"
 
 
 def test_who_may_authorize_but_not_edit_returns_to_the_page_of_the_webhook(
@@ -313,7 +313,7 @@ def test_a_permission_that_was_taken_away_stops_the_callback(provider: Provider)
     browser = logged_in("add_webhook", "change_webhook", "view_webhook", "authorize_webhook")
     url = answer_consent(start_authorization(browser, provider))
     get_user_model().objects.get().user_permissions.clear()
-    assert come_back(browser, url)["Location"] == "/integrations/webhooks/"
+    assert come_back(browser, url)["Location"] == "/"
     token = OAuthToken.objects.first()
     assert token is None or not token.has_access_token()
 

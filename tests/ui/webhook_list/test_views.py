@@ -385,4 +385,4 @@ def test_logging_in_shows_mistakes_and_keeps_the_name() -> None:
     assert 'value="root"' in page.text
     assert "Enter a correct login and password." in page.text
     answer = client.post("/login/", {"username": "root", "password": "right-password"})
-    assert answer["Location"] == LIST
+    assert answer["Location"] == "/"

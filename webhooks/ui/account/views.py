@@ -67,7 +67,7 @@ def time_zone(request: HttpRequest) -> HttpResponse:
         context = {"form": form, "next": next_url}
         status = 422 if form.errors else 200
         return render(request, "webhooks/account/time_zone.html", context, status=status)
-    answer = redirect(next_url or "webhooks:list")
+    answer = redirect(next_url or "home")
     if name := form.cleaned_data["time_zone"]:
         answer.set_cookie(
             time_zone_.CHOSEN_COOKIE,

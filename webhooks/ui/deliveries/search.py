@@ -1,7 +1,11 @@
-"""The search in the header: pages, webhooks, and events by id, call or number; an event's page."""
+"""The search in the header: pages, webhooks, and events by id, call or number; an event's page.
+
+The start page is the first of the pages that the user may open.
+"""
 
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpRequest, HttpResponse
@@ -23,6 +27,15 @@ _MAX_WEBHOOKS = 8
 # Events listed in the results; the log has all of them.
 _MAX_EVENTS = 20
 _MAX_EVENTS_AT_ONCE = 6
+
+
+@page()
+def home(request: HttpRequest) -> HttpResponse:
+    """Redirect to the first page that the user may open."""
+    _label, address = _pages("", request.user)[0]
+    if address == reverse("webhooks:help_events"):
+        messages.warning(request, _("Your account has no permissions yet. Ask an administrator."))
+    return redirect(address)
 
 
 @page()
@@ -73,14 +86,15 @@ def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str
             "webhooks.view_delivery webhooks.test_webhook",
         ),
         (_("Alerts"), "webhooks:alerts", "webhooks.view_webhook"),
-        (_("Event types"), "webhooks:help_events", ""),
-        (_("Receiver's guide"), "webhooks:help_receivers", ""),
         (_("Status"), "webhooks:status", "webhooks.view_webhook"),
         (_("Trash"), "webhooks:trash", "webhooks.view_webhook"),
-        (_("Time zone"), "webhooks:time_zone", ""),
         (_("API keys"), "admin:webhooks_apikey_changelist", "webhooks.view_apikey"),
         (_("Audit trail"), "admin:webhooks_auditentry_changelist", "webhooks.view_auditentry"),
         (_("Users"), "admin:auth_user_changelist", "auth.view_user"),
+        (_("Administration"), "admin:index", ""),
+        (_("Event types"), "webhooks:help_events", ""),
+        (_("Receiver's guide"), "webhooks:help_receivers", ""),
+        (_("Time zone"), "webhooks:time_zone", ""),
     ]
     return [
         (label, _address(name))

@@ -186,7 +186,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
         messages.error(
             request, _("You no longer have permission to get access tokens. None was stored.")
         )
-        return _see_other(redirect("webhooks:list"))
+        return _see_other(redirect("home"))
     state = oauth.hashed(request.GET.get("state", ""))
     if stored := _finished(request, state):
         # The browser's Back button requests this URL again.
@@ -199,7 +199,7 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
     except oauth.AuthorizationError as error:
         if error.credential is None:
             messages.error(request, str(error))
-            return _see_other(redirect("webhooks:list"))
+            return _see_other(redirect("home"))
         return _see_other(form_context.to_panel(request, error.credential, failure=str(error)))
     _finish(request, state, credential)
     return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
