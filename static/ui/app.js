@@ -3,11 +3,14 @@
 //   details.menu                               closes on Escape and on a click elsewhere
 //   data-dismiss                               removes the closest .alert
 //   select[data-submits]                       submits its form when it changes
-//   time[data-ago]                             "5 minutes ago", kept up to date
+//   time[data-ago]                             "5 minutes ago", kept up to date; "due" says "due now" afterwards
+//   script[data-past data-future data-due]     the words for times less than a minute away
 //   .shell-nav [aria-current]                  is scrolled into view in a narrow window
 "use strict";
 
 (() => {
+  const soon = document.currentScript.dataset;
+
   const copy = async (button) => {
     const source = button.dataset.copyFrom && document.querySelector(button.dataset.copyFrom);
     const text = source ? (source.value ?? source.textContent.trim()) : button.dataset.copy;
@@ -53,8 +56,10 @@
     for (const time of document.querySelectorAll("time[data-ago]")) {
       const seconds = (new Date(time.dateTime) - Date.now()) / 1000;
       const step = STEPS.find(([, size]) => Math.abs(seconds) >= size);
+      if (seconds <= 0 && time.dataset.ago === "due") time.textContent = soon.due;
+      else if (!step) time.textContent = seconds > 0 ? soon.future : soon.past;
       // Weeks, months and years stay as rendered.
-      if (step && Math.abs(seconds) < 7 * 86400)
+      else if (Math.abs(seconds) < 7 * 86400)
         time.textContent = words.format(Math.trunc(seconds / step[1]), step[0]);
     }
   };

@@ -135,8 +135,11 @@ def _written(moment: datetime) -> tuple[str, str]:
 
 
 @register.filter
-def ago(moment: datetime | None) -> SafeString | str:
-    """Show how far a time is in the past or future, with the exact time on hover."""
+def ago(moment: datetime | None, kind: str = "") -> SafeString | str:
+    """Show how far a time is in the past or future, with the exact time on hover.
+
+    With the kind "due", the page changes it to "due now" when the time has come.
+    """
     # A template passes an empty string for a missing value.
     if not moment:
         return ""
@@ -148,7 +151,7 @@ def ago(moment: datetime | None) -> SafeString | str:
     else:
         words = _("in %s") % timeuntil(moment, depth=1)
     return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>', *_written(moment), words
+        '<time datetime="{}" title="{}" data-ago="{}">{}</time>', *_written(moment), kind, words
     )
 
 
@@ -166,7 +169,7 @@ def clock(moment: datetime) -> SafeString:
 def due(moment: datetime | None) -> SafeString | str:
     """Show when something is due; "due now" if the time has passed."""
     if moment is None or moment > timezone.now():
-        return ago(moment)
+        return ago(moment, "due")
     return format_html('<time datetime="{}" title="{}">{}</time>', *_written(moment), _("due now"))
 
 
@@ -174,7 +177,7 @@ def due(moment: datetime | None) -> SafeString | str:
 def next_attempt(moment: datetime | None) -> SafeString | str:
     """Show the time of a waiting delivery's next attempt, for a table."""
     is_due = moment is None or moment <= timezone.now()
-    return due(moment) if is_due else format_html("{} {}", _("next"), ago(moment))
+    return due(moment) if is_due else format_html("{} {}", _("next"), due(moment))
 
 
 @register.filter

@@ -368,12 +368,13 @@ def test_error_pages_need_no_context(template: str) -> None:
 
 
 def test_times_are_shown_as_ages_with_the_exact_time_on_hover() -> None:
-    from webhooks.templatetags.interface import ago
+    from webhooks.templatetags.interface import ago, next_attempt
 
     now = timezone.now()
     assert ">just now<" in ago(now)
     assert "5\xa0minutes ago" in ago(now - dt.timedelta(minutes=5, seconds=1))
     assert "in 2\xa0hours" in ago(now + dt.timedelta(hours=2, seconds=5))
+    assert 'data-ago="due">in a moment<' in next_attempt(now + dt.timedelta(seconds=5))
     assert now.strftime('title="%Y-%m-%d %H:%M') in ago(now)
     assert ago(None) == ""
 
