@@ -17,13 +17,13 @@
   const groups = [...picker.querySelectorAll("[data-picker-group]")];
   const items = (root) => [...root.querySelectorAll("[data-picker-item]")];
   const isChecked = (item) => item.querySelector("input").checked;
+  const matches = (pattern, type) =>
+    pattern.endsWith("*") ? type.startsWith(pattern.slice(0, -1)) : pattern === type;
 
   const say = () => {
-    let types = 0;
     const words = groups.map((group) => {
       const isWhole = group.querySelector(".picker-all input").checked;
       const here = isWhole ? items(group) : items(group).filter(isChecked);
-      types += here.length;
       const named = isWhole ? [picker.dataset.all] : here.map((item) => item.dataset.pickerItem);
       return named.length ? `${group.dataset.pickerGroup}: ${named.join(", ")}` : "";
     });
@@ -32,8 +32,11 @@
     const text = words.filter(Boolean).join("; ");
     chosen.textContent = text || picker.dataset.empty;
     chosen.classList.toggle("faint", !text);
-    count.textContent = types;
-    count.hidden = !types;
+    const patterns = [...picker.querySelectorAll("input:checked")].map((box) => box.value);
+    const types = groups.flatMap(items).map((item) => item.querySelector("input").value);
+    const wanted = types.filter((type) => patterns.some((pattern) => matches(pattern, type)));
+    count.textContent = wanted.length;
+    count.hidden = !wanted.length;
   };
 
   const filter = () => {

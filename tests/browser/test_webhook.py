@@ -21,6 +21,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
 from tests.sandbox import Received, Receiver
 from tests.waiting import eventually
+from webhooks import catalogue
 from webhooks.delivery import resends
 from webhooks.models import ApiKey, Delivery, Status, Webhook
 
@@ -60,6 +61,31 @@ def test_a_time_counts_on_and_stays_in_the_words_of_the_page(page: Page) -> None
     page.clock.run_for(31_000)
     expect(page.get_by_text("1 hour ago")).to_be_visible()
     expect(page.get_by_text("1 month ago")).to_be_visible()
+
+
+@pytest.mark.once
+def test_a_time_to_come_is_soon_and_then_past(page: Page) -> None:
+    webhook = make_webhook()
+    soon = timezone.now() + dt.timedelta(seconds=110)
+    Webhook.objects.update(previous_signing_secret_until=soon)
+    page.clock.install()
+    page.goto(f"{steps.LIST}{webhook.pk}/")
+    time = page.locator(f'time[datetime^="{soon:%Y-%m-%dT%H:%M:%S}"]')
+    expect(time).to_have_text("in 1 minute")
+    page.clock.run_for(60_000)
+    expect(time).to_have_text("in a moment")
+    page.clock.run_for(60_000)
+    expect(time).to_have_text("just now")
+
+
+@pytest.mark.once
+def test_the_number_of_events_counts_those_of_every_pattern(page: Page) -> None:
+    webhook = make_webhook(event_types=["call.*"])
+    page.goto(f"{steps.LIST}{webhook.pk}/edit/")
+    count = page.locator("[data-picker-count]")
+    expect(count).to_have_text(str(len(catalogue.types_for(["call.*"]))))
+    steps.choose_events(page, "Deal created")
+    expect(count).to_have_text(str(len(catalogue.types_for(["call.*"])) + 1))
 
 
 def test_a_person_logs_in_and_out(open_page: OpenPage, admin: User) -> None:
