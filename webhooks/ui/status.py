@@ -18,6 +18,7 @@ from webhooks import oauth
 from webhooks.alerts import channels, problems
 from webhooks.alerts.problems import TOKEN_ENDS_WITHIN
 from webhooks.delivery import outcomes
+from webhooks.delivery.fan_out import is_readable
 from webhooks.delivery.plans import destination_problem
 from webhooks.delivery_log import figures
 from webhooks.models import (
@@ -74,6 +75,9 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
         return _status("neutral", _("Active"), sentence)
     if problem := _credentials_problem(webhook):
         return problem
+    if not is_readable(webhook.filter):
+        sentence = _("The webhook's filter cannot be read. Edit it and save it again.")
+        return _status("danger", _("On hold"), sentence)
     state = webhook.known_state
     if state and state.failing_since_at:
         error = outcomes.sentence(state.last_error) or _("unknown")
