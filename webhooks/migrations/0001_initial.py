@@ -181,6 +181,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'API key',
+                'verbose_name_plural': 'API keys',
                 'ordering': ['-pk'],
             },
         ),
@@ -546,6 +547,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'OAuth exchange',
+                'verbose_name_plural': 'OAuth exchanges',
                 'ordering': ['-pk'],
                 'indexes': [models.Index(fields=['credential', '-id'], name='exchange_by_credential')],
             },

@@ -82,6 +82,7 @@ class ApiKey(models.Model):
 
     class Meta:
         verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
         ordering = ["-pk"]
 
     def __str__(self) -> str:

@@ -179,6 +179,7 @@ class OAuthExchange(models.Model):
 
     class Meta:
         verbose_name = _("OAuth exchange")
+        verbose_name_plural = _("OAuth exchanges")
         ordering = ["-pk"]
         indexes = [models.Index(fields=["credential", "-id"], name="exchange_by_credential")]
 

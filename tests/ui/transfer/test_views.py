@@ -17,6 +17,7 @@ from tests.factories import make_webhook
 from tests.ui.transfer.test_transfer import SECRETS, make_full, minimal
 from tests.ui.webhook_list.test_views import LIST, logged_in
 from webhooks.models import Action, AuditEntry, Webhook
+from webhooks.ui.transfer import document
 from webhooks.ui.transfer.plans import Change
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +77,29 @@ def test_everything_that_matches_is_exported(browser: Client) -> None:
     make_webhook(name="Other")
     document = browser.post(EXPORT, {"is_all": "1", "q": "crm"}).json()
     assert len(document["webhooks"]) == 60
+
+
+@pytest.mark.parametrize("limit", ["MAX_WEBHOOKS", "MAX_BYTES"])
+def test_more_than_an_import_reads_is_not_exported(
+    browser: Client, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(document, limit, 1)
+    for name in ("CRM", "Shop"):
+        make_webhook(name=name)
+    page = browser.post(EXPORT, {"is_all": "1"}, follow=True)
+    assert "Nothing was exported: an import reads at most" in page.text
+    assert not AuditEntry.objects.filter(action=Action.EXPORTED).exists()
+
+
+def test_headers_of_another_key_refuse_their_entry_alone(browser: Client) -> None:
+    webhook = make_webhook(name="CRM")
+    # Another row's ciphertext is as unreadable as one made with another key.
+    other = make_webhook(name="Other", headers_json='[{"name": "X-Key", "value": "k"}]')
+    stored = Webhook.objects.values_list("headers_json", flat=True).get(pk=other.pk)
+    Webhook.objects.filter(pk=webhook.pk).update(headers_json=stored)
+    preview = look(browser, minimal(name="CRM"), minimal(name="Shop"))
+    assert [item.kind for item in preview.context["plan"].items] == [Change.REFUSED, Change.CREATE]
+    assert "Its headers are encrypted with another key." in preview.text
 
 
 def test_without_a_choice_nothing_is_exported(browser: Client) -> None:

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from webhooks import catalogue, network
 from webhooks.models import Webhook
+from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import key_errors, listed_secrets, missing_secrets
 from webhooks.ui.transfer.forms import URL_FIELDS, ImportForm, equals_export, values_of
@@ -179,7 +180,13 @@ class _Planner:
 
     def _judged(self, number: int, entry: dict[str, Any], row: Webhook | None) -> PlannedEntry:
         webhook = row or Webhook(**_free_uid(entry))
-        before = values_of(webhook)
+        try:
+            before = values_of(webhook)
+        except SecretUnreadableError as error:
+            sentence = _(
+                "Its headers are encrypted with another key. Enter them again in its form."
+            )
+            raise _EntryError(sentence) from error
         if row and equals_export(entry, row, before):
             # Most entries in a file of a whole site; validating each would take too long.
             return PlannedEntry(

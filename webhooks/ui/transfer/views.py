@@ -46,14 +46,23 @@ def export(request: HttpRequest) -> HttpResponse:
         return redirect_back(request, "webhooks:list")
     ids = chosen_ids(request.POST)
     found = Webhook.objects.present().filter(pk__in=ids).select_related("credential")
-    webhooks = list(found.order_by("name", "pk"))
+    # One more than an import reads.
+    webhooks = list(found.order_by("name", "pk")[: document.MAX_WEBHOOKS + 1])
     if not webhooks:
         messages.info(request, _("Select webhooks first, then export them."))
         return redirect_back(request, "webhooks:list")
-    audit.record_many(Action.EXPORTED, webhooks, user=request.user)
     answer = JsonResponse(
         document.document(webhooks), json_dumps_params={"indent": 2, "ensure_ascii": False}
     )
+    if len(webhooks) > document.MAX_WEBHOOKS or len(answer.content) > document.MAX_BYTES:
+        sentence = _(
+            "Nothing was exported: an import reads at most %(count)d webhooks and %(size)d MB. "
+            "Filter the list or select fewer webhooks, and export several files."
+        )
+        limits = {"count": document.MAX_WEBHOOKS, "size": document.MAX_BYTES // 1024**2}
+        messages.error(request, sentence % limits)
+        return redirect_back(request, "webhooks:list")
+    audit.record_many(Action.EXPORTED, webhooks, user=request.user)
     name = f"webhooks-{timezone.localdate():%Y-%m-%d}.json"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
