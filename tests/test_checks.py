@@ -77,6 +77,29 @@ def test_secret_key_is_set(settings: Settings) -> None:
     assert ids() == ["webhooks.E016"]
 
 
+@pytest.mark.parametrize(
+    ("sender", "is_fine"),
+    [
+        ("webhooks@localhost", True),
+        ("Служба <hooks@example.com>", True),
+        ('"Служба, ТОВ" <hooks@пошта.укр>', True),
+        ("", False),
+        ("<>", False),
+        ("webhooks", False),
+        ("hooks@", False),
+        ("Webhooks hooks@example.com", False),
+        ("Служба, ТОВ <hooks@example.com>", False),
+        ("hooks@example.com, ops@example.com", False),
+        ("гачки@example.com", False),
+    ],
+)
+def test_the_sender_of_mails_is_one_address(
+    settings: Settings, sender: str, *, is_fine: bool
+) -> None:
+    settings.DEFAULT_FROM_EMAIL = sender
+    assert ids() == ([] if is_fine else ["webhooks.E017"])
+
+
 def test_encryption_keys_are_fernet_keys(settings: Settings) -> None:
     good = Fernet.generate_key().decode()
     for keys in ([], ["short"], [good, good[:-3] + "=="]):

@@ -7,6 +7,7 @@ Each has an id. `manage.py check` runs them; those that need the database run wi
 import os
 import re
 from collections.abc import Sequence
+from email.utils import getaddresses
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,8 @@ LONGEST_TIMEOUT_SECONDS = 60
 LEASE_MARGIN_SECONDS = 10
 # RFC 3986 section 3.2.1.
 _LOGIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
+# What every mail server takes: one local part in ASCII, one host.
+_MAIL_ADDRESS = re.compile(r"[!-?A-~]+@[^\s@]+")
 _EVERY_PORT = Policy(allowed_networks=(parse_allowed_network("0.0.0.0/0"),))
 
 # Setting -> lowest and highest useful value.
@@ -198,6 +201,23 @@ def check_triggers(databases: Sequence[str] | None = None, **_: Any) -> list[Che
         )
         for alias in databases or ()
         if connections[alias].vendor == "postgresql" and not postgres.runs_triggers(alias)
+    ]
+
+
+@register()
+def check_sender(**_: Any) -> list[CheckMessage]:
+    """E017: mails about problems have a sender."""
+    addresses = getaddresses([settings.DEFAULT_FROM_EMAIL])
+    if len(addresses) == 1 and _MAIL_ADDRESS.fullmatch(addresses[0][1]):
+        return []
+    return [
+        Error(
+            f"DEFAULT_FROM_EMAIL is “{settings.DEFAULT_FROM_EMAIL}”, not one address: mail servers "
+            "refuse the alerts.",
+            hint="Write hooks@example.com or Webhooks <hooks@example.com>. A name with a comma "
+            "stands in quotation marks.",
+            id="webhooks.E017",
+        )
     ]
 
 
