@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from smtplib import SMTPRecipientsRefused
+from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
 from types import SimpleNamespace
 from typing import Any
 
@@ -293,9 +293,17 @@ def test_a_wrong_sender_does_not_keep_channels_from_being_notified(settings) -> 
     assert notifications.run(NOW) == 1
 
 
-@pytest.mark.parametrize(("code", "is_repeated"), [(550, False), (450, True)])
+@pytest.mark.parametrize(
+    ("error", "is_repeated"),
+    [
+        (SMTPRecipientsRefused({"ops@example.com": (550, b"No such user.")}), False),
+        (SMTPRecipientsRefused({"ops@example.com": (450, b"Mailbox busy.")}), True),
+        (SMTPDataError(554, b"Looks like spam."), False),
+        (SMTPDataError(451, b"Try later."), True),
+    ],
+)
 def test_a_mail_that_is_refused_is_repeated_at_once_or_after_a_day_and_channels_do_not_wait(
-    code: int, is_repeated: bool, monkeypatch: pytest.MonkeyPatch
+    error: SMTPException, is_repeated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from django.core.mail import EmailMessage
 
@@ -305,7 +313,7 @@ def test_a_mail_that_is_refused_is_repeated_at_once_or_after_a_day_and_channels_
 
     def refuse(self: EmailMessage, fail_silently: bool = False) -> int:
         tried.append(self.to)
-        raise SMTPRecipientsRefused({"ops@example.com": (code, b"No such user.")})
+        raise error
 
     monkeypatch.setattr(EmailMessage, "send", refuse)
     for minutes in range(3):

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Container
 from datetime import datetime, timedelta
-from smtplib import SMTPRecipientsRefused
+from smtplib import SMTPDataError, SMTPRecipientsRefused
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -541,10 +541,10 @@ def _send(about: str, recipients: list[str], subject: str, text: str) -> Excepti
 
 
 def _is_final(error: Exception) -> bool:
-    """Return whether the mail server refuses all recipients for good (RFC 5321 section 4.2.1).
+    """Return whether the mail server refuses the mail, or all its recipients, for good.
 
-    Such a mail is not repeated, and does not keep channels and events from being notified.
+    Such a mail is not repeated (RFC 5321 section 4.2.1).
     """
-    if not isinstance(error, SMTPRecipientsRefused):
-        return False
-    return all(code >= 500 for code, _text in error.recipients.values())
+    if isinstance(error, SMTPRecipientsRefused):
+        return all(code >= 500 for code, _text in error.recipients.values())
+    return isinstance(error, SMTPDataError) and error.smtp_code >= 500
