@@ -5,9 +5,10 @@ import time
 
 import pytest
 from django.db import connection
+from pytest_django import Settings
 
 from webhooks.delivery import queue
-from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.db_session import DatabaseClock, DatabaseSession
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,3 +89,24 @@ def test_a_call_that_waited_says_as_much_as_a_fault() -> None:
     assert calm_in_the_midst == [False]
     assert not session.is_calm(waited_until[0] + 7.9)
     assert session.is_calm(time.monotonic() + 8.1)
+
+
+def test_a_step_forward_of_the_clock_ends_leases_only_after_the_length_of_a_lease(
+    settings: Settings,
+) -> None:
+    settings.WEBHOOKS_LEASE_SECONDS = 0.3
+    clock = DatabaseClock()
+    for seconds in (1000, 4600, 5600):
+        clock.compare(seconds)
+    assert clock.wall() == pytest.approx(5600, abs=0.2)
+    assert clock.lease_wall() == pytest.approx(1000, abs=0.2)
+    time.sleep(0.3)
+    assert clock.lease_wall() == pytest.approx(5600, abs=0.6)
+
+
+def test_the_first_comparison_and_a_step_back_are_no_step_forward() -> None:
+    clock = DatabaseClock()
+    for seconds in (time.time() + 3600, time.time() - 3600):
+        clock.compare(seconds)
+        assert clock.wall() == pytest.approx(seconds, abs=0.2)
+        assert clock.lease_wall() == pytest.approx(seconds, abs=0.2)

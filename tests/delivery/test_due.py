@@ -24,6 +24,8 @@ class FakeQueue:
     """Stand-in for the queries of `DueWebhooks`; its webhooks were all due from the beginning."""
 
     def __init__(self, webhooks: Sequence[int]) -> None:
+        # It is session and clock as well.
+        self.clock = self
         self.due = list(webhooks)
         self.now = 1000.0
         self.changes: dict[int, float] = {}

@@ -723,6 +723,23 @@ def test_leases_that_run_out_later_are_found_by_the_same_engine(
     run_engine(lambda: done.count() == 3)
 
 
+@pytest.mark.usefixtures("calm")
+def test_a_lease_that_a_step_of_the_databases_clock_ends_is_not_taken_back(
+    receiver: Receiver,
+) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    taken, due = make_delivery(webhook), make_delivery(webhook)
+    past = timezone.now() - dt.timedelta(minutes=1)
+    Delivery.objects.filter(pk=taken.pk).update(
+        status="sending", lease="alive", next_attempt_at=past, attempt_count=1
+    )
+    drain_cache = DrainCache()
+    drain_cache.clock.compare((timezone.now() - dt.timedelta(hours=1)).timestamp())
+    run_engine(lambda: reload(due).status == Status.SUCCEEDED, cache=drain_cache)
+    assert reload(taken).status == Status.SENDING
+    drain_cache.close()
+
+
 @pytest.mark.database("postgres")
 def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_twice() -> None:
     def lose_claim(asked: ReceivedRequest) -> Reply:

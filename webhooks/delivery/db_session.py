@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
@@ -22,6 +23,8 @@ _FAULTS = (DatabaseError, OSError, MemoryError)
 # The first and the longest wait while the database does not respond.
 _BACKOFF_SECONDS = (0.1, 2.0)
 _CLOCK_SECONDS = 10.0
+# A clock that gains more than this between two comparisons was stepped, or its machine suspended.
+_STEP_SECONDS = 2.0
 # After a fault or a start, other workers may be about to write results that they held during an
 # outage: longer than the longest wait plus the time to connect.
 _CALM_SECONDS = 8.0
@@ -30,14 +33,47 @@ _CALM_SECONDS = 8.0
 _SLOW_SECONDS = 1.0
 
 
+class DatabaseClock:
+    """What a process knows about the database's clock; its drains hand it on to each other."""
+
+    def __init__(self) -> None:
+        # Unix time minus the monotonic clock; None before the first comparison.
+        self._offset: float | None = None
+        # By how much the clock was stepped forward, and until when (monotonic) leases from before
+        # that may be live.
+        self._step_seconds, self._step_ends_at = 0.0, float("-inf")
+
+    def wall(self) -> float:
+        """Return Unix time by the database's clock, in seconds; at first by the process's own."""
+        return time.time() if self._offset is None else self._offset + time.monotonic()
+
+    def lease_wall(self) -> float:
+        """Return until when leases are over, as Unix time by the database's clock.
+
+        For the length of a lease, a step forward does not count: live leases would look over.
+        """
+        is_step_recent = time.monotonic() < self._step_ends_at
+        return self.wall() - (self._step_seconds if is_step_recent else 0.0)
+
+    def compare(self, seconds: float) -> None:
+        """Take Unix time as the database just returned it."""
+        now = time.monotonic()
+        before, self._offset = self._offset, seconds - now
+        if before is not None and (step := self._offset - before) > _STEP_SECONDS:
+            earlier = self._step_seconds if now < self._step_ends_at else 0.0
+            self._step_seconds = earlier + step
+            self._step_ends_at = now + settings.WEBHOOKS_LEASE_SECONDS
+            logger.warning("database_clock_stepped seconds=%.0f", step)
+
+
 class DatabaseSession:
     """One thread's connection; everything that uses it goes through `run`."""
 
-    def __init__(self, queue: ModuleType) -> None:
+    def __init__(self, queue: ModuleType, clock: DatabaseClock | None = None) -> None:
         self._queue = queue
         self._prepared: object = None
         self._clock_at = 0.0
-        self._clock_offset = time.time() - time.monotonic()
+        self.clock = clock or DatabaseClock()
         self.backoff_seconds = 0.0
         # Monotonic seconds; nothing is run before that.
         self.resume_at = 0.0
@@ -90,17 +126,13 @@ class DatabaseSession:
         is_waiting = now - self._began_at > _SLOW_SECONDS
         return not is_waiting and now - self._fault_at > _CALM_SECONDS
 
-    def wall(self) -> float:
-        """Return Unix time by the database's clock, in seconds."""
-        return self._clock_offset + time.monotonic()
-
     def sync_clock(self, now: float) -> None:
         """Compare with the database's clock every few seconds; `now` is monotonic."""
         if now < self._clock_at:
             return
         self._clock_at = now + _CLOCK_SECONDS
         if (seconds := self.run(self._queue.clock)) is not None:
-            self._clock_offset = seconds - time.monotonic()
+            self.clock.compare(seconds)
 
     def close(self) -> None:
         """Close this thread's connection, at the end of the thread that called `run`."""

@@ -104,7 +104,7 @@ class DueWebhooks:
             self.are_many, self._after = True, page.last
             self._known = dict.fromkeys(one.webhook_id for one in page.candidates)
             self._walked_pages = 1
-            self._since = self._session.wall()
+            self._since = self._session.clock.wall()
         if self._own != self._shards.own:
             # The webhooks of added shards became due before.
             self._own, self._is_first_walk = self._shards.own, True
@@ -128,7 +128,7 @@ class DueWebhooks:
         return found
 
     def _ask_changes(self, now: float) -> bool:
-        asked_at = self._session.wall()
+        asked_at = self._session.clock.wall()
         is_again = now >= self._ask_again_at
         overlap = _LONG_OVERLAP_SECONDS if is_again else _OVERLAP_SECONDS
         ask = partial(self._queue.became_due, self._since - overlap, **self._shards.own)

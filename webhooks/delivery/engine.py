@@ -30,7 +30,7 @@ from webhooks.delivery.claims import (
     Claimer,
     Claims,
 )
-from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.db_session import DatabaseClock, DatabaseSession
 from webhooks.delivery.due import DueWebhooks
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.maintenance import Maintenance, PendingPauses
@@ -89,7 +89,7 @@ _FINISH_SECONDS = 10.0
 
 
 class DrainCache:
-    """What the drains of a process hand on to each other: limiters, plans and resolved names."""
+    """What the drains of a process hand on to each other, such as limiters, plans and names."""
 
     # Belongs to the process: drains that run at the same time share it.
     affinity = Affinity()
@@ -97,6 +97,7 @@ class DrainCache:
     def __init__(self) -> None:
         self.limiters = Limiters(settings.WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK)
         self.plans = Plans()
+        self.clock = DatabaseClock()
         self.resolver = network.HostResolver(network.Policy.from_settings())
         self._forgot_at = time.monotonic()
 
@@ -128,7 +129,6 @@ class Engine:
         self._wakeup = wakeup
         self._should_stop = should_stop
         self._queue = queue.backend()
-        self._session = DatabaseSession(self._queue)
         # Identifies this run's claims, together with the attempt number.
         self._lease = ids.new_id("l")[2:]
         self._event = threading.Event()
@@ -138,6 +138,7 @@ class Engine:
         self._is_closing = False
         self._cache = cache or DrainCache()
         self._is_own_cache = cache is None
+        self._session = DatabaseSession(self._queue, self._cache.clock)
         self._plans, self._resolver = self._cache.plans, self._cache.resolver
         # Webhooks whose plans were made or could not be made.
         self._planned: deque[int] = deque()
@@ -544,7 +545,7 @@ class Engine:
 
     def _submit(self, batch: ClaimBatch) -> None:
         requests: list[Request] = []
-        wall = self._session.wall()
+        wall = self._session.clock.wall()
         checked: dict[tuple[str, int], network.Resolution | None] = {}
         self._made_bytes = 0
         try:
@@ -703,7 +704,7 @@ class Engine:
                 said = Message(error, {"status": response.status_code})
                 response = response._replace(message=said)
             if response.status_code in _RETRY_AFTER_STATUSES:
-                wait = retry_after_seconds(response.headers, self._session.wall())
+                wait = retry_after_seconds(response.headers, self._session.clock.wall())
         if step is None:
             step = next_step(outcome, claim, plan, retry_after=wait)
         self._note(request, response, outcome, step)

@@ -113,7 +113,9 @@ class Maintenance:
 
     def _expire(self, now: float) -> None:
         # Read before the call, which may wait: a lease that ends during it means no death.
-        expire = partial(self._queue.expire, self._session.wall(), held=self._claims.held())
+        expire = partial(
+            self._queue.expire, self._session.clock.lease_wall(), held=self._claims.held()
+        )
         expired = self._session.run(expire)
         if expired == []:
             # Otherwise there may be more, so do not pause.
