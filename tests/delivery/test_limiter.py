@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from webhooks.delivery.limiter import Limiter, Limiters, shares
 from webhooks.models import Outcome
 
@@ -158,11 +160,21 @@ def test_rows_that_are_claimed_already_count_against_the_quota() -> None:
     assert limiter.quota(now=0.0) == 0
 
 
-def test_nothing_is_claimed_ahead_while_a_quick_receiver_hangs() -> None:
+@pytest.mark.parametrize(("hanging_limit", "quota"), [(0, 64), (256, 8), (3, 3)])
+def test_few_rows_are_claimed_for_a_quick_receiver_that_hangs(
+    hanging_limit: int, quota: int
+) -> None:
     limiter = Limiter(max_limit=64, failures=0)
-    ahead = limiter.quota(now=0.0)
-    limiter.is_hanging = True
-    assert limiter.quota(now=0.0) == limiter.limit < ahead
+    limiter.hanging_limit = hanging_limit
+    assert limiter.quota(now=0.0) == quota
+
+
+def test_a_slow_receiver_has_as_many_in_flight_as_it_answers() -> None:
+    limiter = Limiter(max_limit=64, failures=0)
+    limiter.note(None, now=0.0, seconds=9.0)
+    limiter.hanging_limit = 3
+    assert not limiter.is_quick
+    assert limiter.quota(now=0.0) == limiter.limit == 9
 
 
 def waiting(version: int, token_version: int = 0) -> Any:

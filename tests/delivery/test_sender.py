@@ -19,11 +19,17 @@ pytestmark = pytest.mark.once
 
 
 @pytest.fixture
-def sender() -> Iterator[Sender]:
-    """Return a sender with four slots, whose receivers are all known to respond."""
+def limiters() -> Limiters:
+    """Return limiters of receivers that are all known to respond."""
     limiters = Limiters(64)
-    for webhook_id in range(1, 5):
+    for webhook_id in range(1, 22):
         limiters.begin(webhook_id, failures=0)
+    return limiters
+
+
+@pytest.fixture
+def sender(limiters: Limiters) -> Iterator[Sender]:
+    """Return a sender with four slots."""
     sender = Sender(
         policy=network.Policy.from_settings(),
         limiters=limiters,
@@ -63,3 +69,37 @@ def test_who_had_as_many_in_flight_as_places_were_left_goes_on_when_more_are(
     eventually(lambda: 1 in answered(sender))
     [took_ms] = [response.total_ms for request, response in sender.responses if is_first(request)]
     assert took_ms < 10_000, "it waited for the slow one"
+
+
+def test_requests_that_hang_leave_their_places_to_others(
+    sender: Sender, receiver: Receiver
+) -> None:
+    hanging = [request_to(f"{receiver.url}/slow/20", number) for number in (2, 3, 4, 5)]
+    sender.submit(hanging, lease_ends=float("inf"))
+    sender.submit([request_to(f"{receiver.url}/open/hook", 1)], lease_ends=float("inf"))
+    eventually(lambda: answered(sender) == [1])
+    assert sender.late == 4
+
+
+def test_only_so_many_requests_that_hang_leave_their_places(
+    sender: Sender, receiver: Receiver
+) -> None:
+    hanging = [request_to(f"{receiver.url}/slow/3", number) for number in range(2, 22)]
+    sender.submit(hanging, lease_ends=float("inf"))
+    most = 0
+    while len(answered(sender)) < len(hanging):
+        most = max(most, sender.late)
+    assert most == 8
+
+
+def test_what_waits_for_a_receiver_that_hangs_is_handed_back(
+    sender: Sender, receiver: Receiver, limiters: Limiters
+) -> None:
+    limiter = limiters.get(1)
+    requests = [request_to(f"{receiver.url}/slow/3", 1) for _ in range(8)]
+    limiter.claimed = len(requests)
+    sender.submit(requests, lease_ends=float("inf"))
+    eventually(lambda: len(sender.unsent) == 6)
+    assert limiter.hanging_limit == 4
+    eventually(lambda: len(answered(sender)) == 2)
+    eventually(lambda: limiter.hanging_limit == 0)

@@ -293,6 +293,25 @@ def new_beside_hanging(world: World) -> None:
         check(slowest < longest_seconds(world), f"slowest {slowest:.2f} s")
 
 
+@fault("F65", "400 quick receivers hang, all at once", databases=BOTH)
+def sudden_silence(world: World) -> None:
+    with ending(world):
+        world.any_worker({"WEBHOOKS_LEASE_SECONDS": "20"})
+        warm_up(world)
+        paths = [f"/sudden/{number}" for number in range(400)]
+        for path in paths:
+            world.webhook(path, timeout_seconds=8)
+        healthy(world, 6)
+        # Several rounds, after which each receiver is known to be quick and may have many in flight.
+        for _ in range(4):
+            world.publish(3)
+            world.settle()
+        # A response after the timeout is none.
+        world.receiver.statuses.update(dict.fromkeys(paths, 500))
+        world.receiver.delays.update(dict.fromkeys(paths, 30.0))
+        check_healthy(world, publish_steadily(world, 10), 6)
+
+
 def _publish_form(world: World, page_url: str = "p") -> list[str]:
     form = {"form_id": "f", "page_url": page_url}
     return world.accept(lambda: [events.publish("form.submitted", form)])

@@ -72,11 +72,13 @@ class Claims:
         lease: str,
         limiters: Limiters,
         places: Callable[[], int] = lambda: settings.WEBHOOKS_MAX_IN_FLIGHT,
+        late: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Take `places`, which returns how many requests may be in flight now."""
+        """Take how many requests may be in flight now, and how many late ones do not count."""
         self._queue = queue
         self._limiters = limiters
         self._places = places
+        self._late = late
         self._terms: dict[str, Any] = {
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
@@ -135,12 +137,16 @@ class Claims:
     @property
     def room(self) -> int:
         """Return how many more rows may be held."""
-        return self.most_rows - len(self)
+        return self.most_rows - self._counted
 
     @property
     def has_room(self) -> bool:
         # Enough that a claim is worth its commit.
-        return len(self) < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
+        return self._counted < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
+
+    @property
+    def _counted(self) -> int:
+        return len(self._rows) - self._late()
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
         """Claim tests, then a fair share for every webhook, those with limits last, then a suspect.
@@ -282,12 +288,13 @@ class Claims:
         # Rounded up: even of two places, one is reserved.
         for_slow = max(1, places - math.ceil(places * _QUICK_PLACES))
         for_known = max(1, for_slow - math.ceil(places * _NEW_PLACES))
-        held = held_by_known = 0
-        for webhook_id in self.slow_webhooks():
-            limiter = self._limiters.get(webhook_id)
-            held += limiter.claimed
-            held_by_known += 0 if limiter.is_new else limiter.claimed
-        return for_slow - held, for_known - held_by_known
+        slow = [self._limiters.get(webhook_id) for webhook_id in self.slow_webhooks()]
+        known = [limiter for limiter in slow if not limiter.is_new]
+        return for_slow - self._places_of(slow), for_known - self._places_of(known)
+
+    def _places_of(self, limiters: list[Limiter]) -> int:
+        late = sum(limiter.late for limiter in limiters)
+        return sum(limiter.claimed for limiter in limiters) - min(late, self._late())
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks with rows here that have a request waiting for its turn."""

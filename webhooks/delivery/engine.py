@@ -158,7 +158,13 @@ class Engine:
         )
         self._shards = Shards(self._session)
         self._due = DueWebhooks(self._session, self._queue, self._shards)
-        self._claims = Claims(self._queue, self._lease, self._limiters, lambda: self._sender.places)
+        self._claims = Claims(
+            self._queue,
+            self._lease,
+            self._limiters,
+            lambda: self._sender.places,
+            lambda: self._sender.late,
+        )
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease, self._claims.__len__)
         self._writer = Writer(self._recorder, self._queue, self._session, self._on_response)

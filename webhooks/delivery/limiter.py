@@ -38,8 +38,8 @@ class Limiter:
     """
 
     __slots__ = (
-        "claimed", "failures", "in_flight", "is_hanging", "is_queued", "limit", "max_limit",
-        "mean_made_bytes", "mean_seconds", "open_until", "waiting",
+        "claimed", "failures", "hanging_limit", "in_flight", "is_queued", "late", "limit",
+        "max_limit", "mean_made_bytes", "mean_seconds", "open_until", "waiting",
     )  # fmt: skip
 
     def __init__(self, max_limit: int, *, failures: int | None = None) -> None:
@@ -55,8 +55,10 @@ class Limiter:
         # the memory at a hundred thousand webhooks.
         self.waiting: deque[tuple[Request, float]] | tuple[()] = ()
         self.is_queued = False
-        # Whether most requests in flight take longer than a quick receiver does.
-        self.is_hanging = False
+        # How many requests in flight take longer than a quick receiver does, at the last look.
+        self.late = 0
+        # While most of them do: how many rows a receiver that was quick may have. Otherwise 0.
+        self.hanging_limit = 0
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
         # The mean size of an event plus the body made from it; 0 before the first one.
@@ -85,13 +87,17 @@ class Limiter:
         """Return how many more rows may be claimed for this webhook.
 
         A quick receiver gets several times its limit, unless the webhook is paced: rows claimed
-        ahead would go out all at once after a stall. Nor while it hangs, as they fill the memory.
+        ahead would go out all at once after a stall. While it hangs it gets few, or the rows of
+        hundreds that hang would fill the memory.
         """
         if self.failures >= _BREAKER_FAILURES:
             return 0 if now < self.open_until else max(0, 1 - self.claimed)
-        goes_ahead = self.is_quick and not (is_paced or self.is_hanging)
-        ahead = _DEPTH * self.limit if goes_ahead else self.limit
-        return max(0, ahead - self.claimed)
+        most = self.limit
+        if self.is_quick and self.hanging_limit:
+            most = min(most, self.hanging_limit)
+        elif self.is_quick and not is_paced:
+            most *= _DEPTH
+        return max(0, most - self.claimed)
 
     def wait_seconds(self, now: float, *, is_paced: bool = False) -> float | None:
         """Return for how many seconds nothing can be claimed; None until a claimed row is done."""

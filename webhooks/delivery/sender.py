@@ -37,8 +37,10 @@ _NO_AUTHORITIES = "the file of certificate authorities cannot be read"
 # A clock reading this much too late means that this process stood still. Responses that arrived in
 # that time are read, for the second duration, before any timeout counts.
 _STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
-# How often to look for receivers that hang.
-_HANGING_LOOK_SECONDS = 0.25
+# How often to look for requests that take longer than a quick receiver does. So many times the
+# places may be in flight in addition, as these requests cost nothing but memory and a connection.
+_LATE_LOOK_SECONDS = 0.25
+_LATE_PLACES = 2
 # After this many failures in a row, waiting requests are handed back to make room in memory.
 _FAILURES_TO_GIVE_BACK = 2
 
@@ -58,7 +60,9 @@ class Sender:
         # Claims to hand back unsent, for example because their lease was nearly over.
         self.unsent: deque[Claimed] = deque()
         self._limiters = limiters
-        self._max_in_flight = self._places = network.affordable_connections(max_in_flight)
+        connections = network.affordable_connections((1 + _LATE_PLACES) * max_in_flight)
+        self._max_in_flight = self._places = min(max_in_flight, connections)
+        self._most_late = connections - self._places
         if self._places < max_in_flight:
             logger.error("too_few_descriptors places=%d wanted=%d", self._places, max_in_flight)
         # When this machine last lacked a resource for a request, on the monotonic clock, and which.
@@ -75,6 +79,8 @@ class Sender:
         self._waiting_for_places: dict[int, dict[Limiter, None]] = {}
         self._idle: list[Transfer] = []
         self._in_flight = 0
+        # How many of these are late and take no place.
+        self._late = 0
         self._is_stopping = self._has_given_back = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_asleep = False
@@ -84,8 +90,8 @@ class Sender:
         self._wake_at = math.inf
         # When the clock should be read again, and when a request may be too late.
         self._look_at = self._late_at = math.inf
-        self._hanging: set[Limiter] = set()
-        self._hanging_at = 0.0
+        self._late_limiters: Counter[Limiter] = Counter()
+        self._late_look_at = 0.0
         self._transfers: dict[Any, Transfer] = {}
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -97,6 +103,11 @@ class Sender:
     def places(self) -> int:
         """Return how many requests may be in flight with the resources this machine has left."""
         return self._places
+
+    @property
+    def late(self) -> int:
+        """Return how many requests in flight take no place, because their receivers hang."""
+        return self._late
 
     def start(self) -> None:
         self._thread.start()
@@ -166,7 +177,7 @@ class Sender:
 
     def _limit_kept(self) -> None:
         """Limit the kept connections to the descriptors that nothing else needs."""
-        kept = network.affordable_connections(self._places + _IDLE_CONNECTIONS)
+        kept = network.affordable_connections(self._places + self._late + _IDLE_CONNECTIONS)
         self._multi.setopt(pycurl.M_MAXCONNECTS, kept)
 
     def _turn(self) -> None:
@@ -175,8 +186,8 @@ class Sender:
             self._grow(now)
         if now >= self._late_at:
             self._end_late(now)
-        if now >= self._hanging_at:
-            self._note_hanging(now)
+        if now >= self._late_look_at:
+            self._note_late(now)
         self._take_arrived()
         if self._recalls or self._is_stopping:
             self._take_recalls()
@@ -197,7 +208,7 @@ class Sender:
             self._timer_ms = None
         next_at = min(self._wake_at, self._late_at)
         if self._transfers:
-            next_at = min(next_at, self._hanging_at)
+            next_at = min(next_at, self._late_look_at)
         wait = min(_LONGEST_WAIT_SECONDS, max(0.0, next_at - now))
         self._is_asleep = True
         if self._arrived or self._pins or self._recalls:
@@ -226,21 +237,36 @@ class Sender:
         self._late_at = min((transfer.ends_at for transfer in left), default=math.inf)
         self._on_response()
 
-    def _note_hanging(self, now: float) -> None:
-        """Hand back what was claimed ahead for receivers that hang: it leaves others no memory."""
-        self._hanging_at = now + _HANGING_LOOK_SECONDS
+    def _note_late(self, now: float) -> None:
+        """Note which requests take no place, and hand back what was claimed ahead for those that hang.
+
+        Otherwise hundreds of quick receivers that hang all at once, as when they share a host,
+        would take every place until their timeouts, and their waiting rows the memory.
+        """
+        self._late_look_at = now + _LATE_LOOK_SECONDS
         began_before = now - QUICK_SECONDS
         late = Counter(
-            one.limiter for one in self._transfers.values() if one.began_at < began_before
+            one.limiter
+            for one in self._transfers.values()
+            if one.limiter and one.began_at < began_before
         )
-        hanging = {one for one, count in late.items() if one and 2 * count >= one.in_flight}
-        for limiter in self._hanging - hanging:
-            limiter.is_hanging = False
+        for limiter in self._late_limiters.keys() - late.keys():
+            limiter.late = limiter.hanging_limit = 0
+        hanging = [one for one, count in late.items() if 2 * count >= one.in_flight]
+        share = max(1, self._places // max(1, sum(one.is_quick for one in hanging)))
+        for limiter, count in late.items():
+            limiter.late, limiter.hanging_limit = count, 0
         for limiter in hanging:
-            limiter.is_hanging = True
-            if limiter.claimed > limiter.limit:
+            limiter.hanging_limit = share
+            most = min(limiter.limit, share) if limiter.is_quick else limiter.limit
+            if limiter.claimed > most:
                 self._give_back(limiter.take_all())
-        self._hanging = hanging
+        self._late_limiters = late
+        # While this machine lacks something, all count.
+        most_late = self._most_late if self._places == self._max_in_flight else 0
+        if (total := min(late.total(), most_late)) != self._late:
+            self._late = total
+            self._limit_kept()
 
     def _set_timer(self, timeout_ms: int) -> None:
         # Called twice for each request, so the time is computed only once, before each wait.
@@ -274,7 +300,7 @@ class Sender:
             else:
                 limiter.add(*item)
                 self._queue(limiter)
-        while self._queued and self._in_flight < self._places:
+        while self._queued and self._in_flight < self._places + self._late:
             limiter = self._queued.popleft()
             limiter.is_queued = False
             self._begin_next(limiter)
@@ -298,7 +324,7 @@ class Sender:
         """
         for in_flight in sorted(self._waiting_for_places):
             limiters = self._waiting_for_places[in_flight]
-            while limiters and in_flight < self._places - self._in_flight:
+            while limiters and in_flight < self._places + self._late - self._in_flight:
                 limiter = next(iter(limiters))
                 del limiters[limiter]
                 self._begin_next(limiter)
@@ -311,7 +337,7 @@ class Sender:
         So webhooks that hang share the places and leave an equal share to the next one (dynamic
         thresholds, Choudhury and Hahne 1998).
         """
-        left = self._places - self._in_flight
+        left = self._places + self._late - self._in_flight
         return limiter.in_flight < limiter.limit and limiter.in_flight < left
 
     def _queue(self, limiter: Limiter) -> None:
@@ -379,7 +405,10 @@ class Sender:
                 self._give_back(limiter.take_all())
             self.responses.append((request, response))
         transfer.clear()
-        self._idle.append(transfer)
+        if len(self._idle) < self._places:
+            self._idle.append(transfer)
+        else:
+            transfer.curl.close()
         limiter.in_flight -= 1
         self._in_flight -= 1
         if is_again:
@@ -405,6 +434,7 @@ class Sender:
         """Hand a request back uncounted, and allow fewer in flight for a while."""
         if self.report_lack(reason):
             self._limit_kept()
+        self._late = 0
         self._places = max(1, min(self._places, self._in_flight - 1))
         self._grow_at = time.monotonic() + _GROW_SECONDS
         self.unsent.append(request.claim)
