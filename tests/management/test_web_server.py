@@ -171,11 +171,10 @@ def test_a_client_that_leaves_amid_answers_is_no_error(caplog: pytest.LogCapture
     assert not [one for one in caplog.records if one.levelname == "ERROR"]
 
 
-def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server, "UNREAD_SECONDS", 0.5)
-    is_over = threading.Event()
+def _endless(is_over: threading.Event) -> Callable[..., Iterator[bytes]]:
+    """Return a site whose response ends when its client is gone."""
 
-    def endless(environ: Any, start_response: Any) -> Iterator[bytes]:
+    def site(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/csv")])
         try:
             while True:
@@ -183,7 +182,43 @@ def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyP
         finally:
             is_over.set()
 
-    with LiveServer(endless) as server, socket.create_connection((HOST, server.port)) as opened:
+    return site
+
+
+def test_a_client_that_reads_a_byte_at_a_time_keeps_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(web_server, "SLOW_SECONDS", 1)
+    is_over = threading.Event()
+    with LiveServer(_endless(is_over)) as server:
+        with socket.create_connection((HOST, server.port), 20) as opened:
+            opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            ends_at = time.monotonic() + 30
+            with suppress(ConnectionError):
+                while not is_over.wait(0.1) and time.monotonic() < ends_at:
+                    opened.recv(1)
+            assert is_over.is_set()
+
+
+def test_a_client_that_keeps_reading_gets_all_of_a_long_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(web_server, "SLOW_SECONDS", 2)
+    is_over, read = threading.Event(), 0
+    with LiveServer(_endless(is_over)) as server:
+        with socket.create_connection((HOST, server.port), 20) as opened:
+            opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            ends_at = time.monotonic() + 3
+            while time.monotonic() < ends_at:
+                read += len(opened.recv(65_536))
+            assert not is_over.is_set()
+    assert read > 10_000_000
+
+
+def test_a_client_that_does_not_read_keeps_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "UNREAD_SECONDS", 0.5)
+    is_over = threading.Event()
+    with LiveServer(_endless(is_over)) as server, socket.create_connection((HOST, server.port)) as opened:
         opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         is_ended = is_over.wait(30)
         opened.close()

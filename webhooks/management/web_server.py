@@ -37,6 +37,9 @@ PATIENCE_SECONDS = 30.0
 LEAST_BYTES_PER_SECOND = 500
 # How long a client may read nothing of a response: a thread may be waiting for it.
 UNREAD_SECONDS = 60.0
+# How long a client may take for the part of a response that waits for it, some hundred kilobytes: a
+# thread waits, too, and a client that reads a byte a second would keep it for days.
+SLOW_SECONDS = 300.0
 # Requests on further connections get 503. A proxy in front keeps some hundred open.
 _MAX_CONNECTIONS = 1000
 # Limit of descriptors: a shell's 1,024 leave none for 503 responses; with a container's million,
@@ -75,6 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # The head of a request that offered another protocol, until it is parsed again.
         self._offer: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        # Set while the client has not read enough of a response.
+        self._slow_timer: asyncio.TimerHandle | None = None
         # Deadline, in seconds of the loop's clock.
         self._deadline = 0.0
         # The request being responded to; `cycle` belongs to the last pipelined request.
@@ -99,10 +104,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_slow_timer()
         if self._answered is not None:
             self._answered.disconnected = True
             self._answered.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._slow_timer = self.loop.call_later(SLOW_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_slow_timer()
+
+    def _stop_slow_timer(self) -> None:
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = None
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether to keep the connection open, to respond to a request that is complete."""
