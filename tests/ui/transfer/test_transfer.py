@@ -326,6 +326,8 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         # Fields of an authorization type that is not chosen.
         ({"token_url": [1]}, "“token_url” has a value of the wrong type."),
         ({"client_id": 5}, "“client_id” has a value of the wrong type."),
+        ({"scope": False}, "“scope” has a value of the wrong type."),
+        ({"retry_schedule_seconds": 0}, "“retry_schedule_seconds” must be written as []."),
         ({"uses_pkce": "no"}, "“uses_pkce” has a value of the wrong type."),
         ({"authorization_parameters": "a"}, "“authorization_parameters” has a value of the wrong"),
     ],

@@ -18,6 +18,7 @@ from webhooks.models import (
     headers_as_json,
     may_be_sent_to,
 )
+from webhooks.payloads.variables import is_empty
 from webhooks.security.drafts import Draft
 from webhooks.ui.trail import field_label
 from webhooks.ui.transfer.document import settings_of
@@ -122,12 +123,13 @@ class ImportForm(WebhookForm):
         return [
             _("“%s” has a value of the wrong type.") % name
             for name, value in self._given.items()
-            if value and name in unused and not _is_of_kind(name, value)
+            if not is_empty(value) and name in unused and not _is_of_kind(name, value)
         ] + [
             _("“%(key)s” must be written as %(value)s.") % {"key": name, "value": read[:200]}
             for name, value in self._given.items()
             # An empty value is the form's default; event types are merged into wildcards.
-            if value and name in self.cleaned_data and name not in {*unused, "event_types"}
+            if not is_empty(value)
+            if name in self.cleaned_data and name not in {*unused, "event_types"}
             if (read := _as_json(self.cleaned_data[name])) != _as_json(value)
         ]
 
