@@ -63,7 +63,8 @@ def refusal(text: str) -> str:
         ("a b2>x", ["a", "b2"]),
         ("a '2'>x", ["a", "2"]),
         ("a >x b 2>> 'y z' c &>d e 2>&1 f >|g 2>&- h", ["a", "b", "c", "e", "f", "h"]),
-        ("a <<x b", ["a"]),
+        ("a <<x b\nc\nx", ["a", "b"]),
+        ("a <<<x b", ["a", "b"]),
         ("a >(b) c", ["a"]),
     ],
 )
@@ -272,6 +273,35 @@ def test_credentials_of_the_address_are_basic_ones(
 
 
 @pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("-d @- <<EOF\n{\n 1}\nEOF", "{ 1}"),
+        ("--data-binary @- <<'EOF'\n$a \\$b\n EOF\nEOF\necho", "$a \\$b\n EOF\n"),
+        ('--data-binary @- <<EOF\n\\$b \\\\ "\\n"\nEOF', '$b \\ "\\n"\n'),
+        ("--json @- <<-'E F'\n\t1\n\t\t2\n\tE F\n", "1\n2\n"),
+        ("-d @- <<EOF -H 'A: b' | jq .\n@a\nEOF", "@a"),
+        ("-d @- <<\\EOF \\\n -H 'A: b'\n$a\nEOF", "$a"),
+        ("-d @- <<EOF\nthe end is missing", "the end is missing"),
+        ("-d @- <<< 'a b' -d c", "a b&c"),
+        ("--data-binary @-<<<a -d 1", "a\n&1"),
+        ("-d 'a<<b' <<EOF\nignored\nEOF", "a<<b"),
+    ],
+)
+def test_a_here_document_is_the_body_that_is_read_from_standard_input(
+    typed: str, expected: str
+) -> None:
+    assert body(typed) == expected
+
+
+def test_what_stands_around_a_here_document_is_named() -> None:
+    typed = f"curl -d @- <<EOF {URL} | jq .\n$TOKEN\nEOF\necho done"
+    request = read(typed)
+    assert (request.url, request.expansions) == (URL, ["$TOKEN"])
+    assert "| jq ." in " ".join(request.notes)
+    assert "(@-)" in refusal(f"curl -d @- {URL}")
+
+
+@pytest.mark.parametrize(
     ("typed", "words"),
     [
         ("", "begins with “curl”"),
@@ -338,7 +368,7 @@ def test_a_request_begins_empty() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", [
     ">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc ", "x", "#", "${", "$(", "` ", "\\", '"${',
-    "$'\\x{", "^ ", "2",
+    "$'\\x{", "^ ", "2", "<<A ", "<<A\n", "<<A\nA\n-d a ", "<<<",
 ])  # fmt: skip
 def test_the_longest_command_is_read_at_once(piece: str) -> None:
     prefix = "" if piece.startswith("A") else f"curl {URL} "

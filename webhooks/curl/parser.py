@@ -151,6 +151,8 @@ class CurlRequest:
     timeout_seconds: float | None = None
     # Expansions that a shell would have replaced, such as “$TOKEN”.
     expansions: list[str] = field(default_factory=list)
+    # The text of a here-document or here-string, which “@-” stands for.
+    stdin: str | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -180,7 +182,7 @@ def read(text: str) -> CurlRequest:
     name = words[0].replace("\\", "/").rpartition("/")[2].lower() if words else ""
     if name not in ("curl", "curl.exe"):
         raise CurlError(_("A command begins with “curl”. Paste the whole of it."))
-    request = CurlRequest(expansions=found.expansions)
+    request = CurlRequest(expansions=found.expansions, stdin=found.stdin)
     _take_options(request, words[1:])
     _finish(request)
     if found.expansions:
@@ -274,8 +276,18 @@ def _take_header(request: CurlRequest, line: str) -> None:
         request.headers.append((line[:-1].strip(), ""))
 
 
-def _take_data(request: CurlRequest, text: str, separator: str = "&") -> None:
-    if text.startswith("@"):
+def _take_data(request: CurlRequest, text: str) -> None:
+    """Append to the body; curl leaves the line breaks of a file out."""
+    if text == "@-" and request.stdin is not None:
+        _append(request, request.stdin.replace("\n", ""))
+    else:
+        _take_binary(request, text)
+
+
+def _take_binary(request: CurlRequest, text: str, separator: str = "&") -> None:
+    if text == "@-" and request.stdin is not None:
+        text = request.stdin
+    elif text.startswith("@"):
         raise CurlError(str(_FILE) % {"file": text})
     _append(request, text, separator)
 
@@ -300,7 +312,7 @@ def _encoded(text: str) -> str:
 
 
 def _take_json(request: CurlRequest, text: str) -> None:
-    _take_data(request, text, separator="")
+    _take_binary(request, text, separator="")
     request.is_json = True
     request.implied["Accept"] = JSON_TYPE
 
@@ -341,7 +353,7 @@ _ACTIONS: dict[str, _Action] = {
     "header": _take_header,
     "data": _take_data,
     "data-ascii": _take_data,
-    "data-binary": _take_data,
+    "data-binary": _take_binary,
     "data-raw": _append,
     "data-urlencode": lambda request, value: _append(request, _encoded(value)),
     "json": _take_json,

@@ -26,6 +26,9 @@ _PIECE = re.compile(
     |(?P<unclosed>\$?["'])
     |\\(?P<escaped>[\s\S]?)
     |(?P<expansion>{_EXPANSION})
+    |(?P<herestring><<<[ \t]*)
+    |(?P<heredoc><<(?P<tabs>-?)[ \t]*(?:'(?P<quoted>[^'\n]+)'|"(?P<in_double>[^"\n]+)"
+        |(?P<is_escaped>\\?)(?P<plain>\w+)))
     |(?P<number>[0-9]{{0,3}})(?P<redirection>(?:&>>?|>>|>\||>&|<&|<>|[<>])(?![<(])[ \t]*)
     |(?P<end>[|;&<>])
     |(?P<comment>\#)
@@ -33,6 +36,7 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 _IN_DOUBLE = re.compile(rf'\\(?P<escaped>[$`"\\\n])|(?P<expansion>{_EXPANSION})')
+_IN_HEREDOC = re.compile(rf"\\(?P<escaped>[$`\\\n])|(?P<expansion>{_EXPANSION})")
 _IN_ANSI = re.compile(
     rb"\\(x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}"
     rb"|c\\.|c[^'\\]|.)",
@@ -49,11 +53,15 @@ ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 
 @dataclass(slots=True)
 class Words:
-    """The words of the first command, the expansions in it, and the text after it."""
+    """The words of the first command, the expansions in it, and the text after it.
+
+    `stdin` is the text of its here-document or here-string.
+    """
 
     words: list[str] = field(default_factory=list)
     expansions: list[str] = field(default_factory=list)
     rest: str = ""
+    stdin: str | None = None
 
 
 def split(text: str) -> Words:
@@ -71,14 +79,23 @@ class _Bash:
         self._has_begun = False
         # The next word is the file of a redirection, not a word of the command.
         self._is_target = False
+        self._is_stdin = False
+        # A here-document that begins on the next line.
+        self._heredoc: re.Match[str] | None = None
         self._found = Words()
 
     def read(self) -> Words:
         at = 0
         while piece := _PIECE.match(self._text, at):
+            if piece["line"] and self._heredoc:
+                at = self._read_heredoc(self._heredoc, at + 1)
+                continue
             if self._ends(piece):
                 rest = piece.end() if piece["line"] else at
                 self._found.rest = self._text[rest:].strip()
+                if self._heredoc and (line := self._text.find("\n", at)) >= 0:
+                    self._read_heredoc(self._heredoc, line + 1)
+                    self._found.rest = self._text[rest:line].strip()
                 break
             at = piece.end()
             if piece["comment"] and self._word is None:
@@ -87,6 +104,20 @@ class _Bash:
                 self._take(piece)
         self._end_word()
         return self._found
+
+    def _read_heredoc(self, piece: re.Match[str], start: int) -> int:
+        """Read the here-document at `start` to its delimiter; return where that ends."""
+        self._heredoc = None
+        tabs = r"\t*" if piece["tabs"] else ""
+        delimiter = piece["quoted"] or piece["in_double"] or piece["plain"]
+        end = re.compile(rf"^{tabs}{re.escape(delimiter)}[ \t]*$", re.M).search(self._text, start)
+        text = self._text[start : end.start() if end else None]
+        if tabs:
+            text = re.sub(r"^\t+", "", text, flags=re.M)
+        if piece["plain"] and not piece["is_escaped"]:
+            text = _IN_HEREDOC.sub(self._from_double, text)
+        self._found.stdin = text
+        return end.end() if end else len(self._text)
 
     def _ends(self, piece: re.Match[str]) -> bool:
         """Return whether the command ends before a piece."""
@@ -103,7 +134,13 @@ class _Bash:
     def _take(self, piece: re.Match[str]) -> None:
         if quote := piece["unclosed"]:
             raise CurlError(_("A closing %s is missing.") % quote[-1])
-        if piece["redirection"]:
+        if piece["heredoc"]:
+            self._end_word()
+            self._heredoc = piece
+        elif piece["herestring"]:
+            self._end_word()
+            self._is_target = self._is_stdin = True
+        elif piece["redirection"]:
             if self._word is not None:
                 # Digits within a word are part of it, not a descriptor.
                 self._add(piece["number"])
@@ -139,8 +176,10 @@ class _Bash:
         self._word += piece if isinstance(piece, bytes) else piece.encode(errors="replace")
 
     def _end_word(self) -> None:
-        if self._word is not None and not self._is_target:
-            word = self._word.decode(errors="replace")
+        word = (self._word or b"").decode(errors="replace")
+        if self._word is not None and self._is_stdin:
+            self._found.stdin, self._is_stdin = f"{word}\n", False
+        elif self._word is not None and not self._is_target:
             self._found.words.append(word)
             self._has_begun |= word != "export" and not ASSIGNMENT.match(word)
         self._is_target = self._is_target and self._word is None
