@@ -75,6 +75,7 @@ def test_client_says_who_it_is_as_at_the_token_endpoint(fake: FakeProvider) -> N
     [
         Reply(status=500),
         Reply(status=400, body={"error": "unsupported_token_type"}),
+        Reply(body={"ok": False, "error": "invalid_auth"}),
         Reply(status=307, headers={"Location": "https://evil.example/"}),
         Reply(raw=b""),
     ],
@@ -90,6 +91,28 @@ def test_provider_that_does_not_revoke_is_not_in_the_way(fake: FakeProvider, rep
     kept = OAuthExchange.objects.filter(kind="revocation")
     assert kept.count() == 2
     assert "may still be valid" in oauth.sentence(kept[0].message)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(),
+        Reply(body=b"<html></html>"),
+        Reply(body={"ok": True, "revoked": True}),
+        Reply(body={"status": "success"}),
+        # Google, for the access token that ended with the refresh token.
+        Reply(status=400, body={"error": "invalid_token", "error_description": "Token expired"}),
+    ],
+)
+def test_provider_whose_token_is_no_longer_valid_has_revoked_it(
+    fake: FakeProvider, reply: Reply
+) -> None:
+    credential = credential_at(fake)
+    make_token(credential)
+    fake.reply(Reply(), reply)
+
+    assert oauth.clear_token(credential)
+    assert {kept.result for kept in OAuthExchange.objects.all()} == {"ok"}
 
 
 @pytest.mark.parametrize("url", ["", "http://provider.example/revoke", "nonsense"])

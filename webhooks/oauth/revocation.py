@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Literal
 
 from webhooks.models import Credential, ExchangeKind, OAuthToken, origin_of
-from webhooks.oauth import client, exchange_log, token_requests
+from webhooks.oauth import client, exchange_log, token_requests, token_response
 from webhooks.oauth.errors import MisconfiguredError, TokenResult, stored
 from webhooks.oauth.granted_token import GrantedToken
+from webhooks.oauth.token_errors import normalized
 from webhooks.security.encryption import SecretUnreadableError
 
 # A person waits for the request, and nothing depends on its response.
@@ -78,10 +79,12 @@ def _revoke(credential: Credential, hint: Hint, token: str) -> bool:
         request = _request(credential, hint, token)
     except (MisconfiguredError, SecretUnreadableError):
         return False
-    answer, transcript, _raw = client.send_once(request, seconds=_SECONDS)
-    status = transcript.status_code
-    # 400, such as unsupported_token_type: the token is not revoked, and a retry would not help.
-    is_done = status is not None and 200 <= status < 300
+    answer, transcript, raw = client.send_once(request, seconds=_SECONDS)
+    # Other errors, such as unsupported_token_type: the token is not revoked, and a retry would not
+    # help. Slack, TikTok and VK ID send errors with status 200; Google calls a token invalid that
+    # ended with the refresh token, which is no error in RFC 7009 section 2.2.
+    is_accepted = 200 <= raw.status < 300 and not token_response.is_refusal(raw)
+    is_done = is_accepted or normalized(answer.reason) == "invalid_token"
     result = TokenResult.OK if is_done else answer.result
     message = "" if is_done else stored("not_revoked")
     exchange_log.record(credential, transcript, result=result, message=message)

@@ -326,6 +326,14 @@ def _read(
     return _refused(refusal, raw, expected, now)
 
 
+def is_refusal(raw: RawResponse) -> bool:
+    """Return whether a response declares an error in its body, whatever its status."""
+    try:
+        return _declares_error(read_body(raw.body, raw.content_type))
+    except UnusableResponseError:
+        return False
+
+
 def _refusal_in_call(text: str) -> TokenRefusal | None:
     """Return the refusal in a JSONP call, or None: QQ sends `callback( {"error": ...} );`."""
     found = _CALL.fullmatch(text)
