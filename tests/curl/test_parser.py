@@ -113,6 +113,8 @@ def test_escapes_are_what_bash_makes_of_them(text: str) -> None:
     [
         ("cmd", 'curl ^"https://a.test/^" ^\n  -H ^"a: b^"'),
         ("cmd", 'curl -d "{""a"":1}" ^\r\n -k https://a.test/'),
+        ("cmd", 'curl "https://a.test/" -d "{""a"": ""b""}"'),
+        ("cmd", 'curl "https://a.test/" -d "[{""a"": ""it\'s""}]"'),
         ("cmd", 'curl -o "C:\\dir\\f" ^\n -k https://a.test/'),
         (
             "PowerShell",
@@ -343,7 +345,7 @@ def test_what_has_no_meaning_here_is_named_and_curls_own_work_is_not() -> None:
     )
     assert "--key" not in said
     assert "c.pem" not in said
-    assert notes("-s -S -v -i -f -o out.txt --compressed --http1.1 --globoff") == ""
+    assert notes("-s -S -v -i -f -o out.txt --compressed --http1.1 --globoff --tlsv1.2") == ""
 
 
 def test_our_own_copy_is_read_back() -> None:

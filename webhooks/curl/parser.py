@@ -76,7 +76,9 @@ _MEANINGLESS = _names(
     alpn alt-svc append buffer clobber compressed connect-timeout cookie-jar create-dirs
     create-file-mode disable disallow-username-in-url dns-interface dns-ipv4-addr dns-ipv6-addr
     dns-servers doh-url dump-header eprt epsv etag-save expect100-timeout fail fail-early
-    fail-with-body globoff happy-eyeballs-timeout-ms hsts http1.1 http2 http2-prior-knowledge
+    fail-with-body globoff happy-eyeballs-timeout-ms hsts http1.0 http1.1 http2
+    http2-prior-knowledge http3 http3-only ssl-no-revoke tls-max tlsv1 tlsv1.0 tlsv1.1 tlsv1.2
+    tlsv1.3
     include ipv4 ipv6 junk-session-cookies keepalive keepalive-cnt keepalive-time libcurl
     limit-rate local-port max-filesize max-redirs noproxy npn output output-dir parallel
     parallel-immediate parallel-max path-as-is progress-bar progress-meter proto proto-redir rate
@@ -121,9 +123,10 @@ _FILE = gettext_lazy(
 )
 # Prompts, and commands that run another command.
 _BEFORE_CURL = frozenset({"$", "%", "sudo", "export", "env", "time"})
-# The first match decides which shell it is: a quote or a line continuation of each.
+# The first match decides which shell it is: a quote or a line continuation of each. In cmd a quote
+# within quotes is doubled, as in "{""a"":1}".
 _SHELL = re.compile(
-    r"""(?P<cmd>\s\^"|[ \t]\^[ \t]*\r?\n)
+    r"""(?P<cmd>\s\^"|[ \t]\^[ \t]*\r?\n|"[\[{]+""\w)
     |(?P<PowerShell>`[ \t]*\r?\n|\bInvoke-(?:WebRequest|RestMethod)\b|\bNew-Object\b)|'|\\\r?\n""",
     re.VERBOSE,
 )
