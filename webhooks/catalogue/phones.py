@@ -17,8 +17,11 @@ _INVISIBLE = r"\u00ad\ufeff\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069"
 _NUMBER = re.compile(
     rf"(?:tel:)?[+\d\s().\-/\u2010-\u2015\u2212{_INVISIBLE}]{{3,40}}", re.ASCII | re.IGNORECASE
 )
-# A trunk prefix, dialed only within the country: +44 (0)20 is +44 20. Italy always dials the zero.
-_TRUNK_PREFIX = re.compile(r"(?<![0-9])((?:\+|00)\s*(?!39)[0-9][0-9\s.\-]*)\(0\)", re.ASCII)
+# A trunk prefix, dialed only within the country: +44 (0)20 is +44 20. Italy always dials the zero,
+# and in +38 (0)67 it belongs to the country code of Ukraine, 380.
+_TRUNK_PREFIX = re.compile(
+    r"(?<![0-9])((?:\+|00)\s*(?!39|38[\s.\-]*\()[0-9][0-9\s.\-]*)\(0\)", re.ASCII
+)
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 
 _MAX_DIGITS = 20
