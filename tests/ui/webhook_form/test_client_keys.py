@@ -15,7 +15,7 @@ from tests.ui.webhook_form.test_forms import OAUTH, bound, error, posted, saved
 from tests.ui.webhook_form.test_oauth_fields import MACHINE
 from tests.ui.webhook_form.test_views import CREATE, edit_url
 from webhooks import oauth
-from webhooks.models import OAuthToken, Webhook
+from webhooks.models import AuthorizationRequest, OAuthToken, Webhook
 from webhooks.security.drafts import Draft
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -197,6 +197,26 @@ class TestTokens:
         panel = browser.get(edit_url(webhook)).content.decode()
         assert "The access token was stored." in panel
         assert "token-error" not in panel
+
+    def test_two_tabs_show_one_device_code_and_its_token(
+        self, browser: Client, fake: FakeProvider
+    ) -> None:
+        page = "https://provider.example/device"
+        codes = {"device_code": "d" * 40, "user_code": "WDJB-MJHT", "verification_uri": page}
+        fake.reply(Reply(body=codes))
+        webhook = self.webhook_at(fake, grant_type="device_code")
+        authorize = reverse("webhooks:authorize", args=[webhook.credential_id])
+        address = browser.post(authorize)["Location"]
+        assert browser.post(authorize)["Location"] == address
+        assert len(fake.requests) == 1
+
+        # The poll of the other tab has used up the code, and its session is not saved yet.
+        AuthorizationRequest.objects.all().delete()
+        user = browser.session["_auth_user_id"]
+        make_token(webhook.credential, granted_by_id=user)
+
+        assert browser.post(address, headers=HTMX)["HX-Redirect"] == edit_url(webhook) + "#token"
+        assert not browser.get(edit_url(webhook)).context["token_failure"]
 
     def test_a_device_page_of_a_session_that_ended_says_so(
         self, browser: Client, fake: FakeProvider

@@ -349,6 +349,15 @@ def device_state(request: HttpRequest, credential: Credential) -> str:
     return str(request.session.get(_DEVICE_KEY, {}).get(str(credential.pk), ""))
 
 
+def _shows_device_code(request: HttpRequest, credential: Credential) -> bool:
+    """Return whether a page of this session waits for a code, which another one would replace."""
+    try:
+        oauth.pending_device(device_state(request, credential), **bound_to(request))
+    except oauth.AuthorizationError:
+        return False
+    return True
+
+
 def keep_message(
     request: HttpRequest, credential: Credential, *, success: str = "", failure: str = ""
 ) -> None:
@@ -417,8 +426,9 @@ def begin_authorization(request: HttpRequest, credential: Credential) -> HttpRes
         return _fetch_token(request, credential)
     try:
         if credential.grant_type == GrantType.DEVICE_CODE:
-            state = oauth.begin_device_authorization(credential, **bound_to(request))
-            _keep_in_session(request, _DEVICE_KEY, credential, state)
+            if not _shows_device_code(request, credential):
+                state = oauth.begin_device_authorization(credential, **bound_to(request))
+                _keep_in_session(request, _DEVICE_KEY, credential, state)
             url = reverse("webhooks:device", args=[credential.pk])
         else:
             url = oauth.begin_authorization(credential, **bound_to(request))

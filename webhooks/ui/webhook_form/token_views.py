@@ -1,5 +1,6 @@
 """The token panel of the form: get, refresh, clear and check a token; the OAuth callback."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -16,6 +17,7 @@ from django.http import (
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -39,6 +41,8 @@ from webhooks.ui.webhook_form.oauth_fields import LABELS
 
 # The last authorization responses used in a session: their hashed states and credential ids.
 _FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
+# More than revoking a replaced token takes, before the other tab's session is saved.
+_JUST_NOW = timedelta(minutes=1)
 # No provider issues longer tokens.
 _MAX_TOKEN = 8192
 
@@ -83,13 +87,24 @@ def device(request: HtmxRequest, pk: int) -> HttpResponse:
             _finish(request, oauth.hashed(state), credential)
             return _redirect(request, form_context.after_grant(request, credential))
         pending = oauth.pending_device(state, **bound_to)
-    except (oauth.AuthorizationError, SecretUnreadableError) as error:
+    except oauth.AuthorizationError as error:
+        if error.credential or not _is_stored_just_now(request, credential):
+            form_context.keep_message(request, credential, failure=str(error))
+        return _redirect(request, form_context.panel_url(request, credential))
+    except SecretUnreadableError as error:
         form_context.keep_message(request, credential, failure=str(error))
         return _redirect(request, form_context.panel_url(request, credential))
     context = {"credential": credential, "pending": pending, "name": credential.subject.name}
     context["form_url"] = form_context.page_url(request, credential)
     name = "_device.html" if request.htmx else "device.html"
     return render(request, f"webhooks/webhook_form/{name}", context)
+
+
+def _is_stored_just_now(request: HtmxRequest, credential: Credential) -> bool:
+    """Return whether another tab, whose poll used up the code, has got the user's token."""
+    since = timezone.now() - _JUST_NOW
+    rows = OAuthToken.objects.filter(credential=credential, granted_by=request.user.pk)
+    return rows.filter(obtained_at__gt=since).exists()
 
 
 def _redirect(request: HtmxRequest, url: str) -> HttpResponse:
