@@ -72,7 +72,7 @@ class AuditEntry(models.Model):
     action = models.CharField(_("Action"), max_length=24, choices=Action.choices)
     # A model's name in lower case: webhook, connection, apikey, delivery, resend.
     object_type = models.CharField(_("Kind"), max_length=24)
-    object_id = models.CharField(max_length=40)
+    object_id = models.CharField(_("Object id"), max_length=40)
     object_name = models.CharField(_("Name"), max_length=100, blank=True, default="")
     # The webhook on whose page the entry is shown, also for a delivery or resend.
     webhook = models.ForeignKey(

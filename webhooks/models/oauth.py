@@ -165,10 +165,10 @@ class OAuthExchange(models.Model):
     credential = models.ForeignKey(
         Credential, on_delete=models.CASCADE, related_name="oauth_exchanges"
     )
-    kind = models.CharField(max_length=16, choices=ExchangeKind.choices)
+    kind = models.CharField(_("Kind"), max_length=16, choices=ExchangeKind.choices)
     started_at = models.DateTimeField()
     duration_ms = models.FloatField(null=True, blank=True)
-    url = models.CharField(max_length=2048)
+    url = models.CharField(_("URL"), max_length=2048)
     status_code = models.PositiveSmallIntegerField(null=True, blank=True)
     # One of ok, ok_with_warning, transient, needs_reauthorization, misconfigured.
     result = models.CharField(max_length=24)
