@@ -347,6 +347,10 @@ _WRONG_SECRET = re.compile(
     r"|\bclient authentication\b",
     re.IGNORECASE,
 )
+# Status 401 for something else: Bitrix24's unpaid account, LinkedIn's permission of a client.
+_NOT_OF_CREDENTIALS = re.compile(
+    r"payment|subscription|billing|licen[cs]e|not allowed to create", re.IGNORECASE
+)
 _DENIED = re.compile(r"access[ _]denied|unauthori[sz]ed|credential", re.IGNORECASE)
 _ABOUT_GRANT = re.compile(
     r"\bgrants?(?:[ _-]?types?)?\b|\bflow\b|service[ _]accounts?\b|response[ _]type"
@@ -629,7 +633,7 @@ def _denies_client(code: str, words: str, status: int) -> bool:
     """Return whether a code that normally concerns the grant concerns the client here."""
     if code == "access_denied":
         # Auth0's response to a wrong secret.
-        return status == 401
+        return status == 401 and not _NOT_OF_CREDENTIALS.search(words[:_MAX_JUDGED])
     if code == "server_error":
         # ServiceNow's response to a wrong secret.
         return status == 401 and bool(_DENIED.search(words[:_MAX_JUDGED]))
@@ -647,7 +651,8 @@ def _is_about_client(refusal: TokenRefusal, known: str, status: int) -> bool:
         return numbers[0] in _AADSTS_CLIENT
     if known == _NOT_ALLOWED and _ABOUT_GRANT.search(words) and not _WRONG_SECRET.search(words):
         return False
-    return status == 401 or bool(_WRONG_CLIENT.search(words))
+    is_unauthorized = status == 401 and not _NOT_OF_CREDENTIALS.search(words)
+    return is_unauthorized or bool(_WRONG_CLIENT.search(words))
 
 
 def names_client(refusal: TokenRefusal, status: int) -> bool:
