@@ -135,6 +135,15 @@ def test_a_value_that_no_row_takes_is_shown_as_json_and_can_be_removed() -> None
     assert FilterSection(stored, rest, is_checked=True).tree == {"any": [MISSED]}
 
 
+@pytest.mark.parametrize("value", ["Kyiv\nLviv", ["Kyiv\r\nLviv", "Odesa"]])
+def test_a_value_of_several_lines_is_shown_as_json(value: object) -> None:
+    operator = "one_of" if isinstance(value, list) else "equals"
+    stored = {"any": [MISSED, {**CITY, "operator": operator, "value": value}]}
+    section = FilterSection(stored)
+    assert section.mode == "json"
+    assert not FilterSection(stored, posted(section), is_checked=True).changes
+
+
 def test_a_form_without_the_section_changes_no_filter() -> None:
     section = FilterSection({"all": [MISSED]}, QueryDict("name=CRM"), is_checked=True)
     assert not section.changes

@@ -1,7 +1,7 @@
 """The Filter section of the webhook form: rows or JSON, their meaning and their errors."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -294,7 +294,16 @@ def _as_rows(tree: Mapping[str, Any]) -> ConditionGroup | None:
     if _problem(tree):
         return None
     root = from_tree(tree)
-    return None if any(map(problem_of, root.rows())) else root
+    # A browser removes line breaks from the text of an input, and in a list they divide values.
+    has_lines = any(isinstance(one, str) and len(one.splitlines()) > 1 for one in _values(tree))
+    return None if has_lines or any(map(problem_of, root.rows())) else root
+
+
+def _values(node: Mapping[str, Any]) -> Iterator[Any]:
+    for child in node.get("all") or node.get("any") or ():
+        yield from _values(child)
+    value = node.get("value")
+    yield from value if isinstance(value, list) else [value]
 
 
 def _is_same(one: object, other: object) -> bool:
