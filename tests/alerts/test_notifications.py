@@ -534,11 +534,12 @@ def test_a_webhook_does_not_work_again_with_a_connection_whose_grant_is_lost() -
 
 
 @pytest.mark.parametrize("state", ["needs_reauthorization", "misconfigured"])
-def test_a_cleared_token_works_again_only_when_there_is_a_new_one(state: str) -> None:
+@pytest.mark.parametrize("then", ["none", "expiring"], ids=["cleared", "pasted in an outage"])
+def test_a_cleared_token_works_again_only_when_there_is_a_new_one(state: str, then: str) -> None:
     lost_grant()
     OAuthToken.objects.update(state=state)
     notifications.run(NOW)
-    OAuthToken.objects.update(state="none", last_error="")
+    OAuthToken.objects.update(state=then, last_error="", obtained_at=None)
     notifications.run(NOW + dt.timedelta(minutes=1))
     assert len(mail.outbox) == 1
     OAuthToken.objects.update(state="valid")

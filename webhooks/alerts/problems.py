@@ -173,6 +173,8 @@ def _cleared(
     if not blocked:
         return
     has_none = Q(token__isnull=True) | Q(token__state=TokenState.NONE)
+    # A pasted refresh token that waits for the provider.
+    has_none |= Q(token__state=TokenState.EXPIRING, token__obtained_at=None)
     webhooks, connections = ({key[part] for key in blocked} for part in (0, 1))
     concerned = Q(webhook__pk__in=webhooks - {None}) | Q(pk__in=connections - {None})
     rows = credentials.filter(has_none, concerned, grant_type__in=BY_PERSON)
