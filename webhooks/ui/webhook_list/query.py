@@ -16,7 +16,6 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
-from webhooks.delivery.fan_out import filter_of
 from webhooks.models import (
     BLOCKED_STATES,
     BY_PERSON,
@@ -152,30 +151,23 @@ def _needs_attention() -> Q:
     has_no_password = Q(credential__authorization_type=AuthorizationType.BASIC) & ~Q(
         ("credential__secret_origins__has_key", "basic_password")
     )
-    is_unusable = has_no_password | _is_unauthorized() | Q(pk__in=_on_hold())
+    is_unusable = has_no_password | _is_unauthorized() | Q(pk__in=_with_forbidden_connection())
     return Q(pause_reason__in=[PauseReason.GONE, PauseReason.FAILING]) | (
         Q(is_active=True) & (is_failing | is_unusable)
     )
 
 
-def _on_hold() -> list[int]:
-    """Return the webhooks with an unreadable filter, or a connection not for their receiver.
+def _with_forbidden_connection() -> list[int]:
+    """Return the webhooks whose connection may not be sent to their receiver.
 
     The origin is part of the URL, so every URL is parsed; only of webhooks with a connection.
     """
     shared = Credential.objects.shared().defer(*CREDENTIAL_SECRETS).in_bulk()
-    is_concerned = Q(credential__in=shared) | ~Q(filter={})
-    found = Webhook.objects.active().filter(is_concerned)
-    rows = found.annotate(conditions=Cast("filter", TextField()))
+    rows = Webhook.objects.active().filter(credential__in=shared)
     return [
         pk
-        for pk, conditions, url, used in rows.values_list("pk", "conditions", "url", "credential")
-        if filter_of(pk, conditions) is None
-        or (
-            used in shared
-            and (origin := known_origin(url))
-            and not may_be_sent_to(shared[used], origin)
-        )
+        for pk, url, used in rows.values_list("pk", "url", "credential")
+        if (origin := known_origin(url)) and not may_be_sent_to(shared[used], origin)
     ]
 
 
