@@ -125,6 +125,7 @@ MIDDLEWARE = [
     # first, config/wsgi.py serves the event API without Django's handler.
     "webhooks.middleware.event_api",
     *HEADER_MIDDLEWARE,
+    "webhooks.middleware.short_path",
     # Before middleware that checks the host name.
     "webhooks.middleware.health_probe",
     "webhooks.middleware.escaped_invisibles",
@@ -136,6 +137,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "webhooks.middleware.upload_login",
     "webhooks.middleware.second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -15,6 +17,12 @@ from webhooks.api.events import ENDPOINTS, ApiHttpResponse
 from webhooks.api.health import healthz
 from webhooks.api.wsgi import EventApi
 from webhooks.ui.account import time_zone
+from webhooks.ui.requests import whole_number
+
+# 32,000 characters took half a minute.
+_MAX_PATH = 512
+# Bytes; the parts of 4 MB kept a thread busy for 40 seconds.
+_MAX_FORM_WITHOUT_LOGIN = 65_536
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
@@ -57,6 +65,21 @@ def own_headers(get_response: Handler) -> Handler:
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         response.headers.setdefault("Cache-Control", "no-store, private")
         return response
+
+    return respond
+
+
+def short_path(get_response: Handler) -> Handler:
+    """Refuse a path that is longer than any of this site before it is matched with its URLs.
+
+    Patterns with two variable parts, as in Django admin, take quadratic time, and meanwhile Python
+    runs no other thread.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        if len(request.path_info) > _MAX_PATH:
+            return HttpResponse(status=HTTPStatus.REQUEST_URI_TOO_LONG)
+        return get_response(request)
 
     return respond
 
@@ -118,6 +141,24 @@ def reader_time_zone(get_response: Handler) -> Handler:
         if not response.streaming:
             timezone.deactivate()
         return response
+
+    return respond
+
+
+def upload_login(get_response: Handler) -> Handler:
+    """Require a login for a large multipart form before it is read; only files are that large.
+
+    Its parts may have any number of headers, each of which Python parses in quadratic time. The
+    API's URLs do not read forms.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        is_large = whole_number(request.META.get("CONTENT_LENGTH", "")) > _MAX_FORM_WITHOUT_LOGIN
+        is_form = is_large and request.content_type == "multipart/form-data"
+        is_api = request.path_info.startswith("/api/")
+        if is_form and not is_api and not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        return get_response(request)
 
     return respond
 

@@ -120,6 +120,17 @@ def test_a_charset_that_is_none_of_the_web_breaks_no_page(method: str, charset: 
     assert answer.status_code == (200 if method == "GET" else 403)
 
 
+@pytest.mark.parametrize("name", ["Content-Type", "Accept"])
+def test_a_long_media_type_keeps_nothing_busy(name: str) -> None:
+    """32 KB once took 9 seconds, at any URL."""
+    began = time.thread_time()
+    hostile = 'text/plain; a="' + ";" * 20_000
+    client = WsgiClient()
+    for path in (URL, "/healthz", reverse("set_language")):
+        assert client.get(path, headers={name: hostile}).status_code < 500
+    assert time.thread_time() - began < 2
+
+
 def test_a_form_in_an_odd_charset_keeps_nothing_busy() -> None:
     """400 KB once took 10 seconds: Python decodes Punycode in quadratic time."""
     media_type = "multipart/form-data; boundary=x; charset=punycode"

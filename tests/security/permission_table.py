@@ -76,7 +76,7 @@ OPEN = [
     line("api/v1/events", ANYONE, 405, 401),
     line("api/v1/events/batch", ANYONE, 405, 401),
     line("api/<path:address>", ANYONE, 404, 404),
-    line(f"{P}oauth/keys/<str:uid>.<str:form>", ANYONE, 404, 405),
+    line(f"{P}oauth/keys/<slug:uid>.<slug:form>", ANYONE, 404, 405),
     # Its response without a state is the same for everyone: test_views_authorization.
     line(f"{P}oauth/callback/", ANYONE, 303, 405),
     # Without htmx these redirect to the page, which requires a login.

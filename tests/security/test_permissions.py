@@ -270,7 +270,7 @@ def test_an_address_with_a_number_that_no_row_can_have_is_none(
     route: str, site: Site, superuser: Client
 ) -> None:
     for name in re.findall("<row:([a-z_]+)>", route):
-        for number in (str(2**63), "9" * 20, "9" * 5000):
+        for number in (str(2**63), "9" * 20, "9" * 400):
             assert superuser.get(address(route, site.world, **{name: number})).status_code == 404
 
 

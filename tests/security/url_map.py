@@ -154,7 +154,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
         "<str:kind>": "email",
         "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
-        "<str:uid>.<str:form>": "crd_of_nobody.json",
+        "<slug:uid>.<slug:form>": "crd_of_nobody.json",
         "<path:address>": "v1/events/",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
         "<path:object_id>": _admin_row(route, world),

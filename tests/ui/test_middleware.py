@@ -3,10 +3,12 @@
 `tests/security/test_permissions.py` checks them for every URL and role.
 """
 
+import time
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import include, path
@@ -96,3 +98,43 @@ def test_without_tls_no_browser_is_told_to_insist_on_it() -> None:
     answer = Client().get("/login/")
     assert "Strict-Transport-Security" not in answer
     assert missing(answer).keys() == {"Strict-Transport-Security"}
+
+
+def hostile_form(parts: int) -> str:
+    """Return a multipart form that Django takes 10 ms for each part to read."""
+    head = 'Content-Disposition: form-data; name="a";b="'
+    return f"--x\r\n{head}{';' * 950}\r\n\r\n1\r\n" * parts + "--x--\r\n"
+
+
+def test_a_large_upload_without_a_login_is_not_read() -> None:
+    client, form = Client(enforce_csrf_checks=True), hostile_form(2000)
+    client.cookies["csrftoken"] = "a" * 32
+    began = time.thread_time()
+    answer = client.generic("POST", "/login/", form, "multipart/form-data; boundary=x", secure=True)
+    assert answer.status_code == 302
+    assert time.thread_time() - began < 2
+
+
+def test_an_upload_without_a_login_leads_to_the_login_and_back() -> None:
+    page = "/integrations/webhooks/import/"
+    file = SimpleUploadedFile("webhooks.json", b"[" + b" " * 100_000 + b"]")
+    answer = Client().post(page, {"file": file}, secure=True)
+    assert (answer.status_code, answer["Location"]) == (302, f"/login/?next={page}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/r/" + "/" * 30_000 + "x",
+        "/integrations/webhooks/oauth/keys/" + "." * 30_000 + "/",
+        "/static/" + "a/" * 15_000,
+    ],
+    ids=lambda path: path[:10],
+)
+def test_a_long_path_keeps_nothing_busy(path: str) -> None:
+    """30 KB once took half a minute, in which the process did nothing else."""
+    began = time.thread_time()
+    answer = Client().get(path, secure=True)
+    assert answer.status_code == 414
+    assert missing(answer) == {}
+    assert time.thread_time() - began < 1

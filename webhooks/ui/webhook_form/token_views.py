@@ -134,7 +134,7 @@ def paste_token(request: HtmxRequest, pk: int) -> HttpResponse:
 def public_key(request: HttpRequest, uid: str, form: str) -> HttpResponse:
     """Show a credential's public key to its provider, which has no login on this site."""
     present = Credential.objects.present().filter(authorization_type=AuthorizationType.OAUTH2)
-    credential = get_object_or_404(present, uid=uid.replace("\0", ""))
+    credential = get_object_or_404(present, uid=uid)
     try:
         has_key = bool(credential.client_key)
     except SecretUnreadableError:
