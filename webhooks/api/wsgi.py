@@ -139,6 +139,8 @@ def leave_out_unreadable_types(environ: Environ) -> None:
 
 
 def _is_utf_8(media_type: str) -> bool:
+    if ";" not in media_type:
+        return True
     _type, parameters = parse_header_parameters(media_type)
     return parameters.get("charset", "utf-8").lower() in _UTF_8
 
