@@ -302,7 +302,7 @@ def sudden_silence(world: World) -> None:
         for path in paths:
             world.webhook(path, timeout_seconds=8)
         healthy(world, 6)
-        # Several rounds, after which each receiver is known to be quick and may have many in flight.
+        # Several rounds, after which each receiver is known to be quick.
         for _ in range(4):
             world.publish(3)
             world.settle()

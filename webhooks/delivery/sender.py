@@ -238,7 +238,7 @@ class Sender:
         self._on_response()
 
     def _note_late(self, now: float) -> None:
-        """Note which requests take no place, and hand back what was claimed ahead for those that hang.
+        """Note which requests take no place, and hand back what was claimed ahead for them.
 
         Otherwise hundreds of quick receivers that hang all at once, as when they share a host,
         would take every place until their timeouts, and their waiting rows the memory.
