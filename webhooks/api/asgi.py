@@ -30,7 +30,7 @@ from webhooks.api.wsgi import (
     Environ,
     EventApi,
     StartResponse,
-    leave_out_unreadable_types,
+    leave_out_unreadable,
     log_refusal,
 )
 
@@ -314,7 +314,7 @@ def _limit(scope: Scope) -> tuple[int, bool]:
 
 def _request(scope: Scope) -> WSGIRequest:
     environ: Any = build_environ(scope, BytesIO())  # type: ignore[arg-type]
-    leave_out_unreadable_types(environ)
+    leave_out_unreadable(environ)
     return WSGIRequest(environ)
 
 

@@ -35,6 +35,8 @@ _LANGUAGE = "Content-Language"
 _UTF_8 = {"utf-8", "utf8"}
 # Browsers send up to 150 characters. Python splits 32,000 semicolons in a quote in four seconds.
 _MAX_TYPE = 512
+# In all cookies; this site's have none.
+_MAX_BACKSLASHES = 100
 
 
 class EventApi:
@@ -100,7 +102,7 @@ class EventsFirst:
         self._api = EventApi()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        leave_out_unreadable_types(environ)
+        leave_out_unreadable(environ)
         if environ.get("PATH_INFO") not in events.ENDPOINTS:
             return self._others(environ, start_response)
         # After a failover, a connection that was idle overnight may lead to a read-only server.
@@ -122,11 +124,12 @@ def log_refusal(answer: ApiResponse, request: HttpRequest) -> None:
     log_response("%s: %s", refusal.reason_phrase, request.path, response=refusal, request=request)
 
 
-def leave_out_unreadable_types(environ: Environ) -> None:
-    """Clear a Content-Type or Accept that would make Django fail, or take quadratic time.
+def leave_out_unreadable(environ: Environ) -> None:
+    """Clear headers that would make Django fail, or take quadratic time.
 
-    That is a long one, one with a parameter in an unknown encoding (RFC 2231), and a charset
-    besides UTF-8: Django passes its name to Python, whose codecs include "zlib" and "punycode".
+    A Content-Type or Accept: a long one, one with a parameter in an unknown encoding (RFC 2231),
+    and a charset besides UTF-8: Django passes its name to Python, whose codecs include "zlib" and
+    "punycode". Cookies: those with many backslashes (CVE-2024-7592).
     """
     for name in ("CONTENT_TYPE", "HTTP_ACCEPT"):
         media_types = environ.get(name, "")
@@ -136,6 +139,8 @@ def leave_out_unreadable_types(environ: Environ) -> None:
             is_readable = False
         if not is_readable:
             environ[name] = ""
+    if environ.get("HTTP_COOKIE", "").count("\\") > _MAX_BACKSLASHES:
+        environ["HTTP_COOKIE"] = ""
 
 
 def _is_utf_8(media_type: str) -> bool:
