@@ -160,6 +160,7 @@ NO_PAGES: dict[str, str] = {
     "webhooks:oauth_callback": "leads to the form",
     "webhooks:public_key": "for providers",
     "webhooks:device": "leads to the form without a code that waits; tests/ui/webhook_form",
+    "webhooks:resend_selected": "leads to the log without a selection",
     "webhooks:credential": "leads to the page of its webhook or connection",
     "admin:login": "leads on for who is logged in; the site has a login page of its own",
     "admin:autocomplete": "for scripts",

@@ -70,7 +70,7 @@ _screens = [
     # The status page.
     path("status/", project_status.status, name="status"),
     # Resends.
-    path("resends/new/", resends.create, name="resend_create"),
+    path("resends/new/", resends.create, name="resend_selected"),
     path("resends/new/all/", resends.create_for_all, name="resend_create_for_all"),
     path("<row:pk>/resends/new/", resends.create, name="resend_create"),
     path("resends/<row:pk>/", resends.detail, name="resend"),

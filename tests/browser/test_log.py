@@ -254,7 +254,7 @@ def test_the_pages_fit_a_phone(open_page: OpenPage, scheme: str) -> None:
         f"{page_of(delivery)}?attempt=3&against=1",
         reverse("webhooks:delivery_edit", args=[delivery.pk]),
         reverse("webhooks:resend_create", args=[webhook.pk]),
-        f"{reverse('webhooks:resend_create')}?delivery={delivery.pk}",
+        f"{reverse('webhooks:resend_selected')}?delivery={delivery.pk}",
         reverse("webhooks:resend", args=[resend.pk]),
         reverse("admin:webhooks_delivery_change", args=[delivery.pk]),
     ):

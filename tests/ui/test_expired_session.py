@@ -176,7 +176,7 @@ def test_a_resend_comes_back_and_is_not_started(browser: Client, name: str) -> N
 
 def test_a_resend_of_a_selection_comes_back_and_is_not_started(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()))
-    url = reverse("webhooks:resend_create")
+    url = reverse("webhooks:resend_selected")
     mark = opened(browser, f"{url}?delivery={delivery.pk}")
     fields = {"delivery": delivery.pk, "confirm": "1", "rate": "17", "opened_by": mark}
     browser.post(url, fields)
@@ -213,7 +213,7 @@ def test_a_confirmed_deletion_comes_back_and_is_not_done(browser: Client) -> Non
 
 def test_deliveries_chosen_to_be_resent_come_back(browser: Client) -> None:
     delivery = settle(make_delivery(make_webhook()))
-    url = reverse("webhooks:resend_create")
+    url = reverse("webhooks:resend_selected")
     mark = opened(browser, reverse("webhooks:deliveries"))
     browser.post(url, {"delivery": delivery.pk, "opened_by": mark})
     page = log_in(browser, url)

@@ -299,6 +299,7 @@ def test_a_selection_is_confirmed_then_sent_again(browser: Client) -> None:
     )
     page = browser.post(SELECTION, {"delivery": [*chosen, waiting.pk, held.pk]})
     assert "Resend 3 deliveries?" in page.text
+    assert re.findall(r'aria-current="page">([^<]+)</a>', page.text) == ["Delivery log"]
     assert "1 selected delivery is skipped" in page.text
     assert not Resend.objects.exists()
     data = {"delivery": page.context["chosen"], "rate": "1000", "confirm": "1"}
