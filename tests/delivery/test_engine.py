@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from django.core.cache import cache
 from django.db import ProgrammingError, connection
@@ -738,6 +739,30 @@ def test_a_lease_that_a_step_of_the_databases_clock_ends_is_not_taken_back(
     run_engine(lambda: reload(due).status == Status.SUCCEEDED, cache=drain_cache)
     assert reload(taken).status == Status.SENDING
     drain_cache.close()
+
+
+@pytest.mark.database("postgres")
+def test_health_that_somebody_keeps_locked_keeps_no_delivery_waiting(receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    WebhookState.objects.create(webhook=webhook)
+    make_delivery(webhook)
+    started_at = time.monotonic()
+    done = Delivery.objects.filter(status=Status.SUCCEEDED)
+
+    def are_done() -> bool:
+        if not made and time.monotonic() - started_at > 2:
+            made.append(make_delivery(webhook))
+        return done.count() == 2
+
+    made: list[Delivery] = []
+    with psycopg.connect(**connection.get_connection_params()) as own:
+        own.execute("SELECT FROM webhooks_webhookstate FOR UPDATE")
+        # An engine that waits for the lock would wait forever.
+        release = threading.Timer(10, own.rollback)
+        release.start()
+        run_engine(are_done)
+        release.cancel()
+        assert time.monotonic() - started_at < 10
 
 
 @pytest.mark.database("postgres")

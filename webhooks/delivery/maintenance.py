@@ -7,6 +7,7 @@ receivers that answered 410 before that is recorded. Used by the engine thread o
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
@@ -31,6 +32,9 @@ _LOOK_SECONDS = 1.0
 _EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
+# How long health and counts wait after a fault: if somebody keeps one webhook's row locked, each
+# try takes the engine's time, until PostgreSQL's `lock_timeout`.
+_UNWRITTEN_SECONDS = 10.0
 # A longer time without a turn means that this process stood still.
 _STOOD_SECONDS = 3.0
 # How long a lack of this machine is shown.
@@ -66,6 +70,7 @@ class Maintenance:
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
         self._state_at = 0.0
+        self._write_at = 0.0
         self._expire_at = 0.0
 
     def run_due(self, now: float) -> None:
@@ -81,11 +86,23 @@ class Maintenance:
             self._report_lack(now)
             if now >= self._expire_at and all(user.is_calm(now) for user in self._users):
                 self._expire(now)
+        if now >= self._write_at:
+            self._write_health(now)
+
+    def _write_health(self, now: float) -> None:
         if now >= self._state_at and (states := self._recorder.due_states(now)):
             self._state_at = now + _STATE_SECONDS
-            self._session.run(lambda: self._recorder.write_states(states))
+            self._write(partial(self._recorder.write_states, states))
         if self._recorder.has_due_counts(now):
-            self._session.run(self._recorder.write_counts)
+            self._write(self._recorder.write_counts)
+
+    def _write(self, work: Callable[[], None]) -> None:
+        def write() -> bool:
+            work()
+            return True
+
+        if not self._session.run(write):
+            self._write_at = time.monotonic() + _UNWRITTEN_SECONDS
 
     def _recall_changed(self) -> None:
         """Recall requests that wait for webhooks that were paused, deleted or edited since.

@@ -79,6 +79,9 @@ _PINNED = {
     "jit": "off",
     # The session waits on purpose; ending it would look like a database fault.
     "idle_session_timeout": "0",
+    # In ms. What somebody keeps locked, such as one webhook's health, is a fault with a log line,
+    # and the session goes on with other work. PostgreSQL looks for deadlocks after a second.
+    "lock_timeout": "1500",
 }
 # Settings that statements rely on, whatever a role or a database has by default.
 _REQUIRED_SETTINGS = {
