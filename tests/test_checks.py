@@ -186,6 +186,18 @@ def test_a_role_for_which_no_trigger_runs_is_noticed() -> None:
 
 @pytest.mark.database("postgres")
 @pytest.mark.django_db
+def test_a_log_of_many_partitions_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_partitions(databases=["default"]) == []
+    monkeypatch.setattr(checks, "MANY_PARTITIONS", 1)
+    (message,) = checks.check_partitions(databases=["default"])
+    assert message.id == "webhooks.W003"
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE webhooks_delivery RENAME TO elsewhere")
+    assert checks.check_partitions(databases=["default"]) == []
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.django_db
 def test_a_statement_that_a_pooler_lost_says_so(caplog: pytest.LogCaptureFixture) -> None:
     session = DatabaseSession(postgres)
 

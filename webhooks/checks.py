@@ -33,6 +33,9 @@ from webhooks.security import key_check
 # The form accepts timeouts up to 60 s; the margin is for claims, waiting for a slot and recording.
 LONGEST_TIMEOUT_SECONDS = 60
 LEASE_MARGIN_SECONDS = 10
+# A claim looks into each partition of the log. With 60, deliveries still go out; with 520 and
+# PostgreSQL's usual number of locks, none does.
+MANY_PARTITIONS = 50
 # RFC 3986 section 3.2.1.
 _LOGIN = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
 # What every mail server takes: one local part in ASCII, one host.
@@ -201,6 +204,22 @@ def check_triggers(databases: Sequence[str] | None = None, **_: Any) -> list[Che
         )
         for alias in databases or ()
         if connections[alias].vendor == "postgresql" and not postgres.runs_triggers(alias)
+    ]
+
+
+@register(Tags.database)
+def check_partitions(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W003: claims look into few partitions of the log."""
+    return [
+        Warning(
+            f"The log has {count} partitions, and each claim looks into all of them.",
+            hint="Raise WEBHOOKS_PARTITION_HOURS or lower WEBHOOKS_RETENTION_DAYS. Until the old "
+            "partitions are gone, PostgreSQL may need a higher max_locks_per_transaction.",
+            id="webhooks.W003",
+        )
+        for alias in databases or ()
+        if connections[alias].vendor == "postgresql"
+        and (count := postgres.partition_count(alias)) > MANY_PARTITIONS
     ]
 
 

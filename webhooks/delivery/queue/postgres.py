@@ -287,6 +287,15 @@ def runs_triggers(using: str = DEFAULT_DB_ALIAS) -> bool:
         return bool(cursor.fetchone()[0] != "replica")
 
 
+def partition_count(using: str = DEFAULT_DB_ALIAS) -> int:
+    """Return into how many partitions the deliveries are divided; 0 before they have a table."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass('webhooks_delivery')"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def keeps_sessions(using: str = DEFAULT_DB_ALIAS) -> bool:
     """Return whether each connection has a session of its own; poolers may share sessions."""
     first, second = (connections.create_connection(using) for _ in range(2))
