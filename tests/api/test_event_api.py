@@ -616,6 +616,15 @@ def test_a_database_that_does_not_answer_makes_a_clear_503(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.database("postgres")
+def test_a_session_that_stays_read_only_is_not_used_again(send: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    assert error_of(send(), 503)["code"] == "unavailable"
+    assert send().status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
 def test_a_role_that_lost_a_right_makes_a_503_without_a_traceback(
     send: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

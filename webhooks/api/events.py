@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -58,6 +58,8 @@ _RETRY_AFTER_SECONDS = 5
 # PostgreSQL's SQLSTATEs that are not the event's fault: the role lost a privilege, or a connection
 # pooler mixed up prepared statements.
 _UNAVAILABLE_STATES = frozenset({"42501", "26000", "42P05"})
+# A transaction that may only read.
+_READ_ONLY_STATE = "25006"
 # Codes stored as the source of an event.
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
 
@@ -157,6 +159,9 @@ def _endpoint(publish: Endpoint) -> Endpoint:
         except DatabaseError as error:
             if not _is_unavailable(error):
                 raise
+            if _sqlstate(error) == _READ_ONLY_STATE:
+                # A failover may have left it at a server that stays read-only.
+                connection.close()
             return unavailable(error)
 
     return respond
@@ -165,7 +170,12 @@ def _endpoint(publish: Endpoint) -> Endpoint:
 def _is_unavailable(error: DatabaseError) -> bool:
     # A read-only PostgreSQL, after a failover or in a standby, causes an InternalError.
     is_lost = isinstance(error, OperationalError | InternalError | InterfaceError)
-    return is_lost or getattr(error.__cause__, "sqlstate", None) in _UNAVAILABLE_STATES
+    return is_lost or _sqlstate(error) in _UNAVAILABLE_STATES
+
+
+def _sqlstate(error: DatabaseError) -> str | None:
+    """Return PostgreSQL's code of an error, if it has one."""
+    return getattr(error.__cause__, "sqlstate", None)
 
 
 def unavailable(error: Exception) -> ApiResponse:
