@@ -577,12 +577,18 @@ def test_other_changes_keep_the_token() -> None:
 
 
 def test_the_summary_names_every_problem_with_the_id_of_its_field() -> None:
-    form = bound(**{"name": "", "event_types": [], **header_fields({"name": "Host", "value": "1"})})
+    wrong = {"name": "", "event_types": [], "time_zone": "Nowhere", "timeout_seconds": "soon"}
+    template = {"parameters_mode": "template", "body_template": "{"}
+    form = bound(**{**wrong, **template, **header_fields({"name": "Host", "value": "1"})})
     assert not form.is_valid()
+    # In the order of the page.
     assert [(problem["label"], problem["target"]) for problem in form.problems()] == [
         ("Name", "id_name"),
         ("Events", "id_event_types"),
+        ("Time zone", "id_time_zone"),
+        ("JSON body", "id_body_template"),
         ("Header name", "id_headers-0-name"),
+        ("Timeout (seconds)", "id_timeout_seconds"),
     ]
 
 

@@ -45,9 +45,7 @@ CREDENTIAL_FIELDS = (
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
 _PAGE_ORDER = (
     *("is_active", "held", "name", "allowed_hosts", "method", "url"),
-    *("accepts_plain_http", "event_types", "body_format"),
-    *("date_format", "time_zone", "uses_older_names", "connection"),
-    "authorization_type",
+    *("accepts_plain_http", "event_types", "connection", "authorization_type"),
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
     authorization.CERTIFICATE,
@@ -177,10 +175,10 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
             problems_of(self[name] for name in names if name in self.fields)
             for names in (_PAGE_ORDER, self.page_end)
         )
-        return [*first, *self.row_problems(), *last]
+        return [*first, *self.part_problems(), *last]
 
-    def row_problems(self) -> list[dict[str, Any]]:
-        """Return the errors of rows that come before the fields of `page_end` on the page."""
+    def part_problems(self) -> list[dict[str, Any]]:
+        """Return the errors of parts that come before the fields of `page_end` on the page."""
         return []
 
     def full_clean(self) -> None:

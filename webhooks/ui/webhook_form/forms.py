@@ -293,16 +293,16 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
             for field, default in _FORMAT_DEFAULTS.items()
         )
 
-    def row_problems(self) -> list[dict[str, Any]]:
-        return problems_of(row[name] for row in self.headers for name in ("name", "value"))
-
-    def problems(self) -> list[dict[str, Any]]:
-        problems = super().problems()
-        problems += self.conditions.problems()
-        problems += self.mapping.page_problems()
-        return problems + [
-            {"target": "headers", "label": _("Headers"), "sentence": sentence}
-            for sentence in self.headers.non_form_errors()
+    def part_problems(self) -> list[dict[str, Any]]:
+        return [
+            *self.conditions.problems(),
+            *problems_of(self[name] for name in ("body_format", *_FORMAT_DEFAULTS)),
+            *self.mapping.page_problems(),
+            *problems_of(row[name] for row in self.headers for name in ("name", "value")),
+            *(
+                {"target": "headers", "label": _("Headers"), "sentence": sentence}
+                for sentence in self.headers.non_form_errors()
+            ),
         ]
 
     def is_valid(self) -> bool:
