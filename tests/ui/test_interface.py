@@ -5,6 +5,7 @@ import re
 
 import pytest
 from django.template.loader import render_to_string
+from django.urls import resolve, reverse
 from django.utils import timezone, translation
 
 from webhooks.delivery_log.figures import milliseconds
@@ -31,8 +32,25 @@ def test_times_have_the_decimal_mark_of_the_reader(value: float, words: str) -> 
         assert milliseconds(value) == words
 
 
+@pytest.mark.parametrize(
+    ("name", "tab"),
+    [("trash", "webhooks"), ("search", ""), ("time_zone", ""), ("resend_selected", "deliveries")],
+)
+def test_a_page_has_the_tab_that_it_belongs_to(name: str, tab: str) -> None:
+    assert interface.current_tab(resolve(reverse(f"webhooks:{name}"))) == tab
+
+
 @pytest.mark.parametrize(("language", "fonts"), [("en", ["latin"]), ("uk", ["latin", "cyrillic"])])
 def test_the_typeface_of_a_language_is_loaded_at_once(language: str, fonts: list[str]) -> None:
     with translation.override(language):
         head = render_to_string("webhooks/ui/_head.html")
     assert re.findall(r'rel="preload"\s+href="[^"]*inter-(\w+)[.\w]*\.woff2"', head) == fonts
+
+
+def test_each_language_is_offered_by_its_own_name() -> None:
+    with translation.override("uk"):
+        offered = render_to_string("webhooks/ui/_languages.html")
+    assert re.findall(r'lang="(\w+)"[^>]*>\s*(\S+)', offered) == [
+        ("en", "English"),
+        ("uk", "Українська"),
+    ]
