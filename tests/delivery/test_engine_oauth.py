@@ -149,7 +149,9 @@ def test_a_refused_token_is_not_sent_with_all_that_waits(
     refused = [request for request in receiver.requests() if request.status == 401]
     # Only requests that were already in flight.
     assert 1 <= len(refused) < 100
-    assert set(Delivery.objects.values_list("failure_count", flat=True)) == {0}
+    # On a starved machine a request may time out, which counts.
+    unanswered = Attempt.objects.filter(status_code=None).count()
+    assert sum(Delivery.objects.values_list("failure_count", flat=True)) == unanswered
 
 
 def test_a_token_that_was_cleared_is_not_sent_with_what_waits(
