@@ -1,11 +1,13 @@
 """The sender alone: which webhook is next while there are more requests than slots."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.sandbox import Receiver
+from tests.services import HOST, free_port
 from tests.waiting import eventually
 from webhooks import network
 from webhooks.delivery.auth import NoAuthorization
@@ -103,3 +105,18 @@ def test_what_waits_for_a_receiver_that_hangs_is_handed_back(
     assert limiter.hanging_limit == 4
     eventually(lambda: len(answered(sender)) == 2)
     eventually(lambda: limiter.hanging_limit == 0)
+
+
+def test_what_this_machine_lacks_beside_requests_that_hang_leaves_fewer_places(
+    sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = [request_to(f"{receiver.url}/slow/8", number) for number in range(2, 8)]
+    sender.submit(hanging, lease_ends=float("inf"))
+    eventually(lambda: sender.late == 6)
+    monkeypatch.setattr(Sender, "_lacked_resource", lambda *_: "Too many open files")
+    refused = request_to(f"http://{HOST}:{free_port()}/", 8)
+    sender.submit([refused], lease_ends=float("inf"))
+    eventually(lambda: len(sender.unsent) == 1)
+    assert sender.places < 4
+    time.sleep(0.6)
+    assert sender.late == 0

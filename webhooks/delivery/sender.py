@@ -435,7 +435,8 @@ class Sender:
         if self.report_lack(reason):
             self._limit_kept()
         self._late = 0
-        self._places = max(1, min(self._places, self._in_flight - 1))
+        fewer = min(self._places, self._max_in_flight - 1, self._in_flight - 1)
+        self._places = max(1, fewer)
         self._grow_at = time.monotonic() + _GROW_SECONDS
         self.unsent.append(request.claim)
         self._on_response()
