@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
 from django.test import Client, RequestFactory
@@ -129,6 +130,14 @@ def test_a_long_media_type_keeps_nothing_busy(name: str) -> None:
     for path in (URL, "/healthz", reverse("set_language")):
         assert client.get(path, headers={name: hostile}).status_code < 500
     assert time.thread_time() - began < 2
+
+
+def test_a_cookie_of_another_site_that_is_left_out_keeps_nobody_logged_out() -> None:
+    client = WsgiClient()
+    client.force_login(get_user_model().objects.create_user("ann"))
+    client.cookies["other"] = json.dumps({str(number): number for number in range(100)})
+    assert client.cookies["other"].OutputString().count("\\") > 100
+    assert client.get(reverse("webhooks:help_events")).status_code == 200
 
 
 def test_a_form_in_an_odd_charset_keeps_nothing_busy() -> None:

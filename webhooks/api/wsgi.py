@@ -35,7 +35,7 @@ _LANGUAGE = "Content-Language"
 _UTF_8 = {"utf-8", "utf8"}
 # Browsers send up to 150 characters. Python splits 32,000 semicolons in a quote in four seconds.
 _MAX_TYPE = 512
-# In all cookies; this site's have none.
+# In a cookie; this site's have none, and another site's may come with them.
 _MAX_BACKSLASHES = 100
 
 
@@ -129,7 +129,7 @@ def leave_out_unreadable(environ: Environ) -> None:
 
     A Content-Type or Accept: a long one, one with a parameter in an unknown encoding (RFC 2231),
     and a charset besides UTF-8: Django passes its name to Python, whose codecs include "zlib" and
-    "punycode". Cookies: those with many backslashes (CVE-2024-7592).
+    "punycode". Cookies with many backslashes (CVE-2024-7592).
     """
     for name in ("CONTENT_TYPE", "HTTP_ACCEPT"):
         media_types = environ.get(name, "")
@@ -139,8 +139,9 @@ def leave_out_unreadable(environ: Environ) -> None:
             is_readable = False
         if not is_readable:
             environ[name] = ""
-    if environ.get("HTTP_COOKIE", "").count("\\") > _MAX_BACKSLASHES:
-        environ["HTTP_COOKIE"] = ""
+    if (cookies := environ.get("HTTP_COOKIE", "")).count("\\") > _MAX_BACKSLASHES:
+        readable = [one for one in cookies.split(";") if one.count("\\") <= _MAX_BACKSLASHES]
+        environ["HTTP_COOKIE"] = ";".join(readable)
 
 
 def _is_utf_8(media_type: str) -> bool:
