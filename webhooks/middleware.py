@@ -17,7 +17,6 @@ from webhooks.api.events import ENDPOINTS, ApiHttpResponse
 from webhooks.api.health import healthz
 from webhooks.api.wsgi import EventApi
 from webhooks.ui.account import time_zone
-from webhooks.ui.requests import whole_number
 
 # 32,000 characters took half a minute.
 _MAX_PATH = 512
@@ -153,7 +152,12 @@ def upload_login(get_response: Handler) -> Handler:
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
-        is_large = whole_number(request.META.get("CONTENT_LENGTH", "")) > _MAX_FORM_WITHOUT_LOGIN
+        try:
+            size = int(request.META.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            # Django takes it for 0, too, and reads nothing.
+            size = 0
+        is_large = size > _MAX_FORM_WITHOUT_LOGIN
         is_form = is_large and request.content_type == "multipart/form-data"
         is_api = request.path_info.startswith("/api/")
         if is_form and not is_api and not request.user.is_authenticated:
