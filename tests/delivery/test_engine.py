@@ -763,6 +763,7 @@ def test_health_that_somebody_keeps_locked_keeps_no_delivery_waiting(receiver: R
         run_engine(are_done)
         release.cancel()
         assert time.monotonic() - started_at < 10
+        assert sum(HourlyCount.objects.values_list("count", flat=True)) == 2
 
 
 @pytest.mark.database("postgres")

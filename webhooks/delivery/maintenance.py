@@ -90,11 +90,12 @@ class Maintenance:
             self._write_health(now)
 
     def _write_health(self, now: float) -> None:
+        # Counts first, as somebody may keep the health of a webhook locked.
+        if self._recorder.has_due_counts(now):
+            self._write(self._recorder.write_counts)
         if now >= self._state_at and (states := self._recorder.due_states(now)):
             self._state_at = now + _STATE_SECONDS
             self._write(partial(self._recorder.write_states, states))
-        if self._recorder.has_due_counts(now):
-            self._write(self._recorder.write_counts)
 
     def _write(self, work: Callable[[], None]) -> None:
         def write() -> bool:

@@ -259,13 +259,13 @@ class Recorder:
             del self._counts[key]
 
     def write_rest(self) -> None:
-        """Write the remaining health and counts at the end of a drain."""
+        """Write the remaining counts and health at the end of a drain."""
+        while self._counts:
+            self.write_counts()
         changes = self.due_states(float("inf"))
         # In parts: otherwise thousands stay locked until the last one is written.
         for first in range(0, len(changes), _REST_AT_ONCE):
             self.write_states(changes[first : first + _REST_AT_ONCE])
-        while self._counts:
-            self.write_counts()
 
 
 # Usually one or two hours are in use.
