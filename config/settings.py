@@ -68,7 +68,8 @@ WEBHOOKS_MAX_BATCH_BYTES = env.int("WEBHOOKS_MAX_BATCH_BYTES", default=8 * 1024 
 WEBHOOKS_MAX_BODY_BYTES = env.int("WEBHOOKS_MAX_BODY_BYTES", default=16 * 1024 * 1024)
 WEBHOOKS_STORED_BODY_BYTES = env.int("WEBHOOKS_STORED_BODY_BYTES", default=1024 * 1024)
 WEBHOOKS_MAX_PER_EVENT_TYPE = env.int("WEBHOOKS_MAX_PER_EVENT_TYPE", default=40)
-# Requests that one drain keeps in flight, and how many of them may be for one webhook.
+# Requests that one drain keeps in flight, and how many of them may be for one webhook. Those that
+# take longer than a second come in addition, up to twice as many.
 WEBHOOKS_MAX_IN_FLIGHT = env.int("WEBHOOKS_MAX_IN_FLIGHT", default=256)
 WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK = env.int("WEBHOOKS_MAX_IN_FLIGHT_PER_WEBHOOK", default=64)
 # Drains per worker process group; 0 means one for each pool process, or one for a pool of threads.

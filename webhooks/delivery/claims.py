@@ -293,6 +293,7 @@ class Claims:
         return for_slow - self._places_of(slow), for_known - self._places_of(known)
 
     def _places_of(self, limiters: list[Limiter]) -> int:
+        """Return how many places these have claimed, without late requests that take none."""
         late = sum(limiter.late for limiter in limiters)
         return sum(limiter.claimed for limiter in limiters) - min(late, self._late())
 

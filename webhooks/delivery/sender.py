@@ -101,7 +101,7 @@ class Sender:
 
     @property
     def places(self) -> int:
-        """Return how many requests may be in flight with the resources this machine has left."""
+        """Return how many requests that are not late this machine has resources for."""
         return self._places
 
     @property
