@@ -2,12 +2,13 @@
 
 import errno
 import time
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection
 from pytest_django import Settings
 
-from webhooks.delivery import queue
+from webhooks.delivery import db_session, queue
 from webhooks.delivery.db_session import DatabaseClock, DatabaseSession
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -92,21 +93,25 @@ def test_a_call_that_waited_says_as_much_as_a_fault() -> None:
 
 
 def test_a_step_forward_of_the_clock_ends_leases_only_after_the_length_of_a_lease(
-    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    settings.WEBHOOKS_LEASE_SECONDS = 0.3
+    settings.WEBHOOKS_LEASE_SECONDS = 60
+    now = 0.0
+    monkeypatch.setattr(db_session, "time", SimpleNamespace(monotonic=lambda: now))
     clock = DatabaseClock()
     for seconds in (1000, 4600, 5600):
         clock.compare(seconds)
-    assert clock.wall() == pytest.approx(5600, abs=0.2)
-    assert clock.lease_wall() == pytest.approx(1000, abs=0.2)
-    time.sleep(0.3)
-    assert clock.lease_wall() == pytest.approx(5600, abs=0.6)
+    now = 59.0
+    assert (clock.wall(), clock.lease_wall()) == (5659, 1059)
+    now = 60.0
+    assert (clock.wall(), clock.lease_wall()) == (5660, 5660)
 
 
-def test_the_first_comparison_and_a_step_back_are_no_step_forward() -> None:
+def test_the_first_comparison_and_a_step_back_are_no_step_forward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(db_session, "time", SimpleNamespace(monotonic=lambda: 0.0))
     clock = DatabaseClock()
-    for seconds in (time.time() + 3600, time.time() - 3600):
+    for seconds in (9000, 1000):
         clock.compare(seconds)
-        assert clock.wall() == pytest.approx(seconds, abs=0.2)
-        assert clock.lease_wall() == pytest.approx(seconds, abs=0.2)
+        assert (clock.wall(), clock.lease_wall()) == (seconds, seconds)
