@@ -18,7 +18,9 @@ _MAX_DEPTH = 40
 # The part of a binary body that is shown as a hex dump.
 DUMPED_BYTES = 512
 _BYTES_PER_LINE = 16
-_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+# Besides gzip, which is recognized by its first bytes: a body that repeated a secret is stored
+# decompressed.
+_COMPRESSIONS = frozenset({"deflate", "br", "zstd", "compress", "x-compress"})
 _GZIP_MAGIC = b"\x1f\x8b"
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # Controls except tab and line feed, direction marks, line separators, and lone surrogates.
