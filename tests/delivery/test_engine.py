@@ -39,6 +39,7 @@ from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Attempt,
     Delivery,
+    Drain,
     HoldReason,
     HourlyCount,
     Outcome,
@@ -742,7 +743,10 @@ def test_a_lease_that_a_step_of_the_databases_clock_ends_is_not_taken_back(
 
 
 @pytest.mark.database("postgres")
-def test_health_that_somebody_keeps_locked_keeps_no_delivery_waiting(receiver: Receiver) -> None:
+def test_health_that_somebody_keeps_locked_keeps_no_delivery_waiting(
+    receiver: Receiver, settings: Settings
+) -> None:
+    settings.WEBHOOKS_SHARDS = 2
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     WebhookState.objects.create(webhook=webhook)
     make_delivery(webhook)
@@ -764,6 +768,8 @@ def test_health_that_somebody_keeps_locked_keeps_no_delivery_waiting(receiver: R
         release.cancel()
         assert time.monotonic() - started_at < 10
         assert sum(HourlyCount.objects.values_list("count", flat=True)) == 2
+        # Other drains have taken over.
+        assert not Drain.objects.exists()
 
 
 @pytest.mark.database("postgres")

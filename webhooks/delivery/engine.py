@@ -825,8 +825,9 @@ class Engine:
             self._hand_back_lost()
             time.sleep(self._session.backoff_seconds)
         self._writer.finish(ends)
-        self._session.run(self._recorder.write_rest)
+        # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
+        self._session.run(self._recorder.write_rest)
         self._cache.hand_over()
         if self._is_own_cache:
             self._cache.close()
