@@ -24,7 +24,7 @@ pytestmark = pytest.mark.once
 def limiters() -> Limiters:
     """Return limiters of receivers that are all known to respond."""
     limiters = Limiters(64)
-    for webhook_id in range(1, 22):
+    for webhook_id in range(1, 15):
         limiters.begin(webhook_id, failures=0)
     return limiters
 
@@ -76,7 +76,7 @@ def test_who_had_as_many_in_flight_as_places_were_left_goes_on_when_more_are(
 def test_requests_that_hang_leave_their_places_to_others(
     sender: Sender, receiver: Receiver
 ) -> None:
-    hanging = [request_to(f"{receiver.url}/slow/20", number) for number in (2, 3, 4, 5)]
+    hanging = [request_to(f"{receiver.url}/slow/8", number) for number in (2, 3, 4, 5)]
     sender.submit(hanging, lease_ends=float("inf"))
     sender.submit([request_to(f"{receiver.url}/open/hook", 1)], lease_ends=float("inf"))
     eventually(lambda: answered(sender) == [1])
@@ -86,7 +86,7 @@ def test_requests_that_hang_leave_their_places_to_others(
 def test_only_so_many_requests_that_hang_leave_their_places(
     sender: Sender, receiver: Receiver
 ) -> None:
-    hanging = [request_to(f"{receiver.url}/slow/3", number) for number in range(2, 22)]
+    hanging = [request_to(f"{receiver.url}/slow/5", number) for number in range(2, 15)]
     sender.submit(hanging, lease_ends=float("inf"))
     most = 0
     while len(answered(sender)) < len(hanging):
@@ -99,7 +99,7 @@ def test_what_waits_for_a_receiver_that_hangs_is_handed_back(
     sender: Sender, receiver: Receiver, limiters: Limiters
 ) -> None:
     limiter = limiters.get(1)
-    requests = [request_to(f"{receiver.url}/slow/3", 1) for _ in range(8)]
+    requests = [request_to(f"{receiver.url}/slow/5", 1) for _ in range(8)]
     limiter.claimed = len(requests)
     sender.submit(requests, lease_ends=float("inf"))
     eventually(lambda: len(sender.unsent) == 6)
