@@ -274,16 +274,16 @@ def test_sandbox_ends_with_the_product_however_it_ends(
 
 @pytest.mark.once
 @pytest.mark.parametrize("offset", [0, 2])
-def test_taken_port_is_said_in_one_sentence(start: Start, offset: int) -> None:
+def test_taken_port_is_said_in_one_sentence(data_dir: Path, offset: int) -> None:
     port = free_ports(3)
-    holder = start(port=port + offset).ready()
-    data_dir = Path(holder.environment["DATA_DIR"]).with_name("other")
-    second = Product(data_dir, "--sandbox", port=port)
+    with socket.create_server(("127.0.0.1", port + offset)):
+        product = Product(data_dir, "--sandbox", port=port)
+        code = product.wait()
 
-    assert second.wait() == 1
-    assert f"Cannot listen on 127.0.0.1 port {port + offset}" in second.output
-    assert "PORT=" in second.output
-    assert "Traceback" not in second.output
+    assert code == 1
+    assert f"Cannot listen on 127.0.0.1 port {port + offset}" in product.output
+    assert "PORT=" in product.output
+    assert "Traceback" not in product.output
 
 
 @pytest.mark.database("sqlite")
