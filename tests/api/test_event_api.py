@@ -561,6 +561,7 @@ def test_a_missing_field_is_named(send: Any, name: str) -> None:
     assert error_of(send(body), 422)["field"] == name
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("key", ["", ', "idempotency_key": "k"'])
 def test_deep_nesting_is_refused(send: Any, key: str) -> None:
     # The parser fails somewhere below 1,000 levels, and the encoder slightly before it.

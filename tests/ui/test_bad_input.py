@@ -52,40 +52,46 @@ def json_filter(text: str) -> dict[str, str]:
     return {"filter-mode": "json", "filter-json": text}
 
 
+# Rows with a NUL run on both databases: PostgreSQL stores none.
+WITH_NULL: list[tuple[dict[str, str], str]] = [
+    ({"name": "a\0b"}, NULL),
+    ({"alert_recipients": "ops\0@example.com"}, NULL),
+    (RULE | {"answer_expired": "token\0expired"}, NULL),
+    (OAUTH | {"reauthorization_words": "revoked\0"}, NULL),
+    (OAUTH | {"token_parameters": "a=\0"}, "Enter one per line"),
+    (header_fields({"name": "X-A\0", "value": "v"}), NULL),
+]
+WRONG: list[tuple[dict[str, str], str]] = [
+    ({"name": "\u200b\u2060"}, "Enter a name, for example"),
+    ({"name": "x" * 10_000}, "at most 100 characters (it has 10000)"),
+    ({"url": "\ufeffhttps://example.com/"}, "a space or an invisible character in it"),
+    ({"url": "https://[::8.8.8.8]/"}, "Write the IP address as 8.8.8.8."),
+    ({"url": "https://[::127.0.0.1]/"}, "is not on the public internet"),
+    ({"url": "https://[::FFFF:10.0.0.1]/"}, "is not on the public internet"),
+    ({"url": "https://example.com:" + HUGE}, "at most 2048 characters"),
+    ({"timeout_seconds": HUGE}, "Enter a whole number from 1 to 60."),
+    ({"rate_limit": "1e3"}, "Enter a whole number from 1 to 100,000"),
+    ({"retry_schedule_seconds": "%(typed)s"}, "“%(typed)s” is not a waiting time."),
+    ({"retry_schedule_seconds": HUGE}, "is not a waiting time."),
+    ({"success_codes": "²00"}, "Enter status codes from 200 to 599"),
+    (RULE | {"answer_variable": "tags[]"}, "write its number"),
+    (RULE | {"answer_variable": "a" + ".a" * 150}, "at most 200 characters"),
+    (OAUTH | {"scope": "читання"}, "A scope is ASCII words"),
+    (header_fields({"name": "X-A", "value": "“v”"}), "one line of plain ASCII"),
+    (condition("fields..city"), "There is nothing between two dots"),
+    (condition("x" * 3000), "A name has at most 1000 characters."),
+    (json_filter('{"all": [' + " " * 250_000), "The filter has at most 200000 characters."),
+    (json_filter("{“all”: []}"), "Line 1, column 2: This quote (“) is curly."),
+    (body('{"a": „b“}'), "Line 1, column 7: This quote („) is curly."),
+    (body(f'{{"a": {HUGE}}}'), "Line 1, column 7: A number has too many digits."),
+    (row("{“a”: 1}"), "Line 1, column 2: This quote (“) is curly."),
+    (row("1e999", "number"), "Write a number like 42 or 0.5"),
+]
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
-    [
-        ({"name": "\u200b\u2060"}, "Enter a name, for example"),
-        ({"name": "a\0b"}, NULL),
-        ({"name": "x" * 10_000}, "at most 100 characters (it has 10000)"),
-        ({"url": "\ufeffhttps://example.com/"}, "a space or an invisible character in it"),
-        ({"url": "https://[::8.8.8.8]/"}, "Write the IP address as 8.8.8.8."),
-        ({"url": "https://[::127.0.0.1]/"}, "is not on the public internet"),
-        ({"url": "https://[::FFFF:10.0.0.1]/"}, "is not on the public internet"),
-        ({"url": "https://example.com:" + HUGE}, "at most 2048 characters"),
-        ({"timeout_seconds": HUGE}, "Enter a whole number from 1 to 60."),
-        ({"rate_limit": "1e3"}, "Enter a whole number from 1 to 100,000"),
-        ({"retry_schedule_seconds": "%(typed)s"}, "“%(typed)s” is not a waiting time."),
-        ({"retry_schedule_seconds": HUGE}, "is not a waiting time."),
-        ({"alert_recipients": "ops\0@example.com"}, NULL),
-        ({"success_codes": "²00"}, "Enter status codes from 200 to 599"),
-        (RULE | {"answer_expired": "token\0expired"}, NULL),
-        (RULE | {"answer_variable": "tags[]"}, "write its number"),
-        (RULE | {"answer_variable": "a" + ".a" * 150}, "at most 200 characters"),
-        (OAUTH | {"reauthorization_words": "revoked\0"}, NULL),
-        (OAUTH | {"token_parameters": "a=\0"}, "Enter one per line"),
-        (OAUTH | {"scope": "читання"}, "A scope is ASCII words"),
-        (header_fields({"name": "X-A", "value": "“v”"}), "one line of plain ASCII"),
-        (header_fields({"name": "X-A\0", "value": "v"}), NULL),
-        (condition("fields..city"), "There is nothing between two dots"),
-        (condition("x" * 3000), "A name has at most 1000 characters."),
-        (json_filter('{"all": [' + " " * 250_000), "The filter has at most 200000 characters."),
-        (json_filter("{“all”: []}"), "Line 1, column 2: This quote (“) is curly."),
-        (body('{"a": „b“}'), "Line 1, column 7: This quote („) is curly."),
-        (body(f'{{"a": {HUGE}}}'), "Line 1, column 7: A number has too many digits."),
-        (row("{“a”: 1}"), "Line 1, column 2: This quote (“) is curly."),
-        (row("1e999", "number"), "Write a number like 42 or 0.5"),
-    ],
+    [*WITH_NULL, *(pytest.param(*one, marks=pytest.mark.once) for one in WRONG)],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
 )
 def test_the_form_says_what_is_wrong_and_keeps_it(
