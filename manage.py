@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Django's command line for this project."""
 
+import contextlib
 import os
 import sys
 
@@ -14,21 +15,22 @@ def main() -> None:
 
         prepare(sys.argv[2:])
     from django.core.management import execute_from_command_line
-    from django.db import DatabaseError
+    from django.db import DatabaseError, DataError, IntegrityError
 
     try:
         execute_from_command_line(sys.argv)
     except DatabaseError as error:
-        from webhooks.models.tables import older_tables
+        if isinstance(error, DataError | IntegrityError) or "--traceback" in sys.argv:
+            raise
+        from webhooks.models.tables import missing_migrations, older_tables
 
         # A table or column that is not there means most often that it never was.
-        try:
+        problem = ""
+        with contextlib.suppress(DatabaseError):
             problem = older_tables()
-        except DatabaseError:
-            problem = f"The database cannot be used: {error}".strip()
-        if problem:
-            sys.exit(problem)
-        raise
+            if not problem and sys.argv[1] != "migrate":
+                problem = missing_migrations()
+        sys.exit(problem or f"The database cannot be used: {error}".strip())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A database made before the first release is rejected with one sentence and left unchanged."""
+"""A database that other migrations made, or not all of them, is rejected with one sentence."""
 
 import os
 from collections.abc import Callable
@@ -69,3 +69,33 @@ def test_a_command_ends_with_a_sentence_and_no_traceback(
 def test_an_empty_database_is_not_old(database_url: str) -> None:
     ended = manage("migrate", "--verbosity=0", environment=on(database_url))
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("publish", "form.submitted", "--payload=-"),
+        ("rotate_keys",),
+        ("changepassword", "admin"),
+        ("axes_reset",),
+        ("check", "--deploy", "--database=default"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_on_an_empty_database_asks_for_migrate(
+    database_url: str, command: tuple[str, ...]
+) -> None:
+    ended = manage(*command, environment=on(database_url), given="{}")
+    assert ended.returncode == 1
+    assert "lacks tables or columns of this version: run “manage.py migrate”" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.database("postgres")
+def test_what_a_database_refuses_is_said_in_a_sentence(database_url: str) -> None:
+    read_only = f"{database_url}?options=-c%20default_transaction_read_only%3Don"
+    ended = manage("migrate", environment=on(read_only))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("The database cannot be used: Unable to create the django_migr")
+    assert "Traceback" not in ended.stderr

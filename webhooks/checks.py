@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 
 from webhooks.delivery.queue import postgres
 from webhooks.models.origins import is_plain_http
-from webhooks.models.tables import older_tables
+from webhooks.models.tables import missing_migrations, older_tables
 from webhooks.network import (
     METADATA,
     Policy,
@@ -164,6 +164,16 @@ def check_tables(databases: Sequence[str] | None = None, **_: Any) -> list[Check
         Error(problem, id="webhooks.E012")
         for alias in databases or ()
         if (problem := older_tables(alias))
+    ]
+
+
+@register(Tags.database, deploy=True)
+def check_migrations(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E018: `migrate` ran for this version. Only with --deploy: `migrate` runs the others first."""
+    return [
+        Error(problem, id="webhooks.E018")
+        for alias in databases or ()
+        if (problem := missing_migrations(alias))
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 from django.core.cache import cache, caches
 from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from pytest_django import Settings
 
@@ -223,6 +224,16 @@ def test_why_there_is_no_database_is_in_the_log_alone(
     assert "see database_not_ready in the log" in response.json()["database"]
     assert "too many" not in response.content.decode()
     assert "database_not_ready error=too many connections for role" in caplog.text
+
+
+@pytest.mark.django_db
+def test_a_database_that_was_not_upgraded_is_not_ready(client: Client) -> None:
+    MigrationRecorder.Migration.objects.filter(app="webhooks").last().delete()
+
+    response = client.get("/readyz")
+
+    assert response.status_code == 503
+    assert response.json()["database"].endswith("run “manage.py migrate”")
 
 
 @pytest.mark.django_db

@@ -14,7 +14,6 @@ import redis
 from django.conf import settings
 from django.core.cache import cache
 from django.db import Error as DatabaseError
-from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -23,6 +22,7 @@ from django.views.decorators.http import require_safe
 from webhooks.api.events import bearer_token
 from webhooks.delivery import backlog, queue
 from webhooks.models import ApiKey, ApiScope, MissingScopeError
+from webhooks.models.tables import missing_migrations
 from webhooks.network import Policy
 from webhooks.security import key_check
 
@@ -101,12 +101,12 @@ def _queue() -> dict[str, float] | None:
 
 def _database() -> str:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
+        if missing_migrations():
+            return "lacks tables or columns of this version: run “manage.py migrate”"
         takes_events = queue.backend().takes_events()
     except DatabaseError as error:
         logger.error("database_not_ready error=%s", queue.backend().described(error))
-        return "does not answer, refuses us or was not migrated: see database_not_ready in the log"
+        return "does not answer or refuses us: see database_not_ready in the log"
     return _OK if takes_events else "takes no events: it is read-only, or our role may not write"
 
 

@@ -1,7 +1,11 @@
-"""Detect tables that the current migrations did not make."""
+"""Detect tables that the current migrations did not make, or have not made yet."""
+
+from pkgutil import iter_modules
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder
+
+from webhooks import migrations
 
 
 def older_tables(using: str = DEFAULT_DB_ALIAS) -> str:
@@ -18,3 +22,12 @@ def older_tables(using: str = DEFAULT_DB_ALIAS) -> str:
         "upgraded. Set DATABASE_URL to an empty database, or move the old one away, and run "
         "migrate again."
     )
+
+
+def missing_migrations(using: str = DEFAULT_DB_ALIAS) -> str:
+    """Return a sentence if `migrate` has not made every table and column, else ""."""
+    applied = MigrationRecorder(connections[using]).applied_migrations()
+    names = (module.name for module in iter_modules(migrations.__path__))
+    if all(("webhooks", name) in applied for name in names):
+        return ""
+    return "The database lacks tables or columns of this version: run “manage.py migrate”."

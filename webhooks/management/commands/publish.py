@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from webhooks import events, payloads
@@ -40,8 +39,6 @@ class Command(PrintableCommand):
             )
         except (payloads.DocumentError, events.InvalidEventError) as error:
             raise CommandError(printable(str(error))) from error
-        except DatabaseError as error:
-            raise CommandError(f"The database cannot be used: {error}".strip()) from error
         self.stdout.write(published.event_id)
         note = " (published before with this key)" if published.is_duplicate else ""
         self.stdout.write(f"deliveries: {published.deliveries}{note}")

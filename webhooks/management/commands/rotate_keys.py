@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from webhooks.management.printable import PrintableCommand
 from webhooks.security import key_check
@@ -31,11 +31,7 @@ class Command(PrintableCommand):
         if not 1 <= options["batch_size"] <= _MAX_BATCH_SIZE:
             raise CommandError(f"--batch-size must be from 1 to {_MAX_BATCH_SIZE}.")
         using, is_dry_run = options["database"], options["dry_run"]
-        try:
-            problem = key_check.problem(using)
-        except DatabaseError as error:
-            raise CommandError(f"The database cannot be used: {error}".strip()) from error
-        if problem:
+        if problem := key_check.problem(using):
             raise CommandError(f"{problem} Nothing was changed.")
         rotation = Rotation(using=using, batch_size=options["batch_size"], writes=not is_dry_run)
         for progress in rotation.run():
