@@ -10,11 +10,11 @@ pytestmark = pytest.mark.django_db
 
 def test_a_start_creates_an_admin_only_if_there_is_none() -> None:
     users = get_user_model().objects
-    assert run._prepare_database()
+    assert run._first_password()
     assert users.get().is_superuser
-    assert run._prepare_database() == ""
+    assert run._first_password() == ""
     users.update(is_superuser=False)
-    assert run._prepare_database() == ""
+    assert run._first_password() == ""
     assert users.count() == 1
 
 

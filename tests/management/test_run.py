@@ -329,3 +329,27 @@ def test_lost_database_is_said_in_one_sentence(start: Start) -> None:
     assert product.wait() == 1
     assert "The database cannot be used" in product.output
     assert "Traceback" not in product.output
+
+
+_STOPPED_EARLY = """
+import threading, time
+from celery.worker.consumer.tasks import Tasks
+from webhooks.management.commands import run
+
+begun, start = threading.Event(), Tasks.start
+
+def slow(self, consumer):
+    begun.set()
+    time.sleep(1)
+    start(self, consumer)
+
+Tasks.start = slow
+with run._Background():
+    begun.wait()
+"""
+
+
+@pytest.mark.once
+def test_a_worker_that_is_still_starting_is_stopped_without_an_error() -> None:
+    done = manage("shell", "--no-imports", "-c", _STOPPED_EARLY, environment=os.environ)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr

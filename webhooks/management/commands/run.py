@@ -73,7 +73,6 @@ class Command(PrintableCommand):
         self, stack: ExitStack, *, host: str, port: int, has_sandbox: bool
     ) -> tuple[BaseWSGIServer | MultiSocketServer, list[str]]:
         """Start everything but the web server; return the server and the lines to print."""
-        settings.DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         if connection.vendor == "sqlite":
             stack.enter_context(_only_instance())
         web = _bind(host, port)
@@ -81,15 +80,16 @@ class Command(PrintableCommand):
         for other in (port + 1, port + 2) if has_sandbox else ():
             _check_free(other)
         self._say("Preparing the database ...")
-        password = _prepare_database()
-        lines = _head_lines(password)
+        _prepare_database()
+        lines = []
         if has_sandbox:
             self._say("Starting the sandbox ...")
             addresses = stack.enter_context(sandbox.running(port + 1))
             if sandbox.prepare_webhooks(addresses):
-                lines += _sandbox_lines(addresses)
+                lines = _sandbox_lines(addresses)
         stack.enter_context(_Background())
-        return web, lines
+        # Last: a start that ends before could not show the password.
+        return web, _head_lines(_first_password()) + lines
 
     def _say(self, text: str) -> None:
         """Print the name of a slow step, so that a start is not silent."""
@@ -125,7 +125,11 @@ def _ignore_signals() -> None:
 def _only_instance() -> Iterator[None]:
     """Hold the lock of the data directory; the system releases it when this process ends."""
     path = settings.DATA_DIR / "run.lock"
-    with path.open("w") as file:
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}.") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -197,8 +201,7 @@ def _port_problem(host: str, port: int, error: OSError) -> str:
     )
 
 
-def _prepare_database() -> str:
-    """Migrate the database; return the password of the first admin if it was created."""
+def _prepare_database() -> None:
     try:
         if problem := older_tables():
             raise CommandError(problem)
@@ -207,6 +210,10 @@ def _prepare_database() -> str:
         raise CommandError(f"The database cannot be used: {error}".strip()) from error
     if problem := key_check.problem():
         raise CommandError(problem)
+
+
+def _first_password() -> str:
+    """Create the first admin if there is none; return the new password, or ""."""
     users = get_user_model()._default_manager
     # An account of this name may have lost its rights.
     if users.filter(Q(is_superuser=True) | Q(username=_ADMIN)).exists():
@@ -253,14 +260,6 @@ def _sandbox_lines(addresses: sandbox.Addresses) -> list[str]:
     ]
 
 
-def _ready(consumer: Consumer) -> None:
-    """Called once the worker has a broker connection; the web server does not wait for it."""
-    # `celery worker` sends this signal; the bare controller does not.
-    signals.worker_ready.send(sender=consumer)
-    # Send what waited for this start now, not after the first period.
-    sweep.delay()
-
-
 class _Background:
     """A context manager that runs the Celery worker and the clock as threads.
 
@@ -273,9 +272,10 @@ class _Background:
         self._worker = app.WorkController(
             app=app,
             hostname=_WORKER_NAME,
-            ready_callback=_ready,
+            ready_callback=self._ready,
             **worker_options(),
         )
+        self._is_ready = False
         self._worker_thread = threading.Thread(target=self._worker.start, name="worker")
 
     def __enter__(self) -> "_Background":
@@ -287,7 +287,16 @@ class _Background:
         signals.worker_shutting_down.send(
             sender=_WORKER_NAME, sig="SIGTERM", how="Warm", exitcode=0
         )
-        self._worker.stop()
-        # While the worker waits for an unreachable broker, it checks only this flag.
+        # While the worker starts or waits for an unreachable broker, it checks only this flag.
         state.should_stop = EX_OK  # type: ignore[assignment]
+        if self._is_ready:
+            self._worker.stop()
         self._worker_thread.join()
+
+    def _ready(self, consumer: Consumer) -> None:
+        """Called once the worker has a broker connection; the web server does not wait for it."""
+        self._is_ready = True
+        # `celery worker` sends this signal; the bare controller does not.
+        signals.worker_ready.send(sender=consumer)
+        # Send what waited for this start now, not after the first period.
+        sweep.delay()
