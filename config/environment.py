@@ -29,7 +29,7 @@ _TRUTH |= dict.fromkeys(("false", "off", "no", "n", "0"), False)
 
 
 class Env(environ.Env):  # type: ignore[misc]
-    """Parses values strictly; an empty value counts as not set.
+    """Parses values strictly, without blanks around them; an empty value counts as not set.
 
     django-environ reads 12h and 1e2 as 12, a misspelled True as False, and a text that begins
     with $ as the name of another variable.
@@ -37,15 +37,18 @@ class Env(environ.Env):  # type: ignore[misc]
 
     def get_value(self, var: str, cast: Any = None, *args: Any, **options: Any) -> Any:
         text = self.ENVIRON.get(var)
-        # db_url() passes no cast; the settings reject an invalid or empty database URL.
-        if text is None or cast is None:
+        if text is None:
             return super().get_value(var, cast, *args, **options)
-        if not text.strip():
+        text = text.strip()
+        # db_url() passes no cast; the settings reject an invalid or empty database URL.
+        if cast is None:
+            return text
+        if not text:
             return options["default"]
         if cast is list:
             return [item.strip() for item in text.split(",") if item.strip()]
         if cast in (bool, int, float):
-            return _parse(var, text.strip(), cast)
+            return _parse(var, text, cast)
         return cast(text)
 
 
@@ -121,28 +124,35 @@ def _port(text: str) -> int:
 
 
 def prepare(arguments: list[str]) -> None:
-    """Create the keys if there are none, and set the URLs that are not configured."""
+    """Create the data directory and the keys, and set the URLs that are not configured."""
     # Read here too: .env may have the port, and takes precedence over the URLs derived below.
     read_file(settings_file(os.environ.get("ENV_FILE", "")))
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     options, _ = parser.parse_known_args(arguments)
-    make_keys(Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data"))
+    data_dir = Path(Env().str("DATA_DIR", default=str(BASE_DIR / ".data")))
+    try:
+        make_keys(data_dir)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"No files can be made in {str(data_dir)!a}: {error.strerror}. Choose another "
+            "directory with DATA_DIR."
+        ) from None
     _set_if_missing("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")
     if options.sandbox:
         _open_sandbox(receiver_port=options.port + 1, provider_port=options.port + 2)
 
 
 def make_keys(data_dir: Path) -> None:
-    """Write `keys.env`, readable by its owner only, unless it exists or the keys are set.
+    """Make the directory, and `keys.env` in it unless that exists or the keys are set.
 
-    Written to a private temporary file and renamed: no other user can read it at any moment, and
-    a crash leaves no partial file.
+    Both are for their owner only. The file is first private and temporary, then renamed: no other
+    user can read it at any moment, and a crash leaves no partial file.
     """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data_dir / "keys.env"
     if path.exists() or all(map(_is_set, _KEYS)):
         return
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = (
         "# Made on the first start. Without these keys the stored secrets cannot be read again.\n"
         f"SECRET_KEY={secrets.token_urlsafe(50)}\n"

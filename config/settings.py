@@ -25,11 +25,11 @@ def _host(url: str) -> str:
     """Return the host of a URL as a browser's Host header spells it."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".")
+        if not host.isascii():
+            host = host.encode("idna").decode()
     except ValueError:
         # Reported by webhooks.E001.
         return ""
-    if not host.isascii():
-        host = host.encode("idna").decode()
     return f"[{host}]" if ":" in host else host
 
 

@@ -42,6 +42,8 @@ def test_the_settings_of_the_tests_are_fine() -> None:
         "https://",
         "https://hooks.example.com:99999",
         "https://[::1",
+        "https://xn--ü.example",
+        "https://hooks..example.com",
     ],
 )
 def test_public_url_is_scheme_and_host(settings: Settings, url: str) -> None:

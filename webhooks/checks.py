@@ -94,7 +94,7 @@ def check_public_urls(**_: Any) -> list[CheckMessage]:
 def _is_site(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0
+        has_host = bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError:
         return False
     bare = f"{parts.scheme}://{parts.netloc}"

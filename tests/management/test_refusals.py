@@ -34,7 +34,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
         (
             {"WEBHOOKS_ALLOWED_NETWORKS": "nonsense"},
             ("check_url", "https://example.com/"),
-            "WEBHOOKS_ALLOWED_NETWORKS cannot be read: “nonsense” is not a network",
+            "CommandError: WEBHOOKS_ALLOWED_NETWORKS cannot be read: “nonsense” is not a network",
         ),
     ],
 )
@@ -43,7 +43,7 @@ def test_what_a_command_lacks_is_said(
 ) -> None:
     done = run(environment, *arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"CommandError: {sentence}")
+    assert done.stderr.startswith(sentence)
     assert "Traceback" not in done.stderr
 
 
@@ -52,6 +52,33 @@ def test_a_command_of_django_says_in_a_sentence_that_there_is_no_database(comman
     done = run(_GONE, command)
     assert done.returncode == 1
     assert done.stderr.startswith("The database cannot be used: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_no_database_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("neither old nor new")
+    address = {"DATABASE_URL": f"sqlite:///{tmp_path / 'other'}"}
+    done = run(address, "publish", "form.submitted", "--payload=-")
+    assert done.returncode == 1
+    assert done.stderr == "The database cannot be used: file is not a database\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [
+        ("file", "No files can be made in '{}/file': File exists. Choose another directory"),
+        ("file/in", "No files can be made in '{}/file/in': Not a directory. Choose another"),
+        ("data", "{}/data/run.lock cannot be written: Is a directory."),
+    ],
+)
+def test_a_data_directory_that_takes_no_files_is_named(
+    folder: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "data" / "run.lock").mkdir(parents=True)
+    done = run({"DATA_DIR": str(tmp_path / folder)}, "run", f"--port={free_port()}")
+    assert done.returncode == 1
+    assert sentence.format(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
 
 
