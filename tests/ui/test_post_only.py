@@ -28,7 +28,7 @@ def test_a_button_pressed_without_a_session_leads_back_to_its_page_after_the_log
 @pytest.mark.parametrize(
     ("name", "above"),
     [
-        ("refresh_token", "{webhook}/"),
+        ("refresh_token", "{webhook}/edit/#token"),
         ("switch_authentication", "{webhook}/"),
         ("bulk", ""),
         ("delivery_resend", "deliveries/{delivery}/"),

@@ -21,7 +21,7 @@ def test_a_number_of_thousands_of_digits_is_no_fault(browser: Browser) -> None:
     asked = {
         f"{reverse('webhooks:connection_panel')}?connection={LONG}": 200,
         f"{reverse('webhooks:deliveries')}?counted={LONG}": 200,
-        f"/admin/webhooks/webhook/{LONG}/change/": 404,
+        f"/admin/webhooks/webhook/{LONG}/change/": 414,
     }
     for address, status in asked.items():
         assert browser.get(address).status_code == status, address[:60]
