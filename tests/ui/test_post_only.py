@@ -29,7 +29,7 @@ def test_a_button_pressed_without_a_session_leads_back_to_its_page_after_the_log
     ("name", "above"),
     [
         ("refresh_token", "{webhook}/edit/#token"),
-        ("switch_authentication", "{webhook}/"),
+        ("switch_authentication", "{webhook}/edit/#token"),
         ("bulk", ""),
         ("delivery_resend", "deliveries/{delivery}/"),
     ],
