@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import find_commands, load_command_class
+from django.core.management import CommandError, find_commands, load_command_class
 
 from tests.commands import manage
 from tests.faults.certificates import Authority
@@ -144,9 +144,16 @@ def test_a_host_that_is_no_address_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["8000", "host", ":", "127.0.0.1:65536", "127.0.0.1:8x"])
 def test_an_address_that_the_web_cannot_listen_on_is_refused(address: str) -> None:
     """A port alone would listen on every network."""
-    done = run({}, "web", f"--bind={address}")
+    parser = load_command_class("webhooks", "web").create_parser("manage.py", "web")
+    with pytest.raises(CommandError) as refused:
+        parser.parse_args([f"--bind={address}"])
+    assert str(refused.value).endswith(f"'{address}' is not host:port, such as 127.0.0.1:8000")
+
+
+def test_the_web_does_not_start_with_such_an_address() -> None:
+    done = run({}, "web", "--bind=8000")
     assert done.returncode == 2
-    assert done.stderr.endswith(f"'{address}' is not host:port, such as 127.0.0.1:8000\n")
+    assert done.stderr.endswith("'8000' is not host:port, such as 127.0.0.1:8000\n")
 
 
 def test_an_address_of_no_database_is_named() -> None:
@@ -155,40 +162,56 @@ def test_an_address_of_no_database_is_named() -> None:
     assert "DATABASE_URL is not the address of a database" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis+tls://host/0",
-        "redis://host/x",
-        "host:6379",
-        # The host is missing, so the error of the URL parser would contain the secret as the port.
-        "redis://:secret",
-        # Options that only one of Celery and redis-py reads, or that each reads differently.
-        "rediss://host/0?ssl_cert_reqs=CERT_NONE",
-        "rediss://host/0?ssl_check_hostname=no",
-        "rediss://host/0?socket_timeout=3",
-        "redis://host/0?ssl_ca_certs=/ca.pem",
-    ],
-)
-def test_an_address_of_no_redis_is_named(url: str) -> None:
-    done = run({"REDIS_URL": url}, "check")
+NO_REDIS = [
+    # The host is missing, so the error of the URL parser would contain the secret as the port.
+    "redis://:secret",
+    "redis+tls://host/0",
+    "redis://host/x",
+    "host:6379",
+    # Options that only one of Celery and redis-py reads, or that each reads differently.
+    "rediss://host/0?ssl_cert_reqs=CERT_NONE",
+    "rediss://host/0?ssl_check_hostname=no",
+    "rediss://host/0?socket_timeout=3",
+    "redis://host/0?ssl_ca_certs=/ca.pem",
+]
+REDIS = [
+    "rediss://:secret@host/0?ssl_ca_certs=/etc/a b/ca.pem&ssl_check_hostname=false",
+    "redis://",
+    "redis://[::1]:6379/0",
+    "redis://name:p%40:s@s@host.example:6379/15",
+    "rediss://host?ssl_certfile=/a.pem&ssl_keyfile=/a.key&ssl_cert_reqs=none",
+]
+# Reads the settings once for each address; prints what each address ends with.
+READ_SETTINGS = """
+import os, runpy, sys
+for os.environ["REDIS_URL"] in sys.argv[1:]:
+    try:
+        print(runpy.run_path("config/settings.py")["CELERY_BROKER_URL"])
+    except Exception as error:
+        print(error)
+"""
+
+
+def settings_of(urls: list[str]) -> list[str]:
+    command = [sys.executable, "-c", READ_SETTINGS, *urls]
+    done = subprocess.run(
+        command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_an_address_of_no_redis_is_named() -> None:
+    done = run({"REDIS_URL": NO_REDIS[0]}, "check")
     assert done.returncode == 1
-    assert "REDIS_URL is not the address of a Redis" in done.stderr.splitlines()[-1]
+    said = [done.stderr.splitlines()[-1], *settings_of(NO_REDIS)]
+    assert len(said) == 1 + len(NO_REDIS)
+    assert [one for one in said if "REDIS_URL is not the address of a Redis" not in one] == []
     assert "secret" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://",
-        "redis://[::1]:6379/0",
-        "redis://name:p%40:s@s@host.example:6379/15",
-        "rediss://:secret@host/0?ssl_ca_certs=/etc/a b/ca.pem&ssl_check_hostname=false",
-        "rediss://host?ssl_certfile=/a.pem&ssl_keyfile=/a.key&ssl_cert_reqs=none",
-    ],
-)
-def test_an_address_of_a_redis_is_taken(url: str) -> None:
-    assert run({"REDIS_URL": url}, "check").returncode == 0
+def test_an_address_of_a_redis_is_taken() -> None:
+    assert run({"REDIS_URL": REDIS[0]}, "check").returncode == 0
+    assert settings_of(REDIS) == REDIS
 
 
 def test_a_broker_with_a_certificate_of_nobody_gets_no_password(tmp_path: Path) -> None:
