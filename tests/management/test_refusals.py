@@ -76,7 +76,10 @@ def test_a_data_directory_that_takes_no_files_is_named(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "data" / "run.lock").mkdir(parents=True)
-    done = run({"DATA_DIR": str(tmp_path / folder)}, "run", f"--port={free_port()}")
+    # With PostgreSQL no lock is needed.
+    database = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+    environment = {"DATA_DIR": str(tmp_path / folder), "DATABASE_URL": database}
+    done = run(environment, "run", f"--port={free_port()}")
     assert done.returncode == 1
     assert sentence.format(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
