@@ -77,7 +77,9 @@ def short_path(get_response: Handler) -> Handler:
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         if len(request.path_info) > _MAX_PATH:
-            return HttpResponse(status=HTTPStatus.REQUEST_URI_TOO_LONG)
+            sentence = "The address is too long.\n"
+            status = HTTPStatus.REQUEST_URI_TOO_LONG
+            return HttpResponse(sentence, content_type="text/plain", status=status)
         return get_response(request)
 
     return respond
