@@ -60,6 +60,8 @@ _RETRY_AFTER_SECONDS = 5
 _UNAVAILABLE_STATES = frozenset({"42501", "26000", "42P05"})
 # A transaction that may only read.
 _READ_ONLY_STATE = "25006"
+# The names of the only charset that is read.
+UTF_8 = frozenset({"utf-8", "utf8"})
 # Codes stored as the source of an event.
 SENTENCES: Mapping[str, messages.Sentence] = {"api_key": gettext_lazy("API key %(prefix)s")}
 
@@ -483,7 +485,7 @@ def accepts_single_event(request: HttpRequest) -> bool:
 
 def check_content_type(request: HttpRequest, *media_types: str) -> str:
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
-    if request.content_type not in media_types or charset not in {"utf-8", "utf8"}:
+    if request.content_type not in media_types or charset not in UTF_8:
         names = ", ".join(media_types[:2])
         message = _("Send JSON in UTF-8: “Content-Type: %s”.") % names
         raise RequestError(415, "unsupported_media_type", message)

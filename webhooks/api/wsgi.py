@@ -32,7 +32,6 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 MIDDLEWARE = "webhooks.middleware.event_api"
 _LANGUAGE = "Content-Language"
-_UTF_8 = {"utf-8", "utf8"}
 # Browsers send up to 150 characters. Python splits 32,000 semicolons in a quote in four seconds.
 _MAX_TYPE = 512
 # In a cookie; this site's have none, and another site's may come with them.
@@ -148,7 +147,7 @@ def _is_utf_8(media_type: str) -> bool:
     if ";" not in media_type:
         return True
     _type, parameters = parse_header_parameters(media_type)
-    return parameters.get("charset", "utf-8").lower() in _UTF_8
+    return parameters.get("charset", "utf-8").lower() in events.UTF_8
 
 
 class _Body:
