@@ -334,8 +334,10 @@ def test_lost_database_is_said_in_one_sentence(start: Start) -> None:
 _STOPPED_EARLY = """
 import threading, time
 from celery.worker.consumer.tasks import Tasks
+from django.core.management import call_command
 from webhooks.management.commands import run
 
+call_command("migrate", verbosity=0)
 begun, start = threading.Event(), Tasks.start
 
 def slow(self, consumer):
@@ -350,6 +352,8 @@ with run._Background():
 
 
 @pytest.mark.once
-def test_a_worker_that_is_still_starting_is_stopped_without_an_error() -> None:
-    done = manage("shell", "--no-imports", "-c", _STOPPED_EARLY, environment=os.environ)
+def test_a_worker_that_is_still_starting_is_stopped_without_an_error(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+    environment = {**os.environ, "DATABASE_URL": database, "REDIS_URL": ""}
+    done = manage("shell", "--no-imports", "-c", _STOPPED_EARLY, environment=environment)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
