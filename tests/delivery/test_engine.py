@@ -743,33 +743,71 @@ def test_a_lease_that_a_step_of_the_databases_clock_ends_is_not_taken_back(
 
 
 @pytest.mark.database("postgres")
-def test_health_that_somebody_keeps_locked_keeps_no_delivery_waiting(
-    receiver: Receiver, settings: Settings
+def test_health_that_somebody_keeps_locked_keeps_nothing_else_waiting(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.WEBHOOKS_SHARDS = 2
-    webhook = make_webhook(url=f"{receiver.url}/open/hook")
-    WebhookState.objects.create(webhook=webhook)
-    make_delivery(webhook)
+    monkeypatch.setattr(maintenance, "_UNWRITTEN_SECONDS", 3.0)
+    locked, other = (make_webhook(url=f"{receiver.url}/open/{name}") for name in ("a", "b"))
+    WebhookState.objects.create(webhook=locked)
+    make_delivery(locked)
     started_at = time.monotonic()
     done = Delivery.objects.filter(status=Status.SUCCEEDED)
+    written = WebhookState.objects.filter(webhook=other, last_success_at__isnull=False)
 
     def are_done() -> bool:
-        if not made and time.monotonic() - started_at > 2:
-            made.append(make_delivery(webhook))
-        return done.count() == 2
+        if Delivery.objects.count() == done.count() == 2 and time.monotonic() - started_at > 2:
+            make_delivery(locked)
+        return done.count() == 4 and written.exists()
 
-    made: list[Delivery] = []
     with psycopg.connect(**connection.get_connection_params()) as own:
         own.execute("SELECT FROM webhooks_webhookstate FOR UPDATE")
         # An engine that waits for the lock would wait forever.
-        release = threading.Timer(10, own.rollback)
+        release = threading.Timer(15, own.rollback)
         release.start()
         run_engine(are_done)
         release.cancel()
-        assert time.monotonic() - started_at < 10
-        assert sum(HourlyCount.objects.values_list("count", flat=True)) == 2
+        assert time.monotonic() - started_at < 15
+        assert sum(HourlyCount.objects.values_list("count", flat=True)) == 4
         # Other drains have taken over.
         assert not Drain.objects.exists()
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_delivery_that_somebody_keeps_locked_keeps_no_other_from_being_recorded(
+    receiver: Receiver, count: int
+) -> None:
+    """Few results are written in another way than many."""
+    done = Delivery.objects.filter(status=Status.SUCCEEDED)
+    with (
+        fake_provider() as slow,
+        psycopg.connect(**connection.get_connection_params()) as own,
+    ):
+
+        def lock(asked: ReceivedRequest) -> Reply:
+            if not released:
+                own.execute("SELECT FROM webhooks_delivery WHERE id = %s FOR UPDATE", [locked.pk])
+            return Reply()
+
+        slow.reply(lock)
+        locked = make_delivery(make_webhook(url=f"{slow.url}/hook"))
+        others = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(count)]
+        released: list[float] = []
+
+        def is_done() -> bool:
+            if slow.requests and Delivery.objects.count() == 1:
+                # One for each webhook.
+                make_delivery(others[0])
+            if not released and done.count() == count + 1:
+                assert not done.filter(pk=locked.pk).exists()
+                released.append(time.monotonic())
+                own.rollback()
+            return done.count() == count + 2
+
+        run_engine(is_done)
+    assert len(slow.requests) == 2
+    assert Attempt.objects.filter(delivery=locked).count() == 1
+    assert WebhookState.objects.filter(last_status_code=200).count() == count + 1
 
 
 @pytest.mark.database("postgres")

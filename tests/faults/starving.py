@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
+import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Min
@@ -310,6 +311,42 @@ def sudden_silence(world: World) -> None:
         world.receiver.statuses.update(dict.fromkeys(paths, 500))
         world.receiver.delays.update(dict.fromkeys(paths, 30.0))
         check_healthy(world, publish_steadily(world, 10), 6)
+
+
+_LOCK_DELIVERY = """
+SELECT FROM webhooks_delivery d JOIN webhooks_webhook w ON w.id = d.webhook_id
+WHERE w.name = '/locked' AND d.status = 'sending' FOR UPDATE OF d
+"""
+_LOCK_HEALTH = """
+SELECT FROM webhooks_webhookstate s JOIN webhooks_webhook w ON w.id = s.webhook_id
+WHERE w.name = '/locked' FOR UPDATE OF s
+"""
+
+
+@fault("F66", "a delivery in flight and its webhook's health are kept locked")
+def forgotten_transaction(world: World) -> None:
+    with ending(world):
+        world.any_worker({"WEBHOOKS_LEASE_SECONDS": "40"})
+        warm_up(world)
+        world.webhook("/locked")
+        healthy(world, 6)
+        world.publish(1)
+        world.settle()
+        world.receiver.delays["/locked"] = 2.0
+        world.publish(1)
+        world.wait_for_flight(1)
+        with psycopg.connect(**connection.get_connection_params()) as own:
+            for statement in (_LOCK_DELIVERY, _LOCK_HEALTH):
+                check(own.execute(statement).rowcount == 1, "nothing was locked")
+            published = publish_steadily(world, 20)
+            world.wait(lambda: _are_recorded(published), 10, "Recording what is not locked")
+            own.rollback()
+        check_healthy(world, published, 6)
+
+
+def _are_recorded(published: Mapping[str, float]) -> bool:
+    sent = Delivery.objects.filter(event_id__in=published, webhook__name__startswith=_HEALTHY)
+    return not sent.exclude(status="succeeded").exists()
 
 
 def _publish_form(world: World, page_url: str = "p") -> list[str]:

@@ -281,8 +281,11 @@ class Engine:
                 self._sender.recall(webhook_id, -1)
 
     def _may_end(self) -> bool:
-        """Return whether no request is in hand and a broker can start the next drain."""
-        if len(self._claims) or self._claimer.is_busy:
+        """Return whether no request is in hand and a broker can start the next drain.
+
+        Results of deliveries that somebody keeps locked are written after it, by their thread.
+        """
+        if len(self._claims) > len(self._recorder.locked) or self._claimer.is_busy:
             return False
         # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()

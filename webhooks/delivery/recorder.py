@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from django.conf import settings
-from django.db import DataError, transaction
+from django.db import DataError, OperationalError, transaction
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -58,6 +58,8 @@ _STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
 _REST_AT_ONCE = 2000
 # How often the hourly counts are written, and how many of them at a time.
 _COUNT_SECONDS, _COUNTS_AT_ONCE = 2.0, 1000
+# How often to look whether what somebody keeps locked is free.
+_LOCKED_SECONDS = 1.0
 # A plain string: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
 _ERROR = ATTEMPT_COLUMNS.index("error")
@@ -96,6 +98,11 @@ class Recorder:
         self._proved: dict[int, tuple[int, int]] = {}
         # The batch whose commit may or may not have happened.
         self._uncertain_batch: list[AttemptResult] = []
+        # Results of deliveries that somebody keeps locked, such as a forgotten transaction, and
+        # when to look at them again; and webhooks whose health is kept locked.
+        self.locked: list[AttemptResult] = []
+        self._locked_at = 0.0
+        self._locked_states: set[int] = set()
         self._states: dict[int, StateChange] = {}
         # Webhooks in `_states` whose health differs from what was last written.
         self._changed: set[int] = set()
@@ -192,6 +199,10 @@ class Recorder:
             ours: int = self._queue.record(batch, lease=self._lease, is_repeat=is_repeat)
         except (DataError, ValueError):
             ours = self._write_singly(batch)
+        except OperationalError as error:
+            if self._queue.is_lock_timeout(error):
+                self._set_locked_aside(batch)
+            raise
         self._uncertain_batch = []
         for _ in batch:
             self.waiting.popleft()
@@ -200,6 +211,37 @@ class Recorder:
         if ours < len(batch):
             logger.warning("leases_lost rows=%d", len(batch) - ours)
         return ours
+
+    def _set_locked_aside(self, batch: Sequence[AttemptResult]) -> None:
+        """Let the rest of a batch not wait for deliveries that somebody keeps locked."""
+        locked = self._queue.locked_deliveries([row.delivery_id for row in batch])
+        if not locked:
+            return
+        for _ in batch:
+            self.waiting.popleft()
+        self.locked += [row for row in batch if row.delivery_id in locked]
+        self._locked_at = time.monotonic() + _LOCKED_SECONDS
+        self._write_next([row for row in batch if row.delivery_id not in locked])
+        logger.warning("deliveries_locked rows=%d first=%s", len(locked), min(locked))
+
+    def _write_next(self, batch: list[AttemptResult]) -> None:
+        self._uncertain_batch = batch
+        self.waiting.extendleft(reversed(batch))
+
+    @property
+    def has_locked(self) -> bool:
+        """Return whether to look now at what was locked, with `take_unlocked`."""
+        is_time = bool(self.locked) and time.monotonic() >= self._locked_at
+        return is_time and not self._uncertain_batch
+
+    def take_unlocked(self) -> None:
+        """Write next what is not locked any more, at most RECORD_ROWS."""
+        self._locked_at = time.monotonic() + _LOCKED_SECONDS
+        locked = self._queue.locked_deliveries([row.delivery_id for row in self.locked])
+        free = [row for row in self.locked if row.delivery_id not in locked][:RECORD_ROWS]
+        taken = {row.delivery_id for row in free}
+        self.locked = [row for row in self.locked if row.delivery_id not in taken]
+        self._write_next(free)
 
     def _write_singly(self, batch: Sequence[AttemptResult]) -> int:
         """Write row by row; a refused row is written without content from outside."""
@@ -226,9 +268,19 @@ class Recorder:
 
     def write_states(self, changes: Sequence[StateChange]) -> None:
         """Write the health of webhooks and pause those that failed for too long."""
+        if self._locked_states:
+            self._locked_states = self._queue.locked_states(list(self._locked_states))
+            changes = [one for one in changes if one.webhook_id not in self._locked_states]
         if not changes:
             return
-        failing = self._queue.write_states(changes)
+        try:
+            failing = self._queue.write_states(changes)
+        except OperationalError as error:
+            if self._queue.is_lock_timeout(error):
+                self._locked_states |= self._queue.locked_states(
+                    [one.webhook_id for one in changes]
+                )
+            raise
         limit = settings.WEBHOOKS_PAUSE_AFTER_DAYS * 86400
         if dead := [webhook for webhook, seconds in failing if seconds >= limit]:
             pause(dead, PauseReason.FAILING)
@@ -386,6 +438,8 @@ class Writer(SessionThread):
 
     def _write(self, now: float) -> None:
         """Write batches until none is due, or until the database has a fault."""
+        if self._recorder.has_locked:
+            self._session.run(self._recorder.take_unlocked)
         while batch := self._recorder.batch(now):
             if self._session.run(lambda: self._recorder.write(batch)) is None:
                 return
@@ -395,7 +449,7 @@ class Writer(SessionThread):
     # Called by the thread.
 
     def _has_work(self) -> bool:
-        return bool(self._recorder.waiting)
+        return bool(self._recorder.waiting or self._recorder.locked)
 
     def _turn(self) -> None:
         self._write(float("inf") if self._is_closing else time.monotonic())
@@ -406,8 +460,8 @@ class Writer(SessionThread):
         away = self._session.resume_at - time.monotonic()
         if away > 0:
             time.sleep(away)
-        elif self._recorder.waiting:
+        elif self._recorder.waiting or self._is_closing:
             time.sleep(RECORD_SECONDS / 4)
-        elif not self._is_closing:
+        else:
             self._event.wait(_LONGEST_WAIT_SECONDS)
             self._event.clear()

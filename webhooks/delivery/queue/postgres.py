@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
@@ -65,6 +65,7 @@ _prepared_on: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
 _sessions: "WeakSet[psycopg.Connection[Any]]" = WeakSet()
 # The formats of its parameters: a timeout, a version, and the columns of both kinds of rows.
 BINARY = [Format.BINARY] * (2 + len(_OF_EVENT) + len(_OF_DELIVERY))
+_Key = TypeVar("_Key", int, str)
 # Up to this many results are written with one statement.
 _FEW_ROWS = 16
 # Rows are looked up one by one through an index: while a table is small, a hash or merge join of
@@ -338,6 +339,26 @@ def takes_events() -> bool:
 def described(error: BaseException) -> str:
     """Return the message of a database fault, with advice if a pooler is the cause."""
     return f"{error}. {NO_SESSIONS}" if isinstance(error.__cause__, _NO_STATEMENT) else str(error)
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether a statement waited too long for what somebody else keeps locked."""
+    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
+def locked_deliveries(ids: Sequence[str]) -> set[str]:
+    """Return which of these deliveries somebody else keeps locked, without waiting."""
+    return _locked(sql.LOCKED_DELIVERIES, ids)
+
+
+def locked_states(webhook_ids: Sequence[int]) -> set[int]:
+    """Return the webhooks whose health somebody else keeps locked, without waiting."""
+    return _locked(sql.LOCKED_STATES, webhook_ids)
+
+
+def _locked(statement: str, keys: Sequence[_Key]) -> set[_Key]:
+    with _cursor() as cursor:
+        return {row[0] for row in cursor.execute(statement, {"keys": list(keys)})}
 
 
 def prepare_session() -> None:

@@ -335,6 +335,16 @@ SELECT webhook_id, EXTRACT(EPOCH FROM now() - failing_since_at)::float8 FROM wri
 WHERE failing_since_at IS NOT NULL
 """
 
+# Which of these rows somebody else keeps locked. An update of no key takes this lock.
+_LOCKED = """
+WITH free AS MATERIALIZED (
+  SELECT {key} FROM {table} WHERE {key} = ANY(%(keys)s) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT {key} FROM {table} WHERE {key} = ANY(%(keys)s) AND {key} NOT IN (SELECT {key} FROM free)
+"""
+LOCKED_DELIVERIES = _LOCKED.format(table="webhooks_delivery", key="id")
+LOCKED_STATES = _LOCKED.format(table="webhooks_webhookstate", key="webhook_id")
+
 ADD_COUNTS = """
 INSERT INTO webhooks_hourlycount AS h (webhook_id, hour, outcome, duration_step, count)
 SELECT webhook_id, hour, outcome, step::int2, count
