@@ -99,6 +99,18 @@ def test_one_that_comes_back_often_is_looked_at_once_for_each_time(clock: list[f
     assert fake.looked_at[1] == 1
 
 
+def test_one_that_is_due_as_the_many_come_to_an_end_waits_for_no_poll(clock: list[float]) -> None:
+    fake = FakeQueue(range(1, 3001))
+    due = _due(fake)
+    fake.due = []
+    while due.are_many:
+        clock[0] += 1.0
+        fake.due, fake.now = [7], fake.now + 1.0
+        fake.changes = {7: fake.now}
+        assert [one.webhook_id for one in due.look() or []] == [7]
+        due.note_claimed([7], [7], [], 1)
+
+
 def test_thousands_that_wait_for_something_keep_none_that_said_when(clock: list[float]) -> None:
     fake = FakeQueue(range(1, 6001))
     due = _due(fake)

@@ -112,6 +112,9 @@ class DueWebhooks:
         now = time.monotonic()
         if not self._ask_changes(now) or (now >= self._walk_at and not self._walk(now)):
             return None
+        if not self.are_many:
+            # The walk found that they fit on one page again.
+            return self.look(room)
         chosen = self._choose(now, max(MIN_WINDOW, min(self._window, int(room / self._depth))))
         ask = partial(self._queue.candidates, chosen, **self._shards.own)
         found: list[Candidate] | None = self._session.run(ask)
