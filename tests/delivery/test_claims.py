@@ -23,7 +23,7 @@ from webhooks.delivery import db_session, queue
 from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.limiter import Limiters
-from webhooks.delivery.queue import postgres_sql
+from webhooks.delivery.queue import postgres, postgres_sql
 from webhooks.delivery.queue.rows import Claimed, ClaimQuota
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import Credential, Delivery, Outcome, Status, Webhook, WebhookState
@@ -94,6 +94,21 @@ def test_large_events_after_small_ones_are_bounded_by_their_own_size(
     assert claims.exhausted == []
     release(claims, first)
     assert take(claims)
+
+
+@pytest.mark.database("postgres")
+def test_a_claim_of_the_only_row_of_a_webhook_leaves_nothing_to_look_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CLAIM_ROWS", 2)
+    two, one = make_webhook(), make_webhook(event_types=["form.submitted"])
+    fill(two, 2)
+    published = events.publish("form.submitted", {"form_id": "f", "page_url": "p"})
+    Delivery.objects.filter(event_id=published.event_id).exclude(webhook=one).delete()
+    claims, taken = make_claims(), list[Claimed]()
+    claims.claim(postgres.candidates([two.pk, one.pk]), taken)
+    assert sorted(claim.webhook_id for claim in taken) == [two.pk, one.pk]
+    assert claims.exhausted == [one.pk]
 
 
 @pytest.mark.parametrize("limit", [{"concurrency_limit": 3}, {"is_ordered": True}])

@@ -30,7 +30,7 @@ from webhooks.delivery.requests import RequestPlan
 CLAIM_ROWS = 1000
 # The most rows held in memory: usually, and with very many webhooks, since a new row waits behind
 # about as many rows as webhooks have rows here. No claim is made once this share is full.
-ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 1000, 0.75
+ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 2000, 0.75
 _CLAIMED_BYTES = MAX_EVENT_BYTES
 # The first share of these bytes is for all webhooks, then up to the second for webhooks without a
 # row here, the rest for quick ones of these: large events to receivers that hang cannot fill it.
@@ -180,7 +180,10 @@ class Claims:
                 taken = Counter(claim.webhook_id for claim in claims)
                 # A webhook that got none may have only suspects left, which take turns.
                 least = 1 if active[0].has_suspects else 0
-                self.exhausted = [pk for pk, quota in free if least <= taken[pk] < quota]
+                single = {one.webhook_id for one in active if one.has_one_row}
+                self.exhausted = [
+                    pk for pk, quota in free if least <= taken[pk] < quota + (pk in single)
+                ]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._set_max_bytes(claims)
             claims += self._queue.claim_paced(paced, **self._terms)

@@ -299,7 +299,7 @@ class Engine:
         batch = self._claimer.batch()
         if batch is not None:
             self._note_claimed(batch)
-            if not batch.is_full:
+            if not self._has_more(batch):
                 self._submit(batch)
         self._hand_back_lost()
         if batch is not None and self._sender.unsent:
@@ -320,10 +320,14 @@ class Engine:
                     self._look_at = min(self._look_at, self._look_again_at(is_woken=True))
                 self._is_notified = False
                 self._scan(now)
-        if batch is not None and batch.is_full:
+        if batch is not None and self._claimed:
             # More rows are due: prepare these while the next ones are claimed.
             self._submit(batch)
         self._rest()
+
+    def _has_more(self, batch: ClaimBatch) -> bool:
+        """Return whether rows that this claim did not take are known to be due."""
+        return batch.is_full or (self._due.are_many and self._due.has_more)
 
     def _rest(self) -> None:
         """Wait for a response, a wakeup, or the next thing that is due."""
@@ -434,6 +438,8 @@ class Engine:
             self._look_soon()
             is_all = batch.is_all and not (self._due.has_more or self._wakeup.is_broken)
             wait = self._until_due(None) if is_all else self._scan_seconds
+            if self._has_more(batch):
+                wait = 0.0
             self._scan_at = time.monotonic() + wait
 
     def _new_among(self, claims: list[Claimed]) -> list[Claimed]:

@@ -447,10 +447,10 @@ def _of(statement: str, shards: int, numbers: Sequence[int], **others: int) -> b
 
 def _candidate(row: tuple[Any, ...]) -> Candidate:
     if not row[5]:
-        return Candidate._make((*row[:8], 0.0))
-    *facts, rate, per_seconds, ahead_seconds, room, head_seconds = row
-    pace = Pace(rate, per_seconds, ahead_seconds)
-    return Candidate._make([*facts, paced_wait(pace, room=room, head_seconds=head_seconds)])
+        return Candidate._make((*row[:8], 0.0, row[-1]))
+    *facts, rate, per_seconds, ahead_seconds, room, head_seconds, has_one_row = row
+    wait = paced_wait(Pace(rate, per_seconds, ahead_seconds), room=room, head_seconds=head_seconds)
+    return Candidate._make([*facts, wait, has_one_row])
 
 
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:

@@ -58,7 +58,7 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   EXTRACT(EPOCH FROM COALESCE(s.next_send_at, now()) - now())::float8,
   w.concurrency_limit - CASE WHEN w.concurrency_limit IS NOT NULL THEN
     (SELECT count(*) FROM webhooks_delivery WHERE status = 'sending' AND webhook_id = w.id) END,
-  CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END
+  CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END, {{has_one_row}}
 FROM {{waiting}} waiting
 CROSS JOIN LATERAL (
   SELECT id, version, credential_id, is_active, deleted_at, drops_before, rate_limit,
@@ -105,15 +105,17 @@ SELECT looked.*, facts.* FROM (
   SELECT max(webhook_id), max(number), EXTRACT(EPOCH FROM min(next_attempt_at)
     FILTER (WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])) - now())::float8
   FROM waiting) looked
-LEFT JOIN ({_FACTS.format(waiting="")}) facts ON true
+LEFT JOIN ({_FACTS.format(waiting="", has_one_row="false")}) facts ON true
 """
 
 # The same for given webhooks: those that still have due rows.
 CANDIDATES = _FACTS.format(
     waiting="""(
-  SELECT u.id AS webhook_id, first.next_attempt_at FROM unnest(%(ids)s::bigint[]) AS u(id)
-  CROSS JOIN LATERAL (SELECT next_attempt_at FROM webhooks_delivery
-    WHERE status = 'pending' AND webhook_id = u.id ORDER BY next_attempt_at LIMIT 1) first)"""
+  SELECT u.id AS webhook_id, rows.* FROM unnest(%(ids)s::bigint[]) AS u(id)
+  CROSS JOIN LATERAL (SELECT min(next_attempt_at) AS next_attempt_at, count(*) AS count FROM (
+    SELECT next_attempt_at FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = u.id
+    ORDER BY next_attempt_at LIMIT 2) first) rows)""",
+    has_one_row="waiting.count = 1",
 )
 
 # The newest first, so that no backlog hides new rows. The index can only be used with the condition

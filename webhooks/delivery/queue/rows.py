@@ -154,6 +154,8 @@ class Candidate(NamedTuple):
     has_suspects: bool
     # For how long its limit or order lets only tests go; None until a row in flight is done.
     wait_seconds: float | None = 0.0
+    # Whether it is known to have a single waiting row, so that a claim of one leaves none.
+    has_one_row: bool = False
 
 
 class Page(NamedTuple):
