@@ -32,6 +32,7 @@ from webhooks.models import (
     Outcome,
     Status,
     Trigger,
+    WebhookState,
 )
 from webhooks.templatetags import logtext
 
@@ -318,6 +319,21 @@ def test_a_webhook_leads_to_its_screen_and_shows_no_secret(browser: Client) -> N
     answer = browser.get(f"/admin/webhooks/webhook/{webhook.pk}/change/")
     assert answer["Location"] == reverse("webhooks:detail", args=[webhook.pk])
     assert browser.get("/admin/webhooks/webhook/x/change/").status_code == 404
+
+
+def test_webhooks_have_the_status_that_their_screens_show(browser: Client) -> None:
+    since = timezone.now() - dt.timedelta(hours=1)
+    WebhookState.objects.create(
+        webhook=make_webhook(name="CRM"), failing_since_at=since, last_error="It is <closed>."
+    )
+    make_webhook(name="ERP", is_active=False, pause_reason="person")
+    text = browser.get("/admin/webhooks/webhook/").text
+    assert "Last error: It is &lt;closed&gt;." in text
+    assert [text.count(f">{label}</span>") for label in ("Failing", "Paused", "Active")] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_tokens_have_no_page(browser: Client) -> None:

@@ -38,6 +38,7 @@ from webhooks.templatetags.logtext import visible
 from webhooks.ui.deliveries import search, views
 from webhooks.ui.deliveries.forms import webhook_choices
 from webhooks.ui.requests import HtmxRequest, whole_number
+from webhooks.ui.status import SECRETS_OF_WEBHOOK, status_of
 
 
 class EventTypeFilter(LogFilter):
@@ -148,8 +149,8 @@ class WebhookAdmin(ReadOnlyAdmin):
             super()
             .get_queryset(request)
             .filter(deleted_at=None)
-            .select_related("credential")
-            .defer(*WEBHOOK_SECRETS, *(f"credential__{name}" for name in CREDENTIAL_SECRETS))
+            .select_related("state", "credential__token")
+            .defer(*SECRETS_OF_WEBHOOK)
         )
 
     @admin.display(description=_("URL"))
@@ -162,10 +163,13 @@ class WebhookAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Status"))
     def status(self, webhook: Webhook) -> SafeString:
-        css_class, label = (
-            ("is-success", _("Active")) if webhook.is_active else ("is-neutral", _("Paused"))
+        status = status_of(webhook)
+        return format_html(
+            '<span class="badge has-dot is-{}" title="{}">{}</span>',
+            status["kind"],
+            status["full_sentence"],
+            status["label"],
         )
-        return format_html('<span class="badge has-dot {}">{}</span>', css_class, label)
 
     def change_view(
         self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
