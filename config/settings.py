@@ -180,6 +180,8 @@ if not _database.get("ENGINE", "").endswith(("postgresql", "sqlite3")):
         " Encode what is special in the password: @ as %40, / as %2F, # as %23."
     )
 DATABASES = {"default": _database}
+# For how long a connection to PostgreSQL is kept.
+DATABASE_CONNECTION_MAX_AGE_SECONDS = env.int("DATABASE_CONNECTION_MAX_AGE_SECONDS", default=60)
 if _database["ENGINE"].endswith("sqlite3"):
     keep_private(_database["NAME"])
     # One writer at a time, the others wait up to 20 s; a commit is on disk when it returns.
@@ -192,7 +194,7 @@ if _database["ENGINE"].endswith("sqlite3"):
 else:
     # As in libpq, the directory of a Unix socket is written %2Frun%2Fpostgresql.
     _database["HOST"] = unquote(_database["HOST"] or "")
-    _database["CONN_MAX_AGE"] = env.int("DATABASE_CONNECTION_MAX_AGE_SECONDS", default=60)
+    _database["CONN_MAX_AGE"] = DATABASE_CONNECTION_MAX_AGE_SECONDS
     _database["CONN_HEALTH_CHECKS"] = True
     # A lost database is noticed within seconds, not after TCP's two hours.
     _database["OPTIONS"] = {
@@ -340,7 +342,8 @@ LOGIN_LOCKOUT_SECONDS = env.int("LOGIN_LOCKOUT_SECONDS", default=900)
 # Number of proxies that each append the caller to X-Forwarded-For; only with BEHIND_TLS_PROXY.
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=1)
 AXES_FAILURE_LIMIT = LOGIN_FAILURE_LIMIT
-AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
+# A system check refuses more than a day; without this, the checks could not be loaded.
+AXES_COOLOFF_TIME = timedelta(seconds=max(0, min(LOGIN_LOCKOUT_SECONDS, 24 * 3600)))
 # docs/decisions/0011-what-a-failed-login-locks.md
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 # Stored as a digest: people type passwords into this field.

@@ -327,11 +327,21 @@ def test_every_quantity_has_a_lowest_and_a_highest_value(settings: Settings, nam
         assert ("webhooks.E008" not in ids()) is is_fine, value
 
 
+_PREFIXES = (
+    "WEBHOOKS_",
+    "LOGIN_",
+    "TRUSTED_",
+    "SESSION_COOKIE_AGE_",
+    "SECURE_HSTS_",
+    "DATABASE_CONNECTION_",
+)
+
+
 def test_ranges_cover_every_number_of_the_settings() -> None:
     numbers = {
         name
         for name in dir(django_settings)
-        if name.startswith(("WEBHOOKS_", "LOGIN_", "TRUSTED_", "SESSION_COOKIE_AGE_"))
+        if name.startswith(_PREFIXES)
         and isinstance(value := getattr(django_settings, name), int | float)
         and not isinstance(value, bool)
     }

@@ -183,6 +183,16 @@ def test_a_wrong_setting_is_said_without_its_secret(
     assert "secret" not in checked.stderr
 
 
+@pytest.mark.parametrize("seconds", [10**18, -(10**18)])
+def test_a_number_that_no_clock_can_hold_is_named(seconds: int, tmp_path: Path) -> None:
+    keys = {"SECRET_KEY": "x" * 50, "FIELD_ENCRYPTION_KEY": os.environ["FIELD_ENCRYPTION_KEY"]}
+    given = {"LOGIN_LOCKOUT_SECONDS": str(seconds), **keys}
+    checked = run_check({"ENV_FILE": os.devnull, "DATA_DIR": str(tmp_path), **given})
+    assert checked.returncode == 1
+    assert "LOGIN_LOCKOUT_SECONDS" in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_file_of_settings_that_is_named_has_to_be_there(command: str, tmp_path: Path) -> None:
     environment = {"ENV_FILE": str(tmp_path / "typo.env"), "DATA_DIR": str(tmp_path / "data")}

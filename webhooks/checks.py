@@ -70,6 +70,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "LOGIN_FAILURE_LIMIT": (1, 100),
     "LOGIN_LOCKOUT_SECONDS": (60, 24 * 3600),
     "TRUSTED_PROXY_COUNT": (0, 10),
+    "SECURE_HSTS_SECONDS": (0, 10 * 366 * 24 * 3600),
+    "DATABASE_CONNECTION_MAX_AGE_SECONDS": (0, 24 * 3600),
     # With less, no login lasts.
     "SESSION_COOKIE_AGE_SECONDS": (60, 366 * 24 * 3600),
 }
