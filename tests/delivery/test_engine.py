@@ -32,6 +32,7 @@ from tests.security.hostile import answering, asked
 from tests.waiting import eventually
 from webhooks import events, network
 from webhooks.delivery import backlog, due, maintenance, outcomes, queue
+from webhooks.delivery import engine as engine_module
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
@@ -808,6 +809,25 @@ def test_a_delivery_that_somebody_keeps_locked_keeps_no_other_from_being_recorde
     assert len(slow.requests) == 2
     assert Attempt.objects.filter(delivery=locked).count() == 1
     assert WebhookState.objects.filter(last_status_code=200).count() == count + 1
+
+
+@pytest.mark.database("postgres")
+def test_health_and_counts_that_take_long_are_written_beside_the_next_drain(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_SHORT_REST", -1)
+    make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
+    drain_cache = DrainCache()
+    with psycopg.connect(**connection.get_connection_params()) as own:
+        # Until the drain has ended, which does not wait for it.
+        own.execute("LOCK TABLE webhooks_hourlycount")
+        Engine(ProcessWakeup(), lambda: False, drain_cache).run(0.5)
+        assert Delivery.objects.get().status == Status.SUCCEEDED
+        own.rollback()
+        drain_cache.wait_for_rest(60)
+    drain_cache.close()
+    assert HourlyCount.objects.get().count == 1
+    assert WebhookState.objects.get().last_success_at
 
 
 @pytest.mark.database("postgres")

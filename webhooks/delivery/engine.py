@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from types import ModuleType
 
 from django.conf import settings
 
@@ -86,6 +87,8 @@ _ENDING_SECONDS = 60.0
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
 _FINISH_SECONDS = 10.0
+# The next drain does not wait for more counts and webhooks with health to write than this.
+_SHORT_REST = 2000
 
 
 class DrainCache:
@@ -100,6 +103,23 @@ class DrainCache:
         self.clock = DatabaseClock()
         self.resolver = network.HostResolver(network.Policy.from_settings())
         self._forgot_at = time.monotonic()
+        # The thread that writes what the last drain left.
+        self._rest: threading.Thread | None = None
+
+    def write_rest(self, backend: ModuleType, write: Callable[[], None]) -> None:
+        """Write counts and health in a thread of their own."""
+
+        def run() -> None:
+            session = DatabaseSession(backend, self.clock)
+            session.run(write)
+            session.close()
+
+        self._rest = threading.Thread(target=run, name="rest", daemon=True)
+        self._rest.start()
+
+    def wait_for_rest(self, seconds: float) -> None:
+        if self._rest is not None:
+            self._rest.join(seconds)
 
     def hand_over(self) -> None:
         """End a drain, and forget what was not used for a while.
@@ -836,9 +856,18 @@ class Engine:
         self._writer.finish(ends)
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
-        self._session.run(self._recorder.write_rest)
+        self._write_rest()
         self._cache.hand_over()
         if self._is_own_cache:
             self._cache.close()
         self._sender.close()
         self._session.run(self._queue.reset_session)
+
+    def _write_rest(self) -> None:
+        """Write the remaining counts and health, beside the next drain if that takes long."""
+        self._cache.wait_for_rest(_FINISH_SECONDS)
+        is_long = self._recorder.rest > _SHORT_REST and self._queue.WRITES_IN_PARALLEL
+        if is_long and not self._should_stop():
+            self._cache.write_rest(self._queue, self._recorder.write_rest)
+        else:
+            self._session.run(self._recorder.write_rest)

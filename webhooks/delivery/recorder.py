@@ -310,6 +310,11 @@ class Recorder:
         for key, _count in chosen:
             del self._counts[key]
 
+    @property
+    def rest(self) -> int:
+        """Return how many counts, and webhooks with health, are not written."""
+        return len(self._counts) + len(self._states)
+
     def write_rest(self) -> None:
         """Write the remaining counts and health at the end of a drain."""
         while self._counts:
