@@ -124,12 +124,12 @@ def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: int) -> Page:
 def _candidate(row: tuple[Any, ...], now: dt.datetime) -> Candidate:
     facts = [*row[:4], *map(bool, row[4:8])]
     if not row[5]:
-        return Candidate._make([*facts, 0.0])
+        return Candidate._make([*facts, 0.0, False])
     rate, per_seconds, next_send_at, room, is_ordered, head_due_at = row[8:]
     pace = Pace(rate, per_seconds, _seconds_to(next_send_at, now) or 0.0)
     head_seconds = _seconds_to(head_due_at, now) if is_ordered else 0.0
     wait_seconds = paced_wait(pace, room=room, head_seconds=head_seconds)
-    return Candidate._make([*facts, wait_seconds])
+    return Candidate._make([*facts, wait_seconds, False])
 
 
 def _seconds_to(moment: str | dt.datetime | None, now: dt.datetime) -> float | None:
