@@ -831,6 +831,31 @@ def test_health_and_counts_that_take_long_are_written_beside_the_next_drain(
 
 
 @pytest.mark.database("postgres")
+def test_a_drain_does_not_wait_for_a_delivery_that_somebody_keeps_locked() -> None:
+    drain_cache = DrainCache()
+    with (
+        fake_provider() as slow,
+        psycopg.connect(**connection.get_connection_params()) as own,
+    ):
+
+        def lock(asked: ReceivedRequest) -> Reply:
+            own.execute("SELECT FROM webhooks_delivery FOR UPDATE")
+            return Reply()
+
+        slow.reply(lock)
+        delivery = make_delivery(make_webhook(url=f"{slow.url}/hook"))
+        started_at = time.monotonic()
+        Engine(ProcessWakeup(), lambda: False, drain_cache).run(1.0)
+        assert time.monotonic() - started_at < 8
+        assert reload(delivery).status == Status.SENDING
+        own.rollback()
+        eventually(lambda: reload(delivery).status == Status.SUCCEEDED)
+    drain_cache.close()
+    writer = [one for one in threading.enumerate() if one.name == "writer"]
+    eventually(lambda: not any(one.is_alive() for one in writer))
+
+
+@pytest.mark.database("postgres")
 def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_twice() -> None:
     def lose_claim(asked: ReceivedRequest) -> Reply:
         Delivery.objects.update(

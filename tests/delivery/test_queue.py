@@ -335,7 +335,7 @@ def test_health_is_written_for_all_and_those_that_fail_are_named() -> None:
     assert None not in (states[well].last_success_at, states[timed_out].last_success_at)
 
 
-def test_a_failure_is_not_news_after_a_success_that_another_worker_wrote() -> None:
+def test_what_is_older_than_what_another_drain_wrote_is_not_news() -> None:
     webhook = make_webhook().pk
     now = time.monotonic()
 
@@ -352,6 +352,10 @@ def test_a_failure_is_not_news_after_a_success_that_another_worker_wrote() -> No
     after = write(False, now)
     assert (after.failures_in_a_row, after.last_status_code) == (1, 503)
     assert after.failing_since_at
+    assert write(True, now - 5).failing_since_at
+    WebhookState.objects.update(last_attempt_at=timezone.now() + dt.timedelta(hours=1))
+    # A clock was set back.
+    assert write(True, now).failing_since_at is None
 
 
 def test_an_answer_ends_the_count_of_crashes() -> None:

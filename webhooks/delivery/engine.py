@@ -89,6 +89,8 @@ _FORGET_SECONDS = 120.0
 _FINISH_SECONDS = 10.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
 _SHORT_REST = 2000
+# Its thread may meet locks of the next drain, which writes the same rows.
+_REST_TRIES = 3
 
 
 class DrainCache:
@@ -106,13 +108,18 @@ class DrainCache:
         # The thread that writes what the last drain left.
         self._rest: threading.Thread | None = None
 
-    def write_rest(self, backend: ModuleType, write: Callable[[], None]) -> None:
+    def write_rest(self, backend: ModuleType, write: Callable[[], bool]) -> None:
         """Write counts and health in a thread of their own."""
 
         def run() -> None:
             session = DatabaseSession(backend, self.clock)
-            session.run(write)
-            session.close()
+            try:
+                for _ in range(_REST_TRIES):
+                    if session.run(write):
+                        return
+                    time.sleep(session.backoff_seconds)
+            finally:
+                session.close()
 
         self._rest = threading.Thread(target=run, name="rest", daemon=True)
         self._rest.start()
@@ -319,7 +326,7 @@ class Engine:
         batch = self._claimer.batch()
         if batch is not None:
             self._note_claimed(batch)
-            if not self._has_more(batch):
+            if not batch.is_full:
                 self._submit(batch)
         self._hand_back_lost()
         if batch is not None and self._sender.unsent:
@@ -340,14 +347,10 @@ class Engine:
                     self._look_at = min(self._look_at, self._look_again_at(is_woken=True))
                 self._is_notified = False
                 self._scan(now)
-        if batch is not None and self._claimed:
+        if batch is not None and batch.is_full:
             # More rows are due: prepare these while the next ones are claimed.
             self._submit(batch)
         self._rest()
-
-    def _has_more(self, batch: ClaimBatch) -> bool:
-        """Return whether rows that this claim did not take are known to be due."""
-        return batch.is_full or (self._due.are_many and self._due.has_more)
 
     def _rest(self) -> None:
         """Wait for a response, a wakeup, or the next thing that is due."""
@@ -458,7 +461,7 @@ class Engine:
             self._look_soon()
             is_all = batch.is_all and not (self._due.has_more or self._wakeup.is_broken)
             wait = self._until_due(None) if is_all else self._scan_seconds
-            if self._has_more(batch):
+            if self._due.are_many and self._due.has_more:
                 wait = 0.0
             self._scan_at = time.monotonic() + wait
 
@@ -853,7 +856,10 @@ class Engine:
             self._hand_back()
             self._hand_back_lost()
             time.sleep(self._session.backoff_seconds)
-        self._writer.finish(ends)
+        # What is locked may stay so for hours; unless this process ends, the writer's thread writes
+        # it later.
+        is_left = self._recorder.locked and len(self._claims) <= len(self._recorder.locked)
+        self._writer.finish(0.0 if is_left and not self._should_stop() else ends)
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
         self._write_rest()

@@ -196,9 +196,10 @@ class Recorder:
         is_repeat = bool(self._uncertain_batch)
         self._uncertain_batch = list(batch)
         try:
-            ours: int = self._queue.record(batch, lease=self._lease, is_repeat=is_repeat)
-        except (DataError, ValueError):
-            ours = self._write_singly(batch)
+            try:
+                ours: int = self._queue.record(batch, lease=self._lease, is_repeat=is_repeat)
+            except (DataError, ValueError):
+                ours = self._write_singly(batch)
         except OperationalError as error:
             if self._queue.is_lock_timeout(error):
                 self._set_locked_aside(batch)
@@ -315,14 +316,18 @@ class Recorder:
         """Return how many counts, and webhooks with health, are not written."""
         return len(self._counts) + len(self._states)
 
-    def write_rest(self) -> None:
-        """Write the remaining counts and health at the end of a drain."""
+    def write_rest(self) -> bool:
+        """Write the remaining counts and health at the end of a drain; return True when done.
+
+        After a fault it can be called again.
+        """
         while self._counts:
             self.write_counts()
         changes = self.due_states(float("inf"))
         # In parts: otherwise thousands stay locked until the last one is written.
         for first in range(0, len(changes), _REST_AT_ONCE):
             self.write_states(changes[first : first + _REST_AT_ONCE])
+        return True
 
 
 # Usually one or two hours are in use.
@@ -443,13 +448,16 @@ class Writer(SessionThread):
 
     def _write(self, now: float) -> None:
         """Write batches until none is due, or until the database has a fault."""
-        if self._recorder.has_locked:
-            self._session.run(self._recorder.take_unlocked)
-        while batch := self._recorder.batch(now):
+        while batch := self._batch(now):
             if self._session.run(lambda: self._recorder.write(batch)) is None:
                 return
             self.written.append(batch)
             self._on_written()
+
+    def _batch(self, now: float) -> list[AttemptResult]:
+        if self._recorder.has_locked:
+            self._session.run(self._recorder.take_unlocked)
+        return self._recorder.batch(now)
 
     # Called by the thread.
 
@@ -465,8 +473,11 @@ class Writer(SessionThread):
         away = self._session.resume_at - time.monotonic()
         if away > 0:
             time.sleep(away)
-        elif self._recorder.waiting or self._is_closing:
+        elif self._recorder.waiting:
             time.sleep(RECORD_SECONDS / 4)
+        elif self._is_closing:
+            # Only what is locked is left, if anything.
+            time.sleep(_LOCKED_SECONDS / 10 if self._recorder.locked else 0.0)
         else:
             self._event.wait(_LONGEST_WAIT_SECONDS)
             self._event.clear()

@@ -310,7 +310,8 @@ SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_atte
 WHERE status = 'sending' AND lease = %s AND id <> ALL(%s::text[])
 """
 
-# A failure that is older than the success that another worker wrote changes nothing.
+# A failure that is older than the success that another drain wrote changes nothing, and neither
+# does a success that is older than the failure, unless a clock was set back since.
 STATE = """
 WITH written AS (
 INSERT INTO webhooks_webhookstate AS s
@@ -330,8 +331,11 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     THEN s.failures_in_a_row ELSE 0 END,
   last_status_code = EXCLUDED.last_status_code,
   last_error = EXCLUDED.last_error
-WHERE EXCLUDED.failing_since_at IS NULL OR s.failing_since_at IS NOT NULL
-  OR s.last_success_at IS NULL OR s.last_attempt_at < EXCLUDED.last_attempt_at
+WHERE CASE WHEN EXCLUDED.failing_since_at IS NULL
+  THEN s.failing_since_at IS NULL OR s.last_attempt_at IS NULL
+    OR s.last_attempt_at <= EXCLUDED.last_attempt_at OR s.last_attempt_at > clock_timestamp()
+  ELSE s.failing_since_at IS NOT NULL OR s.last_success_at IS NULL
+    OR s.last_attempt_at < EXCLUDED.last_attempt_at END
 RETURNING s.webhook_id, s.failing_since_at)
 SELECT webhook_id, EXTRACT(EPOCH FROM now() - failing_since_at)::float8 FROM written
 WHERE failing_since_at IS NOT NULL

@@ -155,7 +155,8 @@ SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_atte
 WHERE status = 'sending' AND lease = %s AND id NOT IN ({held})
 """
 
-# A failure that is older than the success that another drain wrote changes nothing.
+# A failure that is older than the success that another drain wrote changes nothing, and neither
+# does a success that is older than the failure, unless a clock was set back since.
 STATE = """
 INSERT INTO webhooks_webhookstate
   (webhook_id, last_attempt_at, last_success_at, failing_since_at, last_status_code, last_error,
@@ -171,8 +172,12 @@ ON CONFLICT (webhook_id) DO UPDATE SET
     THEN failures_in_a_row ELSE 0 END,
   last_status_code = excluded.last_status_code,
   last_error = excluded.last_error
-WHERE excluded.failing_since_at IS NULL OR failing_since_at IS NOT NULL
-  OR last_success_at IS NULL OR last_attempt_at < excluded.last_attempt_at
+WHERE CASE WHEN excluded.failing_since_at IS NULL
+  THEN failing_since_at IS NULL OR last_attempt_at IS NULL
+    OR last_attempt_at <= excluded.last_attempt_at
+    OR last_attempt_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+  ELSE failing_since_at IS NOT NULL OR last_success_at IS NULL
+    OR last_attempt_at < excluded.last_attempt_at END
 RETURNING webhook_id, failing_since_at
 """
 
