@@ -332,12 +332,11 @@ def forgotten_transaction(world: World) -> None:
         healthy(world, 6)
         world.publish(1)
         world.settle()
-        world.receiver.delays["/locked"] = 2.0
+        world.receiver.delays["/locked"] = 3.0
         world.publish(1)
-        world.wait_for_flight(1)
         with psycopg.connect(**connection.get_connection_params()) as own:
-            for statement in (_LOCK_DELIVERY, _LOCK_HEALTH):
-                check(own.execute(statement).rowcount == 1, "nothing was locked")
+            for name, statement in (("in flight", _LOCK_DELIVERY), ("with health", _LOCK_HEALTH)):
+                world.wait(lambda sql=statement: own.execute(sql).rowcount == 1, 10, f"One {name}")
             published = publish_steadily(world, 20)
             world.wait(lambda: _are_recorded(published), 10, "Recording what is not locked")
             own.rollback()
