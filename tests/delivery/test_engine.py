@@ -745,8 +745,9 @@ def test_a_lease_that_a_step_of_the_databases_clock_ends_is_not_taken_back(
 
 @pytest.mark.database("postgres")
 def test_health_that_somebody_keeps_locked_keeps_nothing_else_waiting(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
+    settings.WEBHOOKS_SHARDS = 2
     monkeypatch.setattr(maintenance, "_UNWRITTEN_SECONDS", 3.0)
     locked, other = (make_webhook(url=f"{receiver.url}/open/{name}") for name in ("a", "b"))
     WebhookState.objects.create(webhook=locked)

@@ -312,11 +312,16 @@ class Engine:
 
         Results of deliveries that somebody keeps locked are written after it, by their thread.
         """
-        if len(self._claims) > len(self._recorder.locked) or self._claimer.is_busy:
+        if not self._is_rest_locked or self._claimer.is_busy:
             return False
         # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()
         return not self._wakeup.is_broken
+
+    @property
+    def _is_rest_locked(self) -> bool:
+        """Return whether somebody keeps every row in hand locked, or none is in hand."""
+        return len(self._claims) <= len(self._recorder.locked)
 
     def _turn(self) -> None:
         self._collect()
@@ -858,8 +863,8 @@ class Engine:
             time.sleep(self._session.backoff_seconds)
         # What is locked may stay so for hours; unless this process ends, the writer's thread writes
         # it later.
-        is_left = self._recorder.locked and len(self._claims) <= len(self._recorder.locked)
-        self._writer.finish(0.0 if is_left and not self._should_stop() else ends)
+        is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
+        self._writer.finish(0.0 if is_left else ends)
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
         self._write_rest()
