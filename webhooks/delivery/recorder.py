@@ -99,10 +99,9 @@ class Recorder:
         # The batch whose commit may or may not have happened.
         self._uncertain_batch: list[AttemptResult] = []
         # Results of deliveries that somebody keeps locked, such as a forgotten transaction, and
-        # when to look at them again; and webhooks whose health is kept locked.
+        # when to look at them again.
         self.locked: list[AttemptResult] = []
         self._locked_at = 0.0
-        self._locked_states: set[int] = set()
         self._states: dict[int, StateChange] = {}
         # Webhooks in `_states` whose health differs from what was last written.
         self._changed: set[int] = set()
@@ -268,20 +267,16 @@ class Recorder:
         return due
 
     def write_states(self, changes: Sequence[StateChange]) -> None:
-        """Write the health of webhooks and pause those that failed for too long."""
-        if self._locked_states:
-            self._locked_states = self._queue.locked_states(list(self._locked_states))
-            changes = [one for one in changes if one.webhook_id not in self._locked_states]
+        """Write the health of webhooks and pause those that failed for too long.
+
+        What somebody keeps locked is left for later: to wait for it takes 1.5 s for each drain that
+        waits, one after the other.
+        """
+        locked = self._queue.locked_states([one.webhook_id for one in changes])
+        changes = [one for one in changes if one.webhook_id not in locked]
         if not changes:
             return
-        try:
-            failing = self._queue.write_states(changes)
-        except OperationalError as error:
-            if self._queue.is_lock_timeout(error):
-                self._locked_states |= self._queue.locked_states(
-                    [one.webhook_id for one in changes]
-                )
-            raise
+        failing = self._queue.write_states(changes)
         limit = settings.WEBHOOKS_PAUSE_AFTER_DAYS * 86400
         if dead := [webhook for webhook, seconds in failing if seconds >= limit]:
             pause(dead, PauseReason.FAILING)
@@ -323,10 +318,12 @@ class Recorder:
         """
         while self._counts:
             self.write_counts()
-        changes = self.due_states(float("inf"))
-        # In parts: otherwise thousands stay locked until the last one is written.
-        for first in range(0, len(changes), _REST_AT_ONCE):
-            self.write_states(changes[first : first + _REST_AT_ONCE])
+        # Twice, as another drain may have locked some for a moment.
+        for _ in range(2):
+            changes = self.due_states(float("inf"))
+            # In parts: otherwise thousands stay locked until the last one is written.
+            for first in range(0, len(changes), _REST_AT_ONCE):
+                self.write_states(changes[first : first + _REST_AT_ONCE])
         return True
 
 
