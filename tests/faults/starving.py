@@ -1,4 +1,4 @@
-"""F35 on: webhooks that starve all others by many requests, names, tokens, limits or bodies."""
+"""F35 on: webhooks that starve all others: by requests, names, tokens, limits, bodies or locks."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.network.dns import name_server
 from tests.oauth_fakes import fake_provider, token
 from webhooks import events
 from webhooks.events import NewEvent
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Attempt, Delivery, HourlyCount, Webhook
 
 # Maximum time of a healthy delivery from publishing to arrival, whatever other webhooks do, on a
 # machine with a load of at most twice its cores; it grows with a higher load.
@@ -341,6 +341,60 @@ def forgotten_transaction(world: World) -> None:
             world.wait(lambda: _are_recorded(published), 10, "Recording what is not locked")
             own.rollback()
         check_healthy(world, published, 6)
+
+
+_LOCK_ROWS = (
+    "SELECT FROM webhooks_webhook w {where} FOR UPDATE OF w",
+    "SELECT FROM webhooks_credential c JOIN webhooks_webhook w ON w.credential_id = c.id"
+    " {where} FOR UPDATE OF c",
+    "SELECT FROM webhooks_oauthtoken t JOIN webhooks_webhook w USING (credential_id)"
+    " {where} FOR UPDATE OF t",
+    "SELECT FROM webhooks_webhookstate s JOIN webhooks_webhook w ON w.id = s.webhook_id"
+    " {where} FOR UPDATE OF s",
+    "SELECT FROM webhooks_hourlycount h JOIN webhooks_webhook w ON w.id = h.webhook_id"
+    " {where} FOR UPDATE OF h",
+    "SELECT FROM webhooks_delivery d JOIN webhooks_webhook w ON w.id = d.webhook_id"
+    " {where} AND d.status = 'pending' FOR UPDATE OF d",
+)
+
+
+@fault("F67", "every row of some webhooks is kept locked, while they have all kinds of trouble")
+def forgotten_rows(world: World) -> None:
+    with fake_provider() as provider, ending(world):
+        provider.reply(token(expires_in=3600))
+        world.any_worker(_SHORT_DRAINS)
+        warm_up(world)
+        world.webhook("/locked/plain")
+        world.webhook("/locked/ordered", is_ordered=True)
+        world.webhook("/locked/limited", rate_limit=5, rate_limit_seconds=1)
+        world.webhook("/locked/gone")
+        world.webhook("/locked/failing")
+        _with_token(world, "/locked/refused", provider.token_url)
+        healthy(world, 6)
+        world.publish(1)
+        world.settle()
+        world.wait(lambda: HourlyCount.objects.count() >= 13, 10, "Counting")
+        # Each gets a row that waits for a retry.
+        paths = [f"/locked/{name}" for name in ("plain", "ordered", "limited", "gone", "failing")]
+        world.receiver.statuses.update(dict.fromkeys(paths, 503))
+        world.publish(1)
+        world.wait(lambda: _retrying() == len(paths), 10, "Waiting for a retry")
+        world.receiver.statuses.update({"/locked/gone": 410, "/locked/refused": 401})
+        with psycopg.connect(**connection.get_connection_params()) as own:
+            for statement in _LOCK_ROWS:
+                found = own.execute(statement.format(where="WHERE w.name LIKE '/locked/%'"))
+                check(found.rowcount > 0, f"nothing to lock: {statement}")
+            world.receiver.statuses.update(dict.fromkeys(paths[:3], 200))
+            published = publish_steadily(world, 24)
+            world.wait(lambda: _are_recorded(published), 10, "Recording what is not locked")
+            own.rollback()
+        world.receiver.statuses.clear()
+        check_healthy(world, published, 6)
+
+
+def _retrying() -> int:
+    rows = Delivery.objects.filter(status="pending", attempt_count__gte=1)
+    return rows.filter(webhook__name__startswith="/locked/").count()
 
 
 def _are_recorded(published: Mapping[str, float]) -> bool:

@@ -87,6 +87,8 @@ _ENDING_SECONDS = 60.0
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
 _FINISH_SECONDS = 10.0
+# How often to try to hand back what somebody keeps locked.
+_LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
 _SHORT_REST = 2000
 # Its thread may meet locks of the next drain, which writes the same rows.
@@ -209,6 +211,9 @@ class Engine:
         # Requests that ended, with any outcome.
         self.sent = 0
         self._is_hand_back_open = False
+        # Rows to hand back that somebody keeps locked, and when to try again.
+        self._locked: set[str] = set()
+        self._hand_back_at = 0.0
         # Rows of the last claim that are neither with the sender nor have a result.
         self._claimed: deque[Claimed] = deque()
         # Bytes of events and of the bodies made from them, since the last claim arrived.
@@ -321,7 +326,7 @@ class Engine:
     @property
     def _is_rest_locked(self) -> bool:
         """Return whether somebody keeps every row in hand locked, or none is in hand."""
-        return len(self._claims) <= len(self._recorder.locked)
+        return len(self._claims) <= len(self._recorder.locked) + len(self._locked)
 
     def _turn(self) -> None:
         self._collect()
@@ -480,6 +485,7 @@ class Engine:
         for claim in unsent:
             # Handed back by a commit whose confirmation was lost, or by that crash.
             self._sender.unsent.remove(claim)
+            self._locked.discard(claim.id)
         again = {claim.id for claim in unsent}
         new = [c for c in claims if c.id in again or not self._claims.has_attempt(c)]
         self._claims.recorded.clear()
@@ -802,23 +808,38 @@ class Engine:
     def _hand_back(self) -> None:
         """Hand back claimed rows that were not sent; while the database is away they stay here.
 
-        A failed hand-back may have been committed, and a database crash releases rows as well:
-        the claim under way could then return the same rows, so wait until it has arrived.
+        So do those that somebody keeps locked. A failed hand-back may have been committed, and a
+        database crash releases rows as well: the claim under way could then return the same rows,
+        so wait until it has arrived.
         """
         unsent, now = self._sender.unsent, time.monotonic()
         is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
         is_open = self._is_hand_back_open or not is_calm
-        while unsent and not (is_open and self._claimer.is_busy):
+        while unsent and now >= self._hand_back_at and not (is_open and self._claimer.is_busy):
             claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
-            give = partial(self._queue.hand_back, claims, lease=self._lease)
-            self._is_hand_back_open = self._session.run(give) is None
-            if self._is_hand_back_open:
+            locked = self._session.run(partial(self._hand_back_free, claims))
+            self._is_hand_back_open = locked is None
+            if locked is None:
                 return
             for _claim in claims:
                 unsent.popleft()
-            self._release((claim.id, claim.webhook_id, claim.number) for claim in claims)
+            # Behind the others.
+            unsent.extend(claim for claim in claims if claim.id in locked)
+            self._locked = locked
+            if locked:
+                self._hand_back_at = now + _LOCKED_SECONDS
+            free = [claim for claim in claims if claim.id not in locked]
+            self._release((claim.id, claim.webhook_id, claim.number) for claim in free)
             self._look_soon()
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
+
+    def _hand_back_free(self, claims: list[Claimed]) -> set[str]:
+        """Hand back the rows that nobody else keeps locked; return the others."""
+        locked: set[str] = self._queue.locked_deliveries([claim.id for claim in claims])
+        free = [claim for claim in claims if claim.id not in locked]
+        if free:
+            self._queue.hand_back(free, lease=self._lease)
+        return locked
 
     def _hand_back_lost(self) -> None:
         """Hand back rows that a failed claim took after all, because its confirmation was lost.
@@ -837,7 +858,8 @@ class Engine:
 
     def _has_rows_to_return(self) -> bool:
         """Return whether rows have to be handed back, or wait for their webhook to be paused."""
-        return bool(self._pending_pauses or self._sender.unsent or self._is_claim_open)
+        is_unsent = len(self._sender.unsent) > len(self._locked)
+        return bool(self._pending_pauses or is_unsent or self._is_claim_open)
 
     def _finish(self) -> None:
         """Finish requests in flight, hand back the rest, and write all results."""

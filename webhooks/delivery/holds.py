@@ -27,6 +27,7 @@ from webhooks.models import (
     HoldReason,
     OAuthToken,
     Status,
+    Trigger,
     Webhook,
     may_be_sent_to,
 )
@@ -85,8 +86,15 @@ def stop(webhook_id: int, at_most: int) -> int:
 def cancel_held(webhook_id: int, at_most: int) -> int:
     """Cancel the held rows of a deleted webhook; return how many, as `stop` does."""
     held = Delivery.objects.in_status(Status.HELD).filter(webhook=webhook_id)
-    chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
-    return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).cancel()
+    return _cancel(held, at_most)
+
+
+def _cancel(held: QuerySet[Delivery], at_most: int) -> int:
+    """Cancel the oldest of these held rows that nobody keeps locked; return how many."""
+    with transaction.atomic():
+        free = held.order_by("id").select_for_update(skip_locked=True, of=("self",))
+        chosen = list(free.values_list("pk", flat=True)[:at_most])
+        return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).cancel()
 
 
 def drop_paused(webhook_id: int, at_most: int) -> int:
@@ -103,11 +111,18 @@ def drop_paused(webhook_id: int, at_most: int) -> int:
         hold_reason=HoldReason.PAUSED,
         created_at__lt=before,
     )
-    chosen = list(held.order_by("id").values_list("pk", flat=True)[:at_most])
-    dropped = held.filter(pk__in=chosen).cancel()
-    if stopped < at_most and len(chosen) < at_most:
-        # Not equality, as SQLite stored milliseconds; the flag of a later resume stays.
-        webhooks.filter(drops_before__lte=before).update(drops_before=None, **bump_version())
+    dropped = _cancel(held, at_most)
+    waiting = Delivery.objects.in_status(Status.PENDING).filter(
+        webhook=webhook_id, created_at__lt=before
+    )
+    # Somebody may keep rows locked.
+    is_left = held.exists() or waiting.exclude(trigger=Trigger.TEST).exists()
+    if stopped < at_most and dropped < at_most and not is_left:
+        with transaction.atomic():
+            # Not equality, as SQLite stored milliseconds; the flag of a later resume stays.
+            finished = webhooks.filter(drops_before__lte=before)
+            free = list(finished.select_for_update(skip_locked=True).values_list("pk", flat=True))
+            finished.filter(pk__in=free).update(drops_before=None, **bump_version())
     return max(stopped, dropped)
 
 

@@ -32,9 +32,11 @@ _LOOK_SECONDS = 1.0
 _EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
-# How long health and counts wait after a fault: if somebody keeps one webhook's row locked, each
-# try takes the engine's time, until PostgreSQL's `lock_timeout`.
+# How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
+# takes the engine's time, until PostgreSQL's `lock_timeout`.
 _UNWRITTEN_SECONDS = 10.0
+# How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
+_PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 0.5, 0.1
 # A longer time without a turn means that this process stood still.
 _STOOD_SECONDS = 3.0
 # How long a lack of this machine is shown.
@@ -97,7 +99,7 @@ class Maintenance:
             self._state_at = now + _STATE_SECONDS
             self._write(partial(self._recorder.write_states, states))
 
-    def _write(self, work: Callable[[], None]) -> None:
+    def _write(self, work: Callable[[], object]) -> None:
         def write() -> bool:
             work()
             return True
@@ -149,38 +151,53 @@ class PendingPauses:
     """Responses with status 410 that wait for a pause. Used by the engine thread only."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Request, Response]] = []
+        # Each with the time it was added, on the monotonic clock.
+        self._waiting: list[tuple[Request, Response, float]] = []
+        self._apply_at = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def add(self, request: Request, response: Response) -> None:
-        self._waiting.append((request, response))
+        self._waiting.append((request, response, time.monotonic()))
 
     def apply(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
         """Pause the webhooks and return the outcomes of the responses; nothing on a database fault.
 
         A webhook that was changed since is not paused: its new URL has not answered 410. If it is
-        paused by now, as by another response, its delivery waits all the same.
+        paused by now, as by another response, its delivery waits all the same. One that somebody
+        keeps locked, perhaps to change it, is paused after a later response.
         """
-        asked = {request.plan.webhook_id: request.plan.version for request, _ in self._waiting}
-        paused = session.run(lambda: _paused_by_now(asked))
-        if paused is None:
+        now = time.monotonic()
+        if now < self._apply_at:
             return []
+        asked = {request.plan.webhook_id: request.plan.version for request, _, _ in self._waiting}
+        found = session.run(lambda: _paused_by_now(asked))
+        if found is None:
+            return []
+        paused, locked = found
+        self._apply_at = now + _PAUSE_AGAIN_SECONDS if locked else 0.0
         waiting, self._waiting = self._waiting, []
-        return [
-            (
-                request,
-                response,
-                Outcome.GONE if request.plan.webhook_id in paused else Outcome.REFUSED,
-            )
-            for request, response in waiting
-        ]
+        decided: list[tuple[Request, Response, Outcome]] = []
+        for request, response, added_at in waiting:
+            webhook_id = request.plan.webhook_id
+            if webhook_id in locked and now - added_at < _PAUSE_SECONDS:
+                self._waiting.append((request, response, added_at))
+            else:
+                outcome = Outcome.GONE if webhook_id in paused else Outcome.REFUSED
+                decided.append((request, response, outcome))
+        return decided
 
 
-def _paused_by_now(asked: Mapping[int, int]) -> set[int]:
-    """Pause the webhooks that still have these versions; return all that are paused."""
+def _paused_by_now(asked: Mapping[int, int]) -> tuple[set[int], set[int]]:
+    """Pause the webhooks that still have these versions.
+
+    Return all that are paused, and those that are not because somebody keeps them locked.
+    """
     present = present_versions(asked)
-    if gone := sorted(pk for pk, version in asked.items() if present[pk].webhook == version):
-        pause(gone, PauseReason.GONE)
-    return set(Webhook.objects.filter(pk__in=asked, is_active=False).values_list("pk", flat=True))
+    gone = {pk for pk, version in asked.items() if present[pk].webhook == version}
+    if gone:
+        pause(sorted(gone), PauseReason.GONE)
+    rows = Webhook.objects.filter(pk__in=asked, is_active=False)
+    paused = set(rows.values_list("pk", flat=True))
+    return paused, gone - paused

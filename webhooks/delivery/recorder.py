@@ -27,6 +27,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from webhooks import audit, oauth
+from webhooks.delivery import queue
 from webhooks.delivery.db_session import DatabaseSession, SessionThread
 from webhooks.delivery.histogram import step_of
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount, StateChange
@@ -159,7 +160,8 @@ class Recorder:
     def token_refused(self, plan: RequestPlan) -> None:
         """Write a refused token before its delivery can be claimed again, here or elsewhere.
 
-        Must be called before `add`.
+        Must be called before `add`. If somebody keeps the token locked, its delivery does not wait:
+        another process may then send the refused token once.
         """
         self._refused[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
@@ -168,14 +170,20 @@ class Recorder:
         self._proved[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
     def _write_tokens(self) -> None:
-        for noted, write in (
+        """Write which tokens were refused, or proved good; later if somebody keeps one locked."""
+        if not (noted := [*self._refused, *self._proved]):
+            return
+        locked = self._queue.locked_tokens(noted)
+        for tokens, write in (
             (self._refused, oauth.record_refusal),
             (self._proved, oauth.record_success),
         ):
-            for credential_id, (version, webhook_id) in list(noted.items()):
+            for credential_id, (version, webhook_id) in list(tokens.items()):
+                if credential_id in locked:
+                    continue
                 write(credential_id, version, webhook_id=webhook_id)
-                if noted[credential_id][0] == version:
-                    del noted[credential_id]
+                if tokens[credential_id][0] == version:
+                    del tokens[credential_id]
 
     def batch(self, now: float) -> list[AttemptResult]:
         """Return the results that are due to be written, at most RECORD_ROWS."""
@@ -290,21 +298,28 @@ class Recorder:
     def has_due_counts(self, now: float) -> bool:
         return now >= self._count_at and bool(self._counts)
 
-    def write_counts(self) -> None:
-        """Add to the hourly counts; those that a fault keeps out are added with the next try."""
+    def write_counts(self) -> bool:
+        """Add to the hourly counts; return whether any were added.
+
+        Those that a fault or somebody's lock keeps out are added with a later try.
+        """
         self._count_at = time.monotonic() + _COUNT_SECONDS
         # The oldest first.
-        chosen = list(islice(self._counts.items(), _COUNTS_AT_ONCE))
-        if not chosen:
-            return
-        self._queue.add_counts(
-            [
-                HourCount(webhook_id, _hour(hour), outcome, step, count)
-                for (webhook_id, hour, outcome, step), count in chosen
-            ]
-        )
-        for key, _count in chosen:
-            del self._counts[key]
+        chosen = {
+            HourCount(webhook_id, _hour(hour), outcome, step, count): key
+            for key, count in islice(self._counts.items(), _COUNTS_AT_ONCE)
+            for webhook_id, hour, outcome, step in (key,)
+        }
+        locked = self._queue.locked_counts(list(chosen))
+        free = [count for count in chosen if count not in locked]
+        if free:
+            self._queue.add_counts(free)
+        for count, key in chosen.items():
+            number = self._counts.pop(key)
+            if count in locked:
+                # Behind the others.
+                self._counts[key] = number
+        return bool(free)
 
     @property
     def rest(self) -> int:
@@ -316,8 +331,8 @@ class Recorder:
 
         After a fault it can be called again.
         """
-        while self._counts:
-            self.write_counts()
+        while self._counts and self.write_counts():
+            pass
         # Twice, as another drain may have locked some for a moment.
         for _ in range(2):
             changes = self.due_states(float("inf"))
@@ -335,11 +350,15 @@ def _hour(number: int) -> dt.datetime:
 
 
 def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
-    """Pause active webhooks; the engine holds their deliveries when it next looks."""
+    """Pause active webhooks; the engine holds their deliveries when it next looks.
+
+    Those that somebody else keeps locked stay active.
+    """
     active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
     with transaction.atomic():
         # Locked, so that the audit trail names exactly those that this call pauses.
-        found = list(active.only("name").order_by("pk").select_for_update())
+        rows = active.only("name").order_by("pk").select_for_update(skip_locked=True)
+        found = list(rows)
         paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
             is_active=False, pause_reason=reason, paused_at=Now(), **bump_version()
         )
@@ -361,7 +380,7 @@ def fail_tests(reasons: Mapping[int, str], *, outcome: Outcome = Outcome.UNAUTHO
     )
     now = timezone.now()
     with transaction.atomic():
-        tests = list(waiting.select_for_update())
+        tests = list(waiting.select_for_update(skip_locked=True))
         waiting.filter(pk__in=[test.pk for test in tests]).update(
             status=Status.FAILED,
             outcome=outcome,
@@ -393,6 +412,8 @@ def note_unusable(reasons: Mapping[int, str]) -> None:
     """
     fail_tests(reasons, outcome=Outcome.REFUSED)
     rows = Delivery.objects.in_status(Status.PENDING).filter(webhook=OuterRef("pk"))
+    # Another thread may be ending a test at this moment.
+    rows = rows.exclude(trigger=Trigger.TEST)
     waiting = Webhook.objects.filter(Exists(rows), pk__in=list(reasons)).values_list(
         "pk", flat=True
     )
@@ -404,7 +425,8 @@ def note_unusable(reasons: Mapping[int, str]) -> None:
     for reason, webhook_ids in by_reason.items():
         states = [WebhookState(webhook_id=webhook_id) for webhook_id in webhook_ids]
         WebhookState.objects.bulk_create(states, ignore_conflicts=True)
-        found = WebhookState.objects.filter(pk__in=webhook_ids)
+        locked = queue.backend().locked_states(webhook_ids)
+        found = WebhookState.objects.filter(pk__in=set(webhook_ids) - locked)
         found.update(failing_since_at=since, last_error=reason)
 
 

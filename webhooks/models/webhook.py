@@ -271,8 +271,13 @@ WEBHOOK_SECRETS = tuple(one.name for one in Webhook._meta.fields if isinstance(o
 class WebhookState(models.Model):
     """What the engine knows about a webhook: pacing and health. Written by workers and a resume."""
 
+    # No foreign key constraint: it would wait for a webhook that somebody keeps locked.
     webhook = models.OneToOneField(
-        Webhook, primary_key=True, on_delete=models.CASCADE, related_name="state"
+        Webhook,
+        primary_key=True,
+        on_delete=models.CASCADE,
+        related_name="state",
+        db_constraint=False,
     )
     # Theoretical arrival time of the next request (GCRA), for the rate limit.
     next_send_at = models.DateTimeField(null=True, blank=True)

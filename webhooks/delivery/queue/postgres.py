@@ -96,6 +96,12 @@ _REQUIRED_SETTINGS = {
     # Otherwise psycopg doubles the backslash before a body's bytes, and their digits are stored.
     "standard_conforming_strings": "on",
 }
+# How long a page, a task or an API request waits for what somebody keeps locked, in ms, unless the
+# role, the database or the connection has a limit of its own: threads that wait forever are lost
+# for all others.
+LOCK_TIMEOUT_MS = "10000"
+_SET_LOCK_TIMEOUT = """set_config('lock_timeout',
+  COALESCE(NULLIF(current_setting('lock_timeout'), '0'), %s), false)"""
 # Errors that only occur with a pooler that gives each transaction any server session.
 _NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 NO_SESSIONS = (
@@ -323,8 +329,8 @@ def set_required_settings(opened: "psycopg.Connection[Any]") -> None:
     """Set what statements rely on; poolers would refuse it as connection options."""
     settings = ", ".join("set_config(%s, %s, false)" for _ in _REQUIRED_SETTINGS)
     opened.execute(
-        f"SELECT {settings}".encode(),
-        [text for item in _REQUIRED_SETTINGS.items() for text in item],
+        f"SELECT {settings}, {_SET_LOCK_TIMEOUT}".encode(),
+        [*(text for item in _REQUIRED_SETTINGS.items() for text in item), LOCK_TIMEOUT_MS],
     )
 
 
@@ -356,6 +362,18 @@ def locked_states(webhook_ids: Sequence[int]) -> set[int]:
     return _locked(sql.LOCKED_STATES, webhook_ids)
 
 
+def locked_tokens(credential_ids: Sequence[int]) -> set[int]:
+    """Return the credentials whose token somebody else keeps locked, without waiting."""
+    return _locked(sql.LOCKED_TOKENS, credential_ids)
+
+
+def locked_counts(counts: Sequence[HourCount]) -> set[HourCount]:
+    """Return which of these somebody else keeps locked, without waiting."""
+    with _cursor(has_arrays=True) as cursor:
+        rows = cursor.execute(sql.LOCKED_COUNTS, _columns_of(_OF_COUNT, counts)[:-1])
+        return {counts[number - 1] for (number,) in rows}
+
+
 def _locked(statement: str, keys: Sequence[_Key]) -> set[_Key]:
     with _cursor() as cursor:
         return {row[0] for row in cursor.execute(statement, {"keys": list(keys)})}
@@ -381,6 +399,7 @@ def reset_session() -> None:
         # Not RESET ALL, which would take Django's time zone with it.
         for name in _PINNED:
             cursor.execute(f"RESET {name}".encode())
+        cursor.execute(f"SELECT {_SET_LOCK_TIMEOUT}".encode(), [LOCK_TIMEOUT_MS])
 
 
 def clock() -> float:
@@ -773,7 +792,10 @@ def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
 
 
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
-    """Hand back rows that were claimed and not sent, as if never claimed; return how many."""
+    """Hand back rows that were claimed and not sent, as if never claimed; return how many.
+
+    Waits for those that somebody else keeps locked.
+    """
     _plan_again(len(claims))
     with _cursor() as cursor:
         cursor.execute(
@@ -786,7 +808,8 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
 def hand_back_others(held: Sequence[str], *, lease: str) -> int:
     """Hand back rows of a lease that are not in `held`, as if never claimed; return how many.
 
-    The result of their claim was lost, so no process has them.
+    The result of their claim was lost, so no process has them. Those that somebody else keeps
+    locked are taken back when their lease ends.
     """
     with _cursor() as cursor:
         cursor.execute(sql.HAND_BACK_OTHERS, [lease, list(held)])

@@ -185,8 +185,11 @@ WITH heads AS MATERIALIZED (
   SELECT head.* FROM unnest(%(ids)s::bigint[]) AS w(id) CROSS JOIN LATERAL (
     {HEAD.format(columns=_HEAD_COLUMNS)}) head
 ), wanted AS MATERIALIZED (
-  SELECT id, place FROM heads WHERE status = 'pending' AND due_at <= now()
-    AND (unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s LIMIT %(limit)s
+  SELECT free.* FROM heads CROSS JOIN LATERAL (
+    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
+    WHERE d.id = heads.id AND d.ctid = heads.place FOR UPDATE SKIP LOCKED) free
+  WHERE heads.status = 'pending' AND heads.due_at <= now()
+    AND (heads.unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s LIMIT %(limit)s
 {TAKE}"""
 
 ADD_STATES = """
@@ -305,9 +308,13 @@ WHERE d.id = r.id AND d.lease = r.lease AND d.attempt_count = r.number
 """
 
 HAND_BACK_OTHERS = """
-UPDATE webhooks_delivery
+WITH others AS MATERIALIZED (
+  SELECT id, ctid AS place FROM webhooks_delivery
+  WHERE status = 'sending' AND lease = %s AND id <> ALL(%s::text[]) FOR UPDATE SKIP LOCKED
+)
+UPDATE webhooks_delivery d
 SET status = 'pending', lease = '', attempt_count = attempt_count - 1, next_attempt_at = now()
-WHERE status = 'sending' AND lease = %s AND id <> ALL(%s::text[])
+FROM others WHERE d.id = others.id AND d.ctid = others.place
 """
 
 # A failure that is older than the success that another drain wrote changes nothing, and neither
@@ -350,6 +357,24 @@ SELECT {key} FROM {table} WHERE {key} = ANY(%(keys)s) AND {key} NOT IN (SELECT {
 """
 LOCKED_DELIVERIES = _LOCKED.format(table="webhooks_delivery", key="id")
 LOCKED_STATES = _LOCKED.format(table="webhooks_webhookstate", key="webhook_id")
+LOCKED_TOKENS = _LOCKED.format(table="webhooks_oauthtoken", key="credential_id")
+
+# By their numbers in the arrays, from 1.
+LOCKED_COUNTS = """
+WITH known AS MATERIALIZED (
+  SELECT r.number, h.id
+  FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::bigint[]) WITH ORDINALITY
+       AS r(webhook_id, hour, outcome, step, number)
+  CROSS JOIN LATERAL (
+    SELECT id FROM webhooks_hourlycount
+    WHERE webhook_id = r.webhook_id AND hour = r.hour AND outcome = r.outcome
+      AND duration_step = r.step OFFSET 0) h
+), free AS MATERIALIZED (
+  SELECT id FROM webhooks_hourlycount WHERE id = ANY(ARRAY(SELECT id FROM known))
+  FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT number FROM known WHERE id NOT IN (SELECT id FROM free)
+"""
 
 ADD_COUNTS = """
 INSERT INTO webhooks_hourlycount AS h (webhook_id, hour, outcome, duration_step, count)

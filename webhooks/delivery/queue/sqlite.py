@@ -100,6 +100,21 @@ def locked_states(webhook_ids: Sequence[int]) -> set[int]:
     return set()
 
 
+def locked_deliveries(ids: Sequence[str]) -> set[str]:
+    """Return nothing: a lock is one of the whole database."""
+    return set()
+
+
+def locked_tokens(credential_ids: Sequence[int]) -> set[int]:
+    """Return nothing: a lock is one of the whole database."""
+    return set()
+
+
+def locked_counts(counts: Sequence[HourCount]) -> set[HourCount]:
+    """Return nothing: a lock is one of the whole database."""
+    return set()
+
+
 def prepare_session() -> None:
     """Do nothing: the planner reads no statistics here."""
 

@@ -1,0 +1,248 @@
+"""What somebody keeps locked, such as a forgotten transaction, keeps nothing else waiting."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django.db import OperationalError, connection
+from django.db.models import Count
+from django.utils import timezone
+
+from tests.delivery.test_queue import claim, succeeded
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider, token
+from tests.sandbox import Receiver
+from tests.waiting import eventually
+from webhooks import events
+from webhooks.delivery import holds, queue
+from webhooks.delivery.queue.rows import ClaimQuota
+from webhooks.delivery.recorder import Recorder, note_unusable, pause
+from webhooks.models import (
+    Attempt,
+    Delivery,
+    HourlyCount,
+    OAuthToken,
+    Outcome,
+    PauseReason,
+    Status,
+    Webhook,
+    WebhookState,
+)
+from webhooks.models.webhook import bump_version
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("postgres")]
+Other = "psycopg.Connection[Any]"
+
+
+@pytest.fixture
+def other() -> Iterator[Other]:
+    """Return the connection of a transaction that somebody forgot."""
+    with psycopg.connect(**connection.get_connection_params()) as opened:
+        yield opened
+        opened.rollback()
+
+
+def lock(other: Other, table: str, webhook: Webhook, key: str = "webhook_id") -> None:
+    value = webhook.credential_id if key == "credential_id" else webhook.pk
+    found = other.execute(
+        f"SELECT FROM webhooks_{table} WHERE {key} = %s FOR UPDATE".encode(), [value]
+    )
+    assert found.rowcount
+
+
+def of(webhook: Webhook) -> Delivery:
+    return Delivery.objects.get(webhook=webhook)
+
+
+def test_only_the_head_that_is_locked_is_not_claimed(other: Other) -> None:
+    locked, free = make_webhook(is_ordered=True), make_webhook(is_ordered=True)
+    make_delivery(locked)
+    quotas = [ClaimQuota(webhook.pk, 1) for webhook in (locked, free)]
+    lock(other, "delivery", locked)
+    claim_paced = queue.backend().claim_paced
+    claimed = claim_paced(quotas, lease="here", lease_seconds=60)
+    assert [row.webhook_id for row in claimed] == [free.pk]
+    other.rollback()
+    claimed = claim_paced(quotas, lease="here", lease_seconds=60)
+    assert [row.webhook_id for row in claimed] == [locked.pk]
+
+
+def test_counts_that_are_locked_are_written_later(other: Other) -> None:
+    recorder = Recorder(queue.backend(), "here")
+    locked, free = make_webhook(), make_webhook()
+    make_delivery(locked)
+    results = [succeeded(row) for one in (locked, free) for row in claim(one.pk)]
+
+    def written() -> list[int]:
+        return list(HourlyCount.objects.order_by("webhook").values_list("count", flat=True))
+
+    for result in results:
+        recorder.add(result)
+    assert recorder.write_counts()
+    lock(other, "hourlycount", locked)
+    for result in results:
+        recorder.add(result)
+    assert recorder.write_counts()
+    assert written() == [1, 2]
+    # Ends, although some are left.
+    assert recorder.write_rest()
+    other.rollback()
+    assert recorder.write_rest()
+    assert written() == [2, 2]
+
+
+def test_only_the_webhook_that_is_locked_is_not_paused(other: Other) -> None:
+    locked, free = make_webhook(), make_webhook()
+    lock(other, "webhook", locked, "id")
+    assert pause([locked.pk, free.pk], PauseReason.FAILING) == 1
+    assert set(Webhook.objects.active().values_list("pk", flat=True)) == {locked.pk}
+
+
+def test_health_that_is_locked_is_not_noted_as_unusable(other: Other) -> None:
+    locked, free = make_webhook(), make_webhook()
+    make_delivery(locked)
+    WebhookState.objects.create(webhook=locked)
+    lock(other, "webhookstate", locked)
+    note_unusable({locked.pk: "Its port is closed.", free.pk: "Its port is closed."})
+    failing = WebhookState.objects.exclude(last_error="")
+    assert [state.webhook_id for state in failing] == [free.pk]
+
+
+def test_a_resume_that_drops_is_not_over_while_rows_are_locked(other: Other) -> None:
+    webhook = make_webhook()
+    delivery = make_delivery(webhook)
+    events.pause(webhook)
+    soon = timezone.now() + dt.timedelta(seconds=1)
+    Webhook.objects.filter(pk=webhook.pk).update(
+        is_active=True, pause_reason="", paused_at=None, drops_before=soon
+    )
+    lock(other, "delivery", webhook)
+    assert holds.stop_overlooked() == 0
+    assert Webhook.objects.get().drops_before
+    other.rollback()
+    assert holds.stop_overlooked() == 1
+    assert Webhook.objects.get().drops_before is None
+    assert of(webhook).pk == delivery.pk
+    assert of(webhook).status == Status.CANCELLED
+
+
+def test_a_webhook_that_is_locked_gets_its_first_health(other: Other, receiver: Receiver) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    make_delivery(webhook)
+    lock(other, "webhook", webhook, "id")
+    deliver_all()
+    assert WebhookState.objects.get().last_status_code == 200
+
+
+def test_a_webhook_that_is_gone_and_locked_is_paused_later(
+    other: Other, receiver: Receiver
+) -> None:
+    locked = make_webhook(url=f"{receiver.url}/status/410", retry_schedule_seconds=[600])
+    free = make_webhook(url=f"{receiver.url}/open/hook")
+    make_delivery(locked)
+    lock(other, "webhook", locked, "id")
+    deliver_all()
+    assert of(free).status == Status.SUCCEEDED
+    assert (of(locked).status, of(locked).outcome) == (Status.PENDING, Outcome.REFUSED)
+    other.rollback()
+    Delivery.objects.filter(webhook=locked).update(next_attempt_at=timezone.now())
+    run_engine(lambda: of(locked).status == Status.HELD)
+    assert Webhook.objects.get(pk=locked.pk).pause_reason == PauseReason.GONE
+
+
+def test_a_refused_token_that_is_locked_keeps_no_result_waiting(
+    other: Other, receiver: Receiver
+) -> None:
+    with fake_provider() as provider, fake_provider() as refusing:
+        provider.reply(token(expires_in=3600))
+        webhook = make_webhook(
+            url=f"{refusing.url}/hook",
+            authorization_type="oauth2",
+            grant_type="client_credentials",
+            token_url=provider.token_url,
+            client_id="client",
+            client_secret="secret",
+        )
+
+        def refuse_once(asked: ReceivedRequest) -> Reply:
+            if len(refusing.requests) > 1:
+                return Reply()
+            lock(other, "oauthtoken", webhook, "credential_id")
+            return Reply(status=401)
+
+        refusing.reply(refuse_once)
+        free = make_webhook(url=f"{receiver.url}/open/hook", event_types=["form.submitted"])
+        refused = make_delivery(webhook)
+        done = Delivery.objects.filter(webhook=free, status=Status.SUCCEEDED)
+
+        def is_done() -> bool:
+            if Attempt.objects.filter(delivery=refused).exists() and not of_free():
+                events.publish("form.submitted", {"form_id": "f", "page_url": "p"})
+            if done.exists():
+                # Recorded before the refusal is, and this is sent after that.
+                assert OAuthToken.objects.get().refused_version == 0 or released
+                other.rollback()
+                released.append(1)
+            return Delivery.objects.get(pk=refused.pk).status == Status.SUCCEEDED
+
+        def of_free() -> bool:
+            return Delivery.objects.filter(webhook=free).exists()
+
+        released: list[int] = []
+        run_engine(is_done)
+        assert released
+        assert len(refusing.requests) == 2
+
+
+def test_rows_to_hand_back_that_are_locked_stay_until_they_are_free(
+    other: Other, receiver: Receiver
+) -> None:
+    with fake_provider() as slow:
+        slow.reply(Reply())
+        webhook = make_webhook(url=f"{slow.url}/hook", event_types=["call.incoming.after"])
+        make_delivery(webhook)
+        # Known to be quick, it gets more rows than are sent at once.
+        deliver_all()
+        free = make_webhook(url=f"{receiver.url}/open/hook")
+        done = Delivery.objects.filter(webhook=free, status=Status.SUCCEEDED)
+        waited: list[int] = []
+
+        def lock_and_edit(asked: ReceivedRequest) -> Reply:
+            if not waited:
+                waited.append(1)
+                sending = Delivery.objects.filter(webhook=webhook, status=Status.SENDING)
+                eventually(lambda: sending.count() > 20)
+                lock(other, "delivery", webhook)
+                # Requests that wait for their turn are recalled.
+                Webhook.objects.filter(pk=webhook.pk).update(**bump_version())
+                for number in range(1, 8):
+                    eventually(lambda number=number: done.count() >= number)  # type: ignore[misc]
+                    make_delivery(free)
+                other.rollback()
+                connection.close()
+            return Reply()
+
+        slow.reply(lock_and_edit)
+        events.publish_many([events.NewEvent("call.incoming.after", {})] * 100)
+        run_engine(lambda: not Delivery.objects.exclude(status=Status.SUCCEEDED).exists())
+    twice = Attempt.objects.values("delivery").annotate(n=Count("id")).filter(n__gt=1)
+    assert not twice
+    assert len(slow.requests) == Delivery.objects.filter(webhook=webhook).count()
+
+
+def test_everybody_else_waits_for_a_lock_no_longer_than_some_seconds(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = make_webhook()
+    other.execute("SELECT FROM webhooks_webhook FOR UPDATE")
+    monkeypatch.setattr(queue.postgres, "LOCK_TIMEOUT_MS", "100")
+    connection.close()
+    with pytest.raises(OperationalError, match="lock timeout"):
+        Webhook.objects.filter(pk=webhook.pk).update(name="other")
+    # The engine's own limit ends with its session.
+    queue.backend().prepare_session()
+    queue.backend().reset_session()
+    with pytest.raises(OperationalError, match="lock timeout"):
+        Webhook.objects.filter(pk=webhook.pk).update(name="other")
+    connection.close()
