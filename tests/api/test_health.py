@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from django.core.cache import cache, caches
@@ -13,6 +14,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.services import RedisServer
+from tests.waiting import eventually
+from webhooks.api import health
 from webhooks.delivery import queue
 from webhooks.delivery.backlog import (
     LAST_SWEEP,
@@ -79,6 +82,7 @@ def test_readyz_is_ok_when_everything_works(admin_client: Client, settings: Sett
         "sent_per_second": 0.0,
     }
     assert found.pop("networks_opened") == len(settings.WEBHOOKS_ALLOWED_NETWORKS)
+    assert found.pop("oldest_transaction") is None
     assert set(found.values()) == {"ok"}
 
 
@@ -102,7 +106,7 @@ def test_readyz_has_no_figures_for_who_is_not_staff(
     _let_the_last_sweep_be_old()
     found = client.get("/readyz").json()
     words = {"status", "database", "secrets", "networks", "broker", "last_sweep", "machine"}
-    assert set(found) == words
+    assert set(found) == words | {"transactions"}
     assert not any(character.isdigit() for character in "".join(found.values()))
 
 
@@ -165,6 +169,30 @@ def test_what_a_worker_lacks_is_shown_and_leaves_the_web_in_service(client: Clie
     cache.delete(MACHINE_LACKS)
     assert (found.status_code, found.json()["status"]) == (200, "degraded")
     assert found.json()["machine"] == "a worker cannot send: Too many open files"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
+def test_a_transaction_that_somebody_forgot_is_shown(
+    admin_client: Client, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_LONG_TRANSACTION_SECONDS", 0.5)
+    parameters = connection.get_connection_params() | {"application_name": "pg_dump"}
+    with psycopg.connect(**parameters) as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT FROM webhooks_webhook")
+
+        def shown() -> dict[str, Any]:
+            found = admin_client.get("/readyz")
+            assert found.status_code == 200
+            return found.json()  # type: ignore[no-any-return]
+
+        assert shown()["oldest_transaction"]["application"] == "pg_dump"
+        found = eventually(lambda: shown()["status"] == "degraded" and shown())
+        assert found["transactions"].startswith("one has been open for over ten minutes")
+        assert "oldest_transaction" not in client.get("/readyz").json()
+        other.rollback()
+        assert shown()["transactions"] == "ok"
 
 
 @pytest.mark.django_db

@@ -29,6 +29,8 @@ from webhooks.security import key_check
 logger = logging.getLogger(__name__)
 
 _BROKER_SECONDS = 1.0
+# An older transaction of any client of the database slows deliveries down.
+_LONG_TRANSACTION_SECONDS = 600.0
 # A key that is written to test whether the broker accepts writes.
 _PROBE = "webhooks:probe"
 _OK = "ok"
@@ -48,8 +50,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """Respond 200 if everything works and 503 otherwise, with a word or sentence for each check.
 
-    A resource that a worker's machine lacks is shown, but does not take this process out of
-    service.
+    A resource that a worker's machine lacks is shown, and so is a transaction that slows deliveries
+    down, but these do not take this process out of service.
     """
     found = {name: look() for name, look in _LOOKS.items()}
     failing = [name for name, state in found.items() if state != _OK]
@@ -88,6 +90,7 @@ def _figures() -> dict[str, Any]:
         "opened": networks,
         "sweep_seconds_ago": swept,
         "queue": _queue(),
+        "oldest_transaction": _oldest_transaction(),
     }
 
 
@@ -97,6 +100,25 @@ def _queue() -> dict[str, float] | None:
         return asdict(backlog.read())
     except DatabaseError:
         return None
+
+
+def _oldest_transaction() -> dict[str, Any] | None:
+    try:
+        found = queue.backend().oldest_transaction()
+    except DatabaseError:
+        return None
+    return found._asdict() | {"seconds": round(found.seconds, 1)} if found else None
+
+
+def _transactions() -> str:
+    """Report a transaction that somebody forgot, or that takes very long, such as a dump."""
+    try:
+        found = queue.backend().oldest_transaction()
+    except DatabaseError:
+        return "unknown: the database does not answer"
+    if found is None or found.seconds < _LONG_TRANSACTION_SECONDS:
+        return _OK
+    return "one has been open for over ten minutes and slows deliveries down"
 
 
 def _database() -> str:
@@ -188,6 +210,7 @@ _LOOKS: dict[str, Callable[[], str]] = {
     "broker": _broker,
     "last_sweep": _last_sweep,
     "machine": _machine,
+    "transactions": _transactions,
 }
 # Checks of other processes; this one serves while they fail.
-_DEGRADING = {"machine"}
+_DEGRADING = {"machine", "transactions"}

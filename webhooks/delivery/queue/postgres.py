@@ -36,6 +36,7 @@ from webhooks.delivery.queue.rows import (
     HourCount,
     NewDelivery,
     NewEventRow,
+    OpenTransaction,
     Pace,
     Page,
     StateChange,
@@ -340,6 +341,18 @@ def takes_events() -> bool:
         row = cursor.execute(_TAKES_EVENTS).fetchone()
     assert row is not None
     return bool(row[0])
+
+
+def oldest_transaction() -> OpenTransaction | None:
+    """Return the oldest open transaction that has read or changed anything in this database.
+
+    Until it ends, PostgreSQL keeps all row versions since it began, and each look for due
+    deliveries reads past those of finished ones. Our role sees the transactions of other roles only
+    if it is a member of `pg_read_all_stats`.
+    """
+    with _cursor() as cursor:
+        row = cursor.execute(sql.OLDEST_TRANSACTION).fetchone()
+    return OpenTransaction(*row) if row else None
 
 
 def described(error: BaseException) -> str:

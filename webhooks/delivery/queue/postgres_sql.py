@@ -413,6 +413,15 @@ INSERT_BOTH = f"""
 WITH {_INSERT_EVENTS}, k AS ({_INSERT_KEYS.format(rows="e")}) {INSERT_DELIVERIES}
 """
 
+OLDEST_TRANSACTION = """
+SELECT EXTRACT(EPOCH FROM clock_timestamp() - xact_start)::float8, pid, usename::text,
+  application_name
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND xact_start IS NOT NULL
+ORDER BY xact_start LIMIT 1
+"""
+
 SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
 
 # Inserts nothing if webhooks have changed, and no event whose key another event has. Waits for an

@@ -239,6 +239,15 @@ class StateChange(NamedTuple):
     ended_at: float
 
 
+class OpenTransaction(NamedTuple):
+    """A transaction of any client of the database, and how long it has been open."""
+
+    seconds: float
+    pid: int
+    user: str
+    application: str
+
+
 class HourCount(NamedTuple):
     """Attempts of a webhook to add to an hour; all but `attempts` is the key of a row."""
 
