@@ -119,6 +119,9 @@ class Claims:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, delivery_id: str) -> bool:
+        return delivery_id in self._rows
+
     def has_attempt(self, claim: Claimed) -> bool:
         """Return whether this attempt of a delivery is held, or was recorded a moment ago."""
         held = self._rows.get(claim.id)

@@ -37,7 +37,7 @@ from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.maintenance import Maintenance, PendingPauses
 from webhooks.delivery.plans import Plans
 from webhooks.delivery.queue.rows import Candidate, Claimed
-from webhooks.delivery.recorder import RECORD_SECONDS, Recorder, Writer, fail_tests
+from webhooks.delivery.recorder import RECORD_SECONDS, Counts, Recorder, Writer, fail_tests
 from webhooks.delivery.requests import (
     NextStep,
     Request,
@@ -107,21 +107,25 @@ class DrainCache:
         self.clock = DatabaseClock()
         self.resolver = network.HostResolver(network.Policy.from_settings())
         self._forgot_at = time.monotonic()
+        # What somebody keeps locked: rows to hand back, with their leases, and counts to write.
+        self.locked: dict[str, tuple[Claimed, str]] = {}
+        self.counts: deque[Counts] = deque()
         # The thread that writes what the last drain left.
         self._rest: threading.Thread | None = None
 
-    def write_rest(self, backend: ModuleType, write: Callable[[], bool]) -> None:
+    def write_rest(self, backend: ModuleType, recorder: Recorder) -> None:
         """Write counts and health in a thread of their own."""
 
         def run() -> None:
             session = DatabaseSession(backend, self.clock)
             try:
                 for _ in range(_REST_TRIES):
-                    if session.run(write):
+                    if session.run(recorder.write_rest):
                         return
                     time.sleep(session.backoff_seconds)
             finally:
                 session.close()
+                self.counts.append(recorder.take_counts())
 
         self._rest = threading.Thread(target=run, name="rest", daemon=True)
         self._rest.start()
@@ -196,6 +200,8 @@ class Engine:
         )
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease, self._claims.__len__)
+        while self._cache.counts:
+            self._recorder.add_counts(self._cache.counts.popleft())
         self._writer = Writer(self._recorder, self._queue, self._session, self._on_response)
         self._maintenance = Maintenance(
             self._session,
@@ -211,9 +217,10 @@ class Engine:
         # Requests that ended, with any outcome.
         self.sent = 0
         self._is_hand_back_open = False
-        # Rows to hand back that somebody keeps locked, and when to try again.
-        self._locked: set[str] = set()
-        self._hand_back_at = 0.0
+        # Rows to hand back that somebody keeps locked, each with its lease, which may be that of an
+        # earlier drain; and when to try again.
+        self._locked = self._cache.locked
+        self._locked_at = 0.0
         # Rows of the last claim that are neither with the sender nor have a result.
         self._claimed: deque[Claimed] = deque()
         # Bytes of events and of the bodies made from them, since the last claim arrived.
@@ -315,7 +322,8 @@ class Engine:
     def _may_end(self) -> bool:
         """Return whether no request is in hand and a broker can start the next drain.
 
-        Results of deliveries that somebody keeps locked are written after it, by their thread.
+        What somebody keeps locked is left: its results are written later, by their thread, and the
+        next drain hands back the rest.
         """
         if not self._is_rest_locked or self._claimer.is_busy:
             return False
@@ -326,7 +334,8 @@ class Engine:
     @property
     def _is_rest_locked(self) -> bool:
         """Return whether somebody keeps every row in hand locked, or none is in hand."""
-        return len(self._claims) <= len(self._recorder.locked) + len(self._locked)
+        unsent = sum(delivery_id in self._claims for delivery_id in self._locked)
+        return len(self._claims) <= len(self._recorder.locked) + unsent
 
     def _turn(self) -> None:
         self._collect()
@@ -369,7 +378,10 @@ class Engine:
         now = time.monotonic()
         # While a claim is under way, wait for its rows.
         scan_at = self._scan_at if self._may_claim else self._maintenance.look_at
-        wait = max(self._session.resume_at, min(scan_at, self._maintenance.look_at)) - now
+        look_at = self._maintenance.look_at
+        if self._pending_pauses:
+            look_at = min(look_at, self._pending_pauses.apply_at)
+        wait = max(self._session.resume_at, min(scan_at, look_at)) - now
         is_away = self._session.resume_at > now
         if (self._recorder.waiting or self._sender.responses) and not is_away:
             self._event.clear()
@@ -485,8 +497,8 @@ class Engine:
         for claim in unsent:
             # Handed back by a commit whose confirmation was lost, or by that crash.
             self._sender.unsent.remove(claim)
-            self._locked.discard(claim.id)
         again = {claim.id for claim in unsent}
+        again |= {claim.id for claim in claims if self._locked.pop(claim.id, None)}
         new = [c for c in claims if c.id in again or not self._claims.has_attempt(c)]
         self._claims.recorded.clear()
         return new
@@ -713,6 +725,7 @@ class Engine:
             self._judge_long(time.monotonic() + _JUDGE_SECONDS)
         if self._sender.unsent:
             self._hand_back()
+        self._hand_back_locked(time.monotonic())
 
     def _judge_long(self, ends: float) -> None:
         """Handle long responses with a success rule, until `ends` on the monotonic clock.
@@ -783,7 +796,8 @@ class Engine:
 
     def _record(self, now: float) -> None:
         if self._pending_pauses:
-            for request, response, outcome in self._pending_pauses.apply(self._session):
+            decided = self._pending_pauses.apply(self._session, is_end=self._is_closing)
+            for request, response, outcome in decided:
                 step = next_step(outcome, request.claim, request.plan, retry_after=None)
                 self._note(request, response, outcome, step)
         self._writer.write_due(now)
@@ -815,30 +829,50 @@ class Engine:
         unsent, now = self._sender.unsent, time.monotonic()
         is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
         is_open = self._is_hand_back_open or not is_calm
-        while unsent and now >= self._hand_back_at and not (is_open and self._claimer.is_busy):
+        while unsent and not (is_open and self._claimer.is_busy):
             claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
-            locked = self._session.run(partial(self._hand_back_free, claims))
+            locked = self._hand_back_free(claims, self._lease)
             self._is_hand_back_open = locked is None
             if locked is None:
                 return
             for _claim in claims:
                 unsent.popleft()
-            # Behind the others.
-            unsent.extend(claim for claim in claims if claim.id in locked)
-            self._locked = locked
-            if locked:
-                self._hand_back_at = now + _LOCKED_SECONDS
+            self._locked |= {one.id: (one, self._lease) for one in claims if one.id in locked}
+
+    def _hand_back_locked(self, now: float) -> None:
+        """Hand back what was locked and is free by now."""
+        if not self._locked or now < self._locked_at:
+            return
+        self._locked_at = now + _LOCKED_SECONDS
+        by_lease: dict[str, list[Claimed]] = {}
+        for claim, lease in self._locked.values():
+            by_lease.setdefault(lease, []).append(claim)
+        for lease, claims in by_lease.items():
+            locked = self._hand_back_free(claims, lease)
+            if locked is None:
+                return
+            for claim in claims:
+                if claim.id not in locked:
+                    del self._locked[claim.id]
+
+    def _hand_back_free(self, claims: list[Claimed], lease: str) -> set[str] | None:
+        """Hand back the rows that nobody else keeps locked; return the others.
+
+        None on a database fault: it is unknown which were handed back.
+        """
+
+        def hand_back() -> set[str]:
+            locked: set[str] = self._queue.locked_deliveries([claim.id for claim in claims])
+            if free := [claim for claim in claims if claim.id not in locked]:
+                self._queue.hand_back(free, lease=lease)
+            return locked
+
+        locked = self._session.run(hand_back)
+        if locked is not None:
             free = [claim for claim in claims if claim.id not in locked]
             self._release((claim.id, claim.webhook_id, claim.number) for claim in free)
             self._look_soon()
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
-
-    def _hand_back_free(self, claims: list[Claimed]) -> set[str]:
-        """Hand back the rows that nobody else keeps locked; return the others."""
-        locked: set[str] = self._queue.locked_deliveries([claim.id for claim in claims])
-        free = [claim for claim in claims if claim.id not in locked]
-        if free:
-            self._queue.hand_back(free, lease=self._lease)
         return locked
 
     def _hand_back_lost(self) -> None:
@@ -858,8 +892,9 @@ class Engine:
 
     def _has_rows_to_return(self) -> bool:
         """Return whether rows have to be handed back, or wait for their webhook to be paused."""
-        is_unsent = len(self._sender.unsent) > len(self._locked)
-        return bool(self._pending_pauses or is_unsent or self._is_claim_open)
+        is_locked = self._locked and self._should_stop()
+        unsent = self._sender.unsent
+        return bool(self._pending_pauses or unsent or is_locked or self._is_claim_open)
 
     def _finish(self) -> None:
         """Finish requests in flight, hand back the rest, and write all results."""
@@ -881,8 +916,9 @@ class Engine:
         while self._has_rows_to_return() and time.monotonic() < ends:
             self._record(float("inf"))
             self._hand_back()
+            self._hand_back_locked(time.monotonic())
             self._hand_back_lost()
-            time.sleep(self._session.backoff_seconds)
+            time.sleep(max(RECORD_SECONDS, self._session.backoff_seconds))
         # What is locked may stay so for hours; unless this process ends, the writer's thread writes
         # it later.
         is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
@@ -901,6 +937,10 @@ class Engine:
         self._cache.wait_for_rest(_FINISH_SECONDS)
         is_long = self._recorder.rest > _SHORT_REST and self._queue.WRITES_IN_PARALLEL
         if is_long and not self._should_stop():
-            self._cache.write_rest(self._queue, self._recorder.write_rest)
+            self._cache.write_rest(self._queue, self._recorder)
         else:
             self._session.run(self._recorder.write_rest)
+            if counts := self._recorder.take_counts():
+                self._cache.counts.append(counts)
+                # If this process ends, they are lost.
+                logger.warning("counts_left keys=%d", len(counts))

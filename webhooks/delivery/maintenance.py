@@ -36,7 +36,8 @@ _STATE_SECONDS = 0.5
 # takes the engine's time, until PostgreSQL's `lock_timeout`.
 _UNWRITTEN_SECONDS = 10.0
 # How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
-_PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 0.5, 0.1
+# At the end of a drain it is not waited for.
+_PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 5.0, 0.1
 # A longer time without a turn means that this process stood still.
 _STOOD_SECONDS = 3.0
 # How long a lack of this machine is shown.
@@ -153,7 +154,8 @@ class PendingPauses:
     def __init__(self) -> None:
         # Each with the time it was added, on the monotonic clock.
         self._waiting: list[tuple[Request, Response, float]] = []
-        self._apply_at = 0.0
+        # Monotonic seconds; `apply` does nothing before.
+        self.apply_at = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -161,7 +163,9 @@ class PendingPauses:
     def add(self, request: Request, response: Response) -> None:
         self._waiting.append((request, response, time.monotonic()))
 
-    def apply(self, session: DatabaseSession) -> list[tuple[Request, Response, Outcome]]:
+    def apply(
+        self, session: DatabaseSession, *, is_end: bool
+    ) -> list[tuple[Request, Response, Outcome]]:
         """Pause the webhooks and return the outcomes of the responses; nothing on a database fault.
 
         A webhook that was changed since is not paused: its new URL has not answered 410. If it is
@@ -169,19 +173,19 @@ class PendingPauses:
         keeps locked, perhaps to change it, is paused after a later response.
         """
         now = time.monotonic()
-        if now < self._apply_at:
+        if now < self.apply_at and not is_end:
             return []
         asked = {request.plan.webhook_id: request.plan.version for request, _, _ in self._waiting}
         found = session.run(lambda: _paused_by_now(asked))
         if found is None:
             return []
         paused, locked = found
-        self._apply_at = now + _PAUSE_AGAIN_SECONDS if locked else 0.0
+        self.apply_at = now + _PAUSE_AGAIN_SECONDS if locked else 0.0
         waiting, self._waiting = self._waiting, []
         decided: list[tuple[Request, Response, Outcome]] = []
         for request, response, added_at in waiting:
             webhook_id = request.plan.webhook_id
-            if webhook_id in locked and now - added_at < _PAUSE_SECONDS:
+            if webhook_id in locked and now - added_at < _PAUSE_SECONDS and not is_end:
                 self._waiting.append((request, response, added_at))
             else:
                 outcome = Outcome.GONE if webhook_id in paused else Outcome.REFUSED

@@ -75,6 +75,10 @@ _BLANKED_COLUMNS = {
 }
 
 
+# (webhook id, hours since the year 1, outcome, duration step) -> attempts.
+Counts = Counter[tuple[int, int, str, int]]
+
+
 class Recorder:
     """Collects results and writes them.
 
@@ -112,8 +116,7 @@ class Recorder:
         self._written: dict[int, tuple[bool, float]] = {}
         # Start and hour of the last result: results that were claimed together share one start.
         self._hour: tuple[dt.datetime | None, int] = None, 0
-        # (webhook id, hours since the year 1, outcome, duration step) -> attempts.
-        self._counts: Counter[tuple[int, int, str, int]] = Counter()
+        self._counts: Counts = Counter()
         self._count_at = 0.0
 
     def add(
@@ -160,8 +163,8 @@ class Recorder:
     def token_refused(self, plan: RequestPlan) -> None:
         """Write a refused token before its delivery can be claimed again, here or elsewhere.
 
-        Must be called before `add`. If somebody keeps the token locked, its delivery does not wait:
-        another process may then send the refused token once.
+        Must be called before `add`. If somebody keeps the token locked, its delivery does not wait,
+        and it is written with a later result: until then another process may send it.
         """
         self._refused[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
@@ -197,9 +200,16 @@ class Recorder:
             return []
         return [self.waiting[index] for index in range(min(count, RECORD_ROWS))]
 
-    def write(self, batch: Sequence[AttemptResult]) -> int:
-        """Write a batch; return how many deliveries were still ours. Raises database errors."""
+    def write(self, batch: Sequence[AttemptResult]) -> int | None:
+        """Write a batch; return how many deliveries were still ours. Raises database errors.
+
+        Return None if nothing was written, as somebody keeps some of the deliveries locked: these
+        are set aside, and the rest is the next batch.
+        """
         self._write_tokens()
+        # Somebody who keeps one locked may keep others locked as well: do not wait for each.
+        if self.locked and self._set_locked_aside(batch):
+            return None
         is_repeat = bool(self._uncertain_batch)
         self._uncertain_batch = list(batch)
         try:
@@ -220,17 +230,21 @@ class Recorder:
             logger.warning("leases_lost rows=%d", len(batch) - ours)
         return ours
 
-    def _set_locked_aside(self, batch: Sequence[AttemptResult]) -> None:
-        """Let the rest of a batch not wait for deliveries that somebody keeps locked."""
+    def _set_locked_aside(self, batch: Sequence[AttemptResult]) -> bool:
+        """Let the rest of a batch not wait for deliveries that somebody keeps locked.
+
+        Return whether there are any.
+        """
         locked = self._queue.locked_deliveries([row.delivery_id for row in batch])
         if not locked:
-            return
+            return False
         for _ in batch:
             self.waiting.popleft()
         self.locked += [row for row in batch if row.delivery_id in locked]
         self._locked_at = time.monotonic() + _LOCKED_SECONDS
         self._write_next([row for row in batch if row.delivery_id not in locked])
         logger.warning("deliveries_locked rows=%d first=%s", len(locked), min(locked))
+        return True
 
     def _write_next(self, batch: list[AttemptResult]) -> None:
         self._uncertain_batch = batch
@@ -298,8 +312,8 @@ class Recorder:
     def has_due_counts(self, now: float) -> bool:
         return now >= self._count_at and bool(self._counts)
 
-    def write_counts(self) -> bool:
-        """Add to the hourly counts; return whether any were added.
+    def write_counts(self) -> None:
+        """Add to the hourly counts, a thousand at a time.
 
         Those that a fault or somebody's lock keeps out are added with a later try.
         """
@@ -319,7 +333,15 @@ class Recorder:
             if count in locked:
                 # Behind the others.
                 self._counts[key] = number
-        return bool(free)
+
+    def take_counts(self) -> Counts:
+        """Return the counts that are not written yet, which are no longer kept here."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def add_counts(self, counts: Counts) -> None:
+        """Add counts that another recorder could not write."""
+        self._counts.update(counts)
 
     @property
     def rest(self) -> int:
@@ -329,10 +351,11 @@ class Recorder:
     def write_rest(self) -> bool:
         """Write the remaining counts and health at the end of a drain; return True when done.
 
-        After a fault it can be called again.
+        After a fault it can be called again. Counts that somebody keeps locked are left:
+        `take_counts` returns them.
         """
-        while self._counts and self.write_counts():
-            pass
+        for _ in range(0, len(self._counts), _COUNTS_AT_ONCE):
+            self.write_counts()
         # Twice, as another drain may have locked some for a moment.
         for _ in range(2):
             changes = self.due_states(float("inf"))
@@ -357,8 +380,8 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
     with transaction.atomic():
         # Locked, so that the audit trail names exactly those that this call pauses.
-        rows = active.only("name").order_by("pk").select_for_update(skip_locked=True)
-        found = list(rows)
+        rows = active.only("name").order_by("pk")
+        found = list(rows.select_for_update(skip_locked=True, no_key=True))
         paused = active.filter(pk__in=[webhook.pk for webhook in found]).update(
             is_active=False, pause_reason=reason, paused_at=Now(), **bump_version()
         )
@@ -366,7 +389,8 @@ def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
             Action.PAUSED, found, user=None, note=audit.note("pause_reason", value=reason)
         )
     if paused:
-        logger.warning("webhooks_paused ids=%s reason=%s", list(webhook_ids), reason)
+        ids = [webhook.pk for webhook in found]
+        logger.warning("webhooks_paused ids=%s reason=%s", ids, reason)
     return paused
 
 

@@ -81,7 +81,7 @@ _PINNED = {
     "jit": "off",
     # The session waits on purpose; ending it would look like a database fault.
     "idle_session_timeout": "0",
-    # In ms. What somebody keeps locked, such as one webhook's health, is a fault with a log line,
+    # In ms. What somebody keeps locked, such as a delivery in flight, is a fault with a log line,
     # and the session goes on with other work. PostgreSQL looks for deadlocks after a second.
     "lock_timeout": "1500",
 }
@@ -97,12 +97,6 @@ _REQUIRED_SETTINGS = {
     # Otherwise psycopg doubles the backslash before a body's bytes, and their digits are stored.
     "standard_conforming_strings": "on",
 }
-# How long a page, a task or an API request waits for what somebody keeps locked, in ms, unless the
-# role, the database or the connection has a limit of its own: threads that wait forever are lost
-# for all others.
-LOCK_TIMEOUT_MS = "10000"
-_SET_LOCK_TIMEOUT = """set_config('lock_timeout',
-  COALESCE(NULLIF(current_setting('lock_timeout'), '0'), %s), false)"""
 # Errors that only occur with a pooler that gives each transaction any server session.
 _NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 NO_SESSIONS = (
@@ -330,8 +324,8 @@ def set_required_settings(opened: "psycopg.Connection[Any]") -> None:
     """Set what statements rely on; poolers would refuse it as connection options."""
     settings = ", ".join("set_config(%s, %s, false)" for _ in _REQUIRED_SETTINGS)
     opened.execute(
-        f"SELECT {settings}, {_SET_LOCK_TIMEOUT}".encode(),
-        [*(text for item in _REQUIRED_SETTINGS.items() for text in item), LOCK_TIMEOUT_MS],
+        f"SELECT {settings}".encode(),
+        [text for item in _REQUIRED_SETTINGS.items() for text in item],
     )
 
 
@@ -412,7 +406,6 @@ def reset_session() -> None:
         # Not RESET ALL, which would take Django's time zone with it.
         for name in _PINNED:
             cursor.execute(f"RESET {name}".encode())
-        cursor.execute(f"SELECT {_SET_LOCK_TIMEOUT}".encode(), [LOCK_TIMEOUT_MS])
 
 
 def clock() -> float:
