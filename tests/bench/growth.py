@@ -189,10 +189,12 @@ def _plans(stage: Stage, webhooks: list[int]) -> dict[str, str]:
     stage.database.execute("ANALYZE webhooks_delivery")
     stage.fill(_BATCH * 10, webhooks)
     claims = queue.backend().claim([ClaimQuota(webhook, 5) for webhook in webhooks], **_LEASE)
-    quotas = {"ids": webhooks, "quotas": [5] * len(webhooks), **_LEASE}
+    since = {"since": 0.0}
+    quotas = {"ids": webhooks, "quotas": [5] * len(webhooks), **since, **_LEASE}
+    page = {"after": 0, "limit": 1000, "shards": 1, "numbers": [0], **since}
     found = [[claim.id for claim in claims], [1] * len(claims), [204] * len(claims), "bench"]
     statements = {
-        "candidates": (sql.PAGE, {"after": 0, "limit": 1000, "shards": 1, "numbers": [0]}),
+        "candidates": (sql.PAGE, page),
         "claim": (sql.CLAIM, quotas),
         "record": (sql.SUCCEEDED, found),
     }

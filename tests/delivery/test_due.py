@@ -494,7 +494,7 @@ def test_no_table_is_read_in_whole_for_each_webhook() -> None:
     terms = {"shards": 1, "numbers": [0]}
     for statement, parameters in (
         (postgres_sql.CANDIDATES, {"ids": webhook_ids, **terms}),
-        (postgres_sql.PAGE, {"after": 0, "limit": 1000, **terms}),
+        (postgres_sql.PAGE, {"after": 0, "limit": 1000, "since": 0.0, **terms}),
     ):
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN {statement}", parameters)
@@ -502,3 +502,43 @@ def test_no_table_is_read_in_whole_for_each_webhook() -> None:
         assert "Join Filter" not in plan
         assert "Materialize" not in plan
     assert len(queue.backend().candidates(webhook_ids)) == 300
+
+
+@pytest.mark.parametrize(("seconds", "is_complete"), [(0.001, True), (0.5, False)])
+def test_a_page_that_takes_long_is_a_complete_one_only_now_and_then(
+    clock: list[float], seconds: float, is_complete: bool
+) -> None:
+    fake = FakeQueue([])
+    asked: list[float] = []
+
+    def page(*, since: float, **_others: Any) -> Page:
+        asked.append(since)
+        clock[0] += seconds
+        # The oldest waiting row has been due for five seconds.
+        return Page([], None, -5.0)
+
+    fake.page = page  # type: ignore[method-assign]
+    due = DueWebhooks(fake, fake, fake)  # type: ignore[arg-type]
+    for _ in range(2):
+        due.look()
+    # Fifteen seconds ago, as transactions may be open for ten.
+    assert asked == [0.0, 0.0 if is_complete else 985.0]
+    assert due.since == asked[-1]
+    clock[0] += 60
+    due.look()
+    assert asked[-1] == due.since == 0.0
+
+
+def test_the_engine_waits_no_longer_than_until_a_complete_page(clock: list[float]) -> None:
+    fake = FakeQueue([])
+
+    def page(**_terms: Any) -> Page:
+        clock[0] += 0.01
+        return Page([], None, 300.0)
+
+    fake.page = page  # type: ignore[method-assign]
+    due = DueWebhooks(fake, fake, fake)  # type: ignore[arg-type]
+    due.look()
+    assert due.next_due_seconds == 300.0
+    due.look()
+    assert due.next_due_seconds == pytest.approx(0.49)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from tests.bench import history
 from tests.factories import make_webhook
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db, pytest.ma
 
 WEBHOOKS, ROWS = 40, 12_000
 _LEASE = {"lease": "plans", "lease_seconds": 60}
-_TERMS = ("ids", "quotas", "lease", "lease_seconds")
+_TERMS = ("ids", "quotas", "since", "lease", "lease_seconds")
 _SHARDS = {"shards": 1, "numbers": [0]}
 _OPEN = {
     "succeeded": "next_attempt_at = NULL, finished_at = now()",
@@ -57,7 +57,7 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
         cursor.execute("ANALYZE webhooks_delivery")
         _become(cursor, now)
         statements: dict[str, tuple[str, dict[str, Any]]] = {
-            "page": (sql.PAGE, {"after": 0, "limit": 1000, **_SHARDS}),
+            "page": (sql.PAGE, {"after": 0, "limit": 1000, "since": 0.0, **_SHARDS}),
             "walk": (sql.WALK, {"after": 0, "limit": 1000, **_SHARDS}),
             "candidates": (sql.CANDIDATES, {"ids": webhooks, **_SHARDS}),
             "became due": (sql.BECAME_DUE, {"since": time.time(), "limit": 100, **_SHARDS}),
@@ -65,7 +65,10 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
                 sql.CLAIM_HEADS,
                 {"ids": webhooks, "is_quarantine": False, "limit": WEBHOOKS, **_LEASE},
             ),
-            "claim": (sql.CLAIM, {"ids": webhooks, "quotas": [5] * WEBHOOKS, **_LEASE}),
+            "claim": (
+                sql.CLAIM,
+                {"ids": webhooks, "quotas": [5] * WEBHOOKS, "since": 0.0, **_LEASE},
+            ),
         }
         read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
     # A few rows of each webhook from each partition, and not the 300 that it has; the head of an
@@ -77,7 +80,7 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
 
 def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
     """PostgreSQL 18.6 crashes where a CTE does it after another part met a changed row."""
-    terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, **_LEASE}
+    terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, "since": 0.0, **_LEASE}
     terms["is_quarantine"] = False
     claims = (sql.CLAIM, sql.CLAIM_TESTS, sql.CLAIM_QUARANTINED, sql.CLAIM_HEADS)
     with connection.cursor() as cursor:
@@ -92,9 +95,9 @@ def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> No
 def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
     made = [make_webhook(name=f"Webhook {number}").pk for number in range(WEBHOOKS)]
     quotas = [ClaimQuota(pk, 5) for pk in made]
-    of_claim = sql.CLAIM % dict(zip(_TERMS, ("$1", "$2", "$3", "$4"), strict=True))
+    of_claim = sql.CLAIM % dict(zip(_TERMS, ("$1", "$2", "$3", "$4", "$5"), strict=True))
     statements: dict[str, tuple[str, list[Any]]] = {
-        "claim": (of_claim, [made, [5] * WEBHOOKS, "plans", 60]),
+        "claim": (of_claim, [made, [5] * WEBHOOKS, 0.0, "plans", 60]),
         "record": (sql.SUCCEEDED, [["dlv_0"], [1], [204], "plans"]),
         "failed": (
             sql.OTHERS,
@@ -173,3 +176,49 @@ def _touched(node: dict[str, Any]) -> int:
         kept = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
         own = round(kept * node["Actual Loops"])
     return own + sum(_touched(child) for child in node.get("Plans", []))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_entries_of_finished_rows_that_a_transaction_keeps_are_passed_over() -> None:
+    """As while a dump of the log runs for hours."""
+    made = [make_webhook(name=f"Webhook {number}").pk for number in range(4)]
+    quotas = [ClaimQuota(pk, 500) for pk in made]
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT FROM webhooks_webhook")
+        _publish(1000)
+        over: dict[str, Any] = {"lease": "over", "lease_seconds": 0}
+        claimed = postgres.claim(quotas, **over) + postgres.claim(quotas, **over)
+        assert len(claimed) == 4000
+        Delivery.objects.update(status="succeeded", next_attempt_at=None)
+        time.sleep(0.1)
+        since = time.time()
+        time.sleep(0.1)
+        _publish(1)
+        postgres.prepare_session()
+        terms = {"after": 0, "limit": 1000, **_SHARDS}
+        quota = {"ids": made, "quotas": [5] * len(made), **_LEASE}
+        late = {"before": since, "held": [], "limit": 5}
+        with connection.cursor() as cursor:
+            for statement, parameters in (
+                (sql.PAGE, terms),
+                (sql.CLAIM, quota),
+                (sql.IS_LATE, late),
+            ):
+                all_blocks, few_blocks = (
+                    _blocks_read(cursor, statement, {**parameters, "since": start})
+                    for start in (0.0, since)
+                )
+                assert all_blocks > 3 * few_blocks
+        postgres.reset_session()
+        other.rollback()
+
+
+def _blocks_read(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
+    """Return how many blocks a statement reads; it changes nothing."""
+    with transaction.atomic():
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+        plan = cursor.fetchone()[0]
+        transaction.set_rollback(True)
+    found = json.loads(plan) if isinstance(plan, str) else plan
+    return int(found[0]["Plan"]["Shared Hit Blocks"])

@@ -61,6 +61,22 @@ def test_a_row_that_is_due_later_is_left() -> None:
     assert queue.backend().page().candidates == []
 
 
+@pytest.mark.database("postgres")
+def test_rows_that_were_due_before_are_left_out_if_asked() -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    backend = queue.backend()
+    now = backend.clock()
+    quotas, terms = [ClaimQuota(webhook.pk, 5)], {"lease": "here", "lease_seconds": 0.0}
+    assert backend.page(since=now + 60).candidates == []
+    assert backend.page(since=now + 60).next_due_seconds is None
+    assert backend.claim(quotas, since=now + 60, **terms) == []
+    assert len(backend.page(since=now - 60).candidates) == 1
+    assert len(backend.claim(quotas, since=now - 60, **terms)) == 1
+    assert backend.expire(now + 3600, since=now + 60) == []
+    assert len(backend.expire(now + 3600, since=now - 60)) == 1
+
+
 def test_a_page_says_when_the_next_row_of_its_shards_is_due() -> None:
     assert queue.backend().page().next_due_seconds is None
     first, second = make_webhook(), make_webhook(event_types=["deal.*"])

@@ -83,6 +83,8 @@ class Claims:
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
         }
+        # From which Unix time on rows are claimed of webhooks without a limit; 0 for all.
+        self.since = 0.0
         # How many rows may be held.
         self.most_rows = ROWS
         # Whether only receivers that answer quickly get rows, because the drain is about to end.
@@ -176,7 +178,7 @@ class Claims:
         self.left_out = [one.webhook_id for one in active if one.webhook_id not in self.served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
             self._set_max_bytes(claims)
-            found = self._queue.claim(free, **self._terms)
+            found = self._queue.claim(free, since=self.since, **self._terms)
             claims += found
             # Otherwise rows may have gone back, whose events did not fit.
             if bytes_left(self._terms["max_bytes"], found) > settings.WEBHOOKS_MAX_PAYLOAD_BYTES:

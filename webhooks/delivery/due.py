@@ -34,6 +34,39 @@ _ASK_AGAIN_SECONDS = 0.2
 # second constant is timed exactly.
 _WAIT_SECONDS = (0.1, 10.0)
 _LONGEST_TIMED_SECONDS = 60.0
+# A query that takes longer than this leaves out earlier rows, but for this share of the time. They
+# are of transactions that were open for longer than the margin.
+_CHEAP_SECONDS, _COMPLETE_PART, _MARGIN_SECONDS = 0.005, 0.02, 10.0
+
+
+class Horizon:
+    """From which time on an expensive query reads the index, with an exception now and then.
+
+    While a transaction stays open that began before, such as a dump, PostgreSQL keeps the entries
+    of all rows that were finished since: a query that begins at the oldest reads hundreds of
+    thousands.
+    """
+
+    def __init__(self) -> None:
+        # Unix time, by the database's clock: of the query under way or the last one, and of the
+        # next one. 0 is for a complete query.
+        self.since = self._next = 0.0
+        # Monotonic seconds: when the next query is a complete one.
+        self.complete_at = 0.0
+
+    def begin(self, now: float) -> float:
+        """Return from which time on to read; `now` is monotonic."""
+        self.since = 0.0 if now >= self.complete_at else self._next
+        return self.since
+
+    def end(self, began_at: float, oldest: float) -> None:
+        """Note that no row is older than the Unix time `oldest`, and what the query took."""
+        self._next = oldest - _MARGIN_SECONDS
+        if not self.since:
+            ended_at = time.monotonic()
+            seconds = ended_at - began_at
+            pause = seconds / _COMPLETE_PART if seconds > _CHEAP_SECONDS else 0.0
+            self.complete_at = ended_at + pause
 
 
 class DueWebhooks:
@@ -41,6 +74,7 @@ class DueWebhooks:
         self._session = session
         self._queue = queue
         self._shards = shards
+        self._horizon = Horizon()
         self._begin()
 
     def _begin(self) -> None:
@@ -94,11 +128,9 @@ class DueWebhooks:
         `room` is how many rows can be claimed.
         """
         if not self.are_many:
-            ask_page = partial(self._queue.page, limit=PAGE, **self._shards.own)
-            page: Page | None = self._session.run(ask_page)
+            page = self._ask_page()
             if page is None:
                 return None
-            self.next_due_seconds = page.next_due_seconds
             if page.last is None:
                 return page.candidates
             self.are_many, self._after = True, page.last
@@ -129,6 +161,26 @@ class DueWebhooks:
             if webhook_id not in due:
                 self._waits.pop(webhook_id, None)
         return found
+
+    @property
+    def since(self) -> float:
+        """Return from which Unix time on rows are to be claimed; 0 for all."""
+        return 0.0 if self.are_many else self._horizon.since
+
+    def _ask_page(self) -> Page | None:
+        began_at, horizon = time.monotonic(), self._horizon
+        since = horizon.begin(began_at)
+        ask = partial(self._queue.page, limit=PAGE, since=since, **self._shards.own)
+        page: Page | None = self._session.run(ask)
+        if page is None:
+            return None
+        seconds = self.next_due_seconds = page.next_due_seconds
+        if since:
+            # Then older rows may be found.
+            until = max(0.0, horizon.complete_at - time.monotonic())
+            self.next_due_seconds = until if seconds is None else min(until, seconds)
+        horizon.end(began_at, self._session.clock.wall() + min(0.0, seconds or 0.0))
+        return page
 
     def _ask_changes(self, now: float) -> bool:
         asked_at = self._session.clock.wall()

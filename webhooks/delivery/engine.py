@@ -432,6 +432,7 @@ class Engine:
             self._is_notified = True
             return
         if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
+            self._claims.since = self._due.since
             self._claimer.request(ready, self._ready)
         elif not (self._has_due or self._due.are_many or self._wakeup.is_broken):
             self._scan_when_due()

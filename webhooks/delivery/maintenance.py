@@ -18,6 +18,7 @@ from django.core.cache import cache
 from webhooks.delivery import backlog
 from webhooks.delivery.claims import Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
+from webhooks.delivery.due import Horizon
 from webhooks.delivery.plans import present_versions
 from webhooks.delivery.recorder import Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
@@ -75,6 +76,7 @@ class Maintenance:
         self._state_at = 0.0
         self._write_at = 0.0
         self._expire_at = 0.0
+        self._horizon = Horizon()
 
     def run_due(self, now: float) -> None:
         """Do what is due at `now`, in monotonic seconds; called every second."""
@@ -134,11 +136,12 @@ class Maintenance:
 
     def _expire(self, now: float) -> None:
         # Read before the call, which may wait: a lease that ends during it means no death.
-        expire = partial(
-            self._queue.expire, self._session.clock.lease_wall(), held=self._claims.held()
-        )
+        before = self._session.clock.lease_wall()
+        since = self._horizon.begin(now)
+        expire = partial(self._queue.expire, before, held=self._claims.held(), since=since)
         expired = self._session.run(expire)
         if expired == []:
+            self._horizon.end(now, before)
             # Otherwise there may be more, so do not pause.
             pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
             self._expire_at = now + pause

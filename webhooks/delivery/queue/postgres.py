@@ -340,8 +340,8 @@ def takes_events() -> bool:
 def oldest_transaction() -> OpenTransaction | None:
     """Return the oldest open transaction that has read or changed anything in this database.
 
-    Until it ends, PostgreSQL keeps all row versions since it began, and each look for due
-    deliveries reads past those of finished ones. Our role sees the transactions of other roles only
+    Until it ends, PostgreSQL keeps all row versions since it began, and some looks for due
+    deliveries read past those of finished ones. Our role sees the transactions of other roles only
     if it is a member of `pg_read_all_stats`.
     """
     with _cursor() as cursor:
@@ -417,11 +417,20 @@ def clock() -> float:
 
 
 def page(
-    *, after: int = 0, limit: int = 1000, shards: int = 1, numbers: Sequence[int] = (0,)
+    *,
+    after: int = 0,
+    limit: int = 1000,
+    shards: int = 1,
+    numbers: Sequence[int] = (0,),
+    since: float = 0.0,
 ) -> Page:
-    """Return the next page of webhooks with waiting rows: those of these shards with due rows."""
+    """Return the next page of webhooks with waiting rows: those of these shards with due rows.
+
+    Leaves out rows that became due before the Unix time `since`.
+    """
+    parameters = {"after": after, "limit": limit, "shards": shards, "numbers": list(numbers)}
     with _cursor() as cursor:
-        rows = cursor.execute(_of(sql.PAGE, shards, numbers, after=after, limit=limit)).fetchall()
+        rows = cursor.execute(sql.PAGE, parameters | {"since": since}).fetchall()
     last, looked_at, next_due_seconds = rows[0][:3]
     found = [_candidate(row[3:]) for row in rows if row[3] is not None]
     return Page(found, last if looked_at == limit else None, next_due_seconds)
@@ -567,14 +576,19 @@ def claim(
     lease: str,
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
+    since: float = 0.0,
 ) -> list[Claimed]:
-    """Take due rows of several webhooks, each up to its quota, oldest first."""
+    """Take due rows of several webhooks, each up to its quota, oldest first.
+
+    Leaves out rows that became due before the Unix time `since`.
+    """
     _plan_again(sum(one.quota for one in quotas))
     return _take(
         sql.CLAIM,
         {
             "ids": arrays.numbers([one.webhook_id for one in quotas]),
             "quotas": arrays.numbers([one.quota for one in quotas]),
+            "since": since,
             "lease": lease,
             "lease_seconds": lease_seconds,
         },
@@ -648,7 +662,7 @@ def claim_paced(
         if limited and not (claimed and (is_quarantine or left <= 0)):
             ids, counts = map(list, zip(*limited, strict=True))
             statement = sql.CLAIM_QUARANTINED if is_quarantine else sql.CLAIM
-            parameters = terms | {"ids": ids, "quotas": counts}
+            parameters = terms | {"ids": ids, "quotas": counts, "since": 0.0}
             claimed += _claim_in_transaction(cursor, statement, parameters, left)
         counted = Counter(claim.webhook_id for claim in claimed)
         after = {pk: paces[pk].after(n) for pk, n in counted.items() if paces[pk].rate}
@@ -758,12 +772,15 @@ def add_counts(counts: Sequence[HourCount]) -> None:
         cursor.execute(sql.ADD_COUNTS, _columns_of(_OF_COUNT, sorted(counts)))
 
 
-def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:
+def expire(
+    before: float, *, held: Sequence[str] = (), limit: int = 500, since: float = 0.0
+) -> list[Expired]:
     """Take back rows whose lease ended: pending again, or parked after too many crashes.
 
-    `before` is Unix time by the database's clock; rows in `held` are alive in this process.
+    `before` is Unix time by the database's clock; rows in `held` are alive in this process. If no
+    lease ended since the Unix time `since`, nothing is taken back.
     """
-    parameters = {"before": before, "held": list(held), "limit": limit}
+    parameters = {"before": before, "held": list(held), "limit": limit, "since": since}
     with _cursor() as cursor:
         # Usually none is late, and the held rows need not be sent to find that out.
         if not cursor.execute(sql.IS_LATE, parameters).fetchone():

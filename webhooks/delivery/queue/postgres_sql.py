@@ -78,29 +78,30 @@ WHERE waiting.next_attempt_at <= now()
 """
 
 # A loose index scan: one probe per webhook with pending rows, however many rows it has, for at most
-# `limit` webhooks.
+# `limit` webhooks. Of rows due since a time, it reads no entry of an earlier one in the table.
 _WAITING = """
 WITH RECURSIVE waiting(webhook_id, next_attempt_at, number) AS (
   (SELECT webhook_id, next_attempt_at, 1 FROM webhooks_delivery
-   WHERE status = 'pending' AND webhook_id > %(after)s
+   WHERE status = 'pending' AND webhook_id > %(after)s {since}
    ORDER BY webhook_id, next_attempt_at LIMIT 1)
   UNION ALL
   SELECT following.*, waiting.number + 1 FROM waiting CROSS JOIN LATERAL (
     SELECT d.webhook_id, d.next_attempt_at FROM webhooks_delivery d
-    WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id
+    WHERE d.status = 'pending' AND d.webhook_id > waiting.webhook_id {since}
     ORDER BY d.webhook_id, d.next_attempt_at LIMIT 1) following
   WHERE waiting.number < %(limit)s
 )
 """
+_SINCE = "AND next_attempt_at >= to_timestamp(%(since)s)"
 # Which of these webhooks have due rows.
-WALK = f"""{_WAITING}
+WALK = f"""{_WAITING.format(since="")}
 SELECT webhook_id,
   next_attempt_at <= now() AND webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
 FROM waiting
 """
 # The candidates among these. Always returns a row, with the last webhook, how many webhooks were
 # read, and the seconds until the next row is due.
-PAGE = f"""{_WAITING}
+PAGE = f"""{_WAITING.format(since=_SINCE)}
 SELECT looked.*, facts.* FROM (
   SELECT max(webhook_id), max(number), EXTRACT(EPOCH FROM min(next_attempt_at)
     FILTER (WHERE webhook_id %% %(shards)s = ANY(%(numbers)s::int[])) - now())::float8
@@ -156,7 +157,7 @@ WITH wanted AS MATERIALIZED (
   CROSS JOIN LATERAL (
     SELECT d.id, d.ctid FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.next_attempt_at <= now()
-      AND d.unknown_count < {QUARANTINE_FROM}
+      {_SINCE} AND d.unknown_count < {QUARANTINE_FROM}
     ORDER BY d.next_attempt_at LIMIT w.quota FOR UPDATE SKIP LOCKED) due
 {TAKE}"""
 
@@ -266,7 +267,8 @@ SELECT count(*) FROM done
 
 IS_LATE = """
 SELECT 1 FROM webhooks_delivery
-WHERE status = 'sending' AND next_attempt_at <= LEAST(now(), to_timestamp(%(before)s)) LIMIT 1
+WHERE status = 'sending' AND next_attempt_at <= LEAST(now(), to_timestamp(%(before)s))
+  AND next_attempt_at >= to_timestamp(%(since)s) LIMIT 1
 """
 
 EXPIRE = f"""

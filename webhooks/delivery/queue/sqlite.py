@@ -132,7 +132,7 @@ def clock() -> float:
     return timezone.now().timestamp()
 
 
-def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: int) -> Page:
+def page(*, shards: int = 1, numbers: Sequence[int] = (0,), **_: float) -> Page:
     """Return the webhooks of these shards that have due rows: here all of them on one page."""
     with connection.cursor() as cursor:
         now, ours = timezone.now(), [shards, *numbers]
@@ -205,8 +205,12 @@ def claim(
     lease: str,
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
+    since: float = 0.0,
 ) -> list[Claimed]:
-    """Take due rows of several webhooks, each up to its quota, oldest first."""
+    """Take due rows of several webhooks, each up to its quota, oldest first.
+
+    Nothing is left out: a finished row leaves no entry in an index.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         now = _now()
         ids = [
@@ -377,7 +381,9 @@ def add_counts(counts: Sequence[HourCount]) -> None:
         )
 
 
-def expire(before: float, *, held: Sequence[str] = (), limit: int = 500) -> list[Expired]:
+def expire(
+    before: float, *, held: Sequence[str] = (), limit: int = 500, since: float = 0.0
+) -> list[Expired]:
     """Take back rows whose lease ended: pending again, or parked after too many crashes.
 
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
