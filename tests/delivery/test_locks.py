@@ -1,32 +1,39 @@
 """What somebody keeps locked, such as a forgotten transaction, keeps nothing else waiting."""
 
 import datetime as dt
+import threading
 import time
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from django.db import connection
+from django.contrib.sessions.models import Session
+from django.db import OperationalError, connection
 from django.db.models import Count
 from django.utils import timezone
 from pytest_django import Settings
 
+from tests.alerts.test_notifications import failing
 from tests.delivery.test_queue import claim, succeeded
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider, token
 from tests.sandbox import Receiver
 from tests.waiting import eventually
-from webhooks import events
-from webhooks.delivery import holds, queue
+from webhooks import events, oauth
+from webhooks.alerts import notifications
+from webhooks.delivery import holds, queue, retention
 from webhooks.delivery import recorder as recorder_module
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.queue.rows import ClaimQuota
 from webhooks.delivery.recorder import Recorder, note_unusable, pause
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
+    AlertChannel,
+    AlertMessage,
     Attempt,
     Delivery,
     HourlyCount,
+    Incident,
     OAuthToken,
     Outcome,
     PauseReason,
@@ -306,3 +313,130 @@ def test_the_next_drain_hands_back_what_was_locked_at_the_end_of_one(
     cache.close()
     assert set(Attempt.objects.values_list("outcome", flat=True)) == {Outcome.SUCCEEDED}
     assert len(slow.requests) == Attempt.objects.count() == 101
+
+
+@pytest.fixture
+def _short_waits() -> Iterator[None]:
+    """Wait for locks as a worker's tasks do, but not for long."""
+    queue.postgres.limit_lock_waits("200")
+    connection.close()
+    yield
+    queue.postgres.limit_lock_waits("0")
+    connection.close()
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_a_task_does_not_wait_for_a_lock_for_long(other: Other) -> None:
+    webhook = make_webhook()
+    lock(other, "webhook", webhook, "id")
+    with pytest.raises(OperationalError, match="lock timeout"):
+        Webhook.objects.filter(pk=webhook.pk).update(name="other")
+    # The engine's own limit ends with its session.
+    queue.backend().prepare_session()
+    queue.backend().reset_session()
+    began_at = time.monotonic()
+    with queue.unless_locked("rename"):
+        Webhook.objects.filter(pk=webhook.pk).update(name="other")
+    assert time.monotonic() - began_at < 1.4
+    with pytest.raises(OperationalError, match="nothing"), queue.unless_locked("nothing"):
+        raise OperationalError("nothing")
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_retention_goes_on_with_what_is_not_locked(other: Other) -> None:
+    webhook, deleted = make_webhook(), make_webhook()
+    make_delivery(deleted)
+    Webhook.objects.filter(pk=deleted.pk).update(deleted_at=timezone.now())
+    long_ago = timezone.now() - dt.timedelta(days=365)
+    given = {"hour": long_ago, "outcome": "succeeded", "duration_step": 1}
+    HourlyCount.objects.create(webhook=webhook, **given)
+    Session.objects.create(session_key="old", expire_date=long_ago)
+    lock(other, "hourlycount", webhook)
+    lock(other, "delivery", deleted)
+    retention.delete_old_rows()
+    assert HourlyCount.objects.exists()
+    assert of(deleted).status == Status.PENDING
+    assert not Session.objects.exists()
+    other.rollback()
+    retention.delete_old_rows()
+    assert not HourlyCount.objects.exists()
+    assert of(deleted).status == Status.CANCELLED
+
+
+def with_token(token_url: str) -> Webhook:
+    webhook = make_webhook(
+        authorization_type="oauth2",
+        grant_type="client_credentials",
+        token_url=token_url,
+        client_id="client",
+        client_secret="secret",
+    )
+    oauth.refresh(webhook.credential)
+    return webhook
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_a_token_that_is_locked_takes_no_time_from_others(other: Other) -> None:
+    with fake_provider() as provider:
+        provider.reply(token(expires_in=1))
+        locked, free = (with_token(provider.token_url) for _ in range(2))
+        OAuthToken.objects.update(expires_at=timezone.now())
+        lock(other, "oauthtoken", locked, "credential_id")
+        assert oauth.refresh_expiring() == 1
+    versions = dict(OAuthToken.objects.values_list("credential", "version"))
+    assert versions == {locked.credential_id: 1, free.credential_id: 2}
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_a_token_is_stored_however_long_its_row_is_locked(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.oauth.tokens._STORE_WAITS_SECONDS", ())
+    with fake_provider() as provider:
+        provider.reply(token(expires_in=3600))
+        webhook = with_token(provider.token_url)
+
+        def lock_and_grant(asked: ReceivedRequest) -> Reply:
+            lock(other, "oauthtoken", webhook, "credential_id")
+            release.start()
+            return token(expires_in=3600)
+
+        release = threading.Timer(1.5, other.rollback)
+        provider.reply(lock_and_grant)
+        assert oauth.refresh(webhook.credential).version == 2
+        release.join()
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_alerts_about_a_webhook_that_is_locked_keep_no_others_waiting(
+    other: Other, receiver: Receiver
+) -> None:
+    locked, free = failing(alert_after_failures=2), failing(alert_after_failures=2)
+    channel = AlertChannel.objects.create(
+        kind="webhook", name="Ops", secret=f"{receiver.url}/status/200"
+    )
+    lock(other, "webhook", locked, "id")
+    # An accepted message is not sent again because its channel is locked.
+    other.execute("SELECT FROM webhooks_alertchannel FOR NO KEY UPDATE")
+    now = timezone.now()
+    for minutes in (0, 1, 5):
+        notifications.run(now + dt.timedelta(minutes=minutes))
+    assert set(Incident.objects.values_list("webhook", flat=True)) == {locked.pk, free.pk}
+    assert len(receiver.requests()) == 2
+    assert not AlertMessage.objects.exists()
+    assert AlertChannel.objects.get(pk=channel.pk).sent_at is None
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_an_alert_whose_channel_is_locked_is_sent_later(other: Other, receiver: Receiver) -> None:
+    failing(alert_after_failures=2)
+    AlertChannel.objects.create(kind="webhook", name="Ops", secret=f"{receiver.url}/status/200")
+    other.execute("SELECT FROM webhooks_alertchannel FOR UPDATE")
+    now = timezone.now()
+    notifications.run(now)
+    assert Incident.objects.get().notified_at is None
+    other.rollback()
+    notifications.run(now + dt.timedelta(minutes=1))
+    notifications.run(now + dt.timedelta(minutes=2))
+    assert Incident.objects.get().notified_at is not None
+    assert len(receiver.requests()) == 1

@@ -14,6 +14,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from webhooks import network
+from webhooks.delivery import queue as delivery_queue
 from webhooks.models import AlertChannel, AlertMessage, ChannelKind, messages
 from webhooks.security.encryption import SecretUnreadableError
 
@@ -106,7 +107,9 @@ def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) ->
     if not error:
         channel.sent_at = now
     rows = AlertChannel.objects.filter(pk=channel.pk)
-    rows.update(last_error=channel.last_error, sent_at=channel.sent_at)
+    # Otherwise an accepted message would be sent again.
+    with delivery_queue.unless_locked("channel"):
+        rows.update(last_error=channel.last_error, sent_at=channel.sent_at)
     return is_final
 
 

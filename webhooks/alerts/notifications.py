@@ -140,7 +140,8 @@ def run(now: datetime | None = None) -> int:
     sent, ends_at = 0, time.monotonic() + NOTIFY_SECONDS
     for incident in [*over, *owing]:
         is_well = _is_well(incident, affected)
-        sent += (_mail_again if incident.owes_mail else _close)(incident, now, is_well=is_well)
+        with queue.unless_locked("incident"):
+            sent += (_mail_again if incident.owes_mail else _close)(incident, now, is_well=is_well)
         if time.monotonic() > ends_at:
             break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
@@ -162,7 +163,8 @@ def run(now: datetime | None = None) -> int:
     random.shuffle(began)
     ends_at = time.monotonic() + NOTIFY_SECONDS
     for group in began:
-        sent += _notify(group, now)
+        with queue.unless_locked("incident"):
+            sent += _notify(group, now)
         if time.monotonic() > ends_at:
             break
     channels.send_due(now)
@@ -215,15 +217,26 @@ def _group_key(incident: Incident, now: datetime) -> tuple[object, ...]:
 
 def _notify(group: list[Incident], now: datetime) -> int:
     """Send a first message or reminder about a group; return 1 if this process sent it, else 0."""
-    claimed = [incident for incident in group if _claim(incident, now)]
-    if not claimed:
+    with transaction.atomic():
+        claimed = [incident for incident in group if _claim(incident, now)]
+        if not claimed:
+            return 0
+        headline, text = _tell_channels(claimed, now, is_reminder=group[0].notified_at is not None)
+    error = _mail_people(claimed[0].subject, headline, text, now)
+    if error and not _is_final(error):
+        for incident in claimed:
+            _unclaim(incident, now)
         return 0
-    first, is_reminder = claimed[0], group[0].notified_at is not None
+    return 1
+
+
+def _tell_channels(claimed: list[Incident], now: datetime, *, is_reminder: bool) -> tuple[str, str]:
+    """Queue the message for channels, which do not wait for the mail server; return its texts."""
+    first = claimed[0]
     headline = _headline(first, is_reminder=is_reminder)
     text = _text(first)
     if len(claimed) > 1:
         headline, text = _headline_of_many(claimed, is_reminder=is_reminder), _text_of_many(claimed)
-    # Channels and events do not wait for the mail server.
     if missed := [incident for incident in claimed if _misses_channels(incident, now)]:
         covering = channels.covering([pk for one in missed for pk in _webhook_ids(one.subject)])
         channels.queue(covering, _content(first, headline, text), now)
@@ -235,12 +248,7 @@ def _notify(group: list[Incident], now: datetime) -> int:
         # A mute reaches nobody: a channel that is added before it ends still gets the message.
         reached = [incident.pk for incident in missed if not _is_muted(incident.subject, now)]
         Incident.objects.filter(pk__in=reached).update(channels_notified_at=now)
-    error = _mail_people(first.subject, headline, text, now)
-    if error and not _is_final(error):
-        for incident in claimed:
-            _unclaim(incident, now)
-        return 0
-    return 1
+    return headline, text
 
 
 def _misses_channels(incident: Incident, now: datetime) -> bool:
@@ -291,16 +299,17 @@ def _is_well(incident: Incident, affected: Container[tuple[int | None, int | Non
 
 def _close(incident: Incident, now: datetime, *, is_well: bool) -> int:
     """Close an incident; notify people unless its subject still has another problem."""
-    if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
-        return 0
-    incident.closed_at = now
-    if _is_gone(incident) or not is_well or incident.notified_at is None:
-        return 0
-    subject = incident.subject
-    headline, text = _texts_of_end(incident)
-    if incident.kind in _EVENT_TYPES:
-        _publish(_RECOVERED, subject, f"{headline}.")
-    channels.queue(_channels(subject), _content(incident, headline, text), now)
+    with transaction.atomic():
+        if not Incident.objects.filter(pk=incident.pk, closed_at=None).update(closed_at=now):
+            return 0
+        incident.closed_at = now
+        if _is_gone(incident) or not is_well or incident.notified_at is None:
+            return 0
+        subject = incident.subject
+        headline, text = _texts_of_end(incident)
+        if incident.kind in _EVENT_TYPES:
+            _publish(_RECOVERED, subject, f"{headline}.")
+        channels.queue(_channels(subject), _content(incident, headline, text), now)
     return _mail_end(incident, now)
 
 

@@ -19,6 +19,8 @@ from celery.concurrency import thread
 from celery.worker import state
 from django.conf import settings
 
+from webhooks.delivery import queue
+
 logger = logging.getLogger(__name__)
 
 DRAIN = "webhooks.tasks.drain"
@@ -106,6 +108,7 @@ def _keep_loaded() -> None:
 def _begin(**_: object) -> None:
     # Before a pool forks its processes.
     _keep_loaded()
+    queue.postgres.limit_lock_waits()
     _stopping[0] = 0
 
 

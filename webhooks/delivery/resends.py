@@ -168,7 +168,8 @@ def advance_all() -> int:
     for number, pk in enumerate(random.sample(pks, len(pks))):
         if number and time.monotonic() > ends_at:
             break
-        queued += advance(pk, among=len(pks))
+        with queue.unless_locked("resend"):
+            queued += advance(pk, among=len(pks))
     return queued
 
 

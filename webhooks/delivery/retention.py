@@ -52,23 +52,31 @@ def delete_old_rows(now: dt.datetime | None = None) -> int:
     """
     present = now or queue.now()
     partitions.make_ahead(present)
-    close_deliveries_of_deleted_webhooks(present)
+    with queue.unless_locked("deliveries_of_deleted"):
+        close_deliveries_of_deleted_webhooks(present)
     now = now or min(present, timezone.now())
-    trash.purge_old(now)
+    with queue.unless_locked("trash"):
+        trash.purge_old(now)
     cutoff = now - dt.timedelta(days=settings.WEBHOOKS_RETENTION_DAYS)
-    deleted = partitions.drop_deliveries(cutoff)
-    deleted += _delete_finished(before=cutoff, at_most=BATCH * BATCHES)
-    if surplus := _surplus():
-        deleted += partitions.drop_deliveries(now, at_most=surplus)
-        deleted += _delete_finished(before=now, at_most=min(_surplus(), BATCH * BATCHES))
-    partitions.drop_events(cutoff)
-    _delete_orphaned_events(cutoff)
-    _delete_old_counts(now)
+    deleted = 0
+    with queue.unless_locked("deliveries"):
+        deleted += partitions.drop_deliveries(cutoff)
+        deleted += _delete_finished(before=cutoff, at_most=BATCH * BATCHES)
+        if surplus := _surplus():
+            deleted += partitions.drop_deliveries(now, at_most=surplus)
+            deleted += _delete_finished(before=now, at_most=min(_surplus(), BATCH * BATCHES))
+    with queue.unless_locked("events"):
+        partitions.drop_events(cutoff)
+        _delete_orphaned_events(cutoff)
+    with queue.unless_locked("counts"):
+        _delete_old_counts(now)
     oauth_cutoff = now - dt.timedelta(days=settings.WEBHOOKS_OAUTH_RETENTION_DAYS)
-    OAuthExchange.objects.filter(started_at__lt=oauth_cutoff).delete()
+    with queue.unless_locked("exchanges"):
+        OAuthExchange.objects.filter(started_at__lt=oauth_cutoff).delete()
     ended_at = now - _CLOCKS_APART
-    AuthorizationRequest.objects.filter(expires_at__lt=ended_at).delete()
-    _delete_ended_sessions(ended_at)
+    with queue.unless_locked("logins"):
+        AuthorizationRequest.objects.filter(expires_at__lt=ended_at).delete()
+        _delete_ended_sessions(ended_at)
     return deleted
 
 
@@ -79,12 +87,16 @@ def close_deliveries_of_deleted_webhooks(now: dt.datetime) -> int:
     # One status at a time: each has a partial index.
     for status in (Status.PENDING, Status.HELD, Status.PARKED):
         for _ in range(BATCHES):
-            batch = list(of_deleted.filter(status=status).values_list("id", flat=True)[:BATCH])
-            if not batch:
-                break
-            closed += Delivery.objects.filter(id__in=batch, status=status).update(
-                status=Status.CANCELLED, hold_reason="", next_attempt_at=None, finished_at=now
-            )
+            with transaction.atomic():
+                free = of_deleted.filter(status=status).select_for_update(
+                    skip_locked=True, of=("self",)
+                )
+                batch = list(free.values_list("id", flat=True)[:BATCH])
+                if not batch:
+                    break
+                closed += Delivery.objects.filter(id__in=batch, status=status).update(
+                    status=Status.CANCELLED, hold_reason="", next_attempt_at=None, finished_at=now
+                )
     return closed
 
 

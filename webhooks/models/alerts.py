@@ -87,11 +87,22 @@ class Incident(models.Model):
     """One occurrence of a problem. People get one message, a daily reminder, and an all-clear."""
 
     # Exactly one is set; a problem of a webhook's own credential belongs to the webhook.
+    # No foreign key constraints: nobody's alerts wait for a webhook that somebody keeps locked.
     webhook = models.ForeignKey(
-        Webhook, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
+        Webhook,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="incidents",
+        db_constraint=False,
     )
     credential = models.ForeignKey(
-        Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="incidents"
+        Credential,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="incidents",
+        db_constraint=False,
     )
     kind = models.CharField(max_length=16, choices=IncidentKind.choices)
     # A code of `alerts.problems.SENTENCES` with its parameters, or a token's error unchanged.

@@ -290,7 +290,14 @@ def refresh_expiring(now: datetime | None = None) -> int:
         .exclude(_waits(moment))
         .order_by("refresh_failures", "expires_at")
     )
+    # What somebody keeps locked would take the others' time in each run.
+    with transaction.atomic():
+        rows = OAuthToken.objects.filter(pk__in=[row.pk for row in expiring])
+        free = rows.select_for_update(skip_locked=True, no_key=True)
+        unlocked = set(free.values_list("pk", flat=True))
     for row in expiring:
+        if row.pk not in unlocked:
+            continue
         began_at = time.monotonic()
         if began_at > ends_at:
             break
@@ -444,6 +451,8 @@ _OUTAGE_TRIES = 1440
 _UNREADABLE_SECONDS = 30.0
 # Delays between attempts to store an outcome, within the rest of the lease.
 _STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
+# PostgreSQL's SQLSTATE for a wait that took too long, and the pause before the next one.
+_LOCK_NOT_AVAILABLE, _LOCKED_SECONDS = "55P03", 0.5
 
 
 def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -> bool:
@@ -599,18 +608,21 @@ def _store(
 def store_with_retries(credential_id: int, store: Callable[[], Stored]) -> Stored:
     """Store the outcome of an exchange, with retries through a short database outage.
 
-    Until it is stored, a granted or rotated token exists only in this process.
+    Until it is stored, a granted or rotated token exists only in this process. So it waits for as
+    long as somebody keeps the row locked.
     """
-    for wait in _STORE_WAITS_SECONDS:
+    waits = iter(_STORE_WAITS_SECONDS)
+    while True:
         try:
             return store()
-        except (OperationalError, InterfaceError):
-            if connection.in_atomic_block:
+        except (OperationalError, InterfaceError) as error:
+            is_locked = getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+            wait = _LOCKED_SECONDS if is_locked else next(waits, None)
+            if connection.in_atomic_block or wait is None:
                 raise
             logger.warning("token_store_retried credential=%d", credential_id)
             connection.close()
             time.sleep(wait)
-    return store()
 
 
 # Lease time beyond the longest exchange, to store its outcome through a short database outage.

@@ -5,11 +5,16 @@ module of the database in use, `rows` has the frozen values that go in and out.
 """
 
 import datetime as dt
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
-from django.db import connection
+from django.db import OperationalError, connection
 
 from webhooks.delivery.queue import postgres, sqlite
+
+logger = logging.getLogger(__name__)
 
 _BACKENDS = {"postgresql": postgres, "sqlite": sqlite}
 
@@ -22,3 +27,14 @@ def backend() -> ModuleType:
 def now() -> dt.datetime:
     """Return the database's time: the clocks of machines differ."""
     return dt.datetime.fromtimestamp(backend().clock(), dt.UTC)
+
+
+@contextmanager
+def unless_locked(step: str) -> Iterator[None]:
+    """Leave a step of a task for its next run if somebody keeps locked what it changes."""
+    try:
+        yield
+    except OperationalError as error:
+        if not backend().is_lock_timeout(error):
+            raise
+        logger.warning("locked step=%s error=%s", step, backend().described(error))

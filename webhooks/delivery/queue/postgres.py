@@ -97,6 +97,13 @@ _REQUIRED_SETTINGS = {
     # Otherwise psycopg doubles the backslash before a body's bytes, and their digits are stored.
     "standard_conforming_strings": "on",
 }
+# How long a task waits for what somebody keeps locked, in ms, unless the role, the database or the
+# connection has a limit. Tasks and drains share a worker's slots.
+_TASK_LOCK_TIMEOUT = "10000"
+# The limit of this process's connections; 0 for none.
+_lock_timeout = "0"
+_SET_LOCK_TIMEOUT = """set_config('lock_timeout',
+  COALESCE(NULLIF(current_setting('lock_timeout'), '0'), %s), false)"""
 # Errors that only occur with a pooler that gives each transaction any server session.
 _NO_STATEMENT = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 NO_SESSIONS = (
@@ -324,9 +331,15 @@ def set_required_settings(opened: "psycopg.Connection[Any]") -> None:
     """Set what statements rely on; poolers would refuse it as connection options."""
     settings = ", ".join("set_config(%s, %s, false)" for _ in _REQUIRED_SETTINGS)
     opened.execute(
-        f"SELECT {settings}".encode(),
-        [text for item in _REQUIRED_SETTINGS.items() for text in item],
+        f"SELECT {settings}, {_SET_LOCK_TIMEOUT}".encode(),
+        [*(text for item in _REQUIRED_SETTINGS.items() for text in item), _lock_timeout],
     )
+
+
+def limit_lock_waits(milliseconds: str = _TASK_LOCK_TIMEOUT) -> None:
+    """Limit how long this process waits for a lock, on connections that it opens from now on."""
+    global _lock_timeout
+    _lock_timeout = milliseconds
 
 
 def takes_events() -> bool:
@@ -406,6 +419,7 @@ def reset_session() -> None:
         # Not RESET ALL, which would take Django's time zone with it.
         for name in _PINNED:
             cursor.execute(f"RESET {name}".encode())
+        cursor.execute(f"SELECT {_SET_LOCK_TIMEOUT}".encode(), [_lock_timeout])
 
 
 def clock() -> float:

@@ -86,7 +86,7 @@ def takes_events() -> bool:
 
 
 def oldest_transaction() -> None:
-    """Return None: a write that waits for another is a fault here."""
+    """Return None: nothing waits for a reader here, and a writer is waited for."""
 
 
 def described(error: BaseException) -> str:
