@@ -1,6 +1,7 @@
 """Celery tasks of a few lines each, without logic of their own and without data."""
 
 import logging
+import threading
 import time
 
 from celery import shared_task
@@ -23,6 +24,7 @@ _asked_at = float("-inf")
 _ADVANCE_SECONDS = 2.0
 # State that finished drains of this process pass on; in a pool of threads several run at once.
 _caches: list[DrainCache] = []
+_caches_lock = threading.Lock()
 
 
 @shared_task
@@ -36,18 +38,26 @@ def drain(seconds: float | None = None) -> int:
 
 def _drain(seconds: float) -> int:
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
-        try:
-            cache = _caches.pop()
-        except IndexError:
-            cache = DrainCache()
+        cache = _take_cache()
         try:
             engine = Engine(wakeup(), should_stop, cache)
             engine.run(seconds)
         except BaseException:
             cache.close()
             raise
-        _caches.append(cache)
+        with _caches_lock:
+            _caches.append(cache)
     return engine.sent
+
+
+def _take_cache() -> DrainCache:
+    """Take a cache that no drain uses: first one whose last drain left something."""
+    with _caches_lock:
+        best = max(_caches, key=DrainCache.has_rest, default=None)
+        if best is None:
+            return DrainCache()
+        _caches.remove(best)
+        return best
 
 
 @shared_task

@@ -527,6 +527,39 @@ def test_a_page_that_takes_long_is_a_complete_one_only_now_and_then(
     clock[0] += 60
     due.look()
     assert asked[-1] == due.since == 0.0
+    # Other shards were added.
+    fake.own = {"shards": 2}
+    due.look()
+    assert asked[-1] == 0.0
+    # A fault may be a failover.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fake, "run", lambda _work: None)
+        assert due.look() is None
+    due.look()
+    assert asked[-1] == 0.0
+
+
+def test_a_page_that_waited_leaves_out_nothing_that_was_published_meanwhile(
+    clock: list[float],
+) -> None:
+    fake = FakeQueue([])
+    asked: list[float] = []
+
+    def page(*, since: float, **_others: Any) -> Page:
+        asked.append(since)
+        # The machine stands still.
+        clock[0] += 20
+        fake.now += 20
+        return Page([], None, None)
+
+    fake.page = page  # type: ignore[method-assign]
+    due = DueWebhooks(fake, fake, fake)  # type: ignore[arg-type]
+    due.look()
+    due.look()
+    assert asked == [0.0, 990.0]
+    clock[0] += 10
+    due.look()
+    assert asked[-1] == 0.0
 
 
 def test_the_engine_waits_no_longer_than_until_a_complete_page(clock: list[float]) -> None:

@@ -34,9 +34,9 @@ _ASK_AGAIN_SECONDS = 0.2
 # second constant is timed exactly.
 _WAIT_SECONDS = (0.1, 10.0)
 _LONGEST_TIMED_SECONDS = 60.0
-# A query that takes longer than this leaves out earlier rows, but for this share of the time. They
-# are of transactions that were open for longer than the margin.
-_CHEAP_SECONDS, _COMPLETE_PART, _MARGIN_SECONDS = 0.005, 0.02, 10.0
+# A query that takes longer than this leaves out earlier rows, but for this share of the time, and
+# for at most so long. They are of transactions that were open for longer than the margin.
+_CHEAP_SECONDS, _COMPLETE_PART, _LONGEST_SECONDS, _MARGIN_SECONDS = 0.005, 0.02, 10.0, 10.0
 
 
 class Horizon:
@@ -65,8 +65,12 @@ class Horizon:
         if not self.since:
             ended_at = time.monotonic()
             seconds = ended_at - began_at
-            pause = seconds / _COMPLETE_PART if seconds > _CHEAP_SECONDS else 0.0
-            self.complete_at = ended_at + pause
+            pause = min(_LONGEST_SECONDS, seconds / _COMPLETE_PART)
+            self.complete_at = ended_at + pause if seconds > _CHEAP_SECONDS else 0.0
+
+    def forget(self) -> None:
+        """Let the next query be a complete one."""
+        self.complete_at = 0.0
 
 
 class DueWebhooks:
@@ -74,7 +78,6 @@ class DueWebhooks:
         self._session = session
         self._queue = queue
         self._shards = shards
-        self._horizon = Horizon()
         self._begin()
 
     def _begin(self) -> None:
@@ -83,6 +86,7 @@ class DueWebhooks:
         self.next_due_seconds: float | None = None
         self._after = self._walked_pages = 0
         self._walk_at = 0.0
+        self._horizon = Horizon()
         # Whether the first full walk has not ended yet, and the shards that it covers.
         self._is_first_walk = True
         self._own = self._shards.own
@@ -168,18 +172,28 @@ class DueWebhooks:
         return 0.0 if self.are_many else self._horizon.since
 
     def _ask_page(self) -> Page | None:
-        began_at, horizon = time.monotonic(), self._horizon
+        horizon, own = self._horizon, self._shards.own
+        if own != self._own:
+            # The rows of added shards may have been due before.
+            self._own = own
+            horizon.forget()
+        # Before the query, which may wait.
+        began_at, asked_at = time.monotonic(), self._session.clock.wall()
         since = horizon.begin(began_at)
-        ask = partial(self._queue.page, limit=PAGE, since=since, **self._shards.own)
-        page: Page | None = self._session.run(ask)
+        page: Page | None = self._session.run(
+            partial(self._queue.page, limit=PAGE, since=since, **own)
+        )
         if page is None:
+            # A failover can bring rows back.
+            horizon.forget()
             return None
         seconds = self.next_due_seconds = page.next_due_seconds
         if since:
             # Then older rows may be found.
             until = max(0.0, horizon.complete_at - time.monotonic())
             self.next_due_seconds = until if seconds is None else min(until, seconds)
-        horizon.end(began_at, self._session.clock.wall() + min(0.0, seconds or 0.0))
+        if page.last is None:
+            horizon.end(began_at, asked_at + min(0.0, seconds or 0.0))
         return page
 
     def _ask_changes(self, now: float) -> bool:

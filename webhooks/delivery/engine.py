@@ -113,6 +113,10 @@ class DrainCache:
         # The thread that writes what the last drain left.
         self._rest: threading.Thread | None = None
 
+    def has_rest(self) -> bool:
+        """Return whether a drain left something that was locked."""
+        return bool(self.locked or any(self.counts))
+
     def write_rest(self, backend: ModuleType, recorder: Recorder) -> None:
         """Write counts and health in a thread of their own."""
 
@@ -212,6 +216,7 @@ class Engine:
             self._claims,
             self._claimer,
             self._resolver,
+            locked=self._cache.locked,
             on_due=self._notify,
         )
         # Requests that ended, with any outcome.
@@ -348,9 +353,10 @@ class Engine:
             if not batch.is_full:
                 self._submit(batch)
         self._hand_back_lost()
-        if batch is not None and self._sender.unsent:
+        if batch is not None:
             # Before the next claim, during which a hand-back may have to wait.
             self._hand_back()
+            self._hand_back_locked(now)
         if now >= self._session.resume_at:
             self._maintenance.run_due(now)
             self._shards.look(now)
@@ -827,10 +833,8 @@ class Engine:
         database crash releases rows as well: the claim under way could then return the same rows,
         so wait until it has arrived.
         """
-        unsent, now = self._sender.unsent, time.monotonic()
-        is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
-        is_open = self._is_hand_back_open or not is_calm
-        while unsent and not (is_open and self._claimer.is_busy):
+        unsent, may_hand_back = self._sender.unsent, self._may_hand_back
+        while unsent and may_hand_back:
             claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
             locked = self._hand_back_free(claims, self._lease)
             self._is_hand_back_open = locked is None
@@ -840,9 +844,16 @@ class Engine:
                 unsent.popleft()
             self._locked |= {one.id: (one, self._lease) for one in claims if one.id in locked}
 
+    @property
+    def _may_hand_back(self) -> bool:
+        now = time.monotonic()
+        is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
+        is_open = self._is_hand_back_open or not is_calm
+        return not (is_open and self._claimer.is_busy)
+
     def _hand_back_locked(self, now: float) -> None:
         """Hand back what was locked and is free by now."""
-        if not self._locked or now < self._locked_at:
+        if not self._locked or now < self._locked_at or not self._may_hand_back:
             return
         self._locked_at = now + _LOCKED_SECONDS
         by_lease: dict[str, list[Claimed]] = {}
@@ -851,10 +862,13 @@ class Engine:
         for lease, claims in by_lease.items():
             locked = self._hand_back_free(claims, lease)
             if locked is None:
+                self._is_hand_back_open = True
                 return
             for claim in claims:
                 if claim.id not in locked:
                     del self._locked[claim.id]
+        if not self._sender.unsent:
+            self._is_hand_back_open = False
 
     def _hand_back_free(self, claims: list[Claimed], lease: str) -> set[str] | None:
         """Hand back the rows that nobody else keeps locked; return the others.

@@ -8,7 +8,7 @@ receivers that answered 410 before that is recorded. Used by the engine thread o
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import ModuleType
 
@@ -59,13 +59,16 @@ class Maintenance:
         claimer: Claimer,
         resolver: HostResolver,
         *,
+        locked: Collection[str],
         on_due: Callable[[], None],
     ) -> None:
+        """Take as `locked` the rows that this process hands back once nobody keeps them locked."""
         self._session = session
         self._queue = queue
         self._sender = sender
         self._recorder = recorder
         self._claims = claims
+        self._locked = locked
         self._resolver = resolver
         # An expired lease means a death only while none of these waits for the database.
         self._users = (session, writer, claimer)
@@ -136,12 +139,14 @@ class Maintenance:
 
     def _expire(self, now: float) -> None:
         # Read before the call, which may wait: a lease that ends during it means no death.
-        before = self._session.clock.lease_wall()
-        since = self._horizon.begin(now)
-        expire = partial(self._queue.expire, before, held=self._claims.held(), since=since)
-        expired = self._session.run(expire)
-        if expired == []:
-            self._horizon.end(now, before)
+        before, began_at = self._session.clock.lease_wall(), time.monotonic()
+        since = self._horizon.begin(began_at)
+        held = [*self._claims.held(), *self._locked]
+        expired = self._session.run(partial(self._queue.expire, before, held=held, since=since))
+        if expired is None:
+            self._horizon.forget()
+        elif not expired:
+            self._horizon.end(began_at, before)
             # Otherwise there may be more, so do not pause.
             pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
             self._expire_at = now + pause
