@@ -9,5 +9,7 @@ _site = get_wsgi_application()
 
 # Imported after get_wsgi_application(), which loads the settings.
 from webhooks.api.wsgi import events_first  # noqa: E402
+from webhooks.delivery import queue  # noqa: E402
 
+queue.postgres.limit_lock_waits()
 application = events_first(_site)

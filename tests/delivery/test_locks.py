@@ -1,6 +1,7 @@
 """What somebody keeps locked, such as a forgotten transaction, keeps nothing else waiting."""
 
 import datetime as dt
+import importlib
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.db import OperationalError, connection
 from django.db.models import Count
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
+from config import wsgi
 from tests.alerts.test_notifications import failing
 from tests.delivery.test_queue import claim, succeeded
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
@@ -340,6 +344,23 @@ def test_a_task_does_not_wait_for_a_lock_for_long(other: Other) -> None:
     assert time.monotonic() - began_at < 1.4
     with pytest.raises(OperationalError, match="nothing"), queue.unless_locked("nothing"):
         raise OperationalError("nothing")
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_a_page_says_that_it_could_not_change_what_is_locked(
+    other: Other, admin_client: Client
+) -> None:
+    webhook = make_webhook()
+    lock(other, "webhook", webhook, "id")
+    admin_client.raise_request_exception = False
+    response = admin_client.post(reverse("webhooks:pause", args=[webhook.pk]))
+    assert response.status_code == 500
+    assert "no data was lost" in response.content.decode()
+    importlib.reload(wsgi)
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("10s",)
 
 
 @pytest.mark.usefixtures("_short_waits")

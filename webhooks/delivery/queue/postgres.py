@@ -97,10 +97,11 @@ _REQUIRED_SETTINGS = {
     # Otherwise psycopg doubles the backslash before a body's bytes, and their digits are stored.
     "standard_conforming_strings": "on",
 }
-# How long a task waits for what somebody keeps locked, in ms, unless the role, the database or the
-# connection has a limit. Tasks and drains share a worker's slots.
-_TASK_LOCK_TIMEOUT = "10000"
-# The limit of this process's connections; 0 for none.
+# How long a task or a request waits for what somebody keeps locked, in ms, unless the role, the
+# database or the connection has a limit: otherwise they fill all slots of a worker, which drains
+# need as well, or all threads of a web process.
+_LOCK_TIMEOUT = "10000"
+# The limit of this process's connections; 0 for none, as for commands.
 _lock_timeout = "0"
 _SET_LOCK_TIMEOUT = """set_config('lock_timeout',
   COALESCE(NULLIF(current_setting('lock_timeout'), '0'), %s), false)"""
@@ -336,7 +337,7 @@ def set_required_settings(opened: "psycopg.Connection[Any]") -> None:
     )
 
 
-def limit_lock_waits(milliseconds: str = _TASK_LOCK_TIMEOUT) -> None:
+def limit_lock_waits(milliseconds: str = _LOCK_TIMEOUT) -> None:
     """Limit how long this process waits for a lock, on connections that it opens from now on."""
     global _lock_timeout
     _lock_timeout = milliseconds
