@@ -178,6 +178,8 @@ class SessionThread(ABC):
 
     def _run(self) -> None:
         try:
+            # Connects now: requests may take all descriptors later.
+            self._session.run(lambda: True)
             while not self._is_closing or self._has_work():
                 self._turn()
         finally:
