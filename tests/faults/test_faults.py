@@ -18,24 +18,24 @@ RECEIVERS = tuple(f"R{number}" for number in range(1, 41))
 pytestmark = [pytest.mark.timeout(300), pytest.mark.together]
 
 
-def rows(database: str) -> dict[str, Row]:
-    found, problem = _results(database)
+def row_of(fault: str, database: str) -> Row:
+    found, problem, errors = _results(database)
     assert not problem, problem
-    return found
+    if found[fault].result == BROKEN:
+        # Pytest shows this with the failed test: the logs of the workers.
+        print(errors[-20_000:])
+    return found[fault]
 
 
 @cache
-def _results(database: str) -> tuple[dict[str, Row], str]:
-    """Run the database's part once; return its rows and the errors of the run itself."""
+def _results(database: str) -> tuple[dict[str, Row], str, str]:
+    """Run the database's part once; return its rows, the errors of the run itself, and its log."""
     wanted = POSTGRES if database == "postgres" else SQLITE
     command = ["-m", "tests.faults.one", "--database", database, "--quick"]
     command += ["--only", *wanted, "R"]
     output, errors, code = _run(command)
     found = [Row(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
-    if any(row.result == BROKEN for row in found):
-        # Pytest shows this with the failed tests.
-        print(errors[-20_000:])
-    return {row.id: row for row in found}, errors[-5000:] if code else ""
+    return {row.id: row for row in found}, errors[-5000:] if code else "", errors
 
 
 def _run(command: list[str]) -> tuple[str, str, int]:
@@ -57,12 +57,12 @@ def _run(command: list[str]) -> tuple[str, str, int]:
 @pytest.mark.database("postgres")
 @pytest.mark.parametrize("fault", POSTGRES + RECEIVERS)
 def test_a_fault_on_postgresql_is_survived(fault: str) -> None:
-    row = rows("postgres")[fault]
+    row = row_of(fault, "postgres")
     assert row.result != BROKEN, row.note
 
 
 @pytest.mark.database("sqlite")
 @pytest.mark.parametrize("fault", SQLITE + RECEIVERS)
 def test_a_fault_on_sqlite_is_survived(fault: str) -> None:
-    row = rows("sqlite")[fault]
+    row = row_of(fault, "sqlite")
     assert row.result != BROKEN, row.note
