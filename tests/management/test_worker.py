@@ -1,4 +1,4 @@
-"""Modules that `manage.py worker` must not load, not even for a token request.
+"""What `manage.py worker` must not load, its clock, and how Celery's own worker ends.
 
 tests/test_deployment.py starts the worker and lets it deliver.
 """
@@ -6,15 +6,19 @@ tests/test_deployment.py starts the worker and lets it deliver.
 import datetime as dt
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from django.conf import settings
 
 from config.celery import Clock, app
+from tests.services import RedisServer
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 # Prints the modules loaded when the worker starts, including those of a token request.
@@ -94,3 +98,29 @@ def test_the_clock_sleeps_until_something_is_due() -> None:
     clock = Clock(SimpleNamespace(), clock=True).create(SimpleNamespace(app=app))
     periods = [entry["schedule"] for entry in settings.CELERY_BEAT_SCHEDULE.values()]
     assert clock.service.scheduler.max_interval > min(periods)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_sigterm_to_the_whole_group_ends_a_worker_and_none_of_its_tasks(
+    pool: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "config", "worker"]
+    command += ["-Q", "nothing", "-c", "1", "--pool", pool, "-l", "INFO"]
+    log = tmp_path / "log"
+    with RedisServer() as redis, log.open("wb") as output:
+        environment = {**os.environ, "REDIS_URL": redis.url}
+        worker = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            eventually(lambda: " ready." in log.read_text(), saw=log.read_text)
+            children = psutil.Process(worker.pid).children()
+            assert len(children) == (pool == "prefork")
+            for child in children:
+                child.send_signal(signal.SIGTERM)
+                with pytest.raises(psutil.TimeoutExpired):
+                    child.wait(1)
+            os.killpg(worker.pid, signal.SIGTERM)
+            assert worker.wait(60) == 0, log.read_text()
+        finally:
+            worker.kill()

@@ -8,6 +8,7 @@ not do at a warm shutdown.
 import gc
 import logging
 import mmap
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ _EXPIRES_SECONDS = 20.0
 _COLLECT_AFTER = 50_000
 # One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
 _stopping = mmap.mmap(-1, 1)
+# The process id of the worker's main process.
+_worker_pid = 0
 # Set for an immediate look.
 _changed = threading.Event()
 _slots_lock = threading.Lock()
@@ -106,10 +109,24 @@ def _keep_loaded() -> None:
 
 @signals.worker_init.connect
 def _begin(**_: object) -> None:
+    global _worker_pid
+    _worker_pid = os.getpid()
     # Before a pool forks its processes.
     _keep_loaded()
     queue.postgres.limit_lock_waits()
     _stopping[0] = 0
+
+
+@signals.worker_process_init.connect
+def _leave_the_end_to_the_worker(**_: object) -> None:
+    """Let a pool process ignore a SIGTERM to its whole group, as systemd and a terminal send it.
+
+    It would end a task such as a token refresh in the middle, and a worker whose idle process ends
+    at that moment waits for it for ever. Its main process ends it, also by SIGKILL if that ends.
+    """
+    # The solo pool has no process of its own.
+    if os.getpid() != _worker_pid:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @signals.worker_ready.connect
