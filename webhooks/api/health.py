@@ -29,7 +29,7 @@ from webhooks.security import key_check
 logger = logging.getLogger(__name__)
 
 _BROKER_SECONDS = 1.0
-# An older transaction of any client of the database slows deliveries down.
+# An older transaction of any client of the database may slow deliveries down.
 _LONG_TRANSACTION_SECONDS = 600.0
 # A key that is written to test whether the broker accepts writes.
 _PROBE = "webhooks:probe"
@@ -50,8 +50,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """Respond 200 if everything works and 503 otherwise, with a word or sentence for each check.
 
-    A resource that a worker's machine lacks is shown, and so is a transaction that slows deliveries
-    down, but these do not take this process out of service.
+    A resource that a worker's machine lacks is shown, and so is a transaction that may slow
+    deliveries down, but these do not take this process out of service.
     """
     found = {name: look() for name, look in _LOOKS.items()}
     failing = [name for name, state in found.items() if state != _OK]
@@ -118,7 +118,7 @@ def _transactions() -> str:
         return "unknown: the database does not answer"
     if found is None or found.seconds < _LONG_TRANSACTION_SECONDS:
         return _OK
-    return "one has been open for over ten minutes and slows deliveries down"
+    return "one has been open for over ten minutes and may slow deliveries down"
 
 
 def _database() -> str:

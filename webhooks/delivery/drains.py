@@ -118,11 +118,11 @@ def _begin(**_: object) -> None:
 
 
 @signals.worker_process_init.connect
-def _leave_the_end_to_the_worker(**_: object) -> None:
-    """Let a pool process ignore a SIGTERM to its whole group, as systemd and a terminal send it.
+def _ignore_sigterm(**_: object) -> None:
+    """Let a pool process ignore a SIGTERM to its whole group, as systemd sends it.
 
-    It would end a task such as a token refresh in the middle, and a worker whose idle process ends
-    at that moment waits for it for ever. Its main process ends it, also by SIGKILL if that ends.
+    It would end a task such as a token refresh in the middle, and if it ended an idle process, the
+    main process could hang in its shutdown. The main process ends its pool processes.
     """
     # The solo pool has no process of its own.
     if os.getpid() != _worker_pid:

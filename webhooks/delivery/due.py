@@ -39,8 +39,8 @@ _LONGEST_TIMED_SECONDS = 60.0
 _CHEAP_SECONDS, _COMPLETE_PART, _LONGEST_SECONDS, _MARGIN_SECONDS = 0.005, 0.02, 10.0, 10.0
 
 
-class Horizon:
-    """From which time on an expensive query reads the index, with an exception now and then.
+class Watermark:
+    """The time from which on an expensive query reads the index, but for a complete one at times.
 
     While a transaction stays open that began before, such as a dump, PostgreSQL keeps the entries
     of all rows that were finished since: a query that begins at the oldest reads hundreds of
@@ -86,7 +86,7 @@ class DueWebhooks:
         self.next_due_seconds: float | None = None
         self._after = self._walked_pages = 0
         self._walk_at = 0.0
-        self._horizon = Horizon()
+        self._watermark = Watermark()
         # Whether the first full walk has not ended yet, and the shards that it covers.
         self._is_first_walk = True
         self._own = self._shards.own
@@ -169,31 +169,31 @@ class DueWebhooks:
     @property
     def since(self) -> float:
         """Return from which Unix time on rows are to be claimed; 0 for all."""
-        return 0.0 if self.are_many else self._horizon.since
+        return 0.0 if self.are_many else self._watermark.since
 
     def _ask_page(self) -> Page | None:
-        horizon, own = self._horizon, self._shards.own
+        watermark, own = self._watermark, self._shards.own
         if own != self._own:
             # The rows of added shards may have been due before.
             self._own = own
-            horizon.forget()
+            watermark.forget()
         # Before the query, which may wait.
         began_at, asked_at = time.monotonic(), self._session.clock.wall()
-        since = horizon.begin(began_at)
+        since = watermark.begin(began_at)
         page: Page | None = self._session.run(
             partial(self._queue.page, limit=PAGE, since=since, **own)
         )
         if page is None:
             # A failover can bring rows back.
-            horizon.forget()
+            watermark.forget()
             return None
         seconds = self.next_due_seconds = page.next_due_seconds
         if since:
             # Then older rows may be found.
-            until = max(0.0, horizon.complete_at - time.monotonic())
+            until = max(0.0, watermark.complete_at - time.monotonic())
             self.next_due_seconds = until if seconds is None else min(until, seconds)
         if page.last is None:
-            horizon.end(began_at, asked_at + min(0.0, seconds or 0.0))
+            watermark.end(began_at, asked_at + min(0.0, seconds or 0.0))
         return page
 
     def _ask_changes(self, now: float) -> bool:

@@ -871,7 +871,7 @@ class Engine:
             self._is_hand_back_open = False
 
     def _hand_back_free(self, claims: list[Claimed], lease: str) -> set[str] | None:
-        """Hand back the rows that nobody else keeps locked; return the others.
+        """Hand back the rows that no other transaction keeps locked; return the others.
 
         None on a database fault: it is unknown which were handed back.
         """

@@ -90,7 +90,7 @@ def cancel_held(webhook_id: int, at_most: int) -> int:
 
 
 def _cancel(held: QuerySet[Delivery], at_most: int) -> int:
-    """Cancel the oldest of these held rows that nobody keeps locked; return how many."""
+    """Cancel the oldest of these held rows that are not locked; return how many."""
     with transaction.atomic():
         free = held.order_by("id").select_for_update(skip_locked=True, of=("self",))
         chosen = list(free.values_list("pk", flat=True)[:at_most])

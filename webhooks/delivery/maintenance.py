@@ -18,7 +18,7 @@ from django.core.cache import cache
 from webhooks.delivery import backlog
 from webhooks.delivery.claims import Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
-from webhooks.delivery.due import Horizon
+from webhooks.delivery.due import Watermark
 from webhooks.delivery.plans import present_versions
 from webhooks.delivery.recorder import Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
@@ -62,7 +62,7 @@ class Maintenance:
         locked: Collection[str],
         on_due: Callable[[], None],
     ) -> None:
-        """Take as `locked` the rows that this process hands back once nobody keeps them locked."""
+        """Take as `locked` the rows that this process hands back once they are not locked."""
         self._session = session
         self._queue = queue
         self._sender = sender
@@ -79,7 +79,7 @@ class Maintenance:
         self._state_at = 0.0
         self._write_at = 0.0
         self._expire_at = 0.0
-        self._horizon = Horizon()
+        self._watermark = Watermark()
 
     def run_due(self, now: float) -> None:
         """Do what is due at `now`, in monotonic seconds; called every second."""
@@ -105,7 +105,7 @@ class Maintenance:
             self._state_at = now + _STATE_SECONDS
             self._write(partial(self._recorder.write_states, states))
 
-    def _write(self, work: Callable[[], object]) -> None:
+    def _write(self, work: Callable[[], None]) -> None:
         def write() -> bool:
             work()
             return True
@@ -140,13 +140,13 @@ class Maintenance:
     def _expire(self, now: float) -> None:
         # Read before the call, which may wait: a lease that ends during it means no death.
         before, began_at = self._session.clock.lease_wall(), time.monotonic()
-        since = self._horizon.begin(began_at)
+        since = self._watermark.begin(began_at)
         held = [*self._claims.held(), *self._locked]
         expired = self._session.run(partial(self._queue.expire, before, held=held, since=since))
         if expired is None:
-            self._horizon.forget()
+            self._watermark.forget()
         elif not expired:
-            self._horizon.end(began_at, before)
+            self._watermark.end(began_at, before)
             # Otherwise there may be more, so do not pause.
             pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
             self._expire_at = now + pause

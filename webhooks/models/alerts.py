@@ -87,7 +87,7 @@ class Incident(models.Model):
     """One occurrence of a problem. People get one message, a daily reminder, and an all-clear."""
 
     # Exactly one is set; a problem of a webhook's own credential belongs to the webhook.
-    # No foreign key constraints: nobody's alerts wait for a webhook that somebody keeps locked.
+    # No foreign key constraints: alerts about others do not wait for a webhook that is locked.
     webhook = models.ForeignKey(
         Webhook,
         null=True,
