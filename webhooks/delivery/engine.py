@@ -173,6 +173,8 @@ class Engine:
         self._is_notified = True
         self._is_more_ready = False
         self._is_closing = False
+        # Monotonic seconds, from which on a drain looks for a good moment to end.
+        self._ends_at = math.inf
         self._cache = cache or DrainCache()
         self._is_own_cache = cache is None
         self._session = DatabaseSession(self._queue, self._cache.clock)
@@ -285,7 +287,7 @@ class Engine:
 
     def run(self, seconds: float) -> None:
         """Deliver until `should_stop()`, or until a good moment to end after `seconds`."""
-        ends = time.monotonic() + seconds
+        ends = self._ends_at = time.monotonic() + seconds
         listener = threading.Thread(target=self._listen, name="wakeup", daemon=True)
         try:
             # Inside of `try`: the machine may have no thread left for one of them.
@@ -803,7 +805,9 @@ class Engine:
 
     def _record(self, now: float) -> None:
         if self._pending_pauses:
-            decided = self._pending_pauses.apply(self._session, is_end=self._is_closing)
+            # A drain whose time is over must not wait for a webhook that is locked.
+            is_end = self._is_closing or time.monotonic() > self._ends_at
+            decided = self._pending_pauses.apply(self._session, is_end=is_end)
             for request, response, outcome in decided:
                 step = next_step(outcome, request.claim, request.plan, retry_after=None)
                 self._note(request, response, outcome, step)
