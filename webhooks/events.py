@@ -135,21 +135,11 @@ def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventErro
     """
     errors = [_error_of(item) for item in items]
     wanted = [item for item, error in zip(items, errors, strict=True) if not error]
-    if connection.in_atomic_block or not queue.backend().ACCEPTS_AT_ONCE:
-        accepted = accept_each(wanted)
-    else:
-        accepted = _accept_new(wanted)
+    is_alone = not connection.in_atomic_block
+    accepted = accept_each(wanted, lock_timeout_ms=LOCK_TIMEOUT_ALONE_MS if is_alone else 0)
     _notify_of(one for one in accepted if isinstance(one, Published))
     results = iter(accepted)
     return [error or next(results) for error in errors]
-
-
-@transaction.atomic
-def _accept_new(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    accepted = accept_at_once(items, lock_timeout_ms=LOCK_TIMEOUT_ALONE_MS)
-    left = [item for item, result in zip(items, accepted, strict=True) if result is None]
-    others = iter(accept_each(left) if left else ())
-    return [result or next(others) for result in accepted]
 
 
 def publish_together(item: NewEvent) -> Published:

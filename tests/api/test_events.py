@@ -159,20 +159,26 @@ def test_an_event_published_in_no_transaction_keeps_to_the_same_rules() -> None:
 
 def test_others_may_use_one_key_after_another_while_a_batch_is_written() -> None:
     others = ["a", "b"]
+    by_others: dict[str, events.Published] = {}
     is_other = False
 
     def publish_another(execute: Any, statement: str, *arguments: Any) -> Any:
         nonlocal is_other
         if statement.startswith("SAVEPOINT") and others and not is_other:
             is_other = True
-            events.publish("call.incoming.after", {}, idempotency_key=others.pop())
+            key = others.pop()
+            by_others[key] = events.publish("call.incoming.after", {}, idempotency_key=key)
             is_other = False
         return execute(statement, *arguments)
 
     items = [events.NewEvent("call.incoming.after", {}, key) for key in "abc"]
     with connection.execute_wrapper(publish_another):
-        published = events.publish_many(items)
-    assert [one.is_duplicate for one in published] == [True, True, False]
+        published = dict(zip("abc", events.publish_many(items), strict=True))
+    assert by_others.keys() == {"a", "b"}
+    for key, by_other in by_others.items():
+        assert published[key].event_id == by_other.event_id
+        assert published[key].is_duplicate != by_other.is_duplicate
+    assert not published["c"].is_duplicate
     assert Event.objects.count() == 3
 
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from tests.api.clients import LiveServer
 from tests.waiting import eventually
@@ -441,6 +442,58 @@ def test_what_another_process_changes_is_seen_by_the_next_event(
     last = Delivery.objects.order_by("-id").first()
     assert last is not None
     assert last.status == ("held" if "is_active" in change else "pending")
+
+
+_CHANGES: list[Callable[[], object]] = [
+    make_webhook,
+    lambda: Webhook.objects.update(event_types=["deal.created"]),
+    lambda: Webhook.objects.all().delete(),
+]
+
+
+@pytest.mark.parametrize("change", _CHANGES, ids=["made", "updated", "deleted"])
+def test_what_a_transaction_changes_is_seen_by_its_own_events_and_by_no_others(
+    other_connection: Any, change: Callable[[], object]
+) -> None:
+    items = [public.NewEvent("form.submitted", {}) for _ in range(2)]
+    make_webhook()
+    assert public.publish_many(items)[0].deliveries == 1
+    with transaction.atomic():
+        change()
+        own = [one.deliveries for one in public.publish_many(items)]
+        own += [one.deliveries for one in public.publish_many(items)]
+        transaction.set_rollback(True)
+    assert own == ([2] * 4 if change is make_webhook else [0] * 4)
+    with transaction.atomic():
+        Webhook.objects.update(event_types=["form.*", "deal.created"])
+        assert [one.deliveries for one in public.publish_many(items)] == [1, 1]
+        transaction.set_rollback(True)
+    assert [one.deliveries for one in public.publish_many(items)] == [1, 1]
+    assert Delivery.objects.count() == 4
+
+
+def test_a_transaction_that_wrote_something_else_asks_for_no_webhooks() -> None:
+    make_webhook()
+    # The server counts the changes of a session some seconds after they were made.
+    connection.close()
+    public.publish("form.submitted", {})
+    with transaction.atomic():
+        ApiKey.objects.issue("CRM")
+        with CaptureQueriesContext(connection) as asked:
+            published = public.publish_many([public.NewEvent("form.submitted", {})] * 2)
+    assert [one.deliveries for one in published] == [1, 1]
+    assert not [query for query in asked.captured_queries if "webhooks_webhook" in query["sql"]]
+
+
+def test_a_failed_publish_leaves_its_transaction_usable() -> None:
+    with transaction.atomic():
+        ApiKey.objects.issue("CRM")
+        item = public.NewEvent("form.submitted", {}, "k")
+        with pytest.raises(public.InvalidEventError):
+            public.publish_many([item, item._replace(payload={"name": "Ann"})])
+        assert not Event.objects.exists()
+        assert public.publish("form.submitted", {}, idempotency_key="k").is_duplicate is False
+    assert (Event.objects.count(), ApiKey.objects.count()) == (1, 1)
 
 
 def test_a_webhook_that_is_made_is_seen_by_the_next_event(post: Post) -> None:

@@ -9,9 +9,9 @@ import logging
 import operator
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import cached_property, lru_cache, reduce
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -27,8 +27,6 @@ from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
 from webhooks.models import Event, HoldReason, IdempotencyKey, Status, Trigger, Webhook, ids
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _MAX_KEY_LENGTH = 255
 # Every time zone can show these years, and times counted from 1970 are not negative.
@@ -126,12 +124,32 @@ def accept(items: Sequence[NewEvent]) -> list[Published]:
     Each event was checked. Raises InvalidEventError if a payload or an idempotency key still cannot
     be accepted; then nothing is inserted.
     """
-    return _inserted(items, lambda batch: [batch.add(item) for item in items])
+    results: list[Published] = []
+    with transaction.atomic():
+        for result in _accept_each(items):
+            if isinstance(result, InvalidEventError):
+                raise result
+            results.append(result)
+    return results
 
 
-def accept_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+def accept_each(
+    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0
+) -> list[Published | InvalidEventError]:
     """Insert as `accept` does; the result of an event that cannot be accepted is its error."""
-    return _inserted(items, lambda batch: [batch.result_of(item) for item in items])
+    with transaction.atomic():
+        return _accept_each(items, lock_timeout_ms=lock_timeout_ms)
+
+
+def _accept_each(
+    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0
+) -> list[Published | InvalidEventError]:
+    accepted: Sequence[Published | InvalidEventError | None] = [None] * len(items)
+    if queue.backend().ACCEPTS_AT_ONCE:
+        accepted = accept_at_once(items, lock_timeout_ms=lock_timeout_ms)
+    left = [item for item, result in zip(items, accepted, strict=True) if result is None]
+    others = iter(_accept_left(left) if left else ())
+    return [result or next(others) for result in accepted]
 
 
 def accept_at_once(
@@ -139,8 +157,8 @@ def accept_at_once(
 ) -> list[Published | InvalidEventError | None]:
     """Insert events with one statement; the result is None for each that must be accepted alone.
 
-    That is one whose idempotency key is in use, or that exceeds the memory limit. Not for use in a
-    transaction that may have changed webhooks. Only where `queue.backend().ACCEPTS_AT_ONCE`.
+    That is one whose idempotency key is in use, or that exceeds the memory limit. Only where
+    `queue.backend().ACCEPTS_AT_ONCE`.
     """
     types = {item.type for item in items}
     for _attempt in range(2):
@@ -262,17 +280,20 @@ def _subscriptions_of(types: Set[str]) -> _Subscriptions:
     subscribers = _subscribers(missing) if missing else []
     for type in missing:
         known.by_type[type] = _subscribed_to(subscribers, type)
-    _known.append(known)
+    if known.version >= 0:
+        # Not what this transaction has changed and may still roll back.
+        _known.append(known)
     return known
 
 
-def _inserted(items: Sequence[NewEvent], insert: Callable[["_Batch"], list[_T]]) -> list[_T]:
+def _accept_left(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+    """Accept events whose idempotency keys may be in use, or too many for one statement."""
     known = _known_events(items)
     while True:
         try:
             with transaction.atomic():
                 batch = _Batch(items, known)
-                results = insert(batch)
+                results = [batch.result_of(item) for item in items]
                 batch.write()
             return results
         except IntegrityError:

@@ -169,7 +169,10 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 
 
 def subscriptions_version() -> int:
-    """Return a number that changes whenever a webhook's types, filter or state change."""
+    """Return a number that changes whenever a webhook's types, filter or state change.
+
+    It is negative if this transaction may have changed webhooks itself.
+    """
     _drop_closed_connection(connections[DEFAULT_DB_ALIAS])
     with _cursor() as cursor:
         row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()

@@ -424,13 +424,23 @@ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <
 ORDER BY xact_start LIMIT 1
 """
 
-SUBSCRIPTIONS = "SELECT version FROM webhooks_subscriptions"
+# The version is written when a transaction commits. Before that, it is negative in a transaction
+# that has changed webhooks. It may also be negative in one that has written something else, if the
+# session changed webhooks seconds ago, or if the server counts no changes.
+_VERSION = """CASE WHEN pg_current_xact_id_if_assigned() IS NULL
+  OR current_setting('track_counts') = 'on'
+  AND pg_stat_get_xact_tuples_inserted('webhooks_webhook'::regclass) = 0
+  AND pg_stat_get_xact_tuples_updated('webhooks_webhook'::regclass) = 0
+  AND pg_stat_get_xact_tuples_deleted('webhooks_webhook'::regclass) = 0
+THEN version ELSE -2 - version END AS version"""
+
+SUBSCRIPTIONS = f"SELECT {_VERSION} FROM webhooks_subscriptions"
 
 # Inserts nothing if webhooks have changed, and no event whose key another event has. Waits for an
 # uncommitted event with the same key, but not for long, as others wait as well.
 _AT_ONCE = f"""
 WITH known AS MATERIALIZED (
-  SELECT version, set_config(
+  SELECT {_VERSION}, set_config(
     'lock_timeout', COALESCE(NULLIF(%s, '0'), current_setting('lock_timeout')), true)
   FROM webhooks_subscriptions
 ), given AS MATERIALIZED (
