@@ -23,6 +23,7 @@ from webhooks.delivery.fan_out import (
     accept,
     accept_at_once,
     accept_each,
+    accept_singly,
     check,
     deliver_again,
     fan_out,
@@ -109,7 +110,7 @@ def publish(
 
 
 def publish_many(items: Iterable[NewEvent]) -> list[Published]:
-    """Accept many events with a handful of statements; all or none. Raises InvalidEventError."""
+    """Accept many events with one statement or a few; all or none. Raises InvalidEventError."""
     wanted = list(items)
     for item in wanted:
         check(item)
@@ -120,12 +121,13 @@ def publish_many(items: Iterable[NewEvent]) -> list[Published]:
 
 def _accept_alone(item: NewEvent, *, lock_timeout_ms: int = 0) -> Published:
     """Accept an event with one statement in autocommit mode, without BEGIN and COMMIT."""
-    result: Published | InvalidEventError | None = None
-    if queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit():
-        [result] = accept_at_once([item], lock_timeout_ms=lock_timeout_ms)
+    if not (queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit()):
+        return accept([item])[0]
+    [result] = accept_at_once([item], lock_timeout_ms=lock_timeout_ms)
+    result = result or accept_singly([item])[0]
     if isinstance(result, InvalidEventError):
         raise result
-    return result or accept([item])[0]
+    return result
 
 
 def publish_each(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:

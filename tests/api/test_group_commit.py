@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -444,32 +447,46 @@ def test_what_another_process_changes_is_seen_by_the_next_event(
     assert last.status == ("held" if "is_active" in change else "pending")
 
 
-_CHANGES: list[Callable[[], object]] = [
-    make_webhook,
-    lambda: Webhook.objects.update(event_types=["deal.created"]),
-    lambda: Webhook.objects.all().delete(),
+def replace_all() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE webhooks_webhook CASCADE")
+    assert public.publish("form.submitted", {}).deliveries == 0
+    make_webhook()
+    make_webhook()
+
+
+_CHANGES: list[tuple[Callable[[], object], int]] = [
+    (make_webhook, 2),
+    (replace_all, 2),
+    (lambda: Webhook.objects.update(event_types=["deal.created"]), 0),
+    (lambda: Webhook.objects.all().delete(), 0),
 ]
 
 
-@pytest.mark.parametrize("change", _CHANGES, ids=["made", "updated", "deleted"])
+@pytest.mark.parametrize(
+    ("change", "deliveries"), _CHANGES, ids=["made", "replaced", "updated", "deleted"]
+)
+@pytest.mark.parametrize("is_kept", [True, False], ids=["committed", "rolled back"])
 def test_what_a_transaction_changes_is_seen_by_its_own_events_and_by_no_others(
-    other_connection: Any, change: Callable[[], object]
+    change: Callable[[], object], deliveries: int, is_kept: bool
 ) -> None:
     items = [public.NewEvent("form.submitted", {}) for _ in range(2)]
+
+    def published() -> list[int]:
+        return [one.deliveries for one in public.publish_many(items)]
+
     make_webhook()
-    assert public.publish_many(items)[0].deliveries == 1
+    assert published() == [1, 1]
     with transaction.atomic():
         change()
-        own = [one.deliveries for one in public.publish_many(items)]
-        own += [one.deliveries for one in public.publish_many(items)]
-        transaction.set_rollback(True)
-    assert own == ([2] * 4 if change is make_webhook else [0] * 4)
+        assert published() == published() == [deliveries, deliveries]
+        transaction.set_rollback(not is_kept)
     with transaction.atomic():
-        Webhook.objects.update(event_types=["form.*", "deal.created"])
-        assert [one.deliveries for one in public.publish_many(items)] == [1, 1]
+        make_webhook()
+        now = deliveries if is_kept else 1
+        assert published() == [now + 1, now + 1]
         transaction.set_rollback(True)
-    assert [one.deliveries for one in public.publish_many(items)] == [1, 1]
-    assert Delivery.objects.count() == 4
+    assert published() == [now, now]
 
 
 def test_a_transaction_that_wrote_something_else_asks_for_no_webhooks() -> None:
@@ -483,6 +500,43 @@ def test_a_transaction_that_wrote_something_else_asks_for_no_webhooks() -> None:
             published = public.publish_many([public.NewEvent("form.submitted", {})] * 2)
     assert [one.deliveries for one in published] == [1, 1]
     assert not [query for query in asked.captured_queries if "webhooks_webhook" in query["sql"]]
+
+
+def test_a_transaction_that_must_roll_back_accepts_no_event() -> None:
+    public.publish("form.submitted", {})
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError):
+            public.publish("form.submitted", {})
+
+
+def test_an_error_of_a_batch_is_raised_before_anything_is_inserted() -> None:
+    public.publish("form.submitted", {})
+    items = [public.NewEvent("form.submitted", payload) for payload in ({}, {"x": object()})]
+    with transaction.atomic(), connection.cursor() as cursor:
+        with pytest.raises(public.InvalidEventError):
+            public.publish_many(items)
+        cursor.execute("SELECT pg_current_xact_id_if_assigned()")
+        assert cursor.fetchone() == (None,)
+
+
+def test_a_wait_for_a_key_can_be_interrupted(other_connection: Any) -> None:
+    other_connection.execute("BEGIN")
+    other_connection.execute(KEY, ["taken", "evt_other"])
+
+    def interrupt() -> None:
+        eventually(lambda: other_connection.execute(_BLOCKED).fetchone() == (1,))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), transaction.atomic():
+            public.publish("form.submitted", {}, idempotency_key="taken")
+    finally:
+        other_connection.execute("ROLLBACK")
+        thread.join()
+    assert public.publish("form.submitted", {}, idempotency_key="taken").is_duplicate is False
 
 
 def test_a_failed_publish_leaves_its_transaction_usable() -> None:

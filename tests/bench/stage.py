@@ -6,6 +6,7 @@ after `Stage.__enter__()`.
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,9 @@ PAYLOAD = {"call_id": "1700000000.1", "caller": "+380441234567", "note": "x" * 8
 # As in compose.yaml; fsync and synchronous_commit stay on.
 POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "4GB", "min_wal_size": "2GB"}
 _START_SECONDS = 60.0
+# The most lines of a worker's log that are shown.
+_WARNINGS = 20
+_IS_WARNING = re.compile(r" (WARNING|ERROR|CRITICAL) ")
 
 _DUE = f"""
 WITH r AS MATERIALIZED (
@@ -220,6 +224,9 @@ class Stage:
             yield worker
         finally:
             worker.stop()
+            # What explains an odd figure, such as a machine that stood still.
+            for line in worker.warnings[-_WARNINGS:]:
+                print(f"\n  {line}", file=sys.stderr, end="", flush=True)
 
 
 class Worker:
@@ -244,6 +251,10 @@ class Worker:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    @property
+    def warnings(self) -> list[str]:
+        return [line for line in self.log.splitlines() if _IS_WARNING.search(line)]
 
     def pause(self, stage: Stage) -> None:
         """Stop the worker's processes, but not within a transaction that others wait for."""

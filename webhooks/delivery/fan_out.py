@@ -9,7 +9,7 @@ import logging
 import operator
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from functools import cached_property, lru_cache, reduce
 from typing import Any, NamedTuple
 
@@ -124,13 +124,8 @@ def accept(items: Sequence[NewEvent]) -> list[Published]:
     Each event was checked. Raises InvalidEventError if a payload or an idempotency key still cannot
     be accepted; then nothing is inserted.
     """
-    results: list[Published] = []
     with transaction.atomic():
-        for result in _accept_each(items):
-            if isinstance(result, InvalidEventError):
-                raise result
-            results.append(result)
-    return results
+        return _whole(_accept_each(items, is_whole=True))
 
 
 def accept_each(
@@ -142,27 +137,41 @@ def accept_each(
 
 
 def _accept_each(
-    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0
+    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0, is_whole: bool = False
 ) -> list[Published | InvalidEventError]:
-    accepted: Sequence[Published | InvalidEventError | None] = [None] * len(items)
-    if queue.backend().ACCEPTS_AT_ONCE:
-        accepted = accept_at_once(items, lock_timeout_ms=lock_timeout_ms)
+    if not queue.backend().ACCEPTS_AT_ONCE:
+        return accept_singly(items)
+    accepted = accept_at_once(items, lock_timeout_ms=lock_timeout_ms, is_whole=is_whole)
     left = [item for item, result in zip(items, accepted, strict=True) if result is None]
-    others = iter(_accept_left(left) if left else ())
+    others = iter(accept_singly(left) if left else ())
     return [result or next(others) for result in accepted]
 
 
-def accept_at_once(
-    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0
-) -> list[Published | InvalidEventError | None]:
-    """Insert events with one statement; the result is None for each that must be accepted alone.
+def _whole(results: Iterable[Published | InvalidEventError | None]) -> list[Published]:
+    """Return the results of the accepted events; raise the first error, if any."""
+    accepted: list[Published] = []
+    for result in results:
+        if isinstance(result, InvalidEventError):
+            raise result
+        if result is not None:
+            accepted.append(result)
+    return accepted
 
-    That is one whose idempotency key is in use, or that exceeds the memory limit. Only where
+
+def accept_at_once(
+    items: Sequence[NewEvent], *, lock_timeout_ms: int = 0, is_whole: bool = False
+) -> list[Published | InvalidEventError | None]:
+    """Insert events with one statement; the result is None for each that it leaves out.
+
+    That is one whose idempotency key is in use, or that exceeds the memory limit: `accept_singly`
+    takes it. With `is_whole`, an error is raised before anything is inserted. Only where
     `queue.backend().ACCEPTS_AT_ONCE`.
     """
     types = {item.type for item in items}
-    for _attempt in range(2):
-        prepared = _prepared(items, _subscriptions_of(types))
+    for is_again in (False, True):
+        prepared = _prepared(items, _subscriptions_of(types, is_again=is_again))
+        if is_whole:
+            _whole(prepared.results)
         if not prepared.events:
             return prepared.results
         results = prepared.results_of(
@@ -192,7 +201,8 @@ class Prepared(NamedTuple):
     ) -> list[Published | InvalidEventError | None] | None:
         """Return the results after the statement; None if it found that webhooks changed."""
         if version != self.version:
-            _known.clear()
+            if version >= 0:
+                _known.clear()
             return None
         return [
             None if isinstance(one, Published) and one.event_id not in written else one
@@ -264,9 +274,12 @@ def _fresh_subscriptions() -> _Subscriptions | None:
     return known
 
 
-def _subscriptions_of(types: Set[str]) -> _Subscriptions:
-    """Return the webhooks that want these types; their version tells later if that still holds."""
-    known = _fresh_subscriptions()
+def _subscriptions_of(types: Set[str], *, is_again: bool = False) -> _Subscriptions:
+    """Return the webhooks that want these types; their version tells later if that still holds.
+
+    With `is_again`, they are not those that are remembered.
+    """
+    known = None if is_again else _fresh_subscriptions()
     if known is None:
         version = queue.backend().subscriptions_version()
         known = _Subscriptions(version, time.monotonic(), {})
@@ -286,8 +299,8 @@ def _subscriptions_of(types: Set[str]) -> _Subscriptions:
     return known
 
 
-def _accept_left(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    """Accept events whose idempotency keys may be in use, or too many for one statement."""
+def accept_singly(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+    """Accept any events: also with idempotency keys in use, and too many for one statement."""
     known = _known_events(items)
     while True:
         try:

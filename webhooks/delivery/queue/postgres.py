@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import generators
 from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -171,8 +172,9 @@ def enqueue(events: Sequence[NewEventRow], deliveries: Sequence[NewDelivery]) ->
 def subscriptions_version() -> int:
     """Return a number that changes whenever a webhook's types, filter or state change.
 
-    It is negative if this transaction may have changed webhooks itself.
+    It is negative if this transaction may have changed webhooks itself, or if the number was lost.
     """
+    connection.validate_no_broken_transaction()
     _drop_closed_connection(connections[DEFAULT_DB_ALIAS])
     with _cursor() as cursor:
         row = cursor.execute(sql.SUBSCRIPTIONS).fetchone()
@@ -194,6 +196,7 @@ def enqueue_at_once(
     parameters = parameters_at_once(events, deliveries, version, lock_timeout_ms)
     # This thread's connection; `connection` looks it up on each use.
     own = connections[DEFAULT_DB_ALIAS]
+    own.validate_no_broken_transaction()
     _drop_closed_connection(own)
     own.ensure_connection()
     with own.wrap_database_errors:
@@ -228,12 +231,15 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
     libpq = opened.pgconn
     if opened.prepare_threshold is not None or opened in _sessions:
         # If psycopg prepared statements, it makes the server drop all of them at a rollback.
-        result = libpq.exec_params(sql.INSERT_AT_ONCE.encode(), parameters, None, BINARY)
+        libpq.send_query_params(sql.INSERT_AT_ONCE.encode(), parameters, None, BINARY)
     else:
         if opened not in _prepared_on:
             prepare_at_once(opened)
             _prepared_on.add(opened)
-        result = libpq.exec_prepared(INSERT_AT_ONCE_NAME, parameters, BINARY)
+        libpq.send_query_prepared(INSERT_AT_ONCE_NAME, parameters, BINARY)
+    # Not libpq's own wait, which no signal interrupts: somebody may keep a key for long.
+    results: list[PGresult] = opened.wait(generators.execute(libpq))
+    [result] = results
     _check(libpq, result)
     return result
 

@@ -424,11 +424,13 @@ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <
 ORDER BY xact_start LIMIT 1
 """
 
-# The version is written when a transaction commits. Before that, it is negative in a transaction
-# that has changed webhooks. It may also be negative in one that has written something else, if the
-# session changed webhooks seconds ago, or if the server counts no changes.
+# The version is written when a transaction commits, or truncates: it is that transaction's id. It
+# is negative in a transaction that has changed webhooks. It may also be negative in one that has
+# written something else, if the session changed webhooks seconds ago, or if the server counts no
+# changes.
 _VERSION = """CASE WHEN pg_current_xact_id_if_assigned() IS NULL
-  OR current_setting('track_counts') = 'on'
+  OR version <> pg_current_xact_id_if_assigned()::text::bigint
+  AND current_setting('track_counts') = 'on'
   AND pg_stat_get_xact_tuples_inserted('webhooks_webhook'::regclass) = 0
   AND pg_stat_get_xact_tuples_updated('webhooks_webhook'::regclass) = 0
   AND pg_stat_get_xact_tuples_deleted('webhooks_webhook'::regclass) = 0
