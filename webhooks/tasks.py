@@ -29,9 +29,13 @@ _caches_lock = threading.Lock()
 
 @shared_task
 def drain(seconds: float | None = None) -> int:
-    """Deliver due rows for a while; return how many requests were sent."""
+    """Deliver due rows for a while; return how many requests were sent.
+
+    A drain of so many `seconds` was requested while none listened, perhaps many times while all of
+    them stood still: one after the other, they would keep a slot from its long drain.
+    """
     if seconds is not None:
-        return _drain(seconds)
+        return 0 if wakeup().notify() else _drain(seconds)
     with drains.drain_slot() as is_wanted:
         return _drain(settings.WEBHOOKS_DRAIN_SECONDS) if is_wanted else 0
 

@@ -79,6 +79,7 @@ def test_threads_take_no_drain_that_another_worker_asked_for(
 ) -> None:
     """They share the queue: a second long drain would block a thread for sweeps and tokens."""
     monkeypatch.setattr(drains, "_wanted", 1)
+    monkeypatch.setattr(tasks, "wakeup", ProcessWakeup)
     began: list[float] = []
     monkeypatch.setattr(tasks, "_drain", lambda seconds: began.append(seconds) or 1)
     with drains.drain_slot() as is_wanted:
@@ -126,3 +127,16 @@ def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> 
     tasks.notify()
     [terms] = asked
     assert terms["kwargs"]["seconds"] < 5
+
+
+def test_a_short_drain_is_superfluous_once_another_drain_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "_drain", lambda seconds: 7)
+    listened = ProcessWakeup()
+    monkeypatch.setattr(tasks, "wakeup", lambda: listened)
+    assert tasks.drain(seconds=1.0) == 7
+    listened.wait(0.0)
+    assert tasks.drain(seconds=1.0) == 0
+    # It is woken, as rows were due when the short drain was requested.
+    assert listened.wait(0.0)
