@@ -20,6 +20,7 @@ import psycopg
 import pytest
 from django.core.cache import cache
 from django.db import ProgrammingError, connection
+from django.db.models import Sum
 from django.utils import timezone
 from pytest_django import Settings
 from standardwebhooks.webhooks import Webhook as Verifier
@@ -35,6 +36,7 @@ from webhooks.delivery import backlog, due, maintenance, outcomes, queue
 from webhooks.delivery import engine as engine_module
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.queue.rows import Candidate
+from webhooks.delivery.recorder import Recorder
 from webhooks.delivery.requests import KEPT_BODY_BYTES, Request, Response
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -828,6 +830,36 @@ def test_health_and_counts_that_take_long_are_written_beside_the_next_drain(
         drain_cache.wait_for_rest(60)
     drain_cache.close()
     assert HourlyCount.objects.get().count == 1
+    assert WebhookState.objects.get().last_success_at
+
+
+@pytest.mark.database("postgres")
+def test_a_drain_does_not_wait_for_the_health_and_counts_of_the_one_before(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    waited: list[bool] = []
+
+    def write_late(self: Recorder) -> bool:
+        waited.append(may_write.wait(20))
+        return write_rest(self)
+
+    write_rest = Recorder.write_rest
+    monkeypatch.setattr(Recorder, "write_rest", write_late)
+    # Even of a second drain that leaves little.
+    monkeypatch.setattr(engine_module, "_FINISH_SECONDS", 600.0)
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    drain_cache = DrainCache()
+    for most in (-1, 2000):
+        monkeypatch.setattr(engine_module, "_SHORT_REST", most)
+        make_delivery(webhook)
+        Engine(ProcessWakeup(), lambda: False, drain_cache).run(0.5)
+        assert not may_write.is_set()
+    may_write.set()
+    drain_cache.wait_for_rest(60)
+    drain_cache.close()
+    assert waited == [True, True]
+    assert HourlyCount.objects.aggregate(total=Sum("count"))["total"] == 2
     assert WebhookState.objects.get().last_success_at
 
 

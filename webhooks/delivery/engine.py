@@ -117,10 +117,17 @@ class DrainCache:
         """Return whether a drain left something that was locked."""
         return bool(self.locked or any(self.counts))
 
+    @property
+    def is_writing_rest(self) -> bool:
+        return self._rest is not None and self._rest.is_alive()
+
     def write_rest(self, backend: ModuleType, recorder: Recorder) -> None:
-        """Write counts and health in a thread of their own."""
+        """Write counts and health in a thread of their own, after those of the drain before."""
+        before = self._rest
 
         def run() -> None:
+            if before is not None:
+                before.join()
             session = DatabaseSession(backend, self.clock)
             try:
                 for _ in range(_REST_TRIES):
@@ -953,11 +960,11 @@ class Engine:
 
     def _write_rest(self) -> None:
         """Write the remaining counts and health, beside the next drain if that takes long."""
-        self._cache.wait_for_rest(_FINISH_SECONDS)
-        is_long = self._recorder.rest > _SHORT_REST and self._queue.WRITES_IN_PARALLEL
-        if is_long and not self._should_stop():
+        is_long = self._cache.is_writing_rest or self._recorder.rest > _SHORT_REST
+        if is_long and self._queue.WRITES_IN_PARALLEL and not self._should_stop():
             self._cache.write_rest(self._queue, self._recorder)
         else:
+            self._cache.wait_for_rest(_FINISH_SECONDS)
             self._session.run(self._recorder.write_rest)
             if counts := self._recorder.take_counts():
                 self._cache.counts.append(counts)
