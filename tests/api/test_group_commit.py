@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -537,6 +537,24 @@ def test_a_wait_for_a_key_can_be_interrupted(other_connection: Any) -> None:
         other_connection.execute("ROLLBACK")
         thread.join()
     assert public.publish("form.submitted", {}, idempotency_key="taken").is_duplicate is False
+
+
+def test_a_commit_that_fails_after_its_rows_came_is_an_error_of_the_database(
+    other_connection: Any,
+) -> None:
+    other_connection.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'not this one'; END $$; "
+        "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON webhooks_idempotencykey "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    try:
+        with pytest.raises(DatabaseError, match="not this one"):
+            public.publish("form.submitted", {}, idempotency_key="k")
+    finally:
+        other_connection.execute("DROP FUNCTION fail() CASCADE")
+    assert not Event.objects.exists()
+    assert public.publish("form.submitted", {}, idempotency_key="k").is_duplicate is False
 
 
 def test_a_failed_publish_leaves_its_transaction_usable() -> None:

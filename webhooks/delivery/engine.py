@@ -91,8 +91,9 @@ _FINISH_SECONDS = 10.0
 _LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
 _SHORT_REST = 2000
-# Its thread may meet locks of the next drain, which writes the same rows.
-_REST_TRIES = 3
+# Its thread may meet locks of the next drain, which writes the same rows. It waits so long for the
+# thread of the drain before.
+_REST_TRIES, _REST_SECONDS = 3, 60.0
 
 
 class DrainCache:
@@ -127,7 +128,7 @@ class DrainCache:
 
         def run() -> None:
             if before is not None:
-                before.join()
+                before.join(_REST_SECONDS)
             session = DatabaseSession(backend, self.clock)
             try:
                 for _ in range(_REST_TRIES):
@@ -960,8 +961,12 @@ class Engine:
 
     def _write_rest(self) -> None:
         """Write the remaining counts and health, beside the next drain if that takes long."""
-        is_long = self._cache.is_writing_rest or self._recorder.rest > _SHORT_REST
+        is_behind = self._cache.is_writing_rest
+        is_long = is_behind or self._recorder.rest > _SHORT_REST
         if is_long and self._queue.WRITES_IN_PARALLEL and not self._should_stop():
+            if is_behind:
+                # The next drain writes them sooner than a thread that waits, which a stop may end.
+                self._cache.counts.append(self._recorder.take_counts())
             self._cache.write_rest(self._queue, self._recorder)
         else:
             self._cache.wait_for_rest(_FINISH_SECONDS)

@@ -12,7 +12,7 @@ import logging
 import select
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -229,17 +229,25 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
         # Lets psycopg begin the transaction.
         opened.execute(b"")
     libpq = opened.pgconn
-    if opened.prepare_threshold is not None or opened in _sessions:
-        # If psycopg prepared statements, it makes the server drop all of them at a rollback.
-        libpq.send_query_params(sql.INSERT_AT_ONCE.encode(), parameters, None, BINARY)
-    else:
-        if opened not in _prepared_on:
-            prepare_at_once(opened)
-            _prepared_on.add(opened)
-        libpq.send_query_prepared(INSERT_AT_ONCE_NAME, parameters, BINARY)
+    # If psycopg prepared statements, it makes the server drop all of them at a rollback.
+    is_prepared = opened.prepare_threshold is None and opened not in _sessions
+    if is_prepared and opened not in _prepared_on:
+        prepare_at_once(opened)
+        _prepared_on.add(opened)
+
+    def execute() -> Generator[Any, Any, list[PGresult]]:
+        if is_prepared:
+            libpq.send_query_prepared(INSERT_AT_ONCE_NAME, parameters, BINARY)
+        else:
+            libpq.send_query_params(sql.INSERT_AT_ONCE.encode(), parameters, None, BINARY)
+        results: list[PGresult] = yield from generators.execute(libpq)
+        return results
+
     # Not libpq's own wait, which no signal interrupts: somebody may keep a key for long.
-    results: list[PGresult] = opened.wait(generators.execute(libpq))
-    [result] = results
+    results = opened.wait(execute())
+    # A commit may fail after its rows have come.
+    errors = (result for result in results if result.status == ExecStatus.FATAL_ERROR)
+    result = next(errors, results[-1])
     _check(libpq, result)
     return result
 
