@@ -526,16 +526,21 @@ def test_a_wait_for_a_key_can_be_interrupted(other_connection: Any) -> None:
 
     def interrupt() -> None:
         eventually(lambda: other_connection.execute(_BLOCKED).fetchone() == (1,))
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGUSR1)
 
+    # Not SIGINT, which a process in the background of a shell ignores.
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
-        with pytest.raises(KeyboardInterrupt), transaction.atomic():
-            public.publish("form.submitted", {}, idempotency_key="taken")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '60s'")
+            with pytest.raises(KeyboardInterrupt):
+                public.publish("form.submitted", {}, idempotency_key="taken")
     finally:
-        other_connection.execute("ROLLBACK")
         thread.join()
+        signal.signal(signal.SIGUSR1, before)
+        other_connection.execute("ROLLBACK")
     assert public.publish("form.submitted", {}, idempotency_key="taken").is_duplicate is False
 
 
