@@ -21,9 +21,9 @@ from webhooks.delivery.fan_out import (
     NewEvent,
     Published,
     accept,
+    accept_any,
     accept_at_once,
     accept_each,
-    accept_singly,
     check,
     deliver_again,
     fan_out,
@@ -124,7 +124,7 @@ def _accept_alone(item: NewEvent, *, lock_timeout_ms: int = 0) -> Published:
     if not (queue.backend().ACCEPTS_AT_ONCE and connection.get_autocommit()):
         return accept([item])[0]
     [result] = accept_at_once([item], lock_timeout_ms=lock_timeout_ms)
-    result = result or accept_singly([item])[0]
+    result = result or accept_any([item])[0]
     if isinstance(result, InvalidEventError):
         raise result
     return result

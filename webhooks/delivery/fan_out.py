@@ -140,10 +140,10 @@ def _accept_each(
     items: Sequence[NewEvent], *, lock_timeout_ms: int = 0, is_whole: bool = False
 ) -> list[Published | InvalidEventError]:
     if not queue.backend().ACCEPTS_AT_ONCE:
-        return accept_singly(items)
+        return accept_any(items)
     accepted = accept_at_once(items, lock_timeout_ms=lock_timeout_ms, is_whole=is_whole)
     left = [item for item, result in zip(items, accepted, strict=True) if result is None]
-    others = iter(accept_singly(left) if left else ())
+    others = iter(accept_any(left) if left else ())
     return [result or next(others) for result in accepted]
 
 
@@ -163,7 +163,7 @@ def accept_at_once(
 ) -> list[Published | InvalidEventError | None]:
     """Insert events with one statement; the result is None for each that it leaves out.
 
-    That is one whose idempotency key is in use, or that exceeds the memory limit: `accept_singly`
+    That is one whose idempotency key is in use, or that exceeds the memory limit: `accept_any`
     takes it. With `is_whole`, an error is raised before anything is inserted. Only where
     `queue.backend().ACCEPTS_AT_ONCE`.
     """
@@ -299,8 +299,8 @@ def _subscriptions_of(types: Set[str], *, is_again: bool = False) -> _Subscripti
     return known
 
 
-def accept_singly(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
-    """Accept any events: also with idempotency keys in use, and too many for one statement."""
+def accept_any(items: Sequence[NewEvent]) -> list[Published | InvalidEventError]:
+    """Accept any events, even with idempotency keys in use or too many for one statement."""
     known = _known_events(items)
     while True:
         try:
