@@ -1,12 +1,16 @@
 """The sender alone: which webhook is next while there are more requests than slots."""
 
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.sandbox import Receiver
+from tests.sandbox import Receiver, running_receiver
 from tests.services import HOST, free_port
 from tests.waiting import eventually
 from webhooks import network
@@ -121,3 +125,49 @@ def test_what_this_machine_lacks_beside_requests_that_hang_leaves_fewer_places(
     assert sender.places < 4
     time.sleep(0.6)
     assert sender.late == 0
+
+
+# Not in Python's `socket` yet; Linux has it since 6.3.
+IP_LOCAL_PORT_RANGE = 51
+
+
+@pytest.fixture
+def two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let connections begin at two ports only, as after thousands of closed ones to an address."""
+    opened = network.SocketOpener.open
+    # The kernel accepts only ports of its own range for outgoing connections.
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) + 5000
+    both = struct.pack("=I", (low + 1) << 16 | low)
+
+    def open_at_one_of_them(*args: Any) -> Any:
+        made = opened(*args)
+        try:
+            made.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, both)
+        except OSError:
+            pytest.skip("this kernel cannot limit the ports of a socket")
+        return made
+
+    monkeypatch.setattr(network.SocketOpener, "open", open_at_one_of_them)
+
+
+@pytest.mark.usefixtures("two_ports")
+def test_a_receiver_that_used_up_the_ports_to_its_address_stops_no_other(
+    sender: Sender, receiver: Receiver, limiters: Limiters
+) -> None:
+    slow = [request_to(f"{receiver.url}/slow/3", number) for number in (4, 5, 1)]
+    sender.submit(slow, lease_ends=float("inf"))
+    eventually(lambda: len(sender.unsent) == 1)
+    assert sender.last_lack is not None
+    assert sender.last_lack[1] == network.NO_PORTS
+    assert not sender.is_lacking
+    assert sender.places == 4
+    limiter = limiters.get(1)
+    assert limiter.limit < 8
+    assert limiter.quota(time.monotonic()) == 0
+    with running_receiver() as other:
+        quick = [request_to(f"{other.url}/open/hook", number) for number in (2, 3)]
+        sender.submit(quick, lease_ends=float("inf"))
+        eventually(lambda: len(answered(sender)) >= 2)
+        assert {2, 3} <= set(answered(sender))
+    eventually(lambda: limiter.quota(time.monotonic()) > 0)
+    assert {response.error for _, response in sender.responses} == {None}

@@ -39,7 +39,7 @@ class Limiter:
 
     __slots__ = (
         "claimed", "failures", "hanging_limit", "in_flight", "is_queued", "late", "limit",
-        "max_limit", "mean_made_bytes", "mean_seconds", "open_until", "waiting",
+        "max_limit", "mean_made_bytes", "mean_seconds", "open_until", "rests_until", "waiting",
     )  # fmt: skip
 
     def __init__(self, max_limit: int, *, failures: int | None = None) -> None:
@@ -51,6 +51,8 @@ class Limiter:
         # The mean response time; None before the first response.
         self.mean_seconds = 0.0 if failures == 0 else None
         self.open_until = 0.0
+        # Until when nothing is claimed because this machine lacks something for this receiver only.
+        self.rests_until = 0.0
         # Requests and when their leases end. An empty deque for each webhook would be a sixth of
         # the memory at a hundred thousand webhooks.
         self.waiting: deque[tuple[Request, float]] | tuple[()] = ()
@@ -90,6 +92,8 @@ class Limiter:
         ahead would go out all at once after a stall. While it hangs it gets few, or the rows of
         hundreds that hang would fill the memory.
         """
+        if now < self.rests_until:
+            return 0
         if self.failures >= _BREAKER_FAILURES:
             return 0 if now < self.open_until else max(0, 1 - self.claimed)
         most = self.limit
@@ -103,7 +107,7 @@ class Limiter:
         """Return for how many seconds nothing can be claimed; None until a claimed row is done."""
         if self.quota(now, is_paced=is_paced) > 0:
             return 0.0
-        return None if self.claimed else max(0.1, self.open_until - now)
+        return None if self.claimed else max(0.1, max(self.open_until, self.rests_until) - now)
 
     def note(self, outcome: Outcome | None, now: float, seconds: float) -> None:
         """Learn from a request: how it ended and how many seconds it took."""
@@ -122,6 +126,11 @@ class Limiter:
             shortest, longest = _BREAKER_SECONDS
             doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
             self.open_until = now + min(longest, doubled)
+
+    def rest(self, until: float) -> None:
+        """Claim nothing until then, and then less at once."""
+        self.rests_until = until
+        self.limit = max(1, self.limit // 2)
 
     def note_made(self, size: int) -> None:
         """Learn from an event and the body made from it, which together have `size` bytes."""

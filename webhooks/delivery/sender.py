@@ -67,6 +67,7 @@ class Sender:
             logger.error("too_few_descriptors places=%d wanted=%d", self._places, max_in_flight)
         # When this machine last lacked a resource for a request, on the monotonic clock, and which.
         self.last_lack: tuple[float, str] | None = None
+        self._lacks_until = 0.0
         self._on_response = on_response
         self._opener = network.SocketOpener(policy)
         self._arrived: deque[tuple[Request, float]] = deque()
@@ -135,6 +136,10 @@ class Sender:
 
     def report_lack(self, reason: str) -> bool:
         """Pause claims briefly, as this machine lacks something; return whether that is new."""
+        self._lacks_until = time.monotonic() + _LACK_SECONDS
+        return self._note_lack(reason)
+
+    def _note_lack(self, reason: str) -> bool:
         now = time.monotonic()
         is_new = self.last_lack is None or now - self.last_lack[0] > _GROW_SECONDS
         if is_new:
@@ -397,7 +402,7 @@ class Sender:
         assert limiter is not None
         is_again = transfer.met_closed(code)
         if code and (lack := self._lacked_resource(transfer, code)):
-            self._hand_back_for_lack(request, lack)
+            self._hand_back_for_lack(request, limiter, lack)
         elif not is_again:
             response = self._response(transfer, code, message)
             limiter.note(response.error, time.monotonic(), (response.total_ms or 0.0) / 1000)
@@ -430,8 +435,14 @@ class Sender:
         lack = self._opener.resource_failure(transfer.curl)
         return str(lack.params["reason"]) if lack else ""
 
-    def _hand_back_for_lack(self, request: Request, reason: str) -> None:
+    def _hand_back_for_lack(self, request: Request, limiter: Limiter, reason: str) -> None:
         """Hand a request back uncounted, and allow fewer in flight for a while."""
+        if reason == network.NO_PORTS and not self._opener.policy.egress_proxy:
+            # Each address has all ports: those to others are not used up.
+            self._note_lack(reason)
+            limiter.rest(time.monotonic() + _LACK_SECONDS)
+            self._give_back([request, *limiter.take_all()])
+            return
         if self.report_lack(reason):
             self._limit_kept()
         self._late = 0
@@ -450,7 +461,7 @@ class Sender:
     @property
     def is_lacking(self) -> bool:
         """Return whether a request just failed because this machine lacks something."""
-        return self.last_lack is not None and time.monotonic() - self.last_lack[0] < _LACK_SECONDS
+        return time.monotonic() < self._lacks_until
 
     def _response(self, transfer: Transfer, code: int, message: str) -> Response:
         getinfo = transfer.curl.getinfo

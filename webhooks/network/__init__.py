@@ -21,6 +21,7 @@ from webhooks.network.failures import (
 )
 from webhooks.network.guard import (
     CUT_HEAD,
+    NO_PORTS,
     PROXY_NOT_FOUND,
     PROXY_SILENT,
     ResponseBuffer,

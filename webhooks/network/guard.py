@@ -55,6 +55,7 @@ CUT_HEAD = Failure(PROTOCOL, "broken_answer", {"reason": "transfer closed within
 # Shown at /readyz, which is public, so neither names the proxy.
 PROXY_NOT_FOUND = "the name of the egress proxy is not found"
 PROXY_SILENT = "the egress proxy does not answer"
+NO_PORTS = "no local port is left for connections to one address"
 # CURLOPT_SUPPRESS_CONNECT_HEADERS has no name in pycurl.
 _SUPPRESS_CONNECT_HEADERS = 265
 
@@ -171,7 +172,8 @@ _OTHER_FILES = 64
 
 
 def _no_resources(number: int) -> Failure:
-    return Failure(NETWORK, NO_RESOURCES, {"reason": os.strerror(number)})
+    reason = NO_PORTS if number == errno.EADDRNOTAVAIL else os.strerror(number)
+    return Failure(NETWORK, NO_RESOURCES, {"reason": reason})
 
 
 def affordable_connections(wanted: int) -> int:
