@@ -31,8 +31,10 @@ from webhooks.models import Credential, Delivery, Outcome, Status, Webhook, Webh
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def make_claims() -> Claims:
-    """Return the claims of an engine that knows every receiver to respond quickly."""
+def make_claims(limiters: Limiters | None = None) -> Claims:
+    """Return the claims of an engine that knows every receiver to respond quickly by default."""
+    if limiters is not None:
+        return Claims(queue.backend(), "here", limiters)
     limiters = Limiters(64)
     for pk in Webhook.objects.values_list("pk", flat=True):
         limiters.begin(pk, failures=0)
@@ -240,6 +242,31 @@ def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
         [one] = take(claims)
         seen.append(one)
     assert {claim.webhook_id for claim in seen} == {free.pk, limited.pk}
+
+
+@pytest.mark.parametrize("limit", [{}, {"concurrency_limit": 5}], ids=["free", "limited"])
+def test_the_suspect_of_a_receiver_that_hangs_comes_last(limit: dict[str, Any]) -> None:
+    """It keeps the only place until its timeout."""
+    limiters = Limiters(64)
+    hangs, new, *quick = [make_webhook(name=str(number), **limit) for number in range(5)]
+    limiters.begin(hangs.pk, failures=3)
+    for webhook in quick:
+        limiters.begin(webhook.pk, failures=0)
+    for _ in range(2):
+        events.publish("call.incoming.after", {"call_id": "1"})
+    Delivery.objects.update(unknown_count=2)
+    claims = make_claims(limiters)
+    seen: list[int] = []
+    for _ in range(9):
+        [one] = take(claims)
+        release(claims, [one])
+        Delivery.objects.filter(pk=one.id).update(status=Status.SUCCEEDED, next_attempt_at=None)
+        seen.append(one.webhook_id)
+    assert Counter(seen[:6]) == {webhook.pk: 2 for webhook in quick}
+    assert seen[6:] == [new.pk, new.pk, hangs.pk]
+    for _ in range(5):
+        limiters.get(hangs.pk).note(Outcome.TIMEOUT, time.monotonic(), 10.0)
+    assert take(claims) == [], "its circuit breaker is open"
 
 
 def until_ready(engine: Engine) -> None:

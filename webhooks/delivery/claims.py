@@ -209,19 +209,35 @@ class Claims:
             self._terms["max_bytes"] = max(1, left)
 
     def _claim_suspect(self, active: list[Candidate], tested: list[int]) -> list[Claimed]:
-        """Claim the one row that was in flight at several crashes, unless one is already held."""
+        """Claim the one row that was in flight at several crashes, unless one is already held.
+
+        Those of quick receivers come first: one that hangs keeps the place until its timeout. Among
+        equals the order is random, so that no webhook is always first.
+        """
         if self._quarantined:
             return []
         claimed: list[Claimed] = []
         if tested:
             claimed = self._queue.claim_tests(tested, limit=1, is_quarantine=True, **self._terms)
-        if not claimed:
-            free = [one.webhook_id for one in active if not one.is_paced]
-            claimed = self._queue.claim_quarantined(free, **self._terms)
-        if self._paced and not claimed:
-            quotas = [ClaimQuota(webhook_id, 1) for webhook_id in self._paced]
-            claimed = self._queue.claim_paced(quotas, is_quarantine=True, **self._terms)
+        now = time.monotonic()
+        by_rank: dict[int, list[int]] = {}
+        for webhook_id in random.sample([one.webhook_id for one in active], len(active)):
+            limiter = self._limiters.get(webhook_id)
+            if not limiter.is_open(now):
+                by_rank.setdefault(limiter.rank, []).append(webhook_id)
+        for rank in sorted(by_rank):
+            claimed = claimed or self._claim_suspect_of(by_rank[rank])
         self._quarantined = "".join(claim.id for claim in claimed)
+        return claimed
+
+    def _claim_suspect_of(self, webhook_ids: list[int]) -> list[Claimed]:
+        free = [webhook_id for webhook_id in webhook_ids if webhook_id not in self._paced]
+        claimed: list[Claimed] = self._queue.claim_quarantined(free, **self._terms) if free else []
+        quotas = [
+            ClaimQuota(webhook_id, 1) for webhook_id in webhook_ids if webhook_id in self._paced
+        ]
+        if quotas and not claimed:
+            claimed = self._queue.claim_paced(quotas, is_quarantine=True, **self._terms)
         return claimed
 
     def _shares(self, candidates: list[Candidate]) -> list[ClaimQuota]:

@@ -85,6 +85,15 @@ class Limiter:
         """Return whether nothing is known about the receiver: no request to it has ended."""
         return self.mean_seconds is None and not self.failures
 
+    @property
+    def rank(self) -> int:
+        """Return 0 for a quick receiver, 1 for one of which nothing is known, 2 for all others."""
+        return 0 if self.is_quick else 1 if self.is_new else 2
+
+    def is_open(self, now: float) -> bool:
+        """Return whether nothing is claimed for a while, as while the circuit breaker is open."""
+        return now < max(self.open_until, self.rests_until)
+
     def quota(self, now: float, *, is_paced: bool = False) -> int:
         """Return how many more rows may be claimed for this webhook.
 

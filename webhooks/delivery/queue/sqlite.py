@@ -246,8 +246,6 @@ def claim_quarantined(
     webhook_ids: list[int], *, lease: str, lease_seconds: float, max_bytes: int = MAX_EVENT_BYTES
 ) -> list[Claimed]:
     """Take one row that was in flight at several crashes."""
-    if not webhook_ids:
-        return []
     with transaction.atomic(), connection.cursor() as cursor:
         due = sql.DUE_QUARANTINED.format(ids=_marks(webhook_ids))
         ids = _ids(cursor, due, [*webhook_ids, _now()])
