@@ -668,12 +668,6 @@ def test_a_dead_receiver_does_not_delay_the_others(receiver: Receiver, settings:
     assert not Attempt.objects.filter(delivery__webhook=dead).exists()
 
 
-@pytest.fixture
-def calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust an ended lease at once; a new engine otherwise waits for workers to come back."""
-    monkeypatch.setattr("webhooks.delivery.db_session._CALM_SECONDS", 0.0)
-
-
 @pytest.mark.usefixtures("calm")
 def test_quick_receivers_that_begin_to_hang_leave_memory_to_the_others(
     receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch

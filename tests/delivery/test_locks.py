@@ -5,6 +5,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -25,7 +26,7 @@ from tests.sandbox import Receiver
 from tests.waiting import eventually
 from webhooks import events, oauth
 from webhooks.alerts import notifications
-from webhooks.delivery import holds, queue, retention
+from webhooks.delivery import holds, maintenance, queue, retention
 from webhooks.delivery import recorder as recorder_module
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.queue.rows import ClaimQuota
@@ -310,6 +311,70 @@ def test_the_next_drain_hands_back_what_was_locked_at_the_end_of_one(
     cache.close()
     assert set(Attempt.objects.values_list("outcome", flat=True)) == {Outcome.SUCCEEDED}
     assert len(slow.requests) == Attempt.objects.count() == 101
+
+
+@pytest.mark.usefixtures("calm")
+def test_a_result_that_a_lock_kept_out_for_longer_than_its_lease_can_still_be_written(
+    other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner looks each second; another worker leaves it the time to."""
+    webhook = make_webhook()
+    make_delivery(webhook)
+    [row] = claim(webhook.pk, lease="there")
+    past = timezone.now() - dt.timedelta(seconds=1)
+    Delivery.objects.update(next_attempt_at=past)
+    lock(other, "delivery", webhook)
+    looks: list[list[str]] = []
+    late = queue.backend().late
+
+    def look(*args: Any, **options: Any) -> list[str]:
+        looks.append(late(*args, **options))
+        return looks[-1]
+
+    def is_written() -> bool:
+        if looks == [[]]:
+            other.rollback()
+        if not any(looks):
+            return False
+        queue.backend().record([succeeded(row)], lease="there")
+        return True
+
+    monkeypatch.setattr(queue.backend(), "late", look)
+    monkeypatch.setattr(maintenance, "_EXPIRE_SECONDS", 0.5)
+    monkeypatch.setattr(maintenance, "_FREE_SECONDS", 60.0)
+    run_engine(is_written)
+    assert of(webhook).status == Status.SUCCEEDED
+    assert [one.outcome for one in Attempt.objects.all()] == [Outcome.SUCCEEDED]
+
+
+@pytest.mark.usefixtures("calm")
+def test_the_next_drain_takes_back_no_row_whose_result_this_process_still_writes(
+    other: Other, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = DrainCache()
+    late, held = queue.backend().late, set[str]()
+
+    def look(*args: Any, **options: Any) -> list[str]:
+        held.update(options["held"])
+        return late(*args, **options)
+
+    with fake_provider() as locking:
+        webhook = make_webhook(url=f"{locking.url}/hook")
+        delivery = make_delivery(webhook)
+
+        def lock_it(asked: ReceivedRequest) -> Reply:
+            lock(other, "delivery", webhook)
+            return Reply()
+
+        locking.reply(lock_it)
+        Engine(ProcessWakeup(), lambda: False, cache).run(1.0)
+        assert cache.unwritten() == [delivery.pk]
+        monkeypatch.setattr(queue.backend(), "late", look)
+        run_engine(lambda: delivery.pk in held, cache=cache)
+        other.rollback()
+        eventually(lambda: of(webhook).status == Status.SUCCEEDED)
+    assert cache.unwritten() == []
+    cache.close()
 
 
 @pytest.fixture

@@ -73,8 +73,8 @@ def test_rows_that_were_due_before_are_left_out_if_asked() -> None:
     assert backend.claim(quotas, since=now + 60, **terms) == []
     assert len(backend.page(since=now - 60).candidates) == 1
     assert len(backend.claim(quotas, since=now - 60, **terms)) == 1
-    assert backend.expire(now + 3600, since=now + 60) == []
-    assert len(backend.expire(now + 3600, since=now - 60)) == 1
+    assert backend.late(now + 3600, since=now + 60) == []
+    assert len(backend.late(now + 3600, since=now - 60)) == 1
 
 
 def test_a_page_says_when_the_next_row_of_its_shards_is_due() -> None:
@@ -242,7 +242,7 @@ def test_expired_leases_come_back_and_are_parked_after_three() -> None:
     past = timezone.now() - dt.timedelta(seconds=1)
     for count, status in enumerate([Status.PENDING, Status.PENDING, Status.PARKED], start=1):
         Delivery.objects.update(status="sending", next_attempt_at=past, lease="x")
-        [row] = queue.backend().expire(time.time())
+        [row] = queue.backend().expire([delivery.pk], time.time())
         assert (row.id, row.status) == (delivery.pk, status)
         assert Delivery.objects.get().unknown_count == count
     assert Attempt.objects.filter(outcome="unknown").count() == 3
@@ -424,9 +424,11 @@ def test_a_row_that_is_held_here_or_whose_lease_ended_during_the_call_is_not_tak
     held, gone = make_delivery(webhook), make_delivery(webhook)
     past = timezone.now() - dt.timedelta(seconds=1)
     Delivery.objects.update(status="sending", next_attempt_at=past, lease="x")
-    expire = queue.backend().expire
-    assert expire(past.timestamp() - 1) == []
-    assert [row.id for row in expire(time.time(), held=[held.pk])] == [gone.pk]
+    backend, before = queue.backend(), past.timestamp() - 1
+    assert backend.late(before) == []
+    assert backend.expire([held.pk, gone.pk], before) == []
+    assert backend.late(time.time(), held=[held.pk]) == [gone.pk]
+    assert [row.id for row in backend.expire([gone.pk], time.time())] == [gone.pk]
     assert Delivery.objects.get(pk=held.pk).status == Status.SENDING
 
 

@@ -111,6 +111,8 @@ class DrainCache:
         # What somebody keeps locked: rows to hand back, with their leases, and counts to write.
         self.locked: dict[str, tuple[Claimed, str]] = {}
         self.counts: deque[Counts] = deque()
+        # The recorders of earlier drains, whose threads still write results.
+        self._recorders: list[Recorder] = []
         # The thread that writes what the last drain left.
         self._rest: threading.Thread | None = None
 
@@ -141,6 +143,14 @@ class DrainCache:
 
         self._rest = threading.Thread(target=run, name="rest", daemon=True)
         self._rest.start()
+
+    def keep(self, recorder: Recorder) -> None:
+        """Keep the recorder of a drain that ends before all of its results are written."""
+        self._recorders = [one for one in [*self._recorders, recorder] if one.unwritten()]
+
+    def unwritten(self) -> list[str]:
+        """Return the deliveries whose results threads of earlier drains still write."""
+        return [pk for recorder in self._recorders for pk in recorder.unwritten()]
 
     def wait_for_rest(self, seconds: float) -> None:
         if self._rest is not None:
@@ -227,6 +237,7 @@ class Engine:
             self._claimer,
             self._resolver,
             locked=self._cache.locked,
+            unwritten=self._cache.unwritten,
             on_due=self._notify,
         )
         # Requests that ended, with any outcome.
@@ -950,6 +961,7 @@ class Engine:
         # it later.
         is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
         self._writer.finish(0.0 if is_left else ends)
+        self._cache.keep(self._recorder)
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
         self._write_rest()

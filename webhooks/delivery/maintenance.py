@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 # How often to look for expired leases: after this part of a lease, at most these seconds.
 _EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
+# What somebody kept locked until now may have a result that its owner writes within a second: a
+# lease is taken back if it was over, and its row free, this long before as well.
+_FREE_SECONDS = 2.0
+# Leases that are taken back with one statement.
+_EXPIRED_AT_ONCE = 500
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
 # How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
@@ -60,15 +65,20 @@ class Maintenance:
         resolver: HostResolver,
         *,
         locked: Collection[str],
+        unwritten: Callable[[], Collection[str]],
         on_due: Callable[[], None],
     ) -> None:
-        """Take as `locked` the rows that this process hands back once they are not locked."""
+        """Take the rows that this process hands back once nobody keeps them locked.
+
+        And a function that returns those whose results earlier drains of this process still write.
+        """
         self._session = session
         self._queue = queue
         self._sender = sender
         self._recorder = recorder
         self._claims = claims
         self._locked = locked
+        self._unwritten = unwritten
         self._resolver = resolver
         # An expired lease means a death only while none of these waits for the database.
         self._users = (session, writer, claimer)
@@ -79,6 +89,8 @@ class Maintenance:
         self._state_at = 0.0
         self._write_at = 0.0
         self._expire_at = 0.0
+        # Rows whose lease is over, and when that was seen first.
+        self._late: dict[str, float] = {}
         self._watermark = Watermark()
 
     def run_due(self, now: float) -> None:
@@ -141,16 +153,24 @@ class Maintenance:
         # Read before the call, which may wait: a lease that ends during it means no death.
         before, began_at = self._session.clock.lease_wall(), time.monotonic()
         since = self._watermark.begin(began_at)
-        held = [*self._claims.held(), *self._locked]
-        expired = self._session.run(partial(self._queue.expire, before, held=held, since=since))
-        if expired is None:
+        held = [*self._claims.held(), *self._locked, *self._unwritten()]
+        late = self._session.run(partial(self._queue.late, before, held=held, since=since))
+        if late is None:
             self._watermark.forget()
-        elif not expired:
+            return
+        pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
+        if not late:
             self._watermark.end(began_at, before)
-            # Otherwise there may be more, so do not pause.
-            pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
-            self._expire_at = now + pause
-        elif expired:
+        elif self._queue.WRITES_IN_PARALLEL:
+            pause = min(pause, _FREE_SECONDS)
+        self._expire_at = now + pause
+        self._late = {pk: self._late.get(pk, now) for pk in late}
+        least = _FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
+        ripe = [pk for pk in late if now - self._late[pk] >= least][:_EXPIRED_AT_ONCE]
+        expired = self._session.run(partial(self._queue.expire, ripe, before)) if ripe else None
+        if expired:
+            # There may be more, so do not pause.
+            self._expire_at = now
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)

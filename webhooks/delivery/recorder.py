@@ -238,9 +238,10 @@ class Recorder:
         locked = self._queue.locked_deliveries([row.delivery_id for row in batch])
         if not locked:
             return False
+        # Before they leave the others, so that `unwritten` has them at each moment.
+        self.locked += [row for row in batch if row.delivery_id in locked]
         for _ in batch:
             self.waiting.popleft()
-        self.locked += [row for row in batch if row.delivery_id in locked]
         self._locked_at = time.monotonic() + _LOCKED_SECONDS
         self._write_next([row for row in batch if row.delivery_id not in locked])
         logger.warning("deliveries_locked rows=%d first=%s", len(locked), min(locked))
@@ -249,6 +250,12 @@ class Recorder:
     def _write_next(self, batch: list[AttemptResult]) -> None:
         self._uncertain_batch = batch
         self.waiting.extendleft(reversed(batch))
+
+    def unwritten(self) -> list[str]:
+        """Return the deliveries whose results are not written; any thread may call it."""
+        # Twice, as rows move from one to the other.
+        rows = [*self.locked, *self.waiting.copy(), *self.locked]
+        return list({row.delivery_id: None for row in rows})
 
     @property
     def has_locked(self) -> bool:

@@ -804,20 +804,29 @@ def add_counts(counts: Sequence[HourCount]) -> None:
         cursor.execute(sql.ADD_COUNTS, _columns_of(_OF_COUNT, sorted(counts)))
 
 
-def expire(
-    before: float, *, held: Sequence[str] = (), limit: int = 500, since: float = 0.0
-) -> list[Expired]:
-    """Take back rows whose lease ended: pending again, or parked after too many crashes.
+def late(
+    before: float, *, held: Sequence[str] = (), limit: int = 5000, since: float = 0.0
+) -> list[str]:
+    """Return the rows whose lease ended and that nobody keeps locked, the oldest first.
 
-    `before` is Unix time by the database's clock; rows in `held` are alive in this process. If no
-    lease ended since the Unix time `since`, nothing is taken back.
+    `before` is Unix time by the database's clock; rows in `held` are alive in this process. Returns
+    none if no lease ended since the Unix time `since`.
     """
     parameters = {"before": before, "held": list(held), "limit": limit, "since": since}
     with _cursor() as cursor:
         # Usually none is late, and the held rows need not be sent to find that out.
         if not cursor.execute(sql.IS_LATE, parameters).fetchone():
             return []
-    _plan_again(limit)
+        return [row[0] for row in cursor.execute(sql.LATE, parameters)]
+
+
+def expire(ids: Sequence[str], before: float) -> list[Expired]:
+    """Take back those of these rows whose lease has ended: pending, or parked after many crashes.
+
+    `before` is Unix time by the database's clock.
+    """
+    _plan_again(len(ids))
+    parameters = {"ids": list(ids), "before": before, "limit": len(ids)}
     with transaction.atomic(), _cursor() as cursor:
         expired = [Expired(*row) for row in cursor.execute(sql.EXPIRE, parameters)]
         if expired:

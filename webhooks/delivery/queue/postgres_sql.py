@@ -271,12 +271,17 @@ WHERE status = 'sending' AND next_attempt_at <= LEAST(now(), to_timestamp(%(befo
   AND next_attempt_at >= to_timestamp(%(since)s) LIMIT 1
 """
 
-EXPIRE = f"""
-WITH late AS MATERIALIZED (
+_LATE = """
   SELECT d.id, d.ctid AS place FROM webhooks_delivery d
   WHERE d.status = 'sending' AND d.next_attempt_at <= LEAST(now(), to_timestamp(%(before)s))
-    AND d.id <> ALL(%(held)s::text[])
-  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    AND d.id {among}
+  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+LATE = f"""
+SELECT id FROM ({_LATE.format(among="<> ALL(%(held)s::text[])")}) late
+"""
+
+EXPIRE = f"""
+WITH late AS MATERIALIZED ({_LATE.format(among="= ANY(%(ids)s::text[])")})
 UPDATE webhooks_delivery d
 SET unknown_count = d.unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
     status = CASE WHEN d.unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,

@@ -379,18 +379,30 @@ def add_counts(counts: Sequence[HourCount]) -> None:
         )
 
 
-def expire(
+def late(
     before: float, *, held: Sequence[str] = (), limit: int = 500, since: float = 0.0
-) -> list[Expired]:
-    """Take back rows whose lease ended: pending again, or parked after too many crashes.
+) -> list[str]:
+    """Return the rows whose lease ended, the oldest first.
 
     `before` is Unix time by the database's clock; rows in `held` are alive in this process.
     """
-    cutoff = min(timezone.now(), dt.datetime.fromtimestamp(before, dt.UTC))
+    with connection.cursor() as cursor:
+        return _ids(cursor, sql.LATE.format(held=_marks(held)), [_cutoff(before), *held, limit])
+
+
+def _cutoff(before: float) -> str:
+    return _stored(min(timezone.now(), dt.datetime.fromtimestamp(before, dt.UTC)))
+
+
+def expire(ids: Sequence[str], before: float) -> list[Expired]:
+    """Take back those of these rows whose lease has ended: pending, or parked after many crashes.
+
+    `before` is Unix time by the database's clock.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         now = timezone.now()
-        late = sql.EXPIRE.format(held=_marks(held))
-        cursor.execute(late, [_stored(now), _stored(cutoff), *held, limit])
+        late = sql.EXPIRE.format(ids=_marks(ids))
+        cursor.execute(late, [_stored(now), *ids, _cutoff(before)])
         expired = [Expired(*row) for row in cursor.fetchall()]
         died = [(row.id, row.number, _stored(now), DIED) for row in expired]
         cursor.executemany(sql.INSERT_DIED, died)

@@ -120,13 +120,17 @@ INSERT INTO webhooks_attempt (delivery_id, number, started_at, remote_address, r
 VALUES (%s, %s, %s, '', '', '', '', x'', 0, 'unknown', %s)
 """
 
+LATE = """
+SELECT id FROM webhooks_delivery WHERE status = 'sending' AND next_attempt_at <= %s
+  AND id NOT IN ({held}) ORDER BY next_attempt_at LIMIT %s
+"""
+
 EXPIRE = f"""
 UPDATE webhooks_delivery
 SET unknown_count = unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
     status = CASE WHEN unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,
     next_attempt_at = CASE WHEN unknown_count + 1 < {MAX_UNKNOWN} THEN %s END
-WHERE id IN (SELECT id FROM webhooks_delivery WHERE status = 'sending' AND next_attempt_at <= %s
-             AND id NOT IN ({{held}}) ORDER BY next_attempt_at LIMIT %s)
+WHERE id IN ({{ids}}) AND status = 'sending' AND next_attempt_at <= %s
 RETURNING id, webhook_id, attempt_count, status
 """
 
