@@ -554,6 +554,27 @@ class TestRefused:
         assert oauth.usable_token(credential.pk).version == 2
         assert len(fake.requests) == 1
 
+    def test_hundreds_of_refusals_and_successes_are_noted_with_a_few_statements(
+        self, fake: FakeProvider, django_assert_max_num_queries: Any
+    ) -> None:
+        """As when a provider revokes all tokens: the results of all webhooks wait for it."""
+        credentials = [credential_at(fake) for _ in range(100)]
+        for credential in credentials:
+            make_token(credential)
+        other = {credentials[0].pk: (2, 7)}
+        with django_assert_max_num_queries(4):
+            oauth.record_refusals({one.pk: (1, one.pk) for one in credentials} | other)
+        noted = OAuthToken.objects.values_list("credential", "refused_version", "refused_by")
+        assert set(map(repr, noted)) == {
+            repr((one.pk, 1, [one.pk]) if one.pk not in other else (one.pk, 0, []))
+            for one in credentials
+        }
+
+        OAuthToken.objects.update(version=2)
+        with django_assert_max_num_queries(4):
+            oauth.record_successes({one.pk: (2, one.pk) for one in credentials})
+        assert not OAuthToken.objects.exclude(refused_version=0).exists()
+
     def test_trial_ends_with_a_success_of_who_was_refused(self, fake: FakeProvider) -> None:
         credential = credential_at(fake)
         make_token(credential)

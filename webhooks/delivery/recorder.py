@@ -178,13 +178,13 @@ class Recorder:
             return
         locked = self._queue.locked_tokens(noted)
         for tokens, write in (
-            (self._refused, oauth.record_refusal),
-            (self._proved, oauth.record_success),
+            (self._refused, oauth.record_refusals),
+            (self._proved, oauth.record_successes),
         ):
-            for credential_id, (version, webhook_id) in list(tokens.items()):
-                if credential_id in locked:
-                    continue
-                write(credential_id, version, webhook_id=webhook_id)
+            free = {pk: noted for pk, noted in tokens.copy().items() if pk not in locked}
+            if free:
+                write(free)
+            for credential_id, (version, _) in free.items():
                 if tokens[credential_id][0] == version:
                     del tokens[credential_id]
 

@@ -173,50 +173,75 @@ def store_refresh_token(
 
 
 def record_refusal(credential_id: int, version: int, *, webhook_id: int | None = None) -> None:
-    """Record that a receiver refused a version, so that no process sends it any more.
+    """Record that a receiver refused a version; see `record_refusals`."""
+    record_refusals({credential_id: (version, webhook_id)})
 
-    A token that cannot be refreshed may still be tried once by each other webhook. After another
-    webhook's success, or the provider, has shown that the token is good, a refusal is recorded as
-    this webhook's own problem.
+
+def record_refusals(refused: Mapping[int, tuple[int, int | None]]) -> None:
+    """Record which versions receivers refused, so that no process sends them any more.
+
+    Takes the version and the webhook by credential. A token that cannot be refreshed may still be
+    tried once by each other webhook. After another webhook's success, or the provider, has shown
+    that the token is good, a refusal is recorded as this webhook's own problem.
     """
     with transaction.atomic():
-        row = _locked(credential_id, version)
-        if row is None or (row.refused_version == 0 and webhook_id in row.refused_by):
-            return
-        before = row.refused_by if row.refused_version in (0, version) else []
-        is_noted = webhook_id is None or webhook_id in before or len(before) >= _MAX_REFUSALS
-        if is_refused(row) and is_noted:
-            return
-        refused_by = dict.fromkeys(one for one in (*before, webhook_id) if one is not None)
-        OAuthToken.objects.filter(pk=row.pk).update(
-            refused_version=0 if _provider_says_valid(row, timezone.now()) else version,
-            refused_by=list(refused_by)[-_MAX_REFUSALS:],
-        )
+        rows = _locked(refused)
+        changed = [row for row in rows if _note_refusal(row, refused[row.credential_id][1])]
+        OAuthToken.objects.bulk_update(changed, ["refused_version", "refused_by"])
+
+
+def _note_refusal(row: OAuthToken, webhook_id: int | None) -> bool:
+    """Note that a webhook's receiver refused this version; return whether that is new."""
+    if row.refused_version == 0 and webhook_id in row.refused_by:
+        return False
+    before = row.refused_by if row.refused_version in (0, row.version) else []
+    is_noted = webhook_id is None or webhook_id in before or len(before) >= _MAX_REFUSALS
+    if is_refused(row) and is_noted:
+        return False
+    refused_by = dict.fromkeys(one for one in (*before, webhook_id) if one is not None)
+    row.refused_version = 0 if _provider_says_valid(row, timezone.now()) else row.version
+    row.refused_by = list(refused_by)[-_MAX_REFUSALS:]
+    return True
 
 
 def record_success(credential_id: int, version: int, *, webhook_id: int) -> None:
-    """Record a webhook's success with a version that is on trial, or that other receivers refused.
+    """Record a webhook's success with a version; see `record_successes`."""
+    record_successes({credential_id: (version, webhook_id)})
 
-    A refused webhook that succeeds with a newer version ends the trial. A success with the refused
-    version itself shows that the other receivers refused it for another reason.
+
+def record_successes(proved: Mapping[int, tuple[int, int]]) -> None:
+    """Record successes with versions that are on trial, or that other receivers refused.
+
+    Takes the version and the webhook by credential. A refused webhook that succeeds with a newer
+    version ends the trial. A success with the refused version itself shows that the other receivers
+    refused it for another reason.
     """
     with transaction.atomic():
-        row = _locked(credential_id, version)
-        if row is None:
-            return
-        rows, was_refused = OAuthToken.objects.filter(pk=row.pk), webhook_id in row.refused_by
-        if 0 < row.refused_version < version and was_refused:
-            rows.update(refused_version=0, refused_by=[])
-        elif row.refused_version == 0 and was_refused:
-            rows.update(refused_by=[one for one in row.refused_by if one != webhook_id])
-        elif _may_try_refused(row, webhook_id, timezone.now()):
-            rows.update(refused_version=0, state=TokenState.VALID, last_error="")
+        rows = _locked(proved)
+        changed = [row for row in rows if _note_success(row, proved[row.credential_id][1])]
+        fields = ["refused_version", "refused_by", "state", "last_error"]
+        OAuthToken.objects.bulk_update(changed, fields)
 
 
-def _locked(credential_id: int, version: int) -> OAuthToken | None:
-    """Return the row of a version, locked until the transaction ends."""
-    rows = OAuthToken.objects.filter(credential_id=credential_id, version=version)
-    return rows.select_for_update().first()
+def _note_success(row: OAuthToken, webhook_id: int) -> bool:
+    """Note that a webhook succeeded with this version; return whether that changes anything."""
+    was_refused = webhook_id in row.refused_by
+    if 0 < row.refused_version < row.version and was_refused:
+        row.refused_version, row.refused_by = 0, []
+    elif row.refused_version == 0 and was_refused:
+        row.refused_by = [one for one in row.refused_by if one != webhook_id]
+    elif _may_try_refused(row, webhook_id, timezone.now()):
+        row.refused_version, row.state, row.last_error = 0, TokenState.VALID, ""
+    else:
+        return False
+    return True
+
+
+def _locked(versions: Mapping[int, tuple[int, int | None]]) -> list[OAuthToken]:
+    """Return the rows of these versions, by credential, locked until the transaction ends."""
+    rows = OAuthToken.objects.filter(credential_id__in=versions).order_by("pk")
+    found = rows.select_for_update()
+    return [row for row in found if row.version == versions[row.credential_id][0]]
 
 
 def check_receiver(credential: Credential, token: UsableToken, url: str) -> None:
