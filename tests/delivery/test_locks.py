@@ -37,6 +37,7 @@ from webhooks.models import (
     AlertMessage,
     Attempt,
     Delivery,
+    Drain,
     HourlyCount,
     Incident,
     OAuthToken,
@@ -311,6 +312,29 @@ def test_the_next_drain_hands_back_what_was_locked_at_the_end_of_one(
     cache.close()
     assert set(Attempt.objects.values_list("outcome", flat=True)) == {Outcome.SUCCEEDED}
     assert len(slow.requests) == Attempt.objects.count() == 101
+
+
+def test_a_drain_does_not_wait_for_its_registration_or_that_of_a_dead_one(
+    other: Other, receiver: Receiver, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.WEBHOOKS_SHARDS = 2
+    dead = Drain.objects.create(pk=1, shards=2, seen_at=timezone.now() - dt.timedelta(hours=2))
+    own = Drain.objects.exclude(pk=dead.pk)
+    other.execute(b"SELECT FROM webhooks_drain FOR UPDATE")
+    locked_at: list[float] = []
+
+    def is_done() -> bool:
+        if not locked_at and own.exists():
+            other.execute(b"SELECT FROM webhooks_drain FOR UPDATE")
+            locked_at.append(time.monotonic())
+            make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
+        is_renewed = locked_at and time.monotonic() > locked_at[0] + 2.5
+        return bool(is_renewed) and not Delivery.objects.exclude(status=Status.SUCCEEDED).exists()
+
+    run_engine(is_done)
+    assert "database_fault" not in caplog.text
+    # Left to the next drain that starts, an hour from now.
+    assert Drain.objects.count() == 2
 
 
 @pytest.mark.usefixtures("calm")

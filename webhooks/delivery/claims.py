@@ -73,12 +73,18 @@ class Claims:
         limiters: Limiters,
         places: Callable[[], int] = lambda: settings.WEBHOOKS_MAX_IN_FLIGHT,
         late: Callable[[], int] = lambda: 0,
+        locked: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Take how many requests may be in flight now, and how many late ones do not count."""
+        """Take how many requests may be in flight now, and how many late ones do not count.
+
+        And how many rows wait because somebody keeps them locked: as many as rows may be held do
+        not count, or a forgotten transaction could stop all claims.
+        """
         self._queue = queue
         self._limiters = limiters
         self._places = places
         self._late = late
+        self._locked = locked
         self._terms: dict[str, Any] = {
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
@@ -151,7 +157,7 @@ class Claims:
 
     @property
     def _counted(self) -> int:
-        return len(self._rows) - self._late()
+        return len(self._rows) - self._late() - min(self._locked(), self.most_rows)
 
     def claim(self, ready: list[Candidate], claims: list[Claimed]) -> bool:
         """Claim tests, then a fair share for every webhook, those with limits last, then a suspect.

@@ -221,6 +221,7 @@ class Engine:
             self._limiters,
             lambda: self._sender.places,
             lambda: self._sender.late,
+            lambda: self._locked_rows,
         )
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease, self._claims.__len__)
@@ -360,8 +361,13 @@ class Engine:
     @property
     def _is_rest_locked(self) -> bool:
         """Return whether somebody keeps every row in hand locked, or none is in hand."""
+        return len(self._claims) <= self._locked_rows
+
+    @property
+    def _locked_rows(self) -> int:
+        """Return how many of the rows in hand somebody keeps locked."""
         unsent = sum(delivery_id in self._claims for delivery_id in self._locked)
-        return len(self._claims) <= len(self._recorder.locked) + unsent
+        return len(self._recorder.locked) + unsent
 
     def _turn(self) -> None:
         self._collect()

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from webhooks.delivery.db_session import DatabaseSession
@@ -51,8 +52,11 @@ class Shards:
     def _members(self) -> list[int]:
         with transaction.atomic():
             seen = {"shards": self.count, "seen_at": Now()}
-            if not Drain.objects.filter(pk=self._member).update(**seen):
-                Drain.objects.filter(seen_at__lt=Now() - _FORGOTTEN).delete()
+            own = Drain.objects.filter(pk=self._member)
+            if own.exists():
+                _free(own).update(**seen)
+            else:
+                _free(Drain.objects.filter(seen_at__lt=Now() - _FORGOTTEN)).delete()
                 Drain.objects.create(pk=self._member, **seen)
         present = Drain.objects.filter(
             shards=self.count, seen_at__gt=Now() - timedelta(seconds=_GONE_SECONDS)
@@ -62,4 +66,14 @@ class Shards:
     def leave(self) -> None:
         """Let the other drains take over at once."""
         if self.count > 1:
-            self._session.run(lambda: Drain.objects.filter(pk=self._member).delete())
+            self._session.run(self._delete)
+
+    @transaction.atomic
+    def _delete(self) -> None:
+        _free(Drain.objects.filter(pk=self._member)).delete()
+
+
+def _free(drains: QuerySet[Drain]) -> QuerySet[Drain]:
+    """Return those that nobody else keeps locked: each wait for a lock would delay all webhooks."""
+    free = drains.select_for_update(skip_locked=True).values_list("pk", flat=True)
+    return Drain.objects.filter(pk__in=list(free))
