@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import psycopg
@@ -352,6 +352,22 @@ def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     attempt = Attempt.objects.get(delivery=delivery)
     assert attempt.outcome == Outcome.BLOCKED
     assert "10.1.2.3" in attempt.error
+
+
+def test_thousands_of_requests_that_cannot_be_made_do_not_fill_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise KeyError("as nobody expected")
+
+    monkeypatch.setattr("webhooks.delivery.engine.prepare", fail)
+    monkeypatch.setattr("webhooks.delivery.engine._LOG_SECONDS", 3600.0)
+    webhook = make_webhook()
+    for _ in range(20):
+        make_delivery(webhook)
+    deliver_all()
+    assert Attempt.objects.filter(outcome=Outcome.REFUSED).count() == 20
+    assert caplog.text.count("request_not_made") == 1
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS, errno.ENOMEM])

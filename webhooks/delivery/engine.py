@@ -87,6 +87,8 @@ _ENDING_SECONDS = 60.0
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
 _FINISH_SECONDS = 10.0
+# How often to log a request that could not be made.
+_LOG_SECONDS = 1.0
 # How often to try to hand back what somebody keeps locked.
 _LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
@@ -254,6 +256,8 @@ class Engine:
         self._made_bytes = 0
         # Whether a claim failed that may have been committed.
         self._is_claim_open = False
+        # When a request that could not be made was logged.
+        self._logged_at = -math.inf
         # Long responses that a success rule has to judge.
         self._unjudged: deque[tuple[Request, Response]] = deque()
         self._ready: dict[int, RequestPlan] = {}
@@ -717,10 +721,17 @@ class Engine:
                 # The attempt records it; a log line for each could mean thousands a second.
                 message = outcomes.of_error(error)
             else:
-                logger.exception("request_not_made delivery=%s", claim.id)
+                self._log_not_made(claim)
                 message = Message("not_built", {"error": type(error).__name__})
             self._handle(empty, no_response(Outcome.REFUSED, message))
             return None
+
+    def _log_not_made(self, claim: Claimed) -> None:
+        """Log the present exception, but not all of thousands; their attempts record it as well."""
+        now = time.monotonic()
+        if now - self._logged_at > _LOG_SECONDS:
+            self._logged_at = now
+            logger.exception("request_not_made delivery=%s", claim.id)
 
     def _check(self, target: network.Target) -> network.Resolution | None:
         """Look up an address, even a literal: behind an egress proxy, the socket sees only that.
