@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from tests.network.test_sockets import (  # noqa: F401 - fixtures
 from tests.sandbox import Receiver
 from tests.security.proxy import Proxy
 from tests.services import free_port
+from tests.waiting import PATIENCE_SECONDS, eventually
 from webhooks import network
 from webhooks.models import Attempt, Outcome
 from webhooks.network import Policy, UnsafeURLError, guard
@@ -395,14 +397,46 @@ def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody
     assert_nobody_was_charged(proxy_to, receiver, settings)
 
 
+def at_minutes(monkeypatch: pytest.MonkeyPatch, *minutes: int) -> None:
+    """Let the proxy's addresses be asked for in these minutes."""
+    seconds = iter(60.0 * minute for minute in minutes)
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("webhooks.network.resolver.time", clock)
+
+
 def test_a_proxy_whose_name_cannot_be_looked_up_any_more_is_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     policy = Policy(egress_proxy="http://proxy.moved.example:3128")
-    minutes = iter([0.0, 60.0])
-    clock = SimpleNamespace(monotonic=lambda: next(minutes))
-    monkeypatch.setattr("webhooks.network.resolver.time", clock)
+    at_minutes(monkeypatch, 0, 1, 2)
     monkeypatch.setattr(socket, "getaddrinfo", answer_with("192.0.2.1"))
     before = proxy_addresses(policy)
-    monkeypatch.setattr(socket, "getaddrinfo", answer_with())
+    looked, fail = threading.Event(), answer_with()
+
+    def look(*args: Any, **options: Any) -> Any:
+        looked.set()
+        return fail(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
     assert proxy_addresses(policy) == before == (("192.0.2.1", 3128),)
+    assert looked.wait(PATIENCE_SECONDS)
+    assert proxy_addresses(policy) == before
+
+
+def test_a_name_server_that_is_slow_about_the_proxy_delays_only_the_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = Policy(egress_proxy="http://proxy.slow.example:3128")
+    at_minutes(monkeypatch, 0, *[1] * 100_000)
+    monkeypatch.setattr(socket, "getaddrinfo", answer_with("192.0.2.1"))
+    before = proxy_addresses(policy)
+    answered, answer = threading.Event(), answer_with("192.0.2.2")
+
+    def look(*args: Any, **options: Any) -> Any:
+        answered.wait(PATIENCE_SECONDS)
+        return answer(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    assert proxy_addresses(policy) == before
+    answered.set()
+    eventually(lambda: proxy_addresses(policy) == (("192.0.2.2", 3128),))

@@ -214,22 +214,32 @@ def check_url(url: str, *, policy: Policy | None = None) -> Target:
 def proxy_addresses(policy: Policy) -> tuple[tuple[str, int], ...]:
     """Return the addresses of the egress proxy, which are trusted and not checked.
 
-    Cached for a minute, and longer while a new lookup fails. Errors: NameNotResolvedError.
+    Only the first lookup is waited for: after a minute a thread looks again, and while that takes
+    or fails, the known addresses are used. Errors: NameNotResolvedError.
     """
     proxy, minute = policy.egress_proxy, int(time.monotonic() // 60)
     known = _proxies.get(proxy)
-    if known is not None and known[0] == minute:
-        return known[1]
+    if known is None:
+        known = _proxies[proxy] = minute, _looked_up_proxy(proxy)
+    elif known[0] != minute:
+        # Before the thread starts: no other call starts one for this minute.
+        known = _proxies[proxy] = minute, known[1]
+        looks = threading.Thread(target=_look_again, args=(proxy, minute), daemon=True)
+        # This machine may have no thread left.
+        with suppress(RuntimeError):
+            looks.start()
+    return known[1]
+
+
+def _looked_up_proxy(proxy: str) -> tuple[tuple[str, int], ...]:
     host, port = _proxy_host(proxy)
-    try:
-        found = (host,) if is_ip_address(host) else resolve(host, port, seconds=LOOKUP_SECONDS)
-        addresses = tuple((address, port) for address in found)
-    except NameNotResolvedError:
-        if known is None:
-            raise
-        addresses = known[1]
-    _proxies[proxy] = minute, addresses
-    return addresses
+    found = (host,) if is_ip_address(host) else resolve(host, port, seconds=LOOKUP_SECONDS)
+    return tuple((address, port) for address in found)
+
+
+def _look_again(proxy: str, minute: int) -> None:
+    with suppress(NameNotResolvedError):
+        _proxies[proxy] = minute, _looked_up_proxy(proxy)
 
 
 # By proxy setting: the minute of the last lookup, and the addresses.
