@@ -23,7 +23,16 @@
       document.dispatchEvent(new Event("session:ended"));
       return;
     }
-    results.innerHTML = await answer.text();
+    show(await answer.text());
+  };
+
+  const show = (html) => {
+    const selected = results.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    results.innerHTML = html;
+    if (selected === false) return;
+    // A result that was selected stays so, for Enter and the next arrow key.
+    const links = [...results.querySelectorAll("a")];
+    (links.find((link) => link.getAttribute("href") === selected) ?? input).focus();
   };
 
   const open = () => {

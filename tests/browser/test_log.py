@@ -299,6 +299,34 @@ def test_the_palette_opens_by_keys_walks_by_arrows_and_works_in_admin(page: Page
     expect(page.get_by_role("heading", name="Warehouse")).to_be_visible()
 
 
+def test_a_result_stays_selected_when_newer_results_arrive(page: Page) -> None:
+    """As for somebody who is faster than the results."""
+    make_webhook(name="Warehouse")
+    page.goto(steps.LIST)
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Search")
+    words, result = palette.get_by_role("searchbox"), palette.get_by_role("link", name="Warehouse")
+
+    def search(text: str) -> None:
+        """Search for other words without moving the focus to them."""
+        with page.expect_response(lambda response: response.url.endswith(f"q={text}")):
+            words.evaluate(
+                "(input, text) => { input.value = text; input.dispatchEvent(new Event('input')) }",
+                text,
+            )
+
+    search("ware")
+    expect(result).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    expect(result).to_be_focused()
+    first = result.element_handle()
+    search("wareh")
+    page.wait_for_function("link => !link.isConnected", arg=first)
+    expect(result).to_be_focused()
+    search("nothing-like-it")
+    expect(words).to_be_focused()
+
+
 def test_the_search_works_without_scripts(open_page: OpenPage) -> None:
     make_webhook(name="Warehouse")
     page = open_page(java_script_enabled=False)
