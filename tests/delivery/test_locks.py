@@ -371,36 +371,6 @@ def test_a_result_that_a_lock_kept_out_for_longer_than_its_lease_can_still_be_wr
     assert [one.outcome for one in Attempt.objects.all()] == [Outcome.SUCCEEDED]
 
 
-@pytest.mark.usefixtures("calm")
-def test_the_next_drain_takes_back_no_row_whose_result_this_process_still_writes(
-    other: Other, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = DrainCache()
-    late, held = queue.backend().late, set[str]()
-
-    def look(*args: Any, **options: Any) -> list[str]:
-        held.update(options["held"])
-        return late(*args, **options)
-
-    with fake_provider() as locking:
-        webhook = make_webhook(url=f"{locking.url}/hook")
-        delivery = make_delivery(webhook)
-
-        def lock_it(asked: ReceivedRequest) -> Reply:
-            lock(other, "delivery", webhook)
-            return Reply()
-
-        locking.reply(lock_it)
-        Engine(ProcessWakeup(), lambda: False, cache).run(1.0)
-        assert cache.unwritten() == [delivery.pk]
-        monkeypatch.setattr(queue.backend(), "late", look)
-        run_engine(lambda: delivery.pk in held, cache=cache)
-        other.rollback()
-        eventually(lambda: of(webhook).status == Status.SUCCEEDED)
-    assert cache.unwritten() == []
-    cache.close()
-
-
 @pytest.fixture
 def _short_waits() -> Iterator[None]:
     """Wait for locks as a worker's tasks do, but not for long."""

@@ -61,6 +61,8 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
             "walk": (sql.WALK, {"after": 0, "limit": 1000, **_SHARDS}),
             "candidates": (sql.CANDIDATES, {"ids": webhooks, **_SHARDS}),
             "became due": (sql.BECAME_DUE, {"since": time.time(), "limit": 100, **_SHARDS}),
+            "late": (sql.LATE, {"before": time.time(), "held": [], "limit": 100}),
+            "expired": (sql.EXPIRE, {"before": time.time(), "ids": ["dlv_0"], "limit": 1}),
             "heads": (
                 sql.CLAIM_HEADS,
                 {"ids": webhooks, "is_quarantine": False, "limit": WEBHOOKS, **_LEASE},

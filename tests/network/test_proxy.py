@@ -408,19 +408,23 @@ def test_a_proxy_whose_name_cannot_be_looked_up_any_more_is_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     policy = Policy(egress_proxy="http://proxy.moved.example:3128")
-    at_minutes(monkeypatch, 0, 1, 2)
+    at_minutes(monkeypatch, 0, 1, 1)
     monkeypatch.setattr(socket, "getaddrinfo", answer_with("192.0.2.1"))
     before = proxy_addresses(policy)
-    looked, fail = threading.Event(), answer_with()
-
-    def look(*args: Any, **options: Any) -> Any:
-        looked.set()
-        return fail(*args, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", look)
+    monkeypatch.setattr(socket, "getaddrinfo", answer_with())
     assert proxy_addresses(policy) == before == (("192.0.2.1", 3128),)
-    assert looked.wait(PATIENCE_SECONDS)
+    eventually(lambda: "proxy-lookup" not in {one.name for one in threading.enumerate()})
     assert proxy_addresses(policy) == before
+
+
+def test_a_proxy_that_nothing_was_sent_to_for_long_is_looked_up_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = Policy(egress_proxy="http://proxy.idle.example:3128")
+    at_minutes(monkeypatch, 0, 60)
+    for address in ("192.0.2.1", "192.0.2.2"):
+        monkeypatch.setattr(socket, "getaddrinfo", answer_with(address))
+        assert proxy_addresses(policy) == ((address, 3128),)
 
 
 def test_a_name_server_that_is_slow_about_the_proxy_delays_only_the_first_request(

@@ -77,8 +77,8 @@ class Claims:
     ) -> None:
         """Take how many requests may be in flight now, and how many late ones do not count.
 
-        And how many rows wait because somebody keeps them locked: as many as rows may be held do
-        not count, or a forgotten transaction could stop all claims.
+        And how many rows wait because somebody keeps them locked: so many rows as may be held do
+        not count in addition, or a forgotten transaction could stop all claims.
         """
         self._queue = queue
         self._limiters = limiters
@@ -218,7 +218,7 @@ class Claims:
         """Claim the one row that was in flight at several crashes, unless one is already held.
 
         Those of quick receivers come first: one that hangs keeps the place until its timeout. Among
-        equals the order is random, so that no webhook is always first.
+        the others, new receivers come before those that failed, and no webhook is always first.
         """
         if self._quarantined:
             return []
@@ -226,17 +226,20 @@ class Claims:
         if tested:
             claimed = self._queue.claim_tests(tested, limit=1, is_quarantine=True, **self._terms)
         now = time.monotonic()
-        by_rank: dict[int, list[int]] = {}
-        for webhook_id in random.sample([one.webhook_id for one in active], len(active)):
-            limiter = self._limiters.get(webhook_id)
+        ranks: dict[int, int] = {}
+        for one in random.sample(active, len(active)):
+            limiter = self._limiters.get(one.webhook_id)
             if not limiter.is_open(now):
-                by_rank.setdefault(limiter.rank, []).append(webhook_id)
-        for rank in sorted(by_rank):
-            claimed = claimed or self._claim_suspect_of(by_rank[rank])
+                ranks[one.webhook_id] = limiter.rank
+        quick = [pk for pk, rank in ranks.items() if not rank]
+        others = sorted((pk for pk, rank in ranks.items() if rank), key=ranks.__getitem__)
+        for webhook_ids in (quick, others):
+            claimed = claimed or self._claim_suspect_of(webhook_ids)
         self._quarantined = "".join(claim.id for claim in claimed)
         return claimed
 
     def _claim_suspect_of(self, webhook_ids: list[int]) -> list[Claimed]:
+        """Claim a suspect of the first of these webhooks that has one, or of one with a limit."""
         free = [webhook_id for webhook_id in webhook_ids if webhook_id not in self._paced]
         claimed: list[Claimed] = self._queue.claim_quarantined(free, **self._terms) if free else []
         quotas = [

@@ -113,8 +113,6 @@ class DrainCache:
         # What somebody keeps locked: rows to hand back, with their leases, and counts to write.
         self.locked: dict[str, tuple[Claimed, str]] = {}
         self.counts: deque[Counts] = deque()
-        # The recorders of earlier drains, whose threads still write results.
-        self._recorders: list[Recorder] = []
         # The thread that writes what the last drain left.
         self._rest: threading.Thread | None = None
 
@@ -145,14 +143,6 @@ class DrainCache:
 
         self._rest = threading.Thread(target=run, name="rest", daemon=True)
         self._rest.start()
-
-    def keep(self, recorder: Recorder) -> None:
-        """Keep the recorder of a drain that ends before all of its results are written."""
-        self._recorders = [one for one in [*self._recorders, recorder] if one.unwritten()]
-
-    def unwritten(self) -> list[str]:
-        """Return the deliveries whose results threads of earlier drains still write."""
-        return [pk for recorder in self._recorders for pk in recorder.unwritten()]
 
     def wait_for_rest(self, seconds: float) -> None:
         if self._rest is not None:
@@ -223,7 +213,7 @@ class Engine:
             self._limiters,
             lambda: self._sender.places,
             lambda: self._sender.late,
-            lambda: self._locked_rows,
+            lambda: len(self._recorder.locked) + len(self._locked),
         )
         self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
         self._recorder = Recorder(self._queue, self._lease, self._claims.__len__)
@@ -240,7 +230,6 @@ class Engine:
             self._claimer,
             self._resolver,
             locked=self._cache.locked,
-            unwritten=self._cache.unwritten,
             on_due=self._notify,
         )
         # Requests that ended, with any outcome.
@@ -365,13 +354,8 @@ class Engine:
     @property
     def _is_rest_locked(self) -> bool:
         """Return whether somebody keeps every row in hand locked, or none is in hand."""
-        return len(self._claims) <= self._locked_rows
-
-    @property
-    def _locked_rows(self) -> int:
-        """Return how many of the rows in hand somebody keeps locked."""
         unsent = sum(delivery_id in self._claims for delivery_id in self._locked)
-        return len(self._recorder.locked) + unsent
+        return len(self._claims) <= len(self._recorder.locked) + unsent
 
     def _turn(self) -> None:
         self._collect()
@@ -978,7 +962,6 @@ class Engine:
         # it later.
         is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
         self._writer.finish(0.0 if is_left else ends)
-        self._cache.keep(self._recorder)
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
         self._write_rest()

@@ -136,10 +136,11 @@ class Limiter:
             doubled = shortest * 2.0 ** min(self.failures - _BREAKER_FAILURES, 10)
             self.open_until = now + min(longest, doubled)
 
-    def rest(self, until: float) -> None:
-        """Claim nothing until then, and then less at once."""
-        self.rests_until = until
-        self.limit = max(1, self.limit // 2)
+    def rest(self, now: float, seconds: float) -> None:
+        """Claim nothing for a while, and half as much afterwards."""
+        if now >= self.rests_until:
+            self.rests_until = now + seconds
+            self.limit = max(1, self.limit // 2)
 
     def note_made(self, size: int) -> None:
         """Learn from an event and the body made from it, which together have `size` bytes."""

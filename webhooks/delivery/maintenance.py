@@ -7,6 +7,7 @@ receivers that answered 410 before that is recorded. Used by the engine thread o
 
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -32,8 +33,9 @@ _LOOK_SECONDS = 1.0
 # How often to look for expired leases: after this part of a lease, at most these seconds.
 _EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
 # What somebody kept locked until now may have a result that its owner writes within a second: a
-# lease is taken back if it was over, and its row free, this long before as well.
-_FREE_SECONDS = 2.0
+# lease is taken back if it was over, and its row free, this long before as well. Not if that was
+# longer ago than the second duration: much may have happened since.
+_FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
 # Leases that are taken back with one statement.
 _EXPIRED_AT_ONCE = 500
 # How often to look for health to write: one statement for many webhooks.
@@ -65,20 +67,15 @@ class Maintenance:
         resolver: HostResolver,
         *,
         locked: Collection[str],
-        unwritten: Callable[[], Collection[str]],
         on_due: Callable[[], None],
     ) -> None:
-        """Take the rows that this process hands back once nobody keeps them locked.
-
-        And a function that returns those whose results earlier drains of this process still write.
-        """
+        """Take as `locked` the rows that this process hands back once they are not locked."""
         self._session = session
         self._queue = queue
         self._sender = sender
         self._recorder = recorder
         self._claims = claims
         self._locked = locked
-        self._unwritten = unwritten
         self._resolver = resolver
         # An expired lease means a death only while none of these waits for the database.
         self._users = (session, writer, claimer)
@@ -89,8 +86,9 @@ class Maintenance:
         self._state_at = 0.0
         self._write_at = 0.0
         self._expire_at = 0.0
-        # Rows whose lease is over, and when that was seen first.
+        # Rows whose lease is over, each with when that was seen first; and when that was looked at.
         self._late: dict[str, float] = {}
+        self._late_at = 0.0
         self._watermark = Watermark()
 
     def run_due(self, now: float) -> None:
@@ -153,11 +151,15 @@ class Maintenance:
         # Read before the call, which may wait: a lease that ends during it means no death.
         before, began_at = self._session.clock.lease_wall(), time.monotonic()
         since = self._watermark.begin(began_at)
-        held = [*self._claims.held(), *self._locked, *self._unwritten()]
+        held = [*self._claims.held(), *self._locked]
         late = self._session.run(partial(self._queue.late, before, held=held, since=since))
         if late is None:
+            self._late = {}
             self._watermark.forget()
             return
+        if now - self._late_at > _LONGEST_FREE_SECONDS:
+            self._late = {}
+        self._late_at = now
         pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
         if not late:
             self._watermark.end(began_at, before)
@@ -166,11 +168,13 @@ class Maintenance:
         self._expire_at = now + pause
         self._late = {pk: self._late.get(pk, now) for pk in late}
         least = _FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
-        ripe = [pk for pk in late if now - self._late[pk] >= least][:_EXPIRED_AT_ONCE]
+        ripe = [pk for pk in late if now - self._late[pk] >= least]
+        if len(ripe) > _EXPIRED_AT_ONCE:
+            # At random, as other drains take some as well; and without a pause before the rest.
+            ripe = random.sample(ripe, _EXPIRED_AT_ONCE)
+            self._expire_at = now
         expired = self._session.run(partial(self._queue.expire, ripe, before)) if ripe else None
         if expired:
-            # There may be more, so do not pause.
-            self._expire_at = now
             self._on_due()
             parked = sum(row.status == Status.PARKED for row in expired)
             logger.warning("leases_expired rows=%d parked=%d", len(expired), parked)

@@ -181,7 +181,7 @@ class Recorder:
             (self._refused, oauth.record_refusals),
             (self._proved, oauth.record_successes),
         ):
-            free = {pk: noted for pk, noted in tokens.copy().items() if pk not in locked}
+            free = {pk: one for pk, one in tokens.copy().items() if pk not in locked}
             if free:
                 write(free)
             for credential_id, (version, _) in free.items():
@@ -238,11 +238,12 @@ class Recorder:
         locked = self._queue.locked_deliveries([row.delivery_id for row in batch])
         if not locked:
             return False
-        # Before they leave the others, so that `unwritten` has them at each moment.
-        self.locked += [row for row in batch if row.delivery_id in locked]
         for _ in batch:
             self.waiting.popleft()
-        self._locked_at = time.monotonic() + _LOCKED_SECONDS
+        if not self.locked:
+            # Otherwise a look at the others is due.
+            self._locked_at = time.monotonic() + _LOCKED_SECONDS
+        self.locked += [row for row in batch if row.delivery_id in locked]
         self._write_next([row for row in batch if row.delivery_id not in locked])
         logger.warning("deliveries_locked rows=%d first=%s", len(locked), min(locked))
         return True
@@ -250,12 +251,6 @@ class Recorder:
     def _write_next(self, batch: list[AttemptResult]) -> None:
         self._uncertain_batch = batch
         self.waiting.extendleft(reversed(batch))
-
-    def unwritten(self) -> list[str]:
-        """Return the deliveries whose results are not written; any thread may call it."""
-        # Twice, as rows move from one to the other.
-        rows = [*self.locked, *self.waiting.copy(), *self.locked]
-        return list({row.delivery_id: None for row in rows})
 
     @property
     def has_locked(self) -> bool:
@@ -267,7 +262,11 @@ class Recorder:
         """Write next what is not locked any more, at most RECORD_ROWS."""
         self._locked_at = time.monotonic() + _LOCKED_SECONDS
         locked = self._queue.locked_deliveries([row.delivery_id for row in self.locked])
-        free = [row for row in self.locked if row.delivery_id not in locked][:RECORD_ROWS]
+        free = [row for row in self.locked if row.delivery_id not in locked]
+        if len(free) > RECORD_ROWS:
+            # Other workers leave their owner little time after the lock.
+            self._locked_at = 0.0
+        free = free[:RECORD_ROWS]
         taken = {row.delivery_id for row in free}
         self.locked = [row for row in self.locked if row.delivery_id not in taken]
         self._write_next(free)

@@ -141,7 +141,8 @@ class Sender:
 
     def _note_lack(self, reason: str) -> bool:
         now = time.monotonic()
-        is_new = self.last_lack is None or now - self.last_lack[0] > _GROW_SECONDS
+        before_at, before = self.last_lack or (-math.inf, "")
+        is_new = reason != before or now - before_at > _GROW_SECONDS
         if is_new:
             logger.error("machine_lacks reason=%s in_flight=%d", reason, self._in_flight)
         self.last_lack = now, reason
@@ -440,7 +441,7 @@ class Sender:
         if reason == network.NO_PORTS and not self._opener.policy.egress_proxy:
             # Each address has all ports: those to others are not used up.
             self._note_lack(reason)
-            limiter.rest(time.monotonic() + _LACK_SECONDS)
+            limiter.rest(time.monotonic(), _LACK_SECONDS)
             self._give_back([request, *limiter.take_all()])
             return
         if self.report_lack(reason):

@@ -74,6 +74,9 @@ class Shards:
 
 
 def _free(drains: QuerySet[Drain]) -> QuerySet[Drain]:
-    """Return those that nobody else keeps locked: each wait for a lock would delay all webhooks."""
+    """Lock these rows until the transaction ends, without those that somebody else keeps locked.
+
+    Each wait for a lock would delay all webhooks.
+    """
     free = drains.select_for_update(skip_locked=True).values_list("pk", flat=True)
     return Drain.objects.filter(pk__in=list(free))

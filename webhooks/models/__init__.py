@@ -1,9 +1,7 @@
 """All models: constraints, choices and querysets; no I/O except the database.
 
-`webhook` and `credential`: edited by people. `oauth`: tokens, pending authorizations and exchanges,
-written by workers. `log`: events, deliveries, attempts and hourly counts. `resends`: past
-deliveries sent again. `alerts`: incidents and channels. `access`: API keys and the key canary.
-`audit`: who did what.
+Start with `webhook` and `log`, which has events, deliveries and attempts. Workers write `log` and
+`oauth`, which has tokens, pending authorizations and exchanges. People edit most others.
 """
 
 from webhooks.models.access import ApiKey, ApiScope, EncryptionCanary, MissingScopeError

@@ -116,10 +116,9 @@ class SocketOpener:
             return problem if problem.code == NO_RESOURCES else None
         number = handle.getinfo(pycurl.OS_ERRNO)
         family = self._families.get(id(handle))
-        is_missing = number in _RESOURCE_ERRNOS or (
-            number == errno.EADDRNOTAVAIL and family == socket.AF_INET
-        )
-        is_missing |= bool(self.policy.egress_proxy and number)
+        if number == errno.EADDRNOTAVAIL and family == socket.AF_INET:
+            return Failure(NETWORK, NO_RESOURCES, {"reason": NO_PORTS})
+        is_missing = number in _RESOURCE_ERRNOS or bool(self.policy.egress_proxy and number)
         return _no_resources(number) if is_missing else None
 
     def _check_and_open(
@@ -172,8 +171,7 @@ _OTHER_FILES = 64
 
 
 def _no_resources(number: int) -> Failure:
-    reason = NO_PORTS if number == errno.EADDRNOTAVAIL else os.strerror(number)
-    return Failure(NETWORK, NO_RESOURCES, {"reason": reason})
+    return Failure(NETWORK, NO_RESOURCES, {"reason": os.strerror(number)})
 
 
 def affordable_connections(wanted: int) -> int:

@@ -3,6 +3,7 @@
 import ipaddress
 import itertools
 import logging
+import math
 import queue
 import socket
 import threading
@@ -214,34 +215,44 @@ def check_url(url: str, *, policy: Policy | None = None) -> Target:
 def proxy_addresses(policy: Policy) -> tuple[tuple[str, int], ...]:
     """Return the addresses of the egress proxy, which are trusted and not checked.
 
-    Only the first lookup is waited for: after a minute a thread looks again, and while that takes
-    or fails, the known addresses are used. Errors: NameNotResolvedError.
+    Cached for a minute. Then a thread looks again, and while that takes or fails, the known ones
+    are used. A lookup is waited for only if there was none for minutes. Errors:
+    NameNotResolvedError.
     """
     proxy, minute = policy.egress_proxy, int(time.monotonic() // 60)
+    host, port = _proxy_host(proxy)
+    if is_ip_address(host):
+        return ((host, port),)
     known = _proxies.get(proxy)
-    if known is None:
-        known = _proxies[proxy] = minute, _looked_up_proxy(proxy)
-    elif known[0] != minute:
-        # Before the thread starts: no other call starts one for this minute.
-        known = _proxies[proxy] = minute, known[1]
-        looks = threading.Thread(target=_look_again, args=(proxy, minute), daemon=True)
+    age = minute - known[0] if known else math.inf
+    if known and age:
+        # No other call looks it up in this minute.
+        _proxies[proxy] = minute, known[1]
+    if age > _PROXY_MINUTES:
+        _look_up_proxy(proxy, minute)
+    elif age:
+        look = threading.Thread(
+            target=_look_up_proxy, args=(proxy, minute), name="proxy-lookup", daemon=True
+        )
         # This machine may have no thread left.
         with suppress(RuntimeError):
-            looks.start()
-    return known[1]
+            look.start()
+    return _proxies[proxy][1]
 
 
-def _looked_up_proxy(proxy: str) -> tuple[tuple[str, int], ...]:
+def _look_up_proxy(proxy: str, minute: int) -> None:
     host, port = _proxy_host(proxy)
-    found = (host,) if is_ip_address(host) else resolve(host, port, seconds=LOOKUP_SECONDS)
-    return tuple((address, port) for address in found)
+    try:
+        found = resolve(host, port, seconds=LOOKUP_SECONDS)
+    except NameNotResolvedError:
+        if proxy not in _proxies:
+            raise
+    else:
+        _proxies[proxy] = minute, tuple((address, port) for address in found)
 
 
-def _look_again(proxy: str, minute: int) -> None:
-    with suppress(NameNotResolvedError):
-        _proxies[proxy] = minute, _looked_up_proxy(proxy)
-
-
+# From which age on the addresses of a proxy are not used while they are looked up.
+_PROXY_MINUTES = 5
 # By proxy setting: the minute of the last lookup, and the addresses.
 _proxies: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
 

@@ -69,6 +69,8 @@ _TRIAL_SECONDS = 300.0
 # A refused token that cannot be refreshed is still tried by webhooks that were not refused yet.
 # Once this many were refused, the token itself is considered bad.
 _MAX_REFUSALS = 100
+# One statement names each row several times.
+_UPDATED_AT_ONCE = 200
 # The longest wait before a retry, plus five minutes of clock difference. A stored time further
 # ahead was written by a clock that has been set back since, and is ignored.
 _LONGEST_WAIT = timedelta(seconds=MAX_RETRY_AFTER_SECONDS + 300.0)
@@ -187,7 +189,8 @@ def record_refusals(refused: Mapping[int, tuple[int, int | None]]) -> None:
     with transaction.atomic():
         rows = _locked(refused)
         changed = [row for row in rows if _note_refusal(row, refused[row.credential_id][1])]
-        OAuthToken.objects.bulk_update(changed, ["refused_version", "refused_by"])
+        fields = ["refused_version", "refused_by"]
+        OAuthToken.objects.bulk_update(changed, fields, batch_size=_UPDATED_AT_ONCE)
 
 
 def _note_refusal(row: OAuthToken, webhook_id: int | None) -> bool:
@@ -220,7 +223,7 @@ def record_successes(proved: Mapping[int, tuple[int, int]]) -> None:
         rows = _locked(proved)
         changed = [row for row in rows if _note_success(row, proved[row.credential_id][1])]
         fields = ["refused_version", "refused_by", "state", "last_error"]
-        OAuthToken.objects.bulk_update(changed, fields)
+        OAuthToken.objects.bulk_update(changed, fields, batch_size=_UPDATED_AT_ONCE)
 
 
 def _note_success(row: OAuthToken, webhook_id: int) -> bool:

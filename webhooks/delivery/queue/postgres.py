@@ -648,7 +648,7 @@ def claim_tests(
 def claim_quarantined(
     webhook_ids: list[int], *, lease: str, lease_seconds: float, max_bytes: int = MAX_EVENT_BYTES
 ) -> list[Claimed]:
-    """Take one row that was in flight at several crashes."""
+    """Take one row that was in flight at several crashes, of the first webhook that has one."""
     terms = {"ids": webhook_ids, "lease": lease, "lease_seconds": lease_seconds}
     return _take(sql.CLAIM_QUARANTINED, terms, max_bytes)
 
@@ -664,8 +664,10 @@ def claim_paced(
     """Take rows of webhooks with a limit or an order, under the locks of their state rows.
 
     Of an ordered webhook only the head may go. With `is_quarantine` it takes one row that was in
-    flight at several crashes. Skips webhooks that another worker is claiming from.
+    flight at several crashes, if possible of the first webhooks. Skips webhooks that another worker
+    is claiming from.
     """
+    places = {one.webhook_id: place for place, one in enumerate(quotas)}
     wanted = {one.webhook_id: one.quota for one in sorted(quotas)}
     _plan_again(sum(wanted.values()))
     with transaction.atomic(), _cursor() as cursor:
@@ -684,6 +686,8 @@ def claim_paced(
                 limited.append(ClaimQuota(pk, quota))
             elif quota > 0:
                 ordered.append(pk)
+        ordered.sort(key=places.__getitem__)
+        limited.sort(key=lambda one: places[one.webhook_id])
         terms: dict[str, Any] = {"lease": lease, "lease_seconds": lease_seconds}
         claimed: list[Claimed] = []
         if ordered:

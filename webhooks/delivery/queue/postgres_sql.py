@@ -275,13 +275,14 @@ _LATE = """
   SELECT d.id, d.ctid AS place FROM webhooks_delivery d
   WHERE d.status = 'sending' AND d.next_attempt_at <= LEAST(now(), to_timestamp(%(before)s))
     AND d.id {among}
-  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR {lock} SKIP LOCKED"""
+# Shared locks, so that other drains find the same.
 LATE = f"""
-SELECT id FROM ({_LATE.format(among="<> ALL(%(held)s::text[])")}) late
+SELECT id FROM ({_LATE.format(among="<> ALL(%(held)s::text[])", lock="SHARE")}) late
 """
 
 EXPIRE = f"""
-WITH late AS MATERIALIZED ({_LATE.format(among="= ANY(%(ids)s::text[])")})
+WITH late AS MATERIALIZED ({_LATE.format(among="= ANY(%(ids)s::text[])", lock="UPDATE")})
 UPDATE webhooks_delivery d
 SET unknown_count = d.unknown_count + 1, lease = '', outcome = 'unknown', status_code = NULL,
     status = CASE WHEN d.unknown_count + 1 >= {MAX_UNKNOWN} THEN 'parked' ELSE 'pending' END,

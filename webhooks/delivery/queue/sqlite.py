@@ -245,10 +245,13 @@ def claim_tests(
 def claim_quarantined(
     webhook_ids: list[int], *, lease: str, lease_seconds: float, max_bytes: int = MAX_EVENT_BYTES
 ) -> list[Claimed]:
-    """Take one row that was in flight at several crashes."""
+    """Take one row that was in flight at several crashes, of the first webhook that has one."""
     with transaction.atomic(), connection.cursor() as cursor:
-        due = sql.DUE_QUARANTINED.format(ids=_marks(webhook_ids))
-        ids = _ids(cursor, due, [*webhook_ids, _now()])
+        now = _now()
+        cursor.execute(sql.WITH_QUARANTINED, [now])
+        found = {row[0] for row in cursor.fetchall()}
+        first = next((one for one in webhook_ids if one in found), None)
+        ids = _ids(cursor, sql.DUE_QUARANTINED, [first, now])
         return _take(cursor, ids, lease, lease_seconds, max_bytes)
 
 
@@ -292,8 +295,7 @@ def _claim_paced(
     if is_ordered:
         ids = _ids(cursor, sql.DUE_HEAD, [webhook_id, _stored(now), is_quarantine])
     elif is_quarantine:
-        due = sql.DUE_QUARANTINED.format(ids=_marks([webhook_id]))
-        ids = _ids(cursor, due, [webhook_id, _stored(now)])
+        ids = _ids(cursor, sql.DUE_QUARANTINED, [webhook_id, _stored(now)])
     else:
         ids = _ids(cursor, sql.DUE, [webhook_id, _stored(now), quota])
     claimed = _take(cursor, ids, *terms)
@@ -390,7 +392,7 @@ def late(
         return _ids(cursor, sql.LATE.format(held=_marks(held)), [_cutoff(before), *held, limit])
 
 
-def _cutoff(before: float) -> str:
+def _cutoff(before: float) -> Any:
     return _stored(min(timezone.now(), dt.datetime.fromtimestamp(before, dt.UTC)))
 
 
@@ -401,8 +403,7 @@ def expire(ids: Sequence[str], before: float) -> list[Expired]:
     """
     with transaction.atomic(), connection.cursor() as cursor:
         now = timezone.now()
-        late = sql.EXPIRE.format(ids=_marks(ids))
-        cursor.execute(late, [_stored(now), *ids, _cutoff(before)])
+        cursor.execute(sql.EXPIRE.format(ids=_marks(ids)), [_stored(now), *ids, _cutoff(before)])
         expired = [Expired(*row) for row in cursor.fetchall()]
         died = [(row.id, row.number, _stored(now), DIED) for row in expired]
         cursor.executemany(sql.INSERT_DIED, died)

@@ -71,9 +71,14 @@ ORDER BY next_attempt_at LIMIT %s
 
 DUE_QUARANTINED = f"""
 SELECT id FROM webhooks_delivery
-WHERE status = 'pending' AND webhook_id IN ({{ids}}) AND next_attempt_at <= %s
+WHERE status = 'pending' AND webhook_id = %s AND next_attempt_at <= %s
   AND unknown_count >= {QUARANTINE_FROM}
 ORDER BY next_attempt_at LIMIT 1
+"""
+
+WITH_QUARANTINED = f"""
+SELECT DISTINCT webhook_id FROM webhooks_delivery
+WHERE status = 'pending' AND next_attempt_at <= %s AND unknown_count >= {QUARANTINE_FROM}
 """
 
 DUE_HEAD = f"""
