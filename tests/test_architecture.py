@@ -4,6 +4,7 @@ A package imports only from the rows above its own; SAME_ROW lists the exception
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,18 +15,15 @@ PACKAGE = "webhooks"
 # From the top row down. The package's root holds only these.
 ROWS: list[set[str]] = [
     {"network", "security", "catalogue", "curl"},
-    {"models"},
-    {"payloads", "filters"},
+    {"models", "payloads", "filters"},
     {"audit"},
     {"oauth"},
     {"delivery"},
     {"delivery_log", "alerts"},
     {"tasks", "events"},
     {"api"},
-    {"ui"},
-    {"admin", "templatetags"},
-    {"checks", "urls", "middleware", "management"},
-    {"apps"},
+    {"ui", "admin", "templatetags"},
+    {"urls", "middleware", "management", "checks", "apps"},
 ]
 FIXED = {"migrations", "locale"}
 # Allowed imports within a row: (importer, imported).
@@ -40,7 +38,12 @@ SAME_ROW = {
     ("alerts", "delivery_log"),
     # The public functions notify the engine through its task.
     ("events", "tasks"),
+    # Django admin shows the delivery log as its screen does.
+    ("admin", "ui"),
     ("admin", "templatetags"),
+    ("templatetags", "ui"),
+    # Django loads the checks with the app.
+    ("apps", "checks"),
 }
 SCREENS = {
     "account",
@@ -55,6 +58,22 @@ SCREENS = {
     "webhook_detail",
     "webhook_form",
     "webhook_list",
+}
+# Screens that use another one's parts: (importer, imported).
+SCREEN_IMPORTS = {
+    # A connection is edited with the webhook form's section of credentials, by the same steps.
+    ("connections", "webhook_form"),
+    ("webhook_form", "connections"),
+    # An import checks each entry with the webhook form.
+    ("transfer", "webhook_form"),
+    # A duplicate shows its signing secret as a new webhook does.
+    ("webhook_detail", "webhook_form"),
+    # Its deliveries are rows of the log, and are sent again as there.
+    ("webhook_detail", "deliveries"),
+    ("resends", "deliveries"),
+    # Bulk actions resume and restore as the pages of one webhook do.
+    ("webhook_list", "webhook_detail"),
+    ("webhook_list", "trash"),
 }
 
 # What a package must never import; a name includes its submodules.
@@ -167,6 +186,17 @@ def test_the_root_holds_the_packages_and_the_door() -> None:
     assert entries - {"__init__"} - FIXED == set(listed)
 
 
+def test_the_document_has_the_same_rows() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed: dict[int, set[str]] = {}
+    for number, cell in re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE):
+        found = re.findall(r"`(\w+)(?:/|\.py)`", cell)
+        listed.setdefault(int(number), set()).update(found)
+    assert list(listed.items()) == list(enumerate(ROWS, start=1))
+    drawn = (ROOT / "docs" / "architecture.svg").read_text()
+    assert {name for row in ROWS for name in row if name not in drawn} == set()
+
+
 def test_the_screens_are_the_agreed_ones() -> None:
     assert _folders(ROOT / PACKAGE / "ui") == SCREENS
     for place in ("templates/webhooks", "static", "tests/ui"):
@@ -204,6 +234,26 @@ def test_what_screens_share_imports_no_screen() -> None:
         if name.startswith(f"{PACKAGE}.ui.") and name.split(".")[2] in SCREENS
     ]
     assert found == []
+
+
+def test_screens_import_from_each_other_only_what_is_listed() -> None:
+    found = {
+        (own, other)
+        for path in sources()
+        for own in [_screen(module_name(path))]
+        for _, name in imports(path)
+        for other in [_screen(name)]
+        if own and other and own != other
+    }
+    assert found == SCREEN_IMPORTS
+
+
+def _screen(name: str) -> str:
+    """Return the screen that a module belongs to, or ""."""
+    parts = name.split(".")
+    return (
+        parts[2] if parts[:2] == [PACKAGE, "ui"] and len(parts) > 2 and parts[2] in SCREENS else ""
+    )
 
 
 def test_no_import_hides_in_a_function() -> None:

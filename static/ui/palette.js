@@ -23,16 +23,11 @@
       document.dispatchEvent(new Event("session:ended"));
       return;
     }
-    show(await answer.text());
-  };
-
-  const show = (html) => {
-    const selected = results.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    const html = await answer.text();
+    const selected = document.activeElement.closest(".search-results a")?.href;
     results.innerHTML = html;
-    if (selected === false) return;
-    // A result that was selected stays so, for Enter and the next arrow key.
-    const links = [...results.querySelectorAll("a")];
-    (links.find((link) => link.getAttribute("href") === selected) ?? input).focus();
+    // What was selected stays so, for Enter and the next arrow key.
+    if (selected) ([...results.querySelectorAll("a")].find((link) => link.href === selected) ?? input).focus();
   };
 
   const open = () => {

@@ -29,7 +29,7 @@ from webhooks.models import (
     Webhook,
     WebhookState,
 )
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -184,7 +184,7 @@ def test_a_token_that_was_cleared_is_no_recovery() -> None:
 def test_a_webhook_does_not_work_while_its_connection_does_not() -> None:
     webhook = lost_grant()
     notifications.run(NOW)
-    lifecycle.save_as_connection(webhook, created_by_id=None)
+    shared_credentials.save_as_connection(webhook, created_by_id=None)
     assert notifications.run(NOW + dt.timedelta(minutes=1)) == 1
     assert "needs re-authorization" in mail.outbox[1].subject
     assert not Event.objects.filter(type="webhook.recovered").exists()

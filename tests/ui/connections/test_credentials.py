@@ -15,7 +15,7 @@ from tests.sandbox import Provider, Receiver
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.models import Credential, Delivery, HoldReason, OAuthToken, Status, Webhook
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,7 +25,7 @@ def make_connection_from(credential: Credential) -> Credential:
     webhook = credential.webhook
     assert webhook is not None
     webhook.credential.authorization_type = "oauth2"
-    return lifecycle.save_as_connection(webhook, created_by_id=None)
+    return shared_credentials.save_as_connection(webhook, created_by_id=None)
 
 
 def test_many_webhooks_send_the_credentials_of_one_connection(receiver: Receiver) -> None:
@@ -138,7 +138,7 @@ def test_who_dies_while_a_token_is_revoked_leaves_no_secret_behind(
 
     monkeypatch.setattr("webhooks.oauth.revoke", die)
     with pytest.raises(SystemExit):
-        (lifecycle.delete if is_connection else events.purge)(found)
+        (shared_credentials.delete if is_connection else events.purge)(found)
     left = Credential.objects.get(pk=webhook.credential_id)
     assert left.deleted_at is not None
     assert not any(left.has_secret(field) for field in ("client_secret", "basic_password"))

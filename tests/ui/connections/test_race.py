@@ -15,7 +15,7 @@ from tests.ui.webhook_form.test_forms import bound, posted
 from tests.ui.webhook_form.test_views import CREATE, logged_in
 from webhooks import events
 from webhooks.models import AuditEntry, Credential, Webhook
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials
 from webhooks.ui.connections.forms import ConnectionForm
 from webhooks.ui.webhook_form.forms import WebhookForm
 
@@ -40,7 +40,7 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
 
     def use() -> None:
         with transaction.atomic():
-            lifecycle.hold(connection.pk)
+            shared_credentials.hold(connection.pk)
             is_held.set()
             # Give the other thread time to start deleting.
             threading.Event().wait(0.5)
@@ -49,8 +49,8 @@ def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> No
 
     thread = in_thread(use)
     assert is_held.wait(10)
-    with pytest.raises(lifecycle.ConnectionInUseError, match="is used by webhooks"):
-        lifecycle.delete(Credential.objects.get(pk=connection.pk))
+    with pytest.raises(shared_credentials.ConnectionInUseError, match="is used by webhooks"):
+        shared_credentials.delete(Credential.objects.get(pk=connection.pk))
     outcomes.append("refused")
     thread.join()
     assert outcomes == ["used", "refused"]
@@ -85,8 +85,8 @@ def test_a_form_that_was_right_is_not_saved_with_a_connection_deleted_since() ->
     connection = make_connection()
     form = bound(connection=str(connection.pk))
     assert form.is_valid(), form.errors
-    lifecycle.delete(Credential.objects.get(pk=connection.pk))
-    with pytest.raises(lifecycle.ConnectionInUseError, match="deleted in the meantime"):
+    shared_credentials.delete(Credential.objects.get(pk=connection.pk))
+    with pytest.raises(shared_credentials.ConnectionInUseError, match="deleted in the meantime"):
         form.save()
     assert not Webhook.objects.present().exists()
 
@@ -147,7 +147,7 @@ def test_a_connection_deleted_while_its_form_is_validated_gets_no_secret(
 
     def judge_and_delete(form: ConnectionForm) -> bool:
         is_valid = judge(form)
-        lifecycle.delete(Credential.objects.get(pk=connection.pk))
+        shared_credentials.delete(Credential.objects.get(pk=connection.pk))
         return is_valid
 
     monkeypatch.setattr(ConnectionForm, "is_valid", judge_and_delete)

@@ -25,7 +25,7 @@ from webhooks.models import (
     TokenState,
     Webhook,
 )
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials
 from webhooks.ui.connections.forms import MAX_HOSTS, HostsField
 
 pytestmark = pytest.mark.django_db
@@ -393,7 +393,7 @@ def test_a_connection_for_other_hosts_cannot_be_chosen_and_the_page_says_why(
 
 def test_a_connection_that_was_deleted_meanwhile_is_refused(browser: Client) -> None:
     connection = make_connection()
-    lifecycle.delete(connection)
+    shared_credentials.delete(connection)
     make_connection(name="Another")
     page = browser.post(edit_url(make_webhook()), posted(connection=connection.pk))
     assert "no longer exists" in page.text

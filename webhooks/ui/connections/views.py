@@ -21,8 +21,7 @@ from webhooks.models import (
     token_of,
 )
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.ui import trail
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials, trail
 from webhooks.ui.expired_session import keeps_typed
 from webhooks.ui.requests import button, page, whole_number
 from webhooks.ui.status import SECRETS_OF_TOKEN, needs_token
@@ -33,11 +32,11 @@ from webhooks.ui.webhook_form import context as form_context
 @page("webhooks.view_connection")
 def list_connections(request: HttpRequest) -> HttpResponse:
     is_used = Q(users__deleted_at=None)
-    found = lifecycle.connections().annotate(used_by=Count("users", filter=is_used))
+    found = shared_credentials.connections().annotate(used_by=Count("users", filter=is_used))
     found = found.order_by("name", "pk")
     rows = [{"connection": connection, "token": token_of(connection)} for connection in found]
     may_authorize = request.user.has_perm("webhooks.authorize_webhook")
-    has_ended = may_authorize and bool(lifecycle.ended_grants(timezone.now()))
+    has_ended = may_authorize and bool(shared_credentials.ended_grants(timezone.now()))
     context = {"rows": rows, "has_ended": has_ended}
     return render(request, "webhooks/connections/list.html", context)
 
@@ -56,7 +55,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "needs_token": needs_token(connection),
         "is_oauth": connection.is_oauth,
         "secrets": {field: connection.has_secret(field) for field in CREDENTIAL_SECRETS},
-        "users": lifecycle.users_of(connection).defer(*WEBHOOK_SECRETS),
+        "users": shared_credentials.users_of(connection).defer(*WEBHOOK_SECRETS),
         **audit_trail(connection),
     }
     return render(request, "webhooks/connections/detail.html", context)
@@ -102,8 +101,8 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     connection = get_object_or_404(Credential.objects.shared().select_related("token"), pk=pk)
     if request.method == "POST":
         try:
-            lifecycle.delete(connection)
-        except lifecycle.ConnectionInUseError:
+            shared_credentials.delete(connection)
+        except shared_credentials.ConnectionInUseError:
             return _confirm_delete(request, connection, status=409)
         audit.record(Action.DELETED, connection, user=request.user)
         messages.success(request, _("The connection “%s” is deleted.") % connection)
@@ -117,7 +116,7 @@ def _confirm_delete(
     context = {
         "connection": connection,
         "token": token_of(connection),
-        "users": lifecycle.users_of(connection),
+        "users": shared_credentials.users_of(connection),
     }
     return render(request, "webhooks/connections/confirm_delete.html", context, status=status)
 
@@ -126,7 +125,7 @@ def _confirm_delete(
 def panel(request: HttpRequest) -> HttpResponse:
     """Show the state of the connection chosen on a webhook's form."""
     wanted = request.GET.get("connection", "")
-    found = lifecycle.connections().filter(pk=whole_number(wanted)).first()
+    found = shared_credentials.connections().filter(pk=whole_number(wanted)).first()
     return render(request, "webhooks/connections/_panel.html", {"connection": found})
 
 
@@ -138,9 +137,10 @@ def grants(request: HttpRequest) -> HttpResponse:
             "rows": found,
             "token": found[0].token,
             "server": origin_of(found[0].token_url).partition("://")[2],
-            "can_unite": len(found) > 1 and len({lifecycle.client_of(one) for one in found}) == 1,
+            "can_unite": len(found) > 1
+            and len({shared_credentials.client_of(one) for one in found}) == 1,
         }
-        for found in lifecycle.ended_grants(timezone.now())
+        for found in shared_credentials.ended_grants(timezone.now())
     ]
     return render(request, "webhooks/connections/grants.html", {"groups": groups})
 
@@ -149,18 +149,18 @@ def grants(request: HttpRequest) -> HttpResponse:
 def unite_grants(request: HttpRequest) -> HttpResponse:
     """Combine several webhooks' credentials into one connection, and request its token."""
     asked = set(request.POST.getlist("credential"))
-    ended = {one.pk for found in lifecycle.ended_grants(timezone.now()) for one in found}
+    ended = {one.pk for found in shared_credentials.ended_grants(timezone.now()) for one in found}
     present = Webhook.objects.present().select_related("credential").order_by("pk")
     try:
         with transaction.atomic():
             webhooks = list(present.filter(credential__in=[pk for pk in ended if str(pk) in asked]))
             before = [audit.snapshot(Webhook.objects.get(pk=one.pk)) for one in webhooks]
-            connection = lifecycle.unite(webhooks, created_by_id=request.user.pk)
+            connection = shared_credentials.unite(webhooks, created_by_id=request.user.pk)
             note = audit.note("from_credentials_of", name=webhooks[0].name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             for webhook, earlier in zip(webhooks, before, strict=True):
                 form_context.record_changes(request, webhook, earlier)
-    except (lifecycle.ConnectionInUseError, SecretUnreadableError) as error:
+    except (shared_credentials.ConnectionInUseError, SecretUnreadableError) as error:
         messages.error(request, str(error))
         return redirect("webhooks:grants")
     return form_context.begin_authorization(request, connection)
@@ -173,11 +173,13 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         with transaction.atomic():
             before = audit.snapshot(Webhook.objects.get(pk=pk))
-            connection = lifecycle.save_as_connection(webhook, created_by_id=request.user.pk)
+            connection = shared_credentials.save_as_connection(
+                webhook, created_by_id=request.user.pk
+            )
             note = audit.note("from_credentials_of", name=webhook.name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             form_context.record_changes(request, webhook, before)
-    except (lifecycle.ConnectionInUseError, SecretUnreadableError) as error:
+    except (shared_credentials.ConnectionInUseError, SecretUnreadableError) as error:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)
     sentence = _(

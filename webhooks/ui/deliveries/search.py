@@ -18,9 +18,9 @@ from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log import search as log_search
 from webhooks.delivery_log.detail import PAYLOAD_BYTES
 from webhooks.models import Event, Webhook
+from webhooks.ui import webhook_query
 from webhooks.ui.deliveries.views import is_admin, page_url
 from webhooks.ui.requests import HtmxRequest, page
-from webhooks.ui.webhook_list import query as webhook_list
 
 _MAX_WORDS = 200
 _MAX_WEBHOOKS = 8
@@ -66,7 +66,7 @@ def search(request: HtmxRequest) -> HttpResponse:
 
 
 def _webhooks(words: str) -> list[Webhook]:
-    found = webhook_list.named(words).order_by("name", "pk")
+    found = webhook_query.named(words).order_by("name", "pk")
     return list(found.only("name", "url", "is_active")[:_MAX_WEBHOOKS])
 
 

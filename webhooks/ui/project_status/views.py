@@ -28,8 +28,8 @@ from webhooks.models import (
     Webhook,
     ids,
 )
+from webhooks.ui import webhook_query
 from webhooks.ui.requests import page
-from webhooks.ui.webhook_list import query
 
 _SHOWN = 10
 # At most this many webhooks, and this many parked deliveries, are compared.
@@ -42,7 +42,7 @@ _ENDS_WITHIN = timedelta(days=30)
 @page("webhooks.view_webhook")
 def status(request: HttpRequest) -> HttpResponse:
     now = queue.now()
-    needs_attention = query.find(QueryDict("status=attention")).order_by()
+    needs_attention = webhook_query.find(QueryDict("status=attention")).order_by()
     context = {
         "backlog": backlog.report(now),
         "attention_count": len(needs_attention.values_list("pk")[: backlog.MAX_COUNT]),

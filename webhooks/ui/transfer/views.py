@@ -20,14 +20,14 @@ from django.utils.translation import ngettext
 from webhooks import audit
 from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
-from webhooks.ui.connections.lifecycle import ConnectionInUseError
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, returns_to_selection
 from webhooks.ui.requests import button, page, redirect_back
+from webhooks.ui.shared_credentials import ConnectionInUseError
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
 from webhooks.ui.transfer.plans import Change, ImportPlan, PlannedEntry
 from webhooks.ui.webhook_form import context as form_context
-from webhooks.ui.webhook_list.views import chosen_ids
+from webhooks.ui.webhook_query import chosen_ids
 
 # A preview carries the file to the import: signed, so that it is unchanged, and encrypted, because
 # its headers may contain secrets.

@@ -35,8 +35,7 @@ from webhooks.models import (
     token_of,
 )
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.ui import event_limit
-from webhooks.ui.connections import lifecycle as connections
+from webhooks.ui import event_limit, shared_credentials
 from webhooks.ui.deliveries.views import act, seen_rows
 from webhooks.ui.requests import (
     HtmxRequest,
@@ -255,14 +254,14 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
         copy.created_by_id = request.user.pk
         with transaction.atomic():
             if webhook.credential.is_shared:
-                connections.hold(webhook.credential_id)
+                shared_credentials.hold(webhook.credential_id)
                 # The copy also has its own credential, as on the form.
                 copy.credential.save()
                 copy.credential = webhook.credential
             copy.save()
             note = audit.note("copy_of", name=webhook.name)
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except (SecretUnreadableError, connections.ConnectionInUseError) as error:
+    except (SecretUnreadableError, shared_credentials.ConnectionInUseError) as error:
         messages.error(request, str(error))
         return redirect_back(request, "webhooks:detail", webhook.pk)
     text = _(

@@ -31,8 +31,7 @@ from webhooks.models import (
 )
 from webhooks.security.drafts import Draft
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.ui import status, trail
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials, status, trail
 from webhooks.ui.connections.forms import ConnectionForm
 from webhooks.ui.requests import whole_number
 from webhooks.ui.webhook_form import oauth_fields, pasted_curl, sections, success
@@ -132,7 +131,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
             sentence = _("Saved as paused: DNS does not know the host of the URL yet.")
             messages.warning(request, sentence)
         return is_saved
-    except lifecycle.ConnectionInUseError as error:
+    except shared_credentials.ConnectionInUseError as error:
         # The connection was deleted after the form was validated.
         form.add_error("connection", str(error))
     except SecretUnreadableError:
@@ -205,7 +204,7 @@ def show_form(request: HttpRequest, form: EditForm, **more: Any) -> HttpResponse
             "connection": subject,
             "is_connection": True,
             "form_url": form_url(subject) if subject.pk else reverse("webhooks:connection_create"),
-            "users": lifecycle.users_of(subject) if subject.pk else [],
+            "users": shared_credentials.users_of(subject) if subject.pk else [],
         }
         return render(request, "webhooks/connections/form.html", context)
     context |= {

@@ -23,7 +23,7 @@ from webhooks.models import (
     Webhook,
 )
 from webhooks.security.drafts import Draft
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials
 from webhooks.ui.fields import (
     CLEAR,
     PLAIN_HTTP_HELP,
@@ -204,7 +204,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
             if self.cleaned_data.get(field) or not self.credential.has_secret(field):
                 continue
             for origin in self.credential.secret_destinations(field, self.receiver_url):
-                if sentence := lifecycle.bound_elsewhere(self.credential, field, origin):
+                if sentence := shared_credentials.bound_elsewhere(self.credential, field, origin):
                     self.refuse_secret(field, sentence)
                     break
 

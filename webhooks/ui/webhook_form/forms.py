@@ -29,8 +29,7 @@ from webhooks.models import (
 )
 from webhooks.payloads import Violation
 from webhooks.security.drafts import Draft
-from webhooks.ui import event_limit
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import event_limit, shared_credentials
 from webhooks.ui.fields import EventTypesField, NumberText, require_visible, url_problem
 from webhooks.ui.webhook_form import authorization, success
 from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
@@ -210,7 +209,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         self.fields["name"].validators.append(require_visible)
         zone: Any = self.fields["time_zone"]
         zone.choices = _time_zones(instance.time_zone)
-        self.offer_connections(lifecycle.connections())
+        self.offer_connections(shared_credentials.connections())
         self.fields["retry_schedule_seconds"].help_text = default_schedule_help()
         if not _holds_deliveries(instance):
             del self.fields["held"]
@@ -222,7 +221,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def offer_connections(self, found: QuerySet[Credential]) -> None:
         field: Any = self.fields["connection"]
         field.queryset = found
-        field.widget.origin = lifecycle.known_origin(self["url"].value())
+        field.widget.origin = shared_credentials.known_origin(self["url"].value())
         field.widget.attrs |= {
             "hx-get": reverse("webhooks:connection_panel"),
             "hx-target": "#connection-panel",
@@ -231,7 +230,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def keep_connection(self) -> None:
         """Offer only the connection in use, for a user who may not see the others."""
         current: Any = self.initial.get("connection")
-        self.offer_connections(lifecycle.connections().filter(pk=current))
+        self.offer_connections(shared_credentials.connections().filter(pk=current))
 
     @property
     def has_connections(self) -> bool:
@@ -390,7 +389,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         hidden = {name for names in authorization.FIELDS_OF.values() for name in names}
         self._drop_errors({*hidden, authorization.CERTIFICATE})
         try:
-            lifecycle.check_receiver(values["connection"], values.get("url", ""))
+            shared_credentials.check_receiver(values["connection"], values.get("url", ""))
         except ValidationError as error:
             self.add_error("connection", error)
 
@@ -409,7 +408,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         fields |= self.mapping.write(webhook)
         with transaction.atomic():
             if webhook.credential.is_shared:
-                lifecycle.hold(webhook.credential_id)
+                shared_credentials.hold(webhook.credential_id)
             if is_new and not self.cleaned_data["is_active"]:
                 webhook.pause(PauseReason.PERSON)
             self.save_credential()

@@ -15,7 +15,7 @@ from webhooks.models import Header, Webhook
 from webhooks.network import HEADER_NAME
 from webhooks.security.drafts import Draft
 from webhooks.security.encryption import SecretUnreadableError
-from webhooks.ui.connections import lifecycle
+from webhooks.ui import shared_credentials
 
 # Visible ASCII, space and tab, which every receiver reads the same way (RFC 9110 section 5.5).
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -269,7 +269,7 @@ def header_rows(
         for row in stored
     ]
     is_posted = bool(data) and "headers-TOTAL_FORMS" in data
-    url = lifecycle.known_origin(data.get("url") if is_posted else webhook.url)
+    url = shared_credentials.known_origin(data.get("url") if is_posted else webhook.url)
     rows = _RowsFormSet(
         data if is_posted else None,
         prefix="headers",
@@ -277,7 +277,7 @@ def header_rows(
         form_kwargs={
             "draft": draft,
             "stored": {row.name.lower(): row for row in stored},
-            "origin_problem": lifecycle.bound_elsewhere(webhook, "headers_json", url)
+            "origin_problem": shared_credentials.bound_elsewhere(webhook, "headers_json", url)
             if url
             else "",
             "is_checked": is_checked,

@@ -21,6 +21,7 @@ from django.utils.translation import ngettext
 from webhooks import audit, events
 from webhooks.delivery import backlog, trash
 from webhooks.models import OPEN_STATUSES, Action, Delivery, HoldReason, Status, Webhook
+from webhooks.ui import webhook_query
 from webhooks.ui.expired_session import is_shown_again, keeps_selection, pressed
 from webhooks.ui.requests import (
     button,
@@ -28,12 +29,11 @@ from webhooks.ui.requests import (
     own_address,
     page,
     redirect_back,
-    whole_number,
 )
 from webhooks.ui.status import MAX_COUNTED, capped_count
 from webhooks.ui.trash.views import EventLimitError, restored
 from webhooks.ui.webhook_detail.views import resumed
-from webhooks.ui.webhook_list import context, query
+from webhooks.ui.webhook_list import context
 
 WEBHOOKS_PER_PAGE = 50
 PERMISSIONS = {
@@ -52,7 +52,9 @@ _NAMES_SHOWN = 12
 @page("webhooks.view_webhook")
 def list_webhooks(request: HttpRequest) -> HttpResponse:
     """Show a page of the filtered list. htmx selects its parts from the same response."""
-    found = query.order(query.find(request.GET), query.wanted_sort(request.GET))
+    found = webhook_query.order(
+        webhook_query.find(request.GET), webhook_query.wanted_sort(request.GET)
+    )
     page = Paginator(context.with_columns(found), WEBHOOKS_PER_PAGE).get_page(
         request.GET.get("page")
     )
@@ -63,7 +65,7 @@ def list_webhooks(request: HttpRequest) -> HttpResponse:
         "page": page,
         "has_any": has_any,
         "may_choose": any(map(request.user.has_perm, PERMISSIONS.values())),
-        **query.choices(request.GET),
+        **webhook_query.choices(request.GET),
         "first_steps": _first_steps(request, rows, page.paginator.count),
         "sandbox_url": settings.WEBHOOKS_SANDBOX_URL,
         "backlog": backlog.report() if has_any else None,
@@ -75,7 +77,7 @@ def _first_steps(
     request: HttpRequest, rows: list[dict[str, Any]], count: int
 ) -> list[dict[str, Any]]:
     """Return the remaining first steps on a site with one webhook or none."""
-    if query.is_filtered(request.GET) or count > 1:
+    if webhook_query.is_filtered(request.GET) or count > 1:
         return []
     if not rows:
         return context.first_steps(None, may=request.user.has_perm)
@@ -94,7 +96,7 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
         raise BadRequest("Unknown action.")
     if not request.user.has_perm(PERMISSIONS[action]):
         raise PermissionDenied
-    ids = chosen_ids(QueryDict(f"webhooks={undone_ids}") if undone else request.POST)
+    ids = webhook_query.chosen_ids(QueryDict(f"webhooks={undone_ids}") if undone else request.POST)
     if not ids:
         messages.info(request, _("Select webhooks first, then choose what to do with them."))
         return redirect_back(request, "webhooks:list")
@@ -119,14 +121,6 @@ def bulk_action(request: HttpRequest) -> HttpResponse:
     if left:
         return _confirm(request, action, left, is_rest=True)
     return redirect_back(request, "webhooks:list")
-
-
-def chosen_ids(data: QueryDict) -> list[int]:
-    """Return the ids of the selected webhooks, or of all that match the filters."""
-    if data.get("is_all"):
-        return list(query.find(data).order_by("name", "pk").values_list("pk", flat=True))
-    typed = [*data.getlist("webhook"), *data.get("webhooks", "").split(",")]
-    return list(dict.fromkeys(filter(None, map(whole_number, typed))))
 
 
 def _concerned(action: str, ids: list[int]) -> QuerySet[Webhook]:

@@ -27,8 +27,8 @@ from webhooks.models import (
     Webhook,
     may_be_sent_to,
 )
-from webhooks.ui.connections.lifecycle import known_origin
 from webhooks.ui.requests import whole_number
+from webhooks.ui.shared_credentials import known_origin
 
 # Parameters that narrow the list; also sent by forms that act on all matches.
 FILTERS = ("q", "status", "authorization", "event", "connection")
@@ -87,6 +87,14 @@ def named(words: str) -> QuerySet[Webhook]:
     # Not `icontains`: SQLite's LIKE ignores the case of ASCII letters only.
     pattern = re.escape(words)
     return Webhook.objects.present().filter(Q(name__iregex=pattern) | Q(url__iregex=pattern))
+
+
+def chosen_ids(data: QueryDict) -> list[int]:
+    """Return the ids of the selected webhooks, or of all that match the filters."""
+    if data.get("is_all"):
+        return list(find(data).order_by("name", "pk").values_list("pk", flat=True))
+    typed = [*data.getlist("webhook"), *data.get("webhooks", "").split(",")]
+    return list(dict.fromkeys(filter(None, map(whole_number, typed))))
 
 
 def order(found: QuerySet[Webhook], sort: str) -> QuerySet[Webhook]:
