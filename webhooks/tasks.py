@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _ASK_SECONDS = 1.0
 # A requested drain is short: each worker starts its long drains itself, in a fixed number of slots.
 _REQUESTED_DRAIN_SECONDS = 1.0
-_asked_at = float("-inf")
+asked_at = float("-inf")
 # How often a running resend advances.
 _ADVANCE_SECONDS = 2.0
 # State that finished drains of this process pass on; in a pool of threads several run at once.
@@ -35,12 +35,12 @@ def drain(seconds: float | None = None) -> int:
     them stood still: one after the other, they would keep a slot from its long drain.
     """
     if seconds is not None:
-        return 0 if wakeup().notify() else _drain(seconds)
+        return 0 if wakeup().notify() else run_drain(seconds)
     with drains.drain_slot() as is_wanted:
-        return _drain(settings.WEBHOOKS_DRAIN_SECONDS) if is_wanted else 0
+        return run_drain(settings.WEBHOOKS_DRAIN_SECONDS) if is_wanted else 0
 
 
-def _drain(seconds: float) -> int:
+def run_drain(seconds: float) -> int:
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
         cache = _take_cache()
         try:
@@ -132,13 +132,13 @@ def advance_soon(pk: int, *, seconds: float = 0.0) -> None:
 
 def notify() -> None:
     """Tell the drains that rows are due. Never raises and never waits for long."""
-    global _asked_at
-    if wakeup().notify() or time.monotonic() - _asked_at < _ASK_SECONDS:
+    global asked_at
+    if wakeup().notify() or time.monotonic() - asked_at < _ASK_SECONDS:
         return
     if wakeup().is_broken:
         # The wakeup gave up soon; Celery would wait longer for the same Redis.
         return
-    _asked_at = time.monotonic()
+    asked_at = time.monotonic()
     try:
         drain.apply_async(kwargs={"seconds": _REQUESTED_DRAIN_SECONDS}, expires=60)
     except Exception as error:

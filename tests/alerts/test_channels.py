@@ -127,7 +127,7 @@ def test_channels_that_hang_take_the_time_of_one_message(
 ) -> None:
     for _ in range(3):
         make_channel(receiver, "webhook", "/slow/5")
-    monkeypatch.setattr(channels, "_SECONDS", 0.3)
+    monkeypatch.setattr(channels, "POST_SECONDS", 0.3)
     monkeypatch.setattr(channels, "SEND_SECONDS", 0.2)
     content = {"title": "CRM", "text": "is failing", "link": "https://a.example/"}
     channels.queue(AlertChannel.objects.all(), content, NOW)
@@ -179,12 +179,12 @@ def test_works_again_does_not_arrive_before_is_failing(monkeypatch: pytest.Monke
         arrived.append(content["title"])
         return "", True
 
-    monkeypatch.setattr(channels, "_post", unreachable)
+    monkeypatch.setattr(channels, "post", unreachable)
     for minutes in range(20):
         notifications.run(NOW + dt.timedelta(minutes=minutes))
     WebhookState.objects.update(failing_since_at=None, failures_in_a_row=0)
     notifications.run(NOW + dt.timedelta(minutes=20))
-    monkeypatch.setattr(channels, "_post", accept)
+    monkeypatch.setattr(channels, "post", accept)
     for minutes in range(21, 60):
         notifications.run(NOW + dt.timedelta(minutes=minutes))
     assert arrived == ["“CRM” is failing", "“CRM” works again"]

@@ -176,7 +176,7 @@ def test_what_a_worker_lacks_is_shown_and_leaves_the_web_in_service(client: Clie
 def test_a_transaction_that_somebody_forgot_is_shown(
     admin_client: Client, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "_LONG_TRANSACTION_SECONDS", 0.5)
+    monkeypatch.setattr(health, "LONG_TRANSACTION_SECONDS", 0.5)
     parameters = connection.get_connection_params() | {"application_name": "pg_dump"}
     with psycopg.connect(**parameters) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

@@ -160,7 +160,7 @@ def test_a_drain_that_ends_by_an_error_lets_go(
     def fail(_shards: Shards) -> None:
         raise RuntimeError("the end failed")
 
-    monkeypatch.setattr(module, "_BUSY", -1.0)
+    monkeypatch.setattr(module, "BUSY", -1.0)
     monkeypatch.setattr(Shards, "leave", fail)
     cache = DrainCache()
     engine = Engine(ProcessWakeup(), lambda: len(os.sched_getaffinity(0)) == 1, cache)

@@ -65,8 +65,8 @@ def fill(webhook: Webhook, count: int, **payload: Any) -> None:
 
 
 def test_large_events_are_claimed_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
-    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100_000)
+    monkeypatch.setattr(module, "CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "FIRST_MEAN_BYTES", 100_000)
     fill(make_webhook(), 30, note="x" * 100_000)
     claims = make_claims()
     first = take(claims)
@@ -81,8 +81,8 @@ def test_large_events_are_claimed_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
 def test_large_events_after_small_ones_are_bounded_by_their_own_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
-    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100)
+    monkeypatch.setattr(module, "CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "FIRST_MEAN_BYTES", 100)
     fill(make_webhook(), 30, note="x" * 300_000)
     claims = make_claims()
     first = take(claims)
@@ -117,8 +117,8 @@ def test_a_claim_of_the_only_row_of_a_webhook_leaves_nothing_to_look_for(
 def test_large_events_of_webhooks_with_a_limit_or_an_order_are_bounded_together(
     limit: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
-    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 100)
+    monkeypatch.setattr(module, "CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "FIRST_MEAN_BYTES", 100)
     types = ["before", "answered", "forwarded", "after", "rated"]
     for type in types:
         make_webhook(event_types=[f"call.incoming.{type}"], **limit)
@@ -128,7 +128,7 @@ def test_large_events_of_webhooks_with_a_limit_or_an_order_are_bounded_together(
 
 
 def test_an_event_is_held_once_for_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "CLAIMED_BYTES", 1_000_000)
     webhooks = [make_webhook(name=str(number)) for number in range(20)]
     fill(webhooks[0], 1, note="x" * 300_000)
     claims = make_claims()
@@ -273,8 +273,8 @@ def until_ready(engine: Engine) -> None:
     """Look until the webhook's plan is ready; another thread makes it."""
 
     def look() -> object:
-        engine._look_at = 0.0
-        return engine._look(time.monotonic())
+        engine.look_at = 0.0
+        return engine.look(time.monotonic())
 
     eventually(look)
 
@@ -287,14 +287,14 @@ def test_the_next_rows_are_claimed_while_the_last_are_prepared(
     for _ in range(20):
         make_delivery(webhook)
     asked_before: list[bool] = []
-    submit = Engine._submit
+    submit = Engine.submit
 
     def watched(engine: Engine, batch: ClaimBatch) -> None:
         if batch.is_full:
-            asked_before.append(engine._claimer.is_busy)
+            asked_before.append(engine.claimer.is_busy)
         submit(engine, batch)
 
-    monkeypatch.setattr(Engine, "_submit", watched)
+    monkeypatch.setattr(Engine, "submit", watched)
     run_engine(lambda: Delivery.objects.filter(status=Status.SUCCEEDED).count() == 20)
     assert asked_before
     assert asked_before[0]
@@ -303,14 +303,14 @@ def test_the_next_rows_are_claimed_while_the_last_are_prepared(
 def test_a_wakeup_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(ProcessWakeup(), lambda: False)
     waited: list[float] = []
-    monkeypatch.setattr(engine._event, "wait", waited.append)
-    engine._maintenance.look_at = time.monotonic() + 30
-    engine._claimer.is_busy = True
-    engine._notify()
-    engine._rest()
+    monkeypatch.setattr(engine.event, "wait", waited.append)
+    engine.maintenance.look_at = time.monotonic() + 30
+    engine.claimer.is_busy = True
+    engine.notify()
+    engine.rest()
     assert waited == [1.0]
-    engine._claimer._batches.append(ClaimBatch([], {}, 0.0))
-    engine._rest()
+    engine.claimer.batches.append(ClaimBatch([], {}, 0.0))
+    engine.rest()
     assert waited == [1.0]
 
 
@@ -322,11 +322,11 @@ def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> N
         fill(webhook, 1)
     claims = make_claims()
     for webhook in hanging:
-        claims._limiters.get(webhook.pk).note(Outcome.TIMEOUT, time.monotonic(), 2.0)
+        claims.limiters.get(webhook.pk).note(Outcome.TIMEOUT, time.monotonic(), 2.0)
     taken = take(claims)
     assert len(taken) == 10
     new = make_webhook(name="New")
-    claims._limiters._current.pop(new.pk, None)
+    claims.limiters.current.pop(new.pk, None)
     fill(new, 1)
     assert [claim.webhook_id for claim in take(claims)] == [new.pk]
     release(claims, taken[:1])
@@ -343,7 +343,7 @@ def test_webhooks_with_large_bodies_get_few_at_a_time_and_take_turns(
         fill(webhook, 5)
     claims = make_claims()
     for webhook in large:
-        claims._limiters.get(webhook.pk).note_made(600_000)
+        claims.limiters.get(webhook.pk).note_made(600_000)
     served: set[int] = set()
     for _ in range(30):
         taken = take(claims)
@@ -371,16 +371,16 @@ def test_large_bodies_that_a_claim_did_not_expect_go_back(
     small = make_webhook(url=f"{receiver.url}/open/b", name="Small")
     fill(large, 4, note="x" * 20_000)
     made: list[int] = []
-    submit = Engine._submit
+    submit = Engine.submit
 
     def counted(engine: Engine, batch: ClaimBatch) -> None:
         count = sum(claim.webhook_id == large.pk for claim in batch.claims)
         submit(engine, batch)
-        back = [claim.webhook_id for claim in engine._sender.unsent]
+        back = [claim.webhook_id for claim in engine.sender.unsent]
         assert small.pk not in back
         made.append(count - len(back))
 
-    monkeypatch.setattr(Engine, "_submit", counted)
+    monkeypatch.setattr(Engine, "submit", counted)
     cache = DrainCache()
     for webhook in (large, small):
         cache.limiters.begin(webhook.pk, failures=0)
@@ -394,13 +394,13 @@ def test_large_bodies_that_a_claim_did_not_expect_go_back(
 def test_bodies_of_receivers_that_hang_leave_memory_to_those_that_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_BODY_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "BODY_BYTES", 1_000_000)
     hanging, quick = make_webhook(name="A"), make_webhook(name="B")
     fill(hanging, 4)
     claims = make_claims()
     for webhook in (hanging, quick):
-        claims._limiters.get(webhook.pk).note_made(300_000)
-    limiter = claims._limiters.get(hanging.pk)
+        claims.limiters.get(webhook.pk).note_made(300_000)
+    limiter = claims.limiters.get(hanging.pk)
     limiter.limit = 8
     limiter.note(Outcome.TIMEOUT, time.monotonic(), 2.0)
     taken = take(claims)
@@ -409,28 +409,28 @@ def test_bodies_of_receivers_that_hang_leave_memory_to_those_that_answer(
     give_back(claims, [one for one in taken if one is not first])
     assert {claim.webhook_id for claim in take(claims)} == {quick.pk}
     release(claims, [first])
-    assert claims._body_bytes == 0
+    assert claims.body_bytes == 0
 
 
 def test_what_is_claimed_while_the_drain_ends_goes_back() -> None:
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
+    for part in (engine.sender, engine.claimer, engine.writer):
         part.start()
-    engine._claimer.request(engine._candidates, engine._ready)
-    engine._finish()
+    engine.claimer.request(engine.candidates, engine.ready)
+    engine.finish()
     after = Delivery.objects.get(pk=delivery.pk)
     assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
-    assert len(engine._claims) == 0
+    assert len(engine.claims) == 0
 
 
 def started(webhook: Webhook) -> Engine:
     """Start the threads of an engine that may claim several rows of a webhook at a time."""
     engine = Engine(ProcessWakeup(), lambda: False)
-    engine._limiters.begin(webhook.pk, failures=0)
+    engine.limiters.begin(webhook.pk, failures=0)
     until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
+    for part in (engine.sender, engine.claimer, engine.writer):
         part.start()
     return engine
 
@@ -442,19 +442,19 @@ def test_an_error_between_a_claim_and_its_requests_gives_the_rows_back(
     webhook = make_webhook()
     fill(webhook, 3)
     engine = started(webhook)
-    engine._claimer.request(engine._candidates, engine._ready)
-    batch = eventually(engine._claimer.batch)
+    engine.claimer.request(engine.candidates, engine.ready)
+    batch = eventually(engine.claimer.batch)
     assert batch is not None
-    engine._note_claimed(batch)
+    engine.note_claimed(batch)
     assert len(batch.claims) == 3
 
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(engine, "_check", fail)
+    monkeypatch.setattr(engine, "check", fail)
     with pytest.raises(RuntimeError):
-        engine._submit(batch)
-    engine._finish()
+        engine.submit(batch)
+    engine.finish()
     statuses = Delivery.objects.order_by("id").values_list("status", "attempt_count")
     assert sorted(statuses) == [(Status.PENDING, 0), (Status.PENDING, 0), (Status.SENDING, 1)]
 
@@ -466,15 +466,15 @@ def test_rows_whose_events_cannot_be_read_go_back_at_once(monkeypatch: pytest.Mo
     small, large = make_delivery(webhook), make_delivery(webhook, note="x" * 20_000)
     engine = started(webhook)
     monkeypatch.setattr(postgres_sql, "EVENTS", "SELECT 1 / 0, %s::text[]")
-    engine._claimer.request(engine._candidates, engine._ready)
-    batch = eventually(engine._claimer.batch)
+    engine.claimer.request(engine.candidates, engine.ready)
+    batch = eventually(engine.claimer.batch)
     assert batch is not None
-    engine._note_claimed(batch)
+    engine.note_claimed(batch)
     assert [claim.id for claim in batch.claims] == [small.pk]
-    engine._hand_back()
+    engine.hand_back()
     after = Delivery.objects.get(pk=large.pk)
     assert (after.status, after.attempt_count, after.lease) == (Status.PENDING, 0, "")
-    engine._finish()
+    engine.finish()
 
 
 def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
@@ -484,26 +484,26 @@ def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
     fill(webhook, 3)
     engine = started(webhook)
     hold_a_slow_row(engine)
-    limiter = engine._limiters.get(webhook.pk)
-    engine._claimer.request(engine._candidates, engine._ready)
-    batch = eventually(engine._claimer.batch)
+    limiter = engine.limiters.get(webhook.pk)
+    engine.claimer.request(engine.candidates, engine.ready)
+    batch = eventually(engine.claimer.batch)
     assert batch is not None
-    engine._note_claimed(batch)
+    engine.note_claimed(batch)
     limiter.limit = 0
-    engine._submit(batch)
+    engine.submit(batch)
     eventually(lambda: len(limiter.waiting) == 3)
     recalled: list[int] = []
-    monkeypatch.setattr(engine._sender, "recall", lambda pk, _version: recalled.append(pk))
-    engine._note_end(1.0)
+    monkeypatch.setattr(engine.sender, "recall", lambda pk, _version: recalled.append(pk))
+    engine.note_end(1.0)
     assert recalled == []
     limiter.mean_seconds = 5.0
-    engine._note_end(1.1)
+    engine.note_end(1.1)
     assert recalled == [webhook.pk]
-    engine._finish()
+    engine.finish()
 
 
 def hold_a_slow_row(engine: Engine) -> None:
-    engine._claims.add(Claimed("dlv_slow", 10**6, "evt_slow", 1, 0, "event", b"{}"))
+    engine.claims.add(Claimed("dlv_slow", 10**6, "evt_slow", 1, 0, "event", b"{}"))
 
 
 def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_waits() -> None:
@@ -516,7 +516,7 @@ def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_wa
     taken = take(claims)
     assert claims.waiting_webhooks() == []
     request: Any = SimpleNamespace(claim=taken[0])
-    for limiter in claims._limiters.in_use():
+    for limiter in claims.limiters.in_use():
         limiter.add(request, 100.0)
     assert claims.waiting_webhooks() == [webhook.pk]
     release(claims, taken)
@@ -526,19 +526,19 @@ def test_only_webhooks_with_rows_here_are_asked_each_second_whether_something_wa
 def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> None:
     make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
-    claims = engine._claims = make_claims()
+    claims = engine.claims = make_claims()
     ready = queue.backend().page().candidates
-    engine._note_end(3600.0)
+    engine.note_end(3600.0)
     taken: list[Claimed] = []
     claims.claim(ready, taken)
     assert taken == []
-    assert engine._may_end()
+    assert engine.may_end()
     # Nor once nothing slow is in hand.
-    engine._note_end(1.0)
+    engine.note_end(1.0)
     claims.claim(ready, taken)
     assert taken == []
     hold_a_slow_row(engine)
-    engine._note_end(1.0)
+    engine.note_end(1.0)
     claims.claim(ready, taken)
     assert len(taken) == 1
 
@@ -549,7 +549,7 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
     make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     until_ready(engine)
-    monkeypatch.setattr("webhooks.delivery.db_session._BACKOFF_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr("webhooks.delivery.db_session.BACKOFF_SECONDS", (0.05, 0.05))
     backend = queue.backend()
     claim = backend.claim
     failures = iter([True])
@@ -560,19 +560,19 @@ def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
         return claim(*args, **terms)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(backend, "claim", fails_once)
-    for part in (engine._sender, engine._claimer, engine._writer):
+    for part in (engine.sender, engine.claimer, engine.writer):
         part.start()
     brought = []
     for _ in range(2):
-        engine._claimer.request(engine._candidates, engine._ready)
-        batch = eventually(engine._claimer.batch)
+        engine.claimer.request(engine.candidates, engine.ready)
+        batch = eventually(engine.claimer.batch)
         assert batch is not None
-        assert not engine._claimer.is_busy
-        assert list(batch.failed) == ([] if brought else [engine._candidates[0].webhook_id])
+        assert not engine.claimer.is_busy
+        assert list(batch.failed) == ([] if brought else [engine.candidates[0].webhook_id])
         brought.append(len(batch.claims))
         time.sleep(0.1)
     assert brought == [0, 1]
-    engine._finish()
+    engine.finish()
 
 
 def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
@@ -581,9 +581,9 @@ def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     # Allow more than one row at a time.
-    engine._limiters.begin(delivery.webhook_id, failures=0)
+    engine.limiters.begin(delivery.webhook_id, failures=0)
     until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
+    for part in (engine.sender, engine.claimer, engine.writer):
         part.start()
     backend = queue.backend()
     hand_back = backend.hand_back
@@ -597,18 +597,18 @@ def test_a_hand_back_whose_answer_was_lost_takes_nothing_from_the_next_claim(
 
     monkeypatch.setattr(backend, "hand_back", loses_its_answer)
     for _ in range(2):
-        engine._claimer.request(engine._candidates, engine._ready)
-        batch = eventually(engine._claimer.batch)
+        engine.claimer.request(engine.candidates, engine.ready)
+        batch = eventually(engine.claimer.batch)
         assert batch is not None
         assert len(batch.claims) == 1
-        engine._note_claimed(batch)
-        if not engine._is_hand_back_open:
-            engine._sender.unsent.extend(batch.claims)
-        engine._hand_back()
+        engine.note_claimed(batch)
+        if not engine.is_hand_back_open:
+            engine.sender.unsent.extend(batch.claims)
+        engine.hand_back()
         time.sleep(0.2)
     assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
-    assert len(engine._claims) == 1
-    engine._finish()
+    assert len(engine.claims) == 1
+    engine.finish()
 
 
 @pytest.mark.database("postgres")
@@ -619,15 +619,15 @@ def test_an_attempt_that_is_claimed_twice_is_sent_once(is_recorded: bool) -> Non
     engine = Engine(ProcessWakeup(), lambda: False)
     assert note_claimed_rows(engine) == 1
     if is_recorded:
-        engine._claimer.is_busy = True
+        engine.claimer.is_busy = True
         result: Any = SimpleNamespace(
             delivery_id=delivery.pk,
             webhook_id=delivery.webhook_id,
             number=1,
             delay_seconds=None,
         )
-        engine._writer.written.append([result])
-        engine._record(time.monotonic())
+        engine.writer.written.append([result])
+        engine.record(time.monotonic())
     lose_claim(delivery)
     assert note_claimed_rows(engine) == 0
 
@@ -637,14 +637,14 @@ def test_what_a_crash_of_the_server_gave_back_is_not_handed_back_from_its_next_c
     delivery = make_delivery(make_webhook())
     engine = Engine(ProcessWakeup(), lambda: False)
     # As if its event could not be read.
-    engine._sender.unsent.extend(claim_rows(engine))
-    engine._claimer.is_busy = True
-    engine._hand_back()
-    assert len(engine._sender.unsent) == 1, "a new session may follow a crash"
+    engine.sender.unsent.extend(claim_rows(engine))
+    engine.claimer.is_busy = True
+    engine.hand_back()
+    assert len(engine.sender.unsent) == 1, "a new session may follow a crash"
     lose_claim(delivery)
     assert note_claimed_rows(engine) == 1
-    engine._claimer.is_busy = False
-    engine._hand_back()
+    engine.claimer.is_busy = False
+    engine.hand_back()
     assert Delivery.objects.get(pk=delivery.pk).status == Status.SENDING
 
 
@@ -652,13 +652,13 @@ def note_claimed_rows(engine: Engine) -> int:
     """Give an engine the rows claimed for it; return how many are to be sent."""
     batch = ClaimBatch(claim_rows(engine), {}, 0.0)
     assert len(batch.claims) == 1
-    engine._note_claimed(batch)
+    engine.note_claimed(batch)
     return len(batch.claims)
 
 
 def claim_rows(engine: Engine) -> list[Claimed]:
     quotas = [ClaimQuota(pk, 10) for pk in Webhook.objects.values_list("pk", flat=True)]
-    taken: list[Claimed] = queue.backend().claim(quotas, **engine._claims._terms)
+    taken: list[Claimed] = queue.backend().claim(quotas, **engine.claims.terms)
     return taken
 
 
@@ -696,8 +696,8 @@ def test_one_webhook_whose_settings_cannot_be_read_keeps_no_plan_from_others(
 def test_large_events_of_quick_receivers_leave_a_turn_to_a_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_CLAIMED_BYTES", 250_000)
-    monkeypatch.setattr(module, "_FIRST_MEAN_BYTES", 200_000)
+    monkeypatch.setattr(module, "CLAIMED_BYTES", 250_000)
+    monkeypatch.setattr(module, "FIRST_MEAN_BYTES", 200_000)
     fill(make_webhook(event_types=["call.incoming.after"]), 40, note="x" * 200_000)
     claims = make_claims()
     new = make_webhook(event_types=["deal.created"])
@@ -755,7 +755,7 @@ def test_receivers_that_hang_do_not_fill_the_memory_where_more_may_be_in_flight_
 def test_large_events_to_receivers_that_hang_leave_memory_to_the_others(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CLAIMED_BYTES", 1_000_000)
+    monkeypatch.setattr(module, "CLAIMED_BYTES", 1_000_000)
     limiters = Limiters(64)
     for number in range(count):
         condition = {"variable": "deal_id", "operator": "equals", "value": str(number)}
@@ -831,7 +831,7 @@ def test_what_goes_back_goes_before_the_next_claim(
     receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a fault no row goes back while a claim is under way, and claims may never pause."""
-    monkeypatch.setattr(db_session, "_CALM_SECONDS", 3600.0)
+    monkeypatch.setattr(db_session, "CALM_SECONDS", 3600.0)
     settings.WEBHOOKS_GRACE_SECONDS = 0
     slow = make_webhook(url=f"{receiver.url}/slow/20", event_types=["deal.created"])
     other = make_webhook(event_types=["call.*"])
@@ -842,8 +842,8 @@ def test_what_goes_back_goes_before_the_next_claim(
     monkeypatch.setattr(wakeup, "wait", lambda _seconds: time.sleep(0.001) or True)
     engine = Engine(wakeup, lambda: has_gone_back() or time.monotonic() > ends)
     sending = Delivery.objects.filter(webhook=slow, status=Status.SENDING)
-    claim, claimed = engine._claims.claim, [0]
-    monkeypatch.setattr(engine._claims, "claim", lambda *args: claimed.append(0) or claim(*args))
+    claim, claimed = engine.claims.claim, [0]
+    monkeypatch.setattr(engine.claims, "claim", lambda *args: claimed.append(0) or claim(*args))
     before: list[int] = []
 
     def has_gone_back() -> bool:
@@ -851,10 +851,10 @@ def test_what_goes_back_goes_before_the_next_claim(
             make_delivery(other)
             quota = [ClaimQuota(other.pk, 1)]
             # As if its event could not be read.
-            engine._sender.unsent.extend(queue.backend().claim(quota, **engine._claims._terms))
+            engine.sender.unsent.extend(queue.backend().claim(quota, **engine.claims.terms))
             before.append(len(claimed))
-        return bool(before) and not engine._sender.unsent
+        return bool(before) and not engine.sender.unsent
 
     engine.run(60.0)
-    assert not engine._sender.unsent
+    assert not engine.sender.unsent
     assert len(claimed) - before[0] <= 2

@@ -36,7 +36,7 @@ def test_what_fails_is_nothing_and_what_works_is_the_answer() -> None:
 def test_after_a_fault_the_database_is_left_alone_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("webhooks.delivery.db_session._BACKOFF_SECONDS", (60.0, 60.0))
+    monkeypatch.setattr("webhooks.delivery.db_session.BACKOFF_SECONDS", (60.0, 60.0))
     session = failed_session()
     assert session.run(lambda: ask("SELECT 1")) is None
 

@@ -78,10 +78,10 @@ def test_threads_take_no_drain_that_another_worker_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They share the queue: a second long drain would block a thread for sweeps and tokens."""
-    monkeypatch.setattr(drains, "_wanted", 1)
+    monkeypatch.setattr(drains, "wanted", 1)
     monkeypatch.setattr(tasks, "wakeup", ProcessWakeup)
     began: list[float] = []
-    monkeypatch.setattr(tasks, "_drain", lambda seconds: began.append(seconds) or 1)
+    monkeypatch.setattr(tasks, "run_drain", lambda seconds: began.append(seconds) or 1)
     with drains.drain_slot() as is_wanted:
         assert is_wanted
         assert tasks.drain() == 0
@@ -94,8 +94,8 @@ def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     running: set[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks rarely while the drain it wants is running."""
-    monkeypatch.setattr(drains, "_wanted", 1)
-    monkeypatch.setattr(drains, "_REST_SECONDS", 600.0)
+    monkeypatch.setattr(drains, "wanted", 1)
+    monkeypatch.setattr(drains, "REST_SECONDS", 600.0)
     asked = threading.Event()
     amqp: Any = SimpleNamespace(queues=SimpleNamespace(consume_from={"deliveries": None}))
     drain = SimpleNamespace(apply_async=lambda **_: asked.set())
@@ -103,8 +103,8 @@ def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     controller = SimpleNamespace(app=app, concurrency=1, pool=thread.TaskPool(1))
     running.add(Request())
     # Ignore the end of an earlier drain.
-    drains._changed.clear()
-    looks = threading.Thread(target=drains._look, args=(controller,))
+    drains.slots_changed.clear()
+    looks = threading.Thread(target=drains.watch_slots, args=(controller,))
     try:
         with drains.drain_slot():
             looks.start()
@@ -112,9 +112,9 @@ def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
             running.clear()
         assert asked.wait(60)
     finally:
-        drains._stop()
+        drains.stop_worker()
         looks.join()
-        drains._begin()
+        drains.begin_worker()
 
 
 def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> 
     asked: list[Any] = []
     monkeypatch.setattr(tasks.drain, "apply_async", lambda **terms: asked.append(terms))
     monkeypatch.setattr(tasks, "wakeup", ProcessWakeup)
-    monkeypatch.setattr(tasks, "_asked_at", float("-inf"))
+    monkeypatch.setattr(tasks, "asked_at", float("-inf"))
     tasks.notify()
     tasks.notify()
     [terms] = asked
@@ -132,7 +132,7 @@ def test_a_publisher_asks_for_a_short_drain(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_short_drain_is_superfluous_once_another_drain_listens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tasks, "_drain", lambda seconds: 7)
+    monkeypatch.setattr(tasks, "run_drain", lambda seconds: 7)
     listened = ProcessWakeup()
     monkeypatch.setattr(tasks, "wakeup", lambda: listened)
     assert tasks.drain(seconds=1.0) == 7

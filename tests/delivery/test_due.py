@@ -310,7 +310,7 @@ def test_a_large_backlog_is_not_read_again_at_each_look(clock: list[float]) -> N
     # Rows that a long transaction committed late are still found.
     fake.changes[9000] = fake.now - 1.5
     fake.due.append(9000)
-    clock[0] += module._ASK_AGAIN_SECONDS
+    clock[0] += module.ASK_AGAIN_SECONDS
     due.look()
     assert fake.looked_at[9000] == 1
 

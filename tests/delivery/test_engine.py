@@ -171,13 +171,13 @@ def test_of_a_long_answer_little_more_than_what_is_stored_waits_for_the_database
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept: list[int] = []
-    handle = Engine._handle
+    handle = Engine.handle
 
     def watched(engine: Engine, request: Request, response: Response) -> None:
         kept.append(len(response.body))
         handle(engine, request, response)
 
-    monkeypatch.setattr(Engine, "_handle", watched)
+    monkeypatch.setattr(Engine, "handle", watched)
     long = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
     with answering({"/plain": long, "/judged": long}) as url:
         make_webhook(url=f"{url}/plain")
@@ -204,17 +204,17 @@ def test_long_answers_to_judge_wait_behind_all_others_and_are_judged_few_at_a_ti
         plan = SimpleNamespace(webhook_id=webhook_id, success_rule=rule)
         return SimpleNamespace(plan=plan), SimpleNamespace(body=bytes(length))
 
-    monkeypatch.setattr(engine, "_handle", handle)
-    engine._sender.responses.extend([ended(1, object(), 60_000)] * 20)
-    engine._sender.responses.extend([ended(2, object(), 100), ended(3, None, 60_000)])
-    engine._collect()
+    monkeypatch.setattr(engine, "handle", handle)
+    engine.sender.responses.extend([ended(1, object(), 60_000)] * 20)
+    engine.sender.responses.extend([ended(2, object(), 100), ended(3, None, 60_000)])
+    engine.collect()
     assert handled == [2, 3, 1]
     # The webhook gets no more claims until most of its responses are judged.
-    assert set(engine._claims.slow_to_judge) == {1}
-    while len(engine._unjudged) > 10:
-        engine._collect()
-    assert set(engine._claims.slow_to_judge) == set()
-    engine._judge_long(math.inf)
+    assert set(engine.claims.slow_to_judge) == {1}
+    while len(engine.unjudged) > 10:
+        engine.collect()
+    assert set(engine.claims.slow_to_judge) == set()
+    engine.judge_long(math.inf)
     assert len(handled) == 22
 
 
@@ -299,12 +299,12 @@ def test_while_the_database_is_away_a_wakeup_is_waited_for_and_not_spun_on(
 ) -> None:
     engine = Engine(ProcessWakeup(), lambda: False)
     waited: list[float] = []
-    monkeypatch.setattr(engine._event, "wait", waited.append)
-    engine._notify()
-    engine._rest()
+    monkeypatch.setattr(engine.event, "wait", waited.append)
+    engine.notify()
+    engine.rest()
     assert waited == []
-    engine._session.resume_at = time.monotonic() + 30
-    engine._rest()
+    engine.session.resume_at = time.monotonic() + 30
+    engine.rest()
     assert waited == [1.0]
 
 
@@ -361,7 +361,7 @@ def test_thousands_of_requests_that_cannot_be_made_do_not_fill_the_log(
         raise KeyError("as nobody expected")
 
     monkeypatch.setattr("webhooks.delivery.engine.prepare", fail)
-    monkeypatch.setattr("webhooks.delivery.engine._LOG_SECONDS", 3600.0)
+    monkeypatch.setattr("webhooks.delivery.engine.LOG_SECONDS", 3600.0)
     webhook = make_webhook()
     for _ in range(20):
         make_delivery(webhook)
@@ -726,7 +726,7 @@ def test_a_lease_that_ran_out_is_sent_again_and_noted_as_unknown(receiver: Recei
 def test_leases_that_run_out_later_are_found_by_the_same_engine(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "_EXPIRE_SECONDS", 1.0)
+    monkeypatch.setattr(maintenance, "EXPIRE_SECONDS", 1.0)
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     rows = [make_delivery(webhook) for _ in range(3)]
     for seconds, row in zip((-1, 1, 3), rows, strict=True):
@@ -760,7 +760,7 @@ def test_health_that_somebody_keeps_locked_keeps_nothing_else_waiting(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     settings.WEBHOOKS_SHARDS = 2
-    monkeypatch.setattr(maintenance, "_UNWRITTEN_SECONDS", 3.0)
+    monkeypatch.setattr(maintenance, "UNWRITTEN_SECONDS", 3.0)
     locked, other = (make_webhook(url=f"{receiver.url}/open/{name}") for name in ("a", "b"))
     WebhookState.objects.create(webhook=locked)
     make_delivery(locked)
@@ -828,7 +828,7 @@ def test_a_delivery_that_somebody_keeps_locked_keeps_no_other_from_being_recorde
 def test_health_and_counts_that_take_long_are_written_beside_the_next_drain(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_SHORT_REST", -1)
+    monkeypatch.setattr(engine_module, "SHORT_REST", -1)
     make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
     drain_cache = DrainCache()
     with psycopg.connect(**connection.get_connection_params()) as own:
@@ -859,11 +859,11 @@ def test_a_drain_does_not_wait_for_the_health_and_counts_of_the_one_before(
     # Left to the end of the drain.
     monkeypatch.setattr(Recorder, "has_due_counts", lambda *_: False)
     # Even of a second drain that leaves little.
-    monkeypatch.setattr(engine_module, "_FINISH_SECONDS", 600.0)
+    monkeypatch.setattr(engine_module, "FINISH_SECONDS", 600.0)
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     drain_cache = DrainCache()
     for most in (-1, 2000):
-        monkeypatch.setattr(engine_module, "_SHORT_REST", most)
+        monkeypatch.setattr(engine_module, "SHORT_REST", most)
         make_delivery(webhook)
         Engine(ProcessWakeup(), lambda: False, drain_cache).run(0.5)
         assert not may_write.is_set()
@@ -959,7 +959,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
     engine = run_engine(lambda: not left.exclude(webhook=ordered).exists())
     assert left.count() == 4
     # No plan is prepared for a webhook that has to wait.
-    assert not {ordered.pk} & {*engine._plans._before, *engine._plans._entries}
+    assert not {ordered.pk} & {*engine.plans.before, *engine.plans.entries}
     blocked.filter(pk=head).update(next_attempt_at=timezone.now())
     run_engine(lambda: not left.exists())
     sent = Attempt.objects.filter(delivery__webhook=ordered).order_by("id")
@@ -1000,7 +1000,7 @@ def test_one_of_very_many_webhooks_goes_as_soon_as_its_name_is_known(
 ) -> None:
     """However long webhooks whose wait is unknown are left out."""
     monkeypatch.setattr(due, "PAGE", 3)
-    monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
+    monkeypatch.setattr(due, "WAIT_SECONDS", (3600.0, 3600.0))
     later = timezone.now() + dt.timedelta(hours=1)
     for _ in range(4):
         Delivery.objects.filter(pk=make_delivery(make_webhook()).pk).update(next_attempt_at=later)
@@ -1020,7 +1020,7 @@ def test_settings_of_very_many_webhooks_are_tried_again_in_time(
     monkeypatch.setattr(due, "PAGE", 3)
     # Of these webhooks one is looked at once, and then none.
     monkeypatch.setattr(due, "MIN_WINDOW", 1)
-    monkeypatch.setattr("webhooks.delivery.plans._RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("webhooks.delivery.plans.RETRY_SECONDS", 0.2)
     webhooks = [make_webhook(url=f"{receiver.url}/open/{number}") for number in range(4)]
     for webhook in webhooks:
         make_delivery(webhook)
@@ -1028,7 +1028,7 @@ def test_settings_of_very_many_webhooks_are_tried_again_in_time(
     drain_cache = DrainCache()
 
     def are_sent() -> bool:
-        entries = drain_cache.plans._entries.values()
+        entries = drain_cache.plans.entries.values()
         if len(entries) == 4 and all(entry.retry_seconds > 0.2 for entry in entries):
             # All were tried more than once. Unlike an edit, `update` keeps the version.
             for webhook in webhooks:
@@ -1045,7 +1045,7 @@ def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
 ) -> None:
     """Thousands of hanging webhooks with more rows take no turns from those that can be sent to."""
     monkeypatch.setattr(due, "PAGE", 3)
-    monkeypatch.setattr(due, "_WAIT_SECONDS", (3600.0, 3600.0))
+    monkeypatch.setattr(due, "WAIT_SECONDS", (3600.0, 3600.0))
     # Do not wait for the hanging requests at the end.
     settings.WEBHOOKS_GRACE_SECONDS = 0
     hanging = [make_webhook(url=f"{receiver.url}/slow/20") for _ in range(6)]
@@ -1086,7 +1086,7 @@ def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause
             monkeypatch.setattr(due, "WINDOW", 4)
             monkeypatch.setattr(due, "MIN_WINDOW", 2)
             # Longer than the test waits.
-            monkeypatch.setattr("webhooks.delivery.engine._BLOCKED_SCAN_SECONDS", 3600.0)
+            monkeypatch.setattr("webhooks.delivery.engine.BLOCKED_SCAN_SECONDS", 3600.0)
             settings.WEBHOOKS_POLL_SECONDS = 3600.0
         events.publish("call.incoming.after", {"call_id": "1"})
         Delivery.objects.filter(webhook__in=later).update(next_attempt_at=in_an_hour)
@@ -1101,7 +1101,7 @@ def test_suspects_of_very_many_webhooks_go_one_after_another(
     """Rows that were in flight at a crash stay for longer than one look."""
     monkeypatch.setattr(due, "PAGE", 3)
     # No second walk during the test.
-    monkeypatch.setattr(due, "_WALK_PART", 1e-6)
+    monkeypatch.setattr(due, "WALK_PART", 1e-6)
     later = [make_webhook() for _ in range(4)]
     for number in range(3):
         make_webhook(url=f"{receiver.url}/open/{number}")

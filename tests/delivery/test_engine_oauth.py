@@ -188,17 +188,17 @@ def test_what_was_claimed_while_a_token_was_refused_waits_for_the_fresh_one(
     delivery = make_delivery(webhook)
     engine = Engine(ProcessWakeup(), lambda: False)
     until_ready(engine)
-    for part in (engine._sender, engine._claimer, engine._writer):
+    for part in (engine.sender, engine.claimer, engine.writer):
         part.start()
-    engine._claimer.request(engine._candidates, engine._ready)
-    batch = eventually(engine._claimer.batch)
+    engine.claimer.request(engine.candidates, engine.ready)
+    batch = eventually(engine.claimer.batch)
     assert batch is not None
     # The response to an earlier request.
-    answered: Any = SimpleNamespace(plan=engine._ready[webhook.pk])
-    assert engine._after_refused_token(answered)
-    engine._note_claimed(batch)
-    engine._submit(batch)
-    engine._finish()
+    answered: Any = SimpleNamespace(plan=engine.ready[webhook.pk])
+    assert engine.after_refused_token(answered)
+    engine.note_claimed(batch)
+    engine.submit(batch)
+    engine.finish()
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempt_count) == (Status.PENDING, 0)
     assert receiver.requests() == []

@@ -266,7 +266,7 @@ def plan_of(sql: str) -> str:
 @pytest.mark.database("sqlite")
 def test_the_look_goes_through_the_index_of_what_is_held() -> None:
     with database.cursor() as cursor:
-        cursor.execute("EXPLAIN QUERY PLAN " + holds._WITH_ROWS.format(status="held"))
+        cursor.execute("EXPLAIN QUERY PLAN " + holds.WITH_ROWS.format(status="held"))
         steps = [row[3] for row in cursor.fetchall()]
     reads = [step for step in steps if "webhooks_delivery" in step or " d " in f"{step} "]
     assert reads

@@ -364,8 +364,8 @@ def test_a_result_that_a_lock_kept_out_for_longer_than_its_lease_can_still_be_wr
         return True
 
     monkeypatch.setattr(queue.backend(), "late", look)
-    monkeypatch.setattr(maintenance, "_EXPIRE_SECONDS", 0.5)
-    monkeypatch.setattr(maintenance, "_FREE_SECONDS", 60.0)
+    monkeypatch.setattr(maintenance, "EXPIRE_SECONDS", 0.5)
+    monkeypatch.setattr(maintenance, "FREE_SECONDS", 60.0)
     run_engine(is_written)
     assert of(webhook).status == Status.SUCCEEDED
     assert [one.outcome for one in Attempt.objects.all()] == [Outcome.SUCCEEDED]
@@ -467,7 +467,7 @@ def test_a_token_that_is_locked_takes_no_time_from_others(other: Other) -> None:
 def test_a_token_is_stored_however_long_its_row_is_locked(
     other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.oauth.tokens._STORE_WAITS_SECONDS", ())
+    monkeypatch.setattr("webhooks.oauth.tokens.STORE_WAITS_SECONDS", ())
     with fake_provider() as provider:
         provider.reply(token(expires_in=3600))
         webhook = with_token(provider.token_url)

@@ -41,7 +41,7 @@ def should_stop():
 engine = Engine(ProcessWakeup(), should_stop)
 for row in rows:
     # Known to answer: of each all rows are claimed at once.
-    engine._limiters.begin(row.pk, failures=0)
+    engine.limiters.begin(row.pk, failures=0)
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + {ROOM_MIB} * 2**20,) * 2)
 engine.run(200)

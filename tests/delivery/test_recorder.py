@@ -101,14 +101,14 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(
     recorder = a_recorder()
     good, bad = results(2)
     bad = with_values(bad, response_headers="poison")
-    write = recorder._queue.record
+    write = recorder.queue.record
 
     def refuse_poison(rows: list[AttemptResult], **terms: object) -> int:
         if any("poison" in row.attempt for row in rows):
             raise DataError("refused")
         return int(write(rows, **terms))
 
-    monkeypatch.setattr(recorder._queue, "record", refuse_poison)
+    monkeypatch.setattr(recorder.queue, "record", refuse_poison)
     recorder.add(good)
     recorder.add(bad)
     assert recorder.write(recorder.batch(float("inf"))) == 2
@@ -251,7 +251,7 @@ def test_a_failed_write_keeps_its_counts_for_the_next_try(monkeypatch: pytest.Mo
     recorder.add(an_attempt())
     now = time.monotonic()
     with monkeypatch.context() as patched:
-        patched.setattr(recorder._queue, "add_counts", _fail)
+        patched.setattr(recorder.queue, "add_counts", _fail)
         with pytest.raises(OperationalError):
             recorder.write_counts()
     assert rows() == {}

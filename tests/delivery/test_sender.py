@@ -118,7 +118,7 @@ def test_what_this_machine_lacks_beside_requests_that_hang_leaves_fewer_places(
     hanging = [request_to(f"{receiver.url}/slow/8", number) for number in range(2, 8)]
     sender.submit(hanging, lease_ends=float("inf"))
     eventually(lambda: sender.late == 6)
-    monkeypatch.setattr(Sender, "_lacked_resource", lambda *_: "Too many open files")
+    monkeypatch.setattr(Sender, "lacked_resource", lambda *_: "Too many open files")
     refused = request_to(f"http://{HOST}:{free_port()}/", 8)
     sender.submit([refused], lease_ends=float("inf"))
     eventually(lambda: len(sender.unsent) == 1)

@@ -47,7 +47,7 @@ def test_no_more_servers_are_asked_while_two_are_not_asked_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Until it waits for the network, a request takes interpreter time from tokens and engine."""
-    monkeypatch.setattr("webhooks.delivery.token_pool._STARTING_SECONDS", 60.0)
+    monkeypatch.setattr("webhooks.delivery.token_pool.STARTING_SECONDS", 60.0)
     released, goes_on, all_began = threading.Event(), threading.Event(), threading.Event()
     began: list[int] = []
 

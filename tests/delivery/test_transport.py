@@ -70,7 +70,7 @@ def test_an_idle_connection_that_its_other_end_closed_is_not_spun_on(watched: Wa
     assert watched.watch.poll(1.0) == []
     # The kernel no longer reports the closed end, so polling does not spin.
     os.write(watched.waker, b"w")
-    assert watched.watch._epoll.poll(1.0) == [(watched.watch._wake, 1)]
+    assert watched.watch.epoll.poll(1.0) == [(watched.watch.wake, 1)]
     # libcurl uses the connection once more and has to learn that it ended.
     watched.change(pycurl.POLL_IN, ours)
     assert (ours.fileno(), pycurl.CSELECT_IN) in watched.watch.poll(1.0)

@@ -112,7 +112,7 @@ def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
     assert first == {reason, ""}
     assert not Delivery.objects.exclude(status=Status.PENDING).exists()
     assert not WebhookState.objects.exclude(last_error="").exists()
-    advance_clock(module._AGAIN_SECONDS)
+    advance_clock(module.AGAIN_SECONDS)
     assert {one.problem for one in entries(plans)} == first
     eventually(lambda: WebhookState.objects.filter(last_error=reason).exists())
     plans.close()
@@ -131,7 +131,7 @@ def test_a_failure_of_the_moment_ends_no_test(advance_clock: Callable[[float], N
     [entry] = entries(plans)
     assert (entry.plan, entry.retry_seconds) == (None, 0.0)
     Webhook.objects.update(retry_schedule_seconds=[60])
-    advance_clock(module._AGAIN_SECONDS)
+    advance_clock(module.AGAIN_SECONDS)
     [entry] = entries(plans)
     plans.close()
     assert entry.plan is not None

@@ -43,10 +43,10 @@ def some_of_each_kind(count: int) -> list[Webhook]:
 
 def plans_of(webhooks: Sequence[Webhook]) -> list[PlanEntry]:
     made = Plans()
-    made._make(
+    made.make(
         [Candidate(one.pk, one.version_sent, 1, 0, True, False, False, False) for one in webhooks]
     )
-    found = [made._entries[one.pk] for one in webhooks]
+    found = [made.entries[one.pk] for one in webhooks]
     made.close()
     return found
 
@@ -85,9 +85,9 @@ def test_each_secret_of_a_webhook_is_decrypted_once(monkeypatch: pytest.MonkeyPa
 def test_no_secret_and_no_origin_of_one_is_left_out_of_what_plans_are_made_from() -> None:
     """A secret that is missing here would count as bound to every receiver."""
     webhook = some_of_each_kind(1)[0]
-    [read] = plans._rows_of([webhook.pk])[0].values()
+    [read] = plans.rows_of([webhook.pk])[0].values()
     for row, whole in ((read, webhook), (read.credential, webhook.credential)):
-        names = {field.attname for field in whole._secrets()} | {"secret_origins"}
+        names = {field.attname for field in whole.secret_fields()} | {"secret_origins"}
         assert names <= row.__dict__.keys()
         for name in names:
             assert getattr(row, name) == getattr(whole, name)
@@ -96,7 +96,7 @@ def test_no_secret_and_no_origin_of_one_is_left_out_of_what_plans_are_made_from(
 def test_a_plan_of_many_is_that_of_the_whole_row() -> None:
     key_check.require()
     made = some_of_each_kind(1)
-    rows, _tokens = plans._rows_of([one.pk for one in made])
+    rows, _tokens = plans.rows_of([one.pk for one in made])
     for whole in Webhook.objects.select_related("credential").filter(pk__in=rows):
         read = rows[whole.pk]
         assert read == whole
@@ -112,11 +112,11 @@ def test_plans_outlast_short_drains_and_are_forgotten_when_not_used() -> None:
     webhook = some_of_each_kind(1)[0]
     candidate = Candidate(webhook.pk, webhook.version_sent, 0, 0, True, False, False, False)
     cache = DrainCache()
-    cache.plans._make([candidate])
+    cache.plans.make([candidate])
     for _ in range(3):
         cache.hand_over()
     assert cache.plans.get(candidate) is not None
     for known in (True, True, False):
-        assert bool(cache.plans._entries or cache.plans._before) is known
+        assert bool(cache.plans.entries or cache.plans.before) is known
         cache.plans.hand_over(forgets=True)
     cache.close()

@@ -98,13 +98,13 @@ INPUTS = st.tuples(
     ).map(tuple),
 )
 # The addresses that the stand-in for getaddrinfo returns.
-_answers: list[str] = []
+answers: list[str] = []
 
 
 def _getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-    if not _answers:
+    if not answers:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    return [(0, socket.SOCK_STREAM, 6, "", (address, port)) for address in _answers]
+    return [(0, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers]
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def names_are_answered() -> Iterator[list[str]]:
     real = socket.getaddrinfo
     socket.getaddrinfo = _getaddrinfo
     try:
-        yield _answers
+        yield answers
     finally:
         socket.getaddrinfo = real
 
@@ -126,7 +126,7 @@ def check(given: tuple[str, tuple[str, ...]]) -> bool:
         assert error.reason.endswith(".")
         return False
     _check_target(target)
-    _answers[:] = answers
+    answers[:] = answers
     try:
         addresses = network.checked_addresses(target.host, target.port, CLOSED)
     except (UnsafeURLError, NameNotResolvedError):

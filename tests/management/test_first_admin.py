@@ -10,17 +10,17 @@ pytestmark = pytest.mark.django_db
 
 def test_a_start_creates_an_admin_only_if_there_is_none() -> None:
     users = get_user_model().objects
-    assert run._first_password()
+    assert run.first_password()
     assert users.get().is_superuser
-    assert run._first_password() == ""
+    assert run.first_password() == ""
     users.update(is_superuser=False)
-    assert run._first_password() == ""
+    assert run.first_password() == ""
     assert users.count() == 1
 
 
 def test_a_start_names_a_login_that_exists() -> None:
     users = get_user_model().objects
     users.create_superuser("the boss")
-    assert "changepassword 'the boss'" in run._head_lines("")[-1]
+    assert "changepassword 'the boss'" in run.head_lines("")[-1]
     users.create_superuser("admin")
-    assert "changepassword admin" in run._head_lines("")[-1]
+    assert "changepassword admin" in run.head_lines("")[-1]

@@ -23,7 +23,7 @@ def test_secrets_and_tokens_go_on_to_the_sandbox_on_other_ports(
     tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DATA_DIR = tmp_path
-    monkeypatch.setattr(sandbox, "_send_secret", lambda *given: None)
+    monkeypatch.setattr(sandbox, "send_secret", lambda *given: None)
     sandbox.prepare_webhooks(addresses(8000))
     credential = Webhook.objects.get(name__contains="OAuth").credential
     OAuthToken.objects.create(credential=credential, state="valid", access_token="a-token")

@@ -820,7 +820,7 @@ class TestLease:
         assert time.monotonic() - started > 0.35
 
     def test_wait_ends(self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("webhooks.oauth.tokens._WAIT_SECONDS", 0.3)
+        monkeypatch.setattr("webhooks.oauth.tokens.WAIT_SECONDS", 0.3)
         credential = credential_at(fake)
         row = make_token(credential, now=NOW)
         OAuthToken.objects.filter(pk=row.pk).update(
@@ -838,7 +838,7 @@ class TestLease:
     def test_wait_is_a_little_longer_than_an_exchange(self) -> None:
         from webhooks.oauth import client, tokens
 
-        assert client.TOTAL_SECONDS < tokens._WAIT_SECONDS < tokens.lease_seconds()
+        assert client.TOTAL_SECONDS < tokens.WAIT_SECONDS < tokens.lease_seconds()
 
     def test_failure_that_was_not_read_yet_keeps_the_lease(self, fake: FakeProvider) -> None:
         """Two workers read the row; the second must not present the token 0.14 s after a 503."""

@@ -21,7 +21,7 @@ from webhooks.security.encryption import SecretUnreadableError
 logger = logging.getLogger(__name__)
 
 TELEGRAM_API = "https://api.telegram.org"
-_SECONDS = 8.0
+POST_SECONDS = 8.0
 # The next run continues with the rest, so that channels that hang do not delay other tasks.
 _SENT_AT_ONCE, SEND_SECONDS = 20, 5.0
 # Retries after 1, 2, 4 ... 60 minutes, for about a day; then a reminder of the incident follows.
@@ -102,7 +102,7 @@ def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) ->
 
     The channel stores the reason for a failure, as a code of `outcomes.SENTENCES`.
     """
-    error, is_final = _post(channel, content)
+    error, is_final = post(channel, content)
     channel.last_error = messages.cut(error, 500)
     if not error:
         channel.sent_at = now
@@ -113,10 +113,10 @@ def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) ->
     return is_final
 
 
-def _post(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, bool]:
+def post(channel: AlertChannel, content: Mapping[str, Any]) -> tuple[str, bool]:
     try:
         url, body = _request(channel, content)
-        session = network.GuardedSession(total_seconds=_SECONDS)
+        session = network.GuardedSession(total_seconds=POST_SECONDS)
         status = session.post(url, json=body).status_code
     except SecretUnreadableError:
         # It is sent once the right key is back.

@@ -51,7 +51,7 @@ _LAST_USED_STEP = timedelta(minutes=1)
 _LAST_USED_AHEAD = timedelta(hours=1)
 # How long a revoked key may still be accepted, and how many keys are cached. A key in use is
 # looked up again after half that time, when no request waits for it.
-_KEY_SECONDS = 1.0
+KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
 # Retry-After of the 503 responses.
 _RETRY_AFTER_SECONDS = 5
@@ -409,7 +409,7 @@ def _authenticate_again(caller: Caller) -> None:
 
 
 def _is_old(caller: Caller) -> bool:
-    return time.monotonic() - caller.looked_at >= _KEY_SECONDS
+    return time.monotonic() - caller.looked_at >= KEY_SECONDS
 
 
 def _insufficient(missing: MissingScopeError) -> RequestError:
@@ -420,7 +420,7 @@ def _insufficient(missing: MissingScopeError) -> RequestError:
 
 @sensitive_variables()
 def _caller_of(plain: str) -> Caller | None:
-    """Return the caller with a key; a revoked key is accepted for _KEY_SECONDS at most."""
+    """Return the caller with a key; a revoked key is accepted for KEY_SECONDS at most."""
     key_hash = hash_key(plain)
     caller = callers.get(key_hash)
     if caller is None or _is_old(caller):
@@ -449,7 +449,7 @@ def _look_up(key_hash: str) -> Caller | None:
 
 def needs_renewal(caller: Caller) -> bool:
     """Return whether to look up a key again before a request has to wait for that."""
-    return not caller.is_renewed and time.monotonic() - caller.looked_at >= _KEY_SECONDS / 2
+    return not caller.is_renewed and time.monotonic() - caller.looked_at >= KEY_SECONDS / 2
 
 
 def _renew(caller: Caller) -> None:

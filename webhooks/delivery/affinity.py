@@ -15,7 +15,7 @@ from contextlib import suppress
 # from other busy processes.
 _STAY_SECONDS, _MOVE_SECONDS = 1.0, 0.05
 # The share of a processor above which the process is busy.
-_BUSY = 0.3
+BUSY = 0.3
 _THREADS = "/proc/self/task"
 # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: field 39, in a list that begins with
 # field 3, after the name of the program.
@@ -45,7 +45,7 @@ class Affinity:
             return
         with self._lock, suppress(OSError):
             used = time.process_time()
-            is_busy = used - self._used > _BUSY * (now - self._looked_at)
+            is_busy = used - self._used > BUSY * (now - self._looked_at)
             self._looked_at, self._used = now, used
             if self._kept or not is_busy or not _has_gil():
                 self._look_at = now + _MOVE_SECONDS

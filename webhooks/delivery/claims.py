@@ -31,7 +31,7 @@ CLAIM_ROWS = 1000
 # The most rows held in memory: usually, and with very many webhooks, since a new row waits behind
 # about as many rows as webhooks have rows here. No claim is made once this share is full.
 ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 2000, 0.75
-_CLAIMED_BYTES = MAX_EVENT_BYTES
+CLAIMED_BYTES = MAX_EVENT_BYTES
 # The first share of these bytes is for all webhooks, then up to the second for webhooks without a
 # row here, the rest for quick ones of these: large events to receivers that hang cannot fill it.
 _FOR_ALL, _FOR_NEW = 0.75, 0.875
@@ -41,10 +41,10 @@ _QUICK_PLACES, _NEW_PLACES = 0.25, 0.125
 # Bytes of bodies made from events. One claim may make this many, events included, as all other
 # webhooks wait for it. This many are held, only the given share of them for slow receivers.
 # Webhooks whose mean is below LIGHT_BYTES are exempt.
-MADE_BYTES, _BODY_BYTES, _BODIES_FOR_ALL = 4 * 1024 * 1024, 32 * 1024 * 1024, 0.25
+MADE_BYTES, BODY_BYTES, _BODIES_FOR_ALL = 4 * 1024 * 1024, 32 * 1024 * 1024, 0.25
 LIGHT_BYTES = 16 * 1024
 # The mean bytes per row before any row was seen, and over how many rows the mean is taken.
-_FIRST_MEAN_BYTES = 256 * 1024
+FIRST_MEAN_BYTES = 256 * 1024
 _MEAN_OF = 200
 # Tests claimed at once.
 _TEST_ROWS = 50
@@ -81,11 +81,11 @@ class Claims:
         not count in addition, or a forgotten transaction could stop all claims.
         """
         self._queue = queue
-        self._limiters = limiters
+        self.limiters = limiters
         self._places = places
         self._late = late
         self._locked = locked
-        self._terms: dict[str, Any] = {
+        self.terms: dict[str, Any] = {
             "lease": lease,
             "lease_seconds": settings.WEBHOOKS_LEASE_SECONDS,
         }
@@ -109,10 +109,10 @@ class Claims:
         self.recorded: set[tuple[str, int]] = set()
         # An event is held once for all its rows.
         self._events: dict[str, _HeldEvent] = {}
-        self._bytes = self._body_bytes = 0
+        self._bytes = self.body_bytes = 0
         # The total of event bytes that the present claim may reach.
-        self._most_bytes = _CLAIMED_BYTES
-        self._mean_bytes = float(_FIRST_MEAN_BYTES)
+        self._most_bytes = CLAIMED_BYTES
+        self._mean_bytes = float(FIRST_MEAN_BYTES)
         # The webhooks with a limit or an order among those of the last claim.
         self._paced: set[int] = set()
         # The last claim: whether it took everything that was due; webhooks without a limit whose
@@ -153,7 +153,7 @@ class Claims:
     @property
     def has_room(self) -> bool:
         # Enough that a claim is worth its commit.
-        return self._counted < self.most_rows * _FULL_PART and self._bytes < _CLAIMED_BYTES
+        return self._counted < self.most_rows * _FULL_PART and self._bytes < CLAIMED_BYTES
 
     @property
     def _counted(self) -> int:
@@ -171,12 +171,12 @@ class Claims:
             if self.is_closed or not ready:
                 return True
         parts = (_FOR_ALL, _FOR_NEW, 1.0)
-        limits = (int(part * _CLAIMED_BYTES) for part in parts)
-        self._most_bytes = next((most for most in limits if self._bytes < most), _CLAIMED_BYTES)
-        self._terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
+        limits = (int(part * CLAIMED_BYTES) for part in parts)
+        self._most_bytes = next((most for most in limits if self._bytes < most), CLAIMED_BYTES)
+        self.terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
         tested = [candidate.webhook_id for candidate in ready if candidate.has_tests]
         if tested:
-            claims += self._queue.claim_tests(tested, limit=_TEST_ROWS, **self._terms)
+            claims += self._queue.claim_tests(tested, limit=_TEST_ROWS, **self.terms)
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
@@ -184,10 +184,10 @@ class Claims:
         self.left_out = [one.webhook_id for one in active if one.webhook_id not in self.served]
         if free := [one for one in quotas if one.webhook_id not in self._paced]:
             self._set_max_bytes(claims)
-            found = self._queue.claim(free, since=self.since, **self._terms)
+            found = self._queue.claim(free, since=self.since, **self.terms)
             claims += found
             # Otherwise rows may have gone back, whose events did not fit.
-            if bytes_left(self._terms["max_bytes"], found) > settings.WEBHOOKS_MAX_PAYLOAD_BYTES:
+            if bytes_left(self.terms["max_bytes"], found) > settings.WEBHOOKS_MAX_PAYLOAD_BYTES:
                 taken = Counter(claim.webhook_id for claim in claims)
                 # A webhook that got none may have only suspects left, which take turns.
                 least = 1 if active[0].has_suspects else 0
@@ -197,7 +197,7 @@ class Claims:
                 ]
         if paced := [one for one in quotas if one.webhook_id in self._paced]:
             self._set_max_bytes(claims)
-            claims += self._queue.claim_paced(paced, **self._terms)
+            claims += self._queue.claim_paced(paced, **self.terms)
         if ready[0].has_suspects:
             self._set_max_bytes(claims)
             claims += self._claim_suspect(active, tested)
@@ -206,13 +206,13 @@ class Claims:
         return True
 
     def _is_quick(self, webhook_id: int) -> bool:
-        return webhook_id not in self.hanging and self._limiters.get(webhook_id).is_quick
+        return webhook_id not in self.hanging and self.limiters.get(webhook_id).is_quick
 
     def _set_max_bytes(self, claims: list[Claimed]) -> None:
         """Give the next claim the bytes that this one left."""
         if claims:
             left = bytes_left(self._most_bytes - self._bytes, claims)
-            self._terms["max_bytes"] = max(1, left)
+            self.terms["max_bytes"] = max(1, left)
 
     def _claim_suspect(self, active: list[Candidate], tested: list[int]) -> list[Claimed]:
         """Claim the one row that was in flight at several crashes, unless one is already held.
@@ -224,11 +224,11 @@ class Claims:
             return []
         claimed: list[Claimed] = []
         if tested:
-            claimed = self._queue.claim_tests(tested, limit=1, is_quarantine=True, **self._terms)
+            claimed = self._queue.claim_tests(tested, limit=1, is_quarantine=True, **self.terms)
         now = time.monotonic()
         ranks: dict[int, int] = {}
         for one in random.sample(active, len(active)):
-            limiter = self._limiters.get(one.webhook_id)
+            limiter = self.limiters.get(one.webhook_id)
             if not limiter.is_open(now):
                 ranks[one.webhook_id] = limiter.rank
         quick = [pk for pk, rank in ranks.items() if not rank]
@@ -241,12 +241,12 @@ class Claims:
     def _claim_suspect_of(self, webhook_ids: list[int]) -> list[Claimed]:
         """Claim a suspect of the first of these webhooks that has one, or of one with a limit."""
         free = [webhook_id for webhook_id in webhook_ids if webhook_id not in self._paced]
-        claimed: list[Claimed] = self._queue.claim_quarantined(free, **self._terms) if free else []
+        claimed: list[Claimed] = self._queue.claim_quarantined(free, **self.terms) if free else []
         quotas = [
             ClaimQuota(webhook_id, 1) for webhook_id in webhook_ids if webhook_id in self._paced
         ]
         if quotas and not claimed:
-            claimed = self._queue.claim_paced(quotas, is_quarantine=True, **self._terms)
+            claimed = self._queue.claim_paced(quotas, is_quarantine=True, **self.terms)
         return claimed
 
     def _shares(self, candidates: list[Candidate]) -> list[ClaimQuota]:
@@ -263,7 +263,7 @@ class Claims:
         slow: dict[int, int] = {}
         large: list[tuple[dict[int, int], int]] = []
         for candidate in candidates:
-            limiter = self._limiters.get(candidate.webhook_id)
+            limiter = self.limiters.get(candidate.webhook_id)
             quota = limiter.quota(now, is_paced=candidate.is_paced)
             quota = min(quota, left - limiter.claimed)
             if candidate.webhook_id in self.slow_to_judge:
@@ -289,9 +289,9 @@ class Claims:
 
     def _may_use_bytes(self, limiter: Limiter) -> bool:
         """Return whether this webhook may use the bytes that are left."""
-        if self._most_bytes <= _FOR_ALL * _CLAIMED_BYTES:
+        if self._most_bytes <= _FOR_ALL * CLAIMED_BYTES:
             return True
-        is_left = limiter.is_quick or self._most_bytes <= _FOR_NEW * _CLAIMED_BYTES
+        is_left = limiter.is_quick or self._most_bytes <= _FOR_NEW * CLAIMED_BYTES
         return is_left and not limiter.claimed
 
     def _limit_bodies(self, large: Sequence[tuple[dict[int, int], int]]) -> None:
@@ -301,9 +301,9 @@ class Claims:
         """
         left = float(MADE_BYTES)
         for number, (quotas, webhook_id) in enumerate(random.sample(large, len(large))):
-            limiter = self._limiters.get(webhook_id)
-            most = _BODY_BYTES * (1 if limiter.is_quick else _BODIES_FOR_ALL)
-            if left <= 0 or self._body_bytes >= most:
+            limiter = self.limiters.get(webhook_id)
+            most = BODY_BYTES * (1 if limiter.is_quick else _BODIES_FOR_ALL)
+            if left <= 0 or self.body_bytes >= most:
                 del quotas[webhook_id]
                 continue
             share = left / (len(large) - number)
@@ -321,7 +321,7 @@ class Claims:
         # Rounded up: even of two places, one is reserved.
         for_slow = max(1, places - math.ceil(places * _QUICK_PLACES))
         for_known = max(1, for_slow - math.ceil(places * _NEW_PLACES))
-        slow = [self._limiters.get(webhook_id) for webhook_id in self.slow_webhooks()]
+        slow = [self.limiters.get(webhook_id) for webhook_id in self.slow_webhooks()]
         known = [limiter for limiter in slow if not limiter.is_new]
         return for_slow - self._places_of(slow), for_known - self._places_of(known)
 
@@ -332,7 +332,7 @@ class Claims:
 
     def waiting_webhooks(self) -> list[int]:
         """Return the webhooks with rows here that have a request waiting for its turn."""
-        return [pk for pk in self._webhooks if self._limiters.get(pk).waiting]
+        return [pk for pk in self._webhooks if self.limiters.get(pk).waiting]
 
     def slow_webhooks(self) -> list[int]:
         """Return the webhooks with rows here whose receivers are slow."""
@@ -357,7 +357,7 @@ class Claims:
         self._bytes += size
         self._rows[delivery_id] = event_id, 0, number
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
-        limiter = self._limiters.get(webhook_id)
+        limiter = self.limiters.get(webhook_id)
         limiter.claimed += 1
         if limiter.claimed == 1:
             self._webhooks.add(webhook_id)
@@ -367,7 +367,7 @@ class Claims:
         """Count the body made for a row, which may be many times as large as its event."""
         event_id, _, number = self._rows[claim.id]
         self._rows[claim.id] = event_id, size, number
-        self._body_bytes += size
+        self.body_bytes += size
 
     def release(self, rows: Iterable[tuple[str, int, int]]) -> bool:
         """Release attempts, given as (delivery id, webhook id, number).
@@ -387,7 +387,7 @@ class Claims:
                 continue
             del self._rows[delivery_id]
             self._forget(*held[:2])
-            limiter = self._limiters.get(webhook_id)
+            limiter = self.limiters.get(webhook_id)
             limiter.claimed -= 1
             if not limiter.claimed:
                 self._webhooks.discard(webhook_id)
@@ -397,7 +397,7 @@ class Claims:
     def _forget(self, event_id: str, own: int) -> None:
         held = self._events[event_id]
         held.rows -= 1
-        self._body_bytes -= own
+        self.body_bytes -= own
         if not held.rows:
             del self._events[event_id]
             self._bytes -= len(held.payload)
@@ -447,12 +447,12 @@ class Claimer(SessionThread):
         self._claims = claims
         self._on_claimed = on_claimed
         self._requested: deque[_ClaimRequest] = deque()
-        self._batches: deque[ClaimBatch] = deque()
+        self.batches: deque[ClaimBatch] = deque()
         self.is_busy = False
 
     @property
     def has_batch(self) -> bool:
-        return bool(self._batches)
+        return bool(self.batches)
 
     def request(self, ready: list[Candidate], plans: Mapping[int, RequestPlan]) -> None:
         """Claim rows of these webhooks; must not be called while `is_busy`."""
@@ -465,10 +465,10 @@ class Claimer(SessionThread):
 
     def batch(self) -> ClaimBatch | None:
         """Return the claimed rows once; None until they have arrived."""
-        if not self._batches:
+        if not self.batches:
             return None
         self.is_busy = False
-        return self._batches.popleft()
+        return self.batches.popleft()
 
     def finish(self, ends: float) -> ClaimBatch | None:
         """End the thread and return the rows that it still claimed.
@@ -495,7 +495,7 @@ class Claimer(SessionThread):
             )
         else:
             batch = batch._replace(failed=[one.webhook_id for one in request.ready])
-        self._batches.append(batch)
+        self.batches.append(batch)
         self._on_claimed()
 
     # Called by the thread.

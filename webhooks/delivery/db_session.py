@@ -21,13 +21,13 @@ _T = TypeVar("_T")
 # To open a connection, psycopg needs files and memory of this machine.
 _FAULTS = (DatabaseError, OSError, MemoryError)
 # The first and the longest wait while the database does not respond.
-_BACKOFF_SECONDS = (0.1, 2.0)
+BACKOFF_SECONDS = (0.1, 2.0)
 _CLOCK_SECONDS = 10.0
 # A clock that gains more than this between two comparisons was stepped, or its machine suspended.
 _STEP_SECONDS = 2.0
 # After a fault or a start, other workers may be about to write results that they held during an
 # outage: longer than the longest wait plus the time to connect.
-_CALM_SECONDS = 8.0
+CALM_SECONDS = 8.0
 # A longer call waits for a lock, a disk or a machine that stands still: that raises no error, but
 # others wait as well, with results that they could not write.
 _SLOW_SECONDS = 1.0
@@ -96,7 +96,7 @@ class DatabaseSession:
                 self._prepared = connection.connection
             done = work()
         except _FAULTS as error:
-            shortest, longest = _BACKOFF_SECONDS
+            shortest, longest = BACKOFF_SECONDS
             self.backoff_seconds = min(longest, max(shortest, self.backoff_seconds * 2))
             self.note_fault()
             self.resume_at = self._fault_at + self.backoff_seconds
@@ -115,7 +115,7 @@ class DatabaseSession:
     @property
     def is_failing(self) -> bool:
         """Return whether calls have been failing, one after another, for some seconds."""
-        return self.backoff_seconds == _BACKOFF_SECONDS[1]
+        return self.backoff_seconds == BACKOFF_SECONDS[1]
 
     def note_fault(self) -> None:
         """Start the calm period again: others may hold results that they could not write."""
@@ -124,7 +124,7 @@ class DatabaseSession:
     def is_calm(self, now: float) -> bool:
         """Return whether the database worked long enough for a lease that ended to mean a death."""
         is_waiting = now - self._began_at > _SLOW_SECONDS
-        return not is_waiting and now - self._fault_at > _CALM_SECONDS
+        return not is_waiting and now - self._fault_at > CALM_SECONDS
 
     def sync_clock(self, now: float) -> None:
         """Compare with the database's clock every few seconds; `now` is monotonic."""

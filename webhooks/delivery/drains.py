@@ -28,7 +28,7 @@ DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
 # The longest pause between two drains. Where all wanted drains are known to run, as in a pool of
 # threads, a look only finds failures and is made more rarely.
-_LOOK_SECONDS, _REST_SECONDS = 0.25, 5.0
+_LOOK_SECONDS, REST_SECONDS = 0.25, 5.0
 # A request for a drain that no worker took within this time is superfluous.
 _EXPIRES_SECONDS = 20.0
 # New objects kept between two runs of the garbage collector; Python's own value is 700.
@@ -38,11 +38,11 @@ _stopping = mmap.mmap(-1, 1)
 # The process id of the worker's main process.
 _worker_pid = 0
 # Set for an immediate look.
-_changed = threading.Event()
+slots_changed = threading.Event()
 _slots_lock = threading.Lock()
 # Long drains that run in this process, and how many its worker wants; None outside of a worker.
 _running = 0
-_wanted: int | None = None
+wanted: int | None = None
 
 
 def is_stopping() -> bool:
@@ -74,14 +74,14 @@ def drain_slot() -> Iterator[bool]:
     """
     global _running
     with _slots_lock:
-        is_wanted = _wanted is None or _running < _wanted
+        is_wanted = wanted is None or _running < wanted
         _running += 1
     try:
         yield is_wanted
     finally:
         with _slots_lock:
             _running -= 1
-        _changed.set()
+        slots_changed.set()
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _keep_loaded() -> None:
 
 
 @signals.worker_init.connect
-def _begin(**_: object) -> None:
+def begin_worker(**_: object) -> None:
     global _worker_pid
     _worker_pid = os.getpid()
     # Before a pool forks its processes.
@@ -131,20 +131,20 @@ def _ignore_sigterm(**_: object) -> None:
 
 @signals.worker_ready.connect
 def _keep_drains(sender: Any, **_: object) -> None:
-    global _wanted
+    global wanted
     queues = sender.controller.app.amqp.queues.consume_from
     if QUEUE in queues:
-        _wanted = _slots(sender.controller)
-        threading.Thread(target=_look, args=(sender.controller,), daemon=True).start()
+        wanted = _slots(sender.controller)
+        threading.Thread(target=watch_slots, args=(sender.controller,), daemon=True).start()
 
 
 @signals.worker_shutting_down.connect
-def _stop(**_: object) -> None:
+def stop_worker(**_: object) -> None:
     _stopping[0] = 1
-    _changed.set()
+    slots_changed.set()
 
 
-def _look(controller: Any) -> None:
+def watch_slots(controller: Any) -> None:
     task = controller.app.tasks[DRAIN]
     while not is_stopping():
         try:
@@ -153,9 +153,9 @@ def _look(controller: Any) -> None:
         except Exception as error:
             # Without a broker, running drains continue; the next look tries again.
             logger.warning("drain_request_failed error=%s", type(error).__name__)
-        is_complete = _wanted is not None and _running >= _wanted
-        _changed.wait(_REST_SECONDS if is_complete else _LOOK_SECONDS)
-        _changed.clear()
+        is_complete = wanted is not None and _running >= wanted
+        slots_changed.wait(REST_SECONDS if is_complete else _LOOK_SECONDS)
+        slots_changed.clear()
 
 
 def has_free_slot(controller: Any) -> bool:

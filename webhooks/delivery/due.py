@@ -23,16 +23,16 @@ from webhooks.delivery.shards import Shards
 WINDOW, MIN_WINDOW = 500, 100
 # Webhooks on a page, and the share of time for the walk: usually, and while webhooks wait for it to
 # find them (on the first walk, and while it finds many unknown webhooks with due rows).
-PAGE, _WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
+PAGE, WALK_PART, _FINDING_PART = 1000, 0.03, 0.3
 # The most rows expected per webhook and turn: to read a webhook costs as much as a row.
 _DEPTH = 4
 # How far queries for newly due rows look back, for transactions that commit late: usually, and now
 # and then, in about this share of the time. The walk finds rows that are committed even later.
 _OVERLAP_SECONDS, _LONG_OVERLAP_SECONDS, _OVERLAP_PART = 0.1, 2.0, 0.02
-_ASK_AGAIN_SECONDS = 0.2
+ASK_AGAIN_SECONDS = 0.2
 # How long a webhook with an unknown wait is left out, at first and at most. A known wait up to the
 # second constant is timed exactly.
-_WAIT_SECONDS = (0.1, 10.0)
+WAIT_SECONDS = (0.1, 10.0)
 _LONGEST_TIMED_SECONDS = 60.0
 # A query that takes longer than this leaves out earlier rows, but for this share of the time, and
 # for at most so long. They are of transactions that were open for longer than the margin.
@@ -218,7 +218,7 @@ class DueWebhooks:
             ended = time.monotonic()
             # Soon enough that each moment is covered by two queries.
             pause = min(_LONG_OVERLAP_SECONDS / 2, (ended - now) / _OVERLAP_PART)
-            self._ask_again_at = ended + max(_ASK_AGAIN_SECONDS, pause)
+            self._ask_again_at = ended + max(ASK_AGAIN_SECONDS, pause)
         return True
 
     def _is_listed(self, webhook_id: int) -> bool:
@@ -250,7 +250,7 @@ class DueWebhooks:
             self._walked_pages, self._is_first_walk = 0, False
         is_finding = self._is_first_walk or len(self._known) - known >= MIN_WINDOW
         ended = time.monotonic()
-        self._walk_at = ended + (ended - now) / (_FINDING_PART if is_finding else _WALK_PART)
+        self._walk_at = ended + (ended - now) / (_FINDING_PART if is_finding else WALK_PART)
         return True
 
     def _choose(self, now: float, window: int) -> list[int]:
@@ -293,7 +293,7 @@ class DueWebhooks:
         """Leave a webhook out for `seconds`; None for an unknown time, which doubles each call."""
         if not self.are_many:
             return
-        shortest, longest = _WAIT_SECONDS
+        shortest, longest = WAIT_SECONDS
         is_timed = seconds is not None and seconds <= _LONGEST_TIMED_SECONDS
         if seconds is None:
             seconds = 2 * self._waits[webhook_id][0] if webhook_id in self._waits else shortest

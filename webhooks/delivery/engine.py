@@ -71,7 +71,7 @@ _READY_SECONDS = 0.01
 # After work was found, the next scan is this soon, then less and less often.
 _FIRST_SCAN_SECONDS = 0.01
 # The longest pause while a limit, an order or a circuit breaker blocks the due rows.
-_BLOCKED_SCAN_SECONDS = 0.1
+BLOCKED_SCAN_SECONDS = 0.1
 # A plain string: a member of a TextChoices takes longer to compare.
 _TEST = Trigger.TEST.value
 # With fewer rows in hand than this, responses are collected twice as often.
@@ -86,13 +86,13 @@ _ENDING_SECONDS = 60.0
 # Limiters and plans that no drain used for this long, or up to twice as long, are forgotten.
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
-_FINISH_SECONDS = 10.0
+FINISH_SECONDS = 10.0
 # How often to log a request that could not be made.
-_LOG_SECONDS = 1.0
+LOG_SECONDS = 1.0
 # How often to try to hand back what somebody keeps locked.
 _LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
-_SHORT_REST = 2000
+SHORT_REST = 2000
 # Its thread may meet locks of the next drain, which writes the same rows. It waits so long for the
 # thread of the drain before.
 _REST_TRIES, _REST_SECONDS = 3, 60.0
@@ -178,7 +178,7 @@ class Engine:
         self._queue = queue.backend()
         # Identifies this run's claims, together with the attempt number.
         self._lease = ids.new_id("l")[2:]
-        self._event = threading.Event()
+        self.event = threading.Event()
         self._is_resting = False
         self._is_notified = True
         self._is_more_ready = False
@@ -187,54 +187,54 @@ class Engine:
         self._ends_at = math.inf
         self._cache = cache or DrainCache()
         self._is_own_cache = cache is None
-        self._session = DatabaseSession(self._queue, self._cache.clock)
-        self._plans, self._resolver = self._cache.plans, self._cache.resolver
+        self.session = DatabaseSession(self._queue, self._cache.clock)
+        self.plans, self._resolver = self._cache.plans, self._cache.resolver
         # Webhooks whose plans were made or could not be made.
         self._planned: deque[int] = deque()
-        self._plans.on_ready = self._note_planned
+        self.plans.on_ready = self._note_planned
         # Webhooks that wait for a name, by host and port; and the names that were resolved.
         self._waiting_for_name: dict[tuple[str, int], set[int]] = {}
         self._resolved_names: deque[tuple[str, int]] = deque()
         self._resolver.wake = self._note_resolved_name
-        self._limiters = self._cache.limiters
+        self.limiters = self._cache.limiters
         policy = network.Policy.from_settings()
         self._has_proxy = bool(policy.egress_proxy)
-        self._sender = Sender(
+        self.sender = Sender(
             policy=policy,
-            limiters=self._limiters,
+            limiters=self.limiters,
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
         )
-        self._shards = Shards(self._session)
-        self._due = DueWebhooks(self._session, self._queue, self._shards)
-        self._claims = Claims(
+        self._shards = Shards(self.session)
+        self._due = DueWebhooks(self.session, self._queue, self._shards)
+        self.claims = Claims(
             self._queue,
             self._lease,
-            self._limiters,
-            lambda: self._sender.places,
-            lambda: self._sender.late,
+            self.limiters,
+            lambda: self.sender.places,
+            lambda: self.sender.late,
             lambda: len(self._recorder.locked) + len(self._locked),
         )
-        self._claimer = Claimer(self._claims, self._queue, self._session, self._event.set)
-        self._recorder = Recorder(self._queue, self._lease, self._claims.__len__)
+        self.claimer = Claimer(self.claims, self._queue, self.session, self.event.set)
+        self._recorder = Recorder(self._queue, self._lease, self.claims.__len__)
         while self._cache.counts:
             self._recorder.add_counts(self._cache.counts.popleft())
-        self._writer = Writer(self._recorder, self._queue, self._session, self._on_response)
-        self._maintenance = Maintenance(
-            self._session,
+        self.writer = Writer(self._recorder, self._queue, self.session, self._on_response)
+        self.maintenance = Maintenance(
+            self.session,
             self._queue,
-            self._sender,
+            self.sender,
             self._recorder,
-            self._writer,
-            self._claims,
-            self._claimer,
+            self.writer,
+            self.claims,
+            self.claimer,
             self._resolver,
             locked=self._cache.locked,
-            on_due=self._notify,
+            on_due=self.notify,
         )
         # Requests that ended, with any outcome.
         self.sent = 0
-        self._is_hand_back_open = False
+        self.is_hand_back_open = False
         # Rows to hand back that somebody keeps locked, each with its lease, which may be that of an
         # earlier drain; and when to try again.
         self._locked = self._cache.locked
@@ -248,9 +248,9 @@ class Engine:
         # When a request that could not be made was logged.
         self._logged_at = -math.inf
         # Long responses that a success rule has to judge.
-        self._unjudged: deque[tuple[Request, Response]] = deque()
-        self._ready: dict[int, RequestPlan] = {}
-        self._candidates: list[Candidate] = []
+        self.unjudged: deque[tuple[Request, Response]] = deque()
+        self.ready: dict[int, RequestPlan] = {}
+        self.candidates: list[Candidate] = []
         # Whether any webhook has due rows, even if none can be sent to.
         self._has_due = False
         # Found by a look: webhooks whose rows wait for a person, by reason; and webhooks whose
@@ -259,14 +259,14 @@ class Engine:
         self._untestable: dict[Outcome, dict[int, str]] = {}
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
-        self._scan_at = self._look_at = self._looked_at = self._look_cost = 0.0
+        self._scan_at = self.look_at = self._looked_at = self._look_cost = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
 
     # Called by other threads.
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
         self._is_notified = True
-        self._event.set()
+        self.event.set()
 
     def _note_planned(self, webhook_ids: Collection[int]) -> None:
         self._planned.extend(webhook_ids)
@@ -280,11 +280,11 @@ class Engine:
         """Look again for a plan or a name that arrived: once for all within a few milliseconds."""
         if not self._is_more_ready:
             self._is_more_ready = True
-            self._event.set()
+            self.event.set()
 
     def _on_response(self) -> None:
         if self._is_resting:
-            self._event.set()
+            self.event.set()
 
     def _listen(self) -> None:
         while not self._is_closing:
@@ -294,7 +294,7 @@ class Engine:
                 # Passed on to another drain, as this one claims no more.
                 self._wakeup.notify()
             else:
-                self._notify()
+                self.notify()
 
     # Called by the engine thread.
 
@@ -305,47 +305,47 @@ class Engine:
         try:
             # Inside of `try`: the machine may have no thread left for one of them.
             listener.start()
-            self._sender.start()
-            self._claimer.start()
-            self._writer.start()
-            while not self._should_stop() and not (time.monotonic() > ends and self._may_end()):
-                for part in (self._sender, self._claimer, self._writer):
+            self.sender.start()
+            self.claimer.start()
+            self.writer.start()
+            while not self._should_stop() and not (time.monotonic() > ends and self.may_end()):
+                for part in (self.sender, self.claimer, self.writer):
                     if not part.is_alive:
                         raise RuntimeError(f"The thread of {type(part).__name__} ended.")
                 if not listener.is_alive():
                     raise RuntimeError("The thread that listens for wakeups ended.")
-                self._note_end(time.monotonic() - ends - seconds)
+                self.note_end(time.monotonic() - ends - seconds)
                 self._turn()
         finally:
-            self._finish()
+            self.finish()
 
-    def _note_end(self, overdue_seconds: float) -> None:
+    def note_end(self, overdue_seconds: float) -> None:
         """Once overdue, continue only with receivers that answer quickly, so that ending is fast.
 
         A busy drain is never idle, and the slowest receiver must not keep the others waiting. Once
         no slow request is in hand, claim nothing: those in flight end within a second, or their
         receivers are slow as well. Claim nothing after a minute either, whatever is in hand.
         """
-        claims = self._claims
+        claims = self.claims
         claims.is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
         if not claims.is_ending:
             claims.is_closed = False
             claims.hanging.clear()
             return
-        claims.hanging |= self._sender.hanging()
+        claims.hanging |= self.sender.hanging()
         slow = claims.slow_webhooks()
         claims.is_closed = not slow or overdue_seconds > _ENDING_SECONDS
         for webhook_id in slow or claims.waiting_webhooks():
-            if self._limiters.get(webhook_id).waiting:
-                self._sender.recall(webhook_id, -1)
+            if self.limiters.get(webhook_id).waiting:
+                self.sender.recall(webhook_id, -1)
 
-    def _may_end(self) -> bool:
+    def may_end(self) -> bool:
         """Return whether no request is in hand and a broker can start the next drain.
 
         What somebody keeps locked is left: its results are written later, by their thread, and the
         next drain hands back the rest.
         """
-        if not self._is_rest_locked or self._claimer.is_busy:
+        if not self._is_rest_locked or self.claimer.is_busy:
             return False
         # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()
@@ -354,26 +354,26 @@ class Engine:
     @property
     def _is_rest_locked(self) -> bool:
         """Return whether somebody keeps every row in hand locked, or none is in hand."""
-        unsent = sum(delivery_id in self._claims for delivery_id in self._locked)
-        return len(self._claims) <= len(self._recorder.locked) + unsent
+        unsent = sum(delivery_id in self.claims for delivery_id in self._locked)
+        return len(self.claims) <= len(self._recorder.locked) + unsent
 
     def _turn(self) -> None:
-        self._collect()
+        self.collect()
         now = time.monotonic()
         self._cache.affinity.look(now)
-        self._record(now)
-        batch = self._claimer.batch()
+        self.record(now)
+        batch = self.claimer.batch()
         if batch is not None:
-            self._note_claimed(batch)
+            self.note_claimed(batch)
             if not batch.is_full:
-                self._submit(batch)
+                self.submit(batch)
         self._hand_back_lost()
         if batch is not None:
             # Before the next claim, during which a hand-back may have to wait.
-            self._hand_back()
+            self.hand_back()
             self._hand_back_locked(now)
-        if now >= self._session.resume_at:
-            self._maintenance.run_due(now)
+        if now >= self.session.resume_at:
+            self.maintenance.run_due(now)
             self._shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
@@ -384,77 +384,77 @@ class Engine:
             is_time = self._is_notified or now >= self._scan_at
             if is_time and self._may_claim:
                 if self._is_notified:
-                    self._look_at = min(self._look_at, self._look_again_at(is_woken=True))
+                    self.look_at = min(self.look_at, self._look_again_at(is_woken=True))
                 self._is_notified = False
                 self._scan(now)
         if batch is not None and batch.is_full:
             # More rows are due: prepare these while the next ones are claimed.
-            self._submit(batch)
-        self._rest()
+            self.submit(batch)
+        self.rest()
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """Wait for a response, a wakeup, or the next thing that is due."""
-        if self._unjudged:
+        if self.unjudged:
             return
         now = time.monotonic()
         # While a claim is under way, wait for its rows.
-        scan_at = self._scan_at if self._may_claim else self._maintenance.look_at
-        look_at = self._maintenance.look_at
+        scan_at = self._scan_at if self._may_claim else self.maintenance.look_at
+        look_at = self.maintenance.look_at
         if self._pending_pauses:
             look_at = min(look_at, self._pending_pauses.apply_at)
-        wait = max(self._session.resume_at, min(scan_at, look_at)) - now
-        is_away = self._session.resume_at > now
-        if (self._recorder.waiting or self._sender.responses) and not is_away:
-            self._event.clear()
+        wait = max(self.session.resume_at, min(scan_at, look_at)) - now
+        is_away = self.session.resume_at > now
+        if (self._recorder.waiting or self.sender.responses) and not is_away:
+            self.event.clear()
             if not self._has_news(is_away) and wait > 0:
-                self._event.wait(min(wait, RECORD_SECONDS / 2 if self._is_calm else RECORD_SECONDS))
+                self.event.wait(min(wait, RECORD_SECONDS / 2 if self._is_calm else RECORD_SECONDS))
             return
         self._is_resting = True
-        self._event.clear()
-        has_responses = self._sender.responses or self._writer.written
+        self.event.clear()
+        has_responses = self.sender.responses or self.writer.written
         if not has_responses and not self._has_news(is_away) and wait > 0:
             if self._is_more_ready and self._may_claim:
                 wait = min(wait, max(0.001, self._look_ready_at - now))
-            self._event.wait(min(wait, 1.0))
+            self.event.wait(min(wait, 1.0))
         self._is_resting = False
 
     @property
     def _is_calm(self) -> bool:
         """Return whether few rows are in hand, so that none of them waits behind others."""
-        return len(self._claims) < _FEW_ROWS
+        return len(self.claims) < _FEW_ROWS
 
     def _has_news(self, is_away: bool) -> bool:
         """Return whether claimed rows arrived, or a wakeup while the database may be queried."""
         can_ask = not is_away and self._may_claim
-        return self._claimer.has_batch or (self._is_notified and can_ask)
+        return self.claimer.has_batch or (self._is_notified and can_ask)
 
     @property
     def _may_claim(self) -> bool:
         """Return whether no claim is under way and this machine can send."""
-        return not self._claimer.is_busy and not self._sender.is_lacking
+        return not self.claimer.is_busy and not self.sender.is_lacking
 
     # Claiming.
 
     def _note_plan(self, webhook_id: int) -> None:
         """Look at a webhook now if its plan is ready, or else when the plan is made again."""
-        again_at = self._plans.made_again_at(webhook_id)
+        again_at = self.plans.made_again_at(webhook_id)
         if again_at is None:
             self._due.wake([webhook_id])
         else:
             self._due.look_no_later_than(webhook_id, again_at)
 
     def _scan(self, now: float) -> None:
-        if not self._claims.has_room:
+        if not self.claims.has_room:
             # There is no room to claim anything.
             self._scan_at = now + _FIRST_SCAN_SECONDS
             return
-        ready = self._look(now)
+        ready = self.look(now)
         if ready is None:
             self._is_notified = True
             return
-        if self._claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
-            self._claims.since = self._due.since
-            self._claimer.request(ready, self._ready)
+        if self.claims.has_room and any(one.has_tests or one.wait_seconds == 0 for one in ready):
+            self.claims.since = self._due.since
+            self.claimer.request(ready, self.ready)
         elif not (self._has_due or self._due.are_many or self._wakeup.is_broken):
             self._scan_when_due()
         else:
@@ -463,16 +463,16 @@ class Engine:
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
-        self._look_at = 0.0
+        self.look_at = 0.0
         self._scan_at = time.monotonic() + self._until_due(self._due.next_due_seconds)
 
     def _scan_later(self, longest: float) -> None:
         """Scan again soon, with longer pauses up to `longest` while nothing is found."""
         if self._due.are_many:
             # Continue with the next page, or even sooner with webhooks that were not read yet.
-            longest = min(longest, _BLOCKED_SCAN_SECONDS)
+            longest = min(longest, BLOCKED_SCAN_SECONDS)
             longest = min(longest, self._look_cost) if self._due.has_others else longest
-        if self._claims.has_room:
+        if self.claims.has_room:
             self._scan_seconds = max(_FIRST_SCAN_SECONDS, min(longest, self._scan_seconds * 2))
         else:
             self._scan_seconds = _FIRST_SCAN_SECONDS
@@ -481,24 +481,24 @@ class Engine:
 
     def _look_soon(self) -> None:
         """Look for due webhooks at the next scan, unless a look takes long."""
-        self._look_at = min(self._look_at, self._looked_at + self._look_cost)
+        self.look_at = min(self.look_at, self._looked_at + self._look_cost)
 
-    def _note_claimed(self, batch: ClaimBatch) -> None:
+    def note_claimed(self, batch: ClaimBatch) -> None:
         """Count the claimed rows and schedule the next scan."""
         batch.claims[:] = self._new_among(batch.claims)
         if unread := [claim for claim in batch.claims if not claim.payload]:
-            self._sender.unsent.extend(unread)
+            self.sender.unsent.extend(unread)
             batch.claims[:] = [claim for claim in batch.claims if claim.payload]
-        batch.claims[:] = map(self._claims.add, batch.claims)
+        batch.claims[:] = map(self.claims.add, batch.claims)
         self._claimed.extend(batch.claims)
         self._is_claim_open = self._is_claim_open or bool(batch.failed)
         self._due.note_fault(batch.failed)
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
         if not batch.claims:
-            self._scan_later(_BLOCKED_SCAN_SECONDS)
+            self._scan_later(BLOCKED_SCAN_SECONDS)
             return
         if self._due.are_many:
-            self._look_at = 0.0
+            self.look_at = 0.0
         self._scan_seconds = _FIRST_SCAN_SECONDS
         self._scan_at = 0.0
         if not batch.is_full:
@@ -515,37 +515,37 @@ class Engine:
         The others were claimed a second time, after a database crash lost the first claim.
         """
         claimed = {claim.id for claim in claims}
-        unsent = [claim for claim in list(self._sender.unsent) if claim.id in claimed]
+        unsent = [claim for claim in list(self.sender.unsent) if claim.id in claimed]
         for claim in unsent:
             # Handed back by a commit whose confirmation was lost, or by that crash.
-            self._sender.unsent.remove(claim)
+            self.sender.unsent.remove(claim)
         again = {claim.id for claim in unsent}
         again |= {claim.id for claim in claims if self._locked.pop(claim.id, None)}
-        new = [c for c in claims if c.id in again or not self._claims.has_attempt(c)]
-        self._claims.recorded.clear()
+        new = [c for c in claims if c.id in again or not self.claims.has_attempt(c)]
+        self.claims.recorded.clear()
         return new
 
-    def _look(self, now: float) -> list[Candidate] | None:
+    def look(self, now: float) -> list[Candidate] | None:
         """Return the webhooks that have due rows and can be sent to; None on a database fault."""
-        if now < self._look_at:
-            return self._candidates
+        if now < self.look_at:
+            return self.candidates
         began_at = time.monotonic()
-        found = self._due.look(self._claims.room)
+        found = self._due.look(self.claims.room)
         if found is None:
             return None
-        self._ready = {}
+        self.ready = {}
         self._has_due = bool(found)
-        self._candidates = [
+        self.candidates = [
             one for one in found if not self._needs_no_plan(one) and self._is_ready(one)
         ]
         self._hold_blocked()
-        self._claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
+        self.claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
         self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
-        self._look_at = self._look_again_at(is_woken=False)
-        return self._candidates
+        self.look_at = self._look_again_at(is_woken=False)
+        return self.candidates
 
     def _needs_no_plan(self, candidate: Candidate) -> bool:
         """Return whether a webhook needs no plan yet: plans of thousands would fill the memory."""
@@ -556,8 +556,8 @@ class Engine:
         """Note which webhooks cannot be claimed from now, and for how long."""
         for candidate in found:
             webhook_id, wait = candidate.webhook_id, candidate.wait_seconds
-            if wait == 0 and webhook_id in self._ready:
-                limiter = self._limiters.get(webhook_id)
+            if wait == 0 and webhook_id in self.ready:
+                limiter = self.limiters.get(webhook_id)
                 wait = limiter.wait_seconds(now, is_paced=candidate.is_paced)
             elif wait == 0:
                 # It waits for its plan, its host name or a person.
@@ -566,7 +566,7 @@ class Engine:
                 self._due.clear_wait(webhook_id)
             else:
                 self._due.wait(webhook_id, wait)
-                if (again_at := self._plans.made_again_at(webhook_id)) is not None:
+                if (again_at := self.plans.made_again_at(webhook_id)) is not None:
                     self._due.look_no_later_than(webhook_id, again_at)
 
     @property
@@ -585,14 +585,14 @@ class Engine:
         poll: float = settings.WEBHOOKS_POLL_SECONDS
         if self._due.are_many:
             # Waiting webhooks and the next page have to be looked at soon.
-            return min(poll, _BLOCKED_SCAN_SECONDS)
+            return min(poll, BLOCKED_SCAN_SECONDS)
         return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
         """Return whether this webhook can be sent to; note it if its rows wait for a person."""
         if not candidate.is_active:
             self._blocked.setdefault(HoldReason.PAUSED, []).append(candidate.webhook_id)
-        entry = self._plans.get(candidate)
+        entry = self.plans.get(candidate)
         if entry is None:
             return False
         if entry.plan is None:
@@ -604,31 +604,31 @@ class Engine:
                 problems = self._untestable.setdefault(outcome, {})
                 problems[candidate.webhook_id] = entry.problem
             return False
-        self._limiters.begin(candidate.webhook_id, entry.failures)
+        self.limiters.begin(candidate.webhook_id, entry.failures)
         target = entry.plan.target
         name = target.host, target.port
         if not target.is_literal and self._resolver.lookup(*name) is None:
             self._waiting_for_name.setdefault(name, set()).add(candidate.webhook_id)
             return False
-        self._ready[candidate.webhook_id] = entry.plan
+        self.ready[candidate.webhook_id] = entry.plan
         return True
 
     def _hold_blocked(self) -> None:
         """Hold rows that wait for a person, with one statement for hundreds of webhooks."""
         for reason, webhook_ids in self._blocked.items():
-            held = self._session.run(partial(self._queue.hold, webhook_ids, reason.value))
+            held = self.session.run(partial(self._queue.hold, webhook_ids, reason.value))
             if held:
                 first, count = webhook_ids[0], len(webhook_ids)
                 logger.info(
                     "held webhooks=%d first=%d rows=%d reason=%s", count, first, held, reason
                 )
         for outcome, problems in self._untestable.items():
-            self._session.run(partial(fail_tests, problems, outcome=outcome))
+            self.session.run(partial(fail_tests, problems, outcome=outcome))
         self._blocked, self._untestable = {}, {}
 
-    def _submit(self, batch: ClaimBatch) -> None:
+    def submit(self, batch: ClaimBatch) -> None:
         requests: list[Request] = []
-        wall = self._session.clock.wall()
+        wall = self.session.clock.wall()
         checked: dict[tuple[str, int], network.Resolution | None] = {}
         self._made_bytes = 0
         try:
@@ -639,11 +639,11 @@ class Engine:
                 plan = batch.plans.get(claim.webhook_id)
                 if plan is None:
                     # Its token was refused since the claim.
-                    self._sender.unsent.append(claim)
+                    self.sender.unsent.append(claim)
                     continue
                 if self._made_bytes >= MADE_BYTES and self._has_large_body(claim, plan):
                     # Its size was not known when it was claimed; the others must not wait for it.
-                    self._sender.unsent.append(claim)
+                    self.sender.unsent.append(claim)
                     continue
                 request = self._request(claim, plan, wall, checked)
                 if request is not None:
@@ -651,21 +651,21 @@ class Engine:
         finally:
             if requests:
                 lease_ends = batch.asked_at + settings.WEBHOOKS_LEASE_SECONDS
-                self._sender.submit(requests, lease_ends=lease_ends)
+                self.sender.submit(requests, lease_ends=lease_ends)
 
     def _has_large_body(self, claim: Claimed, plan: RequestPlan) -> bool:
         """Return whether the body made for a row is large, or its event is."""
-        mean_made_bytes = self._limiters.get(claim.webhook_id).mean_made_bytes
+        mean_made_bytes = self.limiters.get(claim.webhook_id).mean_made_bytes
         return plan.render is not None and max(mean_made_bytes, len(claim.payload)) > LIGHT_BYTES
 
     def _note_made(self, claim: Claimed, request: Request | None) -> None:
         """Count the bytes made from an event; if that failed, assume the largest body."""
         size = settings.WEBHOOKS_MAX_BODY_BYTES if request is None else len(request.body)
         if request is not None:
-            self._claims.add_body(claim, size)
+            self.claims.add_body(claim, size)
         size += len(claim.payload)
         self._made_bytes += size
-        self._limiters.get(claim.webhook_id).note_made(size)
+        self.limiters.get(claim.webhook_id).note_made(size)
 
     def _request(
         self,
@@ -682,15 +682,15 @@ class Engine:
             return None
         key = (plan.target.host, plan.target.port)
         if key not in checked:
-            checked[key] = self._check(plan.target)
+            checked[key] = self.check(plan.target)
         found = checked[key]
         if found is None:
             # The name just expired, and only a name that was just checked may be connected to. Or
             # the egress proxy was not found.
-            self._sender.unsent.append(claim)
+            self.sender.unsent.append(claim)
         elif failure := found.failure:
             outcome = Outcome(failure.kind)
-            self._handle(request, no_response(outcome, outcomes.of_failure(failure)))
+            self.handle(request, no_response(outcome, outcomes.of_failure(failure)))
         else:
             return request
         return None
@@ -707,17 +707,17 @@ class Engine:
             else:
                 self._log_not_made(claim)
                 message = Message("not_built", {"error": type(error).__name__})
-            self._handle(empty, no_response(Outcome.REFUSED, message))
+            self.handle(empty, no_response(Outcome.REFUSED, message))
             return None
 
     def _log_not_made(self, claim: Claimed) -> None:
         """Log the present exception, but not all of thousands; their attempts record it as well."""
         now = time.monotonic()
-        if now - self._logged_at > _LOG_SECONDS:
+        if now - self._logged_at > LOG_SECONDS:
             self._logged_at = now
             logger.exception("request_not_made delivery=%s", claim.id)
 
-    def _check(self, target: network.Target) -> network.Resolution | None:
+    def check(self, target: network.Target) -> network.Resolution | None:
         """Look up an address, even a literal: behind an egress proxy, the socket sees only that.
 
         The checked addresses, and the proxy's, are passed to libcurl when they change.
@@ -728,52 +728,52 @@ class Engine:
         if found is None or found.failure or is_unpinned:
             return found
         if self._pinned.get(key) != found.generation:
-            if self._has_proxy and self._sender.is_lacking:
+            if self._has_proxy and self.sender.is_lacking:
                 # Looking up the proxy's name may take seconds each time.
                 return None
             try:
-                self._sender.pin(self._resolver.curl_resolve_entries(*key))
+                self.sender.pin(self._resolver.curl_resolve_entries(*key))
             except network.NameNotResolvedError:
                 # Not the receiver's fault.
-                self._sender.report_lack(network.PROXY_NOT_FOUND)
+                self.sender.report_lack(network.PROXY_NOT_FOUND)
                 return None
             self._pinned[key] = found.generation
         return found
 
     # Recording.
 
-    def _collect(self) -> None:
-        responses = self._sender.responses
+    def collect(self) -> None:
+        responses = self.sender.responses
         while responses:
             request, response = responses.popleft()
             if request.plan.success_rule is not None and len(response.body) > _LONG_RESPONSE_BYTES:
-                self._unjudged.append((request, response))
+                self.unjudged.append((request, response))
             else:
-                self._handle(request, response)
-        if self._unjudged or self._claims.slow_to_judge:
-            self._judge_long(time.monotonic() + _JUDGE_SECONDS)
-        if self._sender.unsent:
-            self._hand_back()
+                self.handle(request, response)
+        if self.unjudged or self.claims.slow_to_judge:
+            self.judge_long(time.monotonic() + _JUDGE_SECONDS)
+        if self.sender.unsent:
+            self.hand_back()
         self._hand_back_locked(time.monotonic())
 
-    def _judge_long(self, ends: float) -> None:
+    def judge_long(self, ends: float) -> None:
         """Handle long responses with a success rule, until `ends` on the monotonic clock.
 
         One takes as long as hundreds of others. While there are too many, their webhooks get no
         new rows.
         """
         count = 0
-        while self._unjudged and (not count or time.monotonic() < ends):
-            self._handle(*self._unjudged.popleft())
+        while self.unjudged and (not count or time.monotonic() < ends):
+            self.handle(*self.unjudged.popleft())
             count += 1
-        is_behind = len(self._unjudged) > _TURNS_BEHIND * count
-        left = self._unjudged if is_behind else ()
-        self._claims.slow_to_judge = {request.plan.webhook_id for request, _ in left}
-        for webhook_id in self._claims.slow_to_judge:
-            if self._limiters.get(webhook_id).waiting:
-                self._sender.recall(webhook_id, -1)
+        is_behind = len(self.unjudged) > _TURNS_BEHIND * count
+        left = self.unjudged if is_behind else ()
+        self.claims.slow_to_judge = {request.plan.webhook_id for request, _ in left}
+        for webhook_id in self.claims.slow_to_judge:
+            if self.limiters.get(webhook_id).waiting:
+                self.sender.recall(webhook_id, -1)
 
-    def _handle(self, request: Request, response: Response) -> None:
+    def handle(self, request: Request, response: Response) -> None:
         claim, plan = request.claim, request.plan
         outcome, is_token_expired = classify(response), False
         if plan.success_rule is not None:
@@ -781,7 +781,7 @@ class Engine:
         step = wait = None
         if outcome is Outcome.SUCCEEDED:
             if plan.is_tried_here:
-                self._plans.token_worked(plan)
+                self.plans.token_worked(plan)
                 self._recorder.token_worked(plan)
         elif outcome is Outcome.GONE and claim.trigger != Trigger.TEST:
             self._pending_pauses.add(request, response)
@@ -790,12 +790,12 @@ class Engine:
             is_token_expired |= response.status_code in plan.expired_status_codes
             error = challenge_error(response) if plan.can_refresh_token else ""
             if plan.can_refresh_token and (is_token_expired or error == "invalid_token"):
-                step = self._after_refused_token(request)
+                step = self.after_refused_token(request)
             if error == "insufficient_scope":
                 said = Message(error, {"status": response.status_code})
                 response = response._replace(message=said)
             if response.status_code in _RETRY_AFTER_STATUSES:
-                wait = retry_after_seconds(response.headers, self._session.clock.wall())
+                wait = retry_after_seconds(response.headers, self.session.clock.wall())
         if step is None:
             step = next_step(outcome, claim, plan, retry_after=wait)
         self._note(request, response, outcome, step)
@@ -806,37 +806,37 @@ class Engine:
         self._recorder.add(
             result(request, response, outcome, step),
             is_test=claim.trigger == _TEST,
-            is_awaited=self._claims.is_paced(claim.webhook_id),
+            is_awaited=self.claims.is_paced(claim.webhook_id),
         )
 
-    def _after_refused_token(self, request: Request) -> NextStep | None:
+    def after_refused_token(self, request: Request) -> NextStep | None:
         """Send once more with a fresh token, without using up a retry."""
         plan = request.plan
-        is_first = self._plans.is_token_used(plan)
-        if not self._plans.token_refused(plan):
+        is_first = self.plans.is_token_used(plan)
+        if not self.plans.token_refused(plan):
             return None
         if is_first:
             # Requests that wait with the refused token, or are being claimed, need the fresh one.
-            self._sender.recall(plan.webhook_id, -1)
-            self._ready.pop(plan.webhook_id, None)
-            self._look_at = 0.0
+            self.sender.recall(plan.webhook_id, -1)
+            self.ready.pop(plan.webhook_id, None)
+            self.look_at = 0.0
         self._recorder.token_refused(plan)
         return NextStep(Status.PENDING, 0.0, "", False)
 
-    def _record(self, now: float) -> None:
+    def record(self, now: float) -> None:
         if self._pending_pauses:
             # A drain whose time is over must not wait for a webhook that is locked.
             is_end = self._is_closing or time.monotonic() > self._ends_at
-            decided = self._pending_pauses.apply(self._session, is_end=is_end)
+            decided = self._pending_pauses.apply(self.session, is_end=is_end)
             for request, response, outcome in decided:
                 step = next_step(outcome, request.claim, request.plan, retry_after=None)
                 self._note(request, response, outcome, step)
-        self._writer.write_due(now)
-        written = self._writer.written
+        self.writer.write_due(now)
+        written = self.writer.written
         while written:
             rows = written.popleft()
-            if self._claimer.is_busy:
-                self._claims.recorded.update((row.delivery_id, row.number) for row in rows)
+            if self.claimer.is_busy:
+                self.claims.recorded.update((row.delivery_id, row.number) for row in rows)
             self._release((row.delivery_id, row.webhook_id, row.number) for row in rows)
             delays = [row.delay_seconds for row in rows if row.delay_seconds is not None]
             self._scan_at = min(self._scan_at, time.monotonic() + min(delays, default=math.inf))
@@ -845,23 +845,23 @@ class Engine:
         if self._due.are_many:
             rows = list(rows)
             self._due.wake(row[1] for row in rows)
-        if self._claims.release(rows):
+        if self.claims.release(rows):
             # Only a look tells which webhook is next.
             self._look_soon()
             self._is_notified = True
 
-    def _hand_back(self) -> None:
+    def hand_back(self) -> None:
         """Hand back claimed rows that were not sent; while the database is away they stay here.
 
         So do those that somebody keeps locked. A failed hand-back may have been committed, and a
         database crash releases rows as well: the claim under way could then return the same rows,
         so wait until it has arrived.
         """
-        unsent, may_hand_back = self._sender.unsent, self._may_hand_back
+        unsent, may_hand_back = self.sender.unsent, self._may_hand_back
         while unsent and may_hand_back:
             claims = [unsent[index] for index in range(min(len(unsent), CLAIM_ROWS))]
             locked = self._hand_back_free(claims, self._lease)
-            self._is_hand_back_open = locked is None
+            self.is_hand_back_open = locked is None
             if locked is None:
                 return
             for _claim in claims:
@@ -871,9 +871,9 @@ class Engine:
     @property
     def _may_hand_back(self) -> bool:
         now = time.monotonic()
-        is_calm = self._session.is_calm(now) and self._claimer.is_calm(now)
-        is_open = self._is_hand_back_open or not is_calm
-        return not (is_open and self._claimer.is_busy)
+        is_calm = self.session.is_calm(now) and self.claimer.is_calm(now)
+        is_open = self.is_hand_back_open or not is_calm
+        return not (is_open and self.claimer.is_busy)
 
     def _hand_back_locked(self, now: float) -> None:
         """Hand back what was locked and is free by now."""
@@ -886,13 +886,13 @@ class Engine:
         for lease, claims in by_lease.items():
             locked = self._hand_back_free(claims, lease)
             if locked is None:
-                self._is_hand_back_open = True
+                self.is_hand_back_open = True
                 return
             for claim in claims:
                 if claim.id not in locked:
                     del self._locked[claim.id]
-        if not self._sender.unsent:
-            self._is_hand_back_open = False
+        if not self.sender.unsent:
+            self.is_hand_back_open = False
 
     def _hand_back_free(self, claims: list[Claimed], lease: str) -> set[str] | None:
         """Hand back the rows that no other transaction keeps locked; return the others.
@@ -906,7 +906,7 @@ class Engine:
                 self._queue.hand_back(free, lease=lease)
             return locked
 
-        locked = self._session.run(hand_back)
+        locked = self.session.run(hand_back)
         if locked is not None:
             free = [claim for claim in claims if claim.id not in locked]
             self._release((claim.id, claim.webhook_id, claim.number) for claim in free)
@@ -919,10 +919,10 @@ class Engine:
 
         While no claim is under way, all other rows of this lease are in hand.
         """
-        if not self._is_claim_open or self._claimer.is_busy:
+        if not self._is_claim_open or self.claimer.is_busy:
             return
-        give = partial(self._queue.hand_back_others, self._claims.held(), lease=self._lease)
-        if (count := self._session.run(give)) is None:
+        give = partial(self._queue.hand_back_others, self.claims.held(), lease=self._lease)
+        if (count := self.session.run(give)) is None:
             return
         self._is_claim_open = False
         if count:
@@ -932,57 +932,57 @@ class Engine:
     def _has_rows_to_return(self) -> bool:
         """Return whether rows have to be handed back, or wait for their webhook to be paused."""
         is_locked = self._locked and self._should_stop()
-        unsent = self._sender.unsent
+        unsent = self.sender.unsent
         return bool(self._pending_pauses or unsent or is_locked or self._is_claim_open)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Finish requests in flight, hand back the rest, and write all results."""
         self._is_closing = True
         # First, since the rest may take long, or fail.
         self._cache.affinity.release()
         grace_ends = time.monotonic() + settings.WEBHOOKS_GRACE_SECONDS
-        self._sender.stop()
-        while self._sender.is_alive and time.monotonic() < grace_ends:
-            self._collect()
-            self._record(time.monotonic())
+        self.sender.stop()
+        while self.sender.is_alive and time.monotonic() < grace_ends:
+            self.collect()
+            self.record(time.monotonic())
             time.sleep(RECORD_SECONDS)
-        self._collect()
-        self._judge_long(math.inf)
-        ends = time.monotonic() + _FINISH_SECONDS
-        if batch := self._claimer.finish(ends):
-            self._note_claimed(batch)
-        self._sender.unsent.extend(self._claimed)
+        self.collect()
+        self.judge_long(math.inf)
+        ends = time.monotonic() + FINISH_SECONDS
+        if batch := self.claimer.finish(ends):
+            self.note_claimed(batch)
+        self.sender.unsent.extend(self._claimed)
         while self._has_rows_to_return() and time.monotonic() < ends:
-            self._record(float("inf"))
-            self._hand_back()
+            self.record(float("inf"))
+            self.hand_back()
             self._hand_back_locked(time.monotonic())
             self._hand_back_lost()
-            time.sleep(max(RECORD_SECONDS, self._session.backoff_seconds))
+            time.sleep(max(RECORD_SECONDS, self.session.backoff_seconds))
         # What is locked may stay so for hours; unless this process ends, the writer's thread writes
         # it later.
         is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
-        self._writer.finish(0.0 if is_left else ends)
+        self.writer.finish(0.0 if is_left else ends)
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
         self._write_rest()
         self._cache.hand_over()
         if self._is_own_cache:
             self._cache.close()
-        self._sender.close()
-        self._session.run(self._queue.reset_session)
+        self.sender.close()
+        self.session.run(self._queue.reset_session)
 
     def _write_rest(self) -> None:
         """Write the remaining counts and health, beside the next drain if that takes long."""
         is_behind = self._cache.is_writing_rest
-        is_long = is_behind or self._recorder.rest > _SHORT_REST
+        is_long = is_behind or self._recorder.rest > SHORT_REST
         if is_long and self._queue.WRITES_IN_PARALLEL and not self._should_stop():
             if is_behind:
                 # The next drain writes them sooner than a thread that waits, which a stop may end.
                 self._cache.counts.append(self._recorder.take_counts())
             self._cache.write_rest(self._queue, self._recorder)
         else:
-            self._cache.wait_for_rest(_FINISH_SECONDS)
-            self._session.run(self._recorder.write_rest)
+            self._cache.wait_for_rest(FINISH_SECONDS)
+            self.session.run(self._recorder.write_rest)
             if counts := self._recorder.take_counts():
                 self._cache.counts.append(counts)
                 # If this process ends, they are lost.

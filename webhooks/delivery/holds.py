@@ -41,7 +41,7 @@ ROWS_AT_ONCE = 2000
 ROWS_AT_A_LOOK = 20_000
 
 # A loose index scan: one probe per webhook that has such rows, however many rows it has.
-_WITH_ROWS = """
+WITH_ROWS = """
 WITH RECURSIVE found(webhook_id) AS (
   SELECT min(webhook_id) FROM webhooks_delivery WHERE status = '{status}'
   UNION ALL
@@ -164,7 +164,7 @@ def _move_in_turn(work: Sequence[Callable[[int], int]], *, most: int) -> int:
 def webhooks_with(status: Status) -> list[int]:
     """Return the webhooks that have rows of a status."""
     with connection.cursor() as cursor:
-        cursor.execute(_WITH_ROWS.format(status=status.value))
+        cursor.execute(WITH_ROWS.format(status=status.value))
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -196,24 +196,24 @@ class Limiters:
 
     def __init__(self, max_limit: int) -> None:
         self._max_limit = max_limit
-        self._current: dict[int, Limiter] = {}
+        self.current: dict[int, Limiter] = {}
         self._previous: dict[int, Limiter] = {}
 
     def get(self, webhook_id: int) -> Limiter:
-        limiter = self._current.get(webhook_id)
+        limiter = self.current.get(webhook_id)
         if limiter is None:
             before = self._previous.pop(webhook_id, None)
             limiter = before.successor() if before else Limiter(self._max_limit)
-            self._current[webhook_id] = limiter
+            self.current[webhook_id] = limiter
         return limiter
 
     def begin(self, webhook_id: int, failures: int | None) -> None:
         """Create a missing limiter from the failures that other processes recorded."""
-        if webhook_id not in self._current and webhook_id not in self._previous:
-            self._current[webhook_id] = Limiter(self._max_limit, failures=failures)
+        if webhook_id not in self.current and webhook_id not in self._previous:
+            self.current[webhook_id] = Limiter(self._max_limit, failures=failures)
 
     def in_use(self) -> list[Limiter]:
-        return list(self._current.values())
+        return list(self.current.values())
 
     def successor(self, *, forgets: bool) -> "Limiters":
         """Return the limiters for the next drain; rows and requests stay with this one.
@@ -221,9 +221,7 @@ class Limiters:
         With `forgets`, only limiters that this drain used are kept.
         """
         following = Limiters(self._max_limit)
-        following._previous = (
-            dict(self._current) if forgets else {**self._previous, **self._current}
-        )
+        following._previous = dict(self.current) if forgets else {**self._previous, **self.current}
         return following
 
 

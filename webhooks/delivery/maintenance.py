@@ -31,18 +31,18 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
 # How often to look for expired leases: after this part of a lease, at most these seconds.
-_EXPIRE_PART, _EXPIRE_SECONDS = 0.05, 5.0
+_EXPIRE_PART, EXPIRE_SECONDS = 0.05, 5.0
 # What somebody kept locked until now may have a result that its owner writes within a second: a
 # lease is taken back if it was over, and its row free, this long before as well. Not if that was
 # longer ago than the second duration: much may have happened since.
-_FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
+FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
 # Leases that are taken back with one statement.
 _EXPIRED_AT_ONCE = 500
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
 # How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
 # takes the engine's time, until PostgreSQL's `lock_timeout`.
-_UNWRITTEN_SECONDS = 10.0
+UNWRITTEN_SECONDS = 10.0
 # How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
 # At the end of a drain it is not waited for.
 _PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 5.0, 0.1
@@ -121,7 +121,7 @@ class Maintenance:
             return True
 
         if not self._session.run(write):
-            self._write_at = time.monotonic() + _UNWRITTEN_SECONDS
+            self._write_at = time.monotonic() + UNWRITTEN_SECONDS
 
     def _recall_changed(self) -> None:
         """Recall requests that wait for webhooks that were paused, deleted or edited since.
@@ -160,14 +160,14 @@ class Maintenance:
         if now - self._late_at > _LONGEST_FREE_SECONDS:
             self._late = {}
         self._late_at = now
-        pause = min(_EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
+        pause = min(EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
         if not late:
             self._watermark.end(began_at, before)
         elif self._queue.WRITES_IN_PARALLEL:
-            pause = min(pause, _FREE_SECONDS)
+            pause = min(pause, FREE_SECONDS)
         self._expire_at = now + pause
         self._late = {pk: self._late.get(pk, now) for pk in late}
-        least = _FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
+        least = FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
         ripe = [pk for pk in late if now - self._late[pk] >= least]
         if len(ripe) > _EXPIRED_AT_ONCE:
             # At random, as other drains take some as well; and without a pause before the rest.

@@ -85,9 +85,9 @@ _COLUMNS = (
 _FAULT_SECONDS = 0.2
 # When a wrong encryption key or a lost database is tried again, and the longest wait for unusable
 # settings: a change of these is noticed at once.
-_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
+RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 10.0, 300.0
 # An unexpected failure is tried again after this, before it counts.
-_AGAIN_SECONDS = 1.0
+AGAIN_SECONDS = 1.0
 # A failure is logged in full if no plan failed for this long before it.
 _LOG_SECONDS = 1.0
 
@@ -136,8 +136,8 @@ class Plans:
         self._session = DatabaseSession(queue.backend())
         # Called by other threads with the webhooks whose plans were made or could not be made.
         self.on_ready: Callable[[Collection[int]], None] = lambda _: None
-        self._entries: dict[int, PlanEntry] = {}
-        self._before: dict[int, PlanEntry] = {}
+        self.entries: dict[int, PlanEntry] = {}
+        self.before: dict[int, PlanEntry] = {}
         self._in_progress: set[int] = set()
         self._wanted: deque[Candidate] = deque()
         # Credential id -> (token version that a receiver refused, its webhook), until the token's
@@ -150,7 +150,7 @@ class Plans:
     def get(self, candidate: Candidate) -> PlanEntry | None:
         """Return a fresh entry, or None while it is being made."""
         webhook_id = candidate.webhook_id
-        entry = self._entries.get(webhook_id) or self._before.get(webhook_id)
+        entry = self.entries.get(webhook_id) or self.before.get(webhook_id)
         if (
             entry is not None
             and entry.version == candidate.version
@@ -158,7 +158,7 @@ class Plans:
             and entry.refused_version == candidate.refused_version
             and time.monotonic() < entry.expires
         ):
-            self._entries[webhook_id] = entry
+            self.entries[webhook_id] = entry
             return entry
         if webhook_id not in self._in_progress:
             self._in_progress.add(webhook_id)
@@ -172,14 +172,14 @@ class Plans:
 
         None while the plan exists, is being made, or was not requested.
         """
-        entry = self._entries.get(webhook_id)
+        entry = self.entries.get(webhook_id)
         if entry is None or entry.plan is not None or webhook_id in self._in_progress:
             return None
         return entry.expires
 
     def is_token_used(self, plan: RequestPlan) -> bool:
         """Return whether new requests still use the token of a plan."""
-        entry = self._entries.get(plan.webhook_id)
+        entry = self.entries.get(plan.webhook_id)
         return entry is not None and entry.token_version <= plan.token_version
 
     def token_refused(self, plan: RequestPlan) -> bool:
@@ -191,17 +191,17 @@ class Plans:
         if time.monotonic() < plan.trial_ends:
             return False
         webhook_id = plan.webhook_id
-        entry = self._entries.get(webhook_id)
+        entry = self.entries.get(webhook_id)
         if entry is None or entry.token_version <= plan.token_version:
             known = self._refused.get(plan.credential_id, (0, 0))
             self._refused[plan.credential_id] = max(known, (plan.token_version, webhook_id))
-            self._entries.pop(webhook_id, None)
-            self._before.pop(webhook_id, None)
+            self.entries.pop(webhook_id, None)
+            self.before.pop(webhook_id, None)
         return True
 
     def token_worked(self, plan: RequestPlan) -> None:
         """Forget a plan whose token was on trial: its refusals count again."""
-        for entries in (self._entries, self._before):
+        for entries in (self.entries, self.before):
             entry = entries.get(plan.webhook_id)
             if entry is not None and entry.plan is plan:
                 entries.pop(plan.webhook_id, None)
@@ -210,7 +210,7 @@ class Plans:
         """Begin a drain with all entries; with `forgets`, with those used since it last forgot."""
         self.on_ready = lambda _: None
         if forgets:
-            self._before, self._entries = self._entries, {}
+            self.before, self.entries = self.entries, {}
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -223,7 +223,7 @@ class Plans:
         try:
             while batch := [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]:
                 try:
-                    self._make(batch)
+                    self.make(batch)
                 except Exception:
                     # A webhook that stays in progress would never get a plan.
                     logger.exception("plans_failed webhooks=%d", len(batch))
@@ -232,8 +232,8 @@ class Plans:
         finally:
             self._session.close()
 
-    def _make(self, batch: Sequence[Candidate]) -> None:
-        found = self._session.run(lambda: _rows_of([one.webhook_id for one in batch]))
+    def make(self, batch: Sequence[Candidate]) -> None:
+        found = self._session.run(lambda: rows_of([one.webhook_id for one in batch]))
         if found is None:
             logger.warning("plans_delayed webhooks=%d", len(batch))
             time.sleep(_FAULT_SECONDS)
@@ -264,7 +264,7 @@ class Plans:
             unusable: dict[int, str] = {}
             self._store_entry(candidate, self._entry_with_token, unusable)
             _note_unusable(unusable)
-            entry = self._entries.get(candidate.webhook_id)
+            entry = self.entries.get(candidate.webhook_id)
             return entry is not None and entry.token_version > candidate.token_version
         finally:
             connection.close()
@@ -294,7 +294,7 @@ class Plans:
             if entry.retry_seconds:
                 unusable[candidate.webhook_id] = reason
         if entry is not None:
-            self._entries[candidate.webhook_id] = entry
+            self.entries[candidate.webhook_id] = entry
         return entry is not None
 
     def _log_failure(self, webhook_id: int, error: Exception) -> None:
@@ -325,15 +325,15 @@ class Plans:
         Until then the webhook shows no problem, and its tests wait like its other deliveries.
         """
         entry = self._unavailable(candidate, problem)
-        before = self._entries.get(candidate.webhook_id) or self._before.get(candidate.webhook_id)
+        before = self.entries.get(candidate.webhook_id) or self.before.get(candidate.webhook_id)
         if before is not None and (before.version, before.problem) == (entry.version, problem):
             return entry
-        return entry._replace(expires=time.monotonic() + _AGAIN_SECONDS, retry_seconds=0.0)
+        return entry._replace(expires=time.monotonic() + AGAIN_SECONDS, retry_seconds=0.0)
 
     def _unavailable(self, candidate: Candidate, problem: str) -> PlanEntry:
         """Return the entry of unusable settings; the wait doubles each time."""
-        webhook_id, retry = candidate.webhook_id, _RETRY_SECONDS
-        before = self._entries.get(webhook_id) or self._before.get(webhook_id)
+        webhook_id, retry = candidate.webhook_id, RETRY_SECONDS
+        before = self.entries.get(webhook_id) or self.before.get(webhook_id)
         if before is not None and before.version == candidate.version and key_check.is_proven():
             retry = min(_LONGEST_RETRY_SECONDS, max(retry, 2 * before.retry_seconds))
         return PlanEntry(
@@ -391,7 +391,7 @@ class Plans:
         return _entry_with(token, candidate, webhook, target)
 
 
-def _rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAuthToken]]:
+def rows_of(webhook_ids: list[int]) -> tuple[dict[int, Webhook], dict[int, OAuthToken]]:
     """Read webhooks, and the tokens of those that use one, by credential id."""
     rows = Webhook.objects.filter(pk__in=webhook_ids).values_list(*_COLUMNS)
     webhooks = {webhook.pk: webhook for webhook in map(_webhook_of, rows)}
@@ -558,7 +558,7 @@ def _note_unusable(reasons: Mapping[int, str]) -> None:
 
 
 def _token_unavailable(candidate: Candidate, error: oauth.TokenUnavailableError) -> PlanEntry:
-    wait = _RETRY_SECONDS
+    wait = RETRY_SECONDS
     if error.retry_at is not None:
         wait = min(max((error.retry_at - timezone.now()).total_seconds(), 0.5), 300.0)
     return PlanEntry(

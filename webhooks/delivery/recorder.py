@@ -90,7 +90,7 @@ class Recorder:
         self, queue: ModuleType, lease: str, rows_in_hand: Callable[[], int] = lambda: 0
     ) -> None:
         """Take `rows_in_hand`, which returns how many claimed rows are not yet recorded."""
-        self._queue = queue
+        self.queue = queue
         self._lease = lease
         self._rows_in_hand = rows_in_hand
         self.waiting: deque[AttemptResult] = deque()
@@ -176,7 +176,7 @@ class Recorder:
         """Write which tokens were refused, or proved good; later if somebody keeps one locked."""
         if not (noted := [*self._refused, *self._proved]):
             return
-        locked = self._queue.locked_tokens(noted)
+        locked = self.queue.locked_tokens(noted)
         for tokens, write in (
             (self._refused, oauth.record_refusals),
             (self._proved, oauth.record_successes),
@@ -214,11 +214,11 @@ class Recorder:
         self._uncertain_batch = list(batch)
         try:
             try:
-                ours: int = self._queue.record(batch, lease=self._lease, is_repeat=is_repeat)
+                ours: int = self.queue.record(batch, lease=self._lease, is_repeat=is_repeat)
             except (DataError, ValueError):
                 ours = self._write_singly(batch)
         except OperationalError as error:
-            if self._queue.is_lock_timeout(error):
+            if self.queue.is_lock_timeout(error):
                 self._set_locked_aside(batch)
             raise
         self._uncertain_batch = []
@@ -235,7 +235,7 @@ class Recorder:
 
         Return whether there are any.
         """
-        locked = self._queue.locked_deliveries([row.delivery_id for row in batch])
+        locked = self.queue.locked_deliveries([row.delivery_id for row in batch])
         if not locked:
             return False
         for _ in batch:
@@ -261,7 +261,7 @@ class Recorder:
     def take_unlocked(self) -> None:
         """Write next what is not locked any more, at most RECORD_ROWS."""
         self._locked_at = time.monotonic() + _LOCKED_SECONDS
-        locked = self._queue.locked_deliveries([row.delivery_id for row in self.locked])
+        locked = self.queue.locked_deliveries([row.delivery_id for row in self.locked])
         free = [row for row in self.locked if row.delivery_id not in locked]
         if len(free) > RECORD_ROWS:
             # Other workers leave their owner little time after the lock.
@@ -276,12 +276,12 @@ class Recorder:
         ours = 0
         for row in batch:
             try:
-                ours += self._queue.record([row], lease=self._lease, is_repeat=True)
+                ours += self.queue.record([row], lease=self._lease, is_repeat=True)
             except (DataError, ValueError) as error:
                 logger.error("attempt_refused delivery=%s error=%s", row.delivery_id, error)
                 values = dict(zip(ATTEMPT_COLUMNS, row.attempt, strict=True)) | _BLANKED_COLUMNS
                 bare = row._replace(attempt=tuple(values.values()))
-                ours += self._queue.record([bare], lease=self._lease, is_repeat=True)
+                ours += self.queue.record([bare], lease=self._lease, is_repeat=True)
         return ours
 
     def due_states(self, now: float) -> list[StateChange]:
@@ -300,11 +300,11 @@ class Recorder:
         What somebody keeps locked is left for later: to wait for it takes 1.5 s for each drain that
         waits, one after the other.
         """
-        locked = self._queue.locked_states([one.webhook_id for one in changes])
+        locked = self.queue.locked_states([one.webhook_id for one in changes])
         changes = [one for one in changes if one.webhook_id not in locked]
         if not changes:
             return
-        failing = self._queue.write_states(changes)
+        failing = self.queue.write_states(changes)
         limit = settings.WEBHOOKS_PAUSE_AFTER_DAYS * 86400
         if dead := [webhook for webhook, seconds in failing if seconds >= limit]:
             pause(dead, PauseReason.FAILING)
@@ -330,10 +330,10 @@ class Recorder:
             for key, count in islice(self._counts.items(), _COUNTS_AT_ONCE)
             for webhook_id, hour, outcome, step in (key,)
         }
-        locked = self._queue.locked_counts(list(chosen))
+        locked = self.queue.locked_counts(list(chosen))
         free = [count for count in chosen if count not in locked]
         if free:
-            self._queue.add_counts(free)
+            self.queue.add_counts(free)
         for count, key in chosen.items():
             number = self._counts.pop(key)
             if count in locked:

@@ -402,7 +402,7 @@ class Sender:
         assert request is not None
         assert limiter is not None
         is_again = transfer.met_closed(code)
-        if code and (lack := self._lacked_resource(transfer, code)):
+        if code and (lack := self.lacked_resource(transfer, code)):
             self._hand_back_for_lack(request, limiter, lack)
         elif not is_again:
             response = self._response(transfer, code, message)
@@ -421,7 +421,7 @@ class Sender:
             self._begin(request, transfer.lease_ends, limiter, is_fresh=True)
         self._queue(limiter)
 
-    def _lacked_resource(self, transfer: Transfer, code: int) -> str:
+    def lacked_resource(self, transfer: Transfer, code: int) -> str:
         """Return what this machine lacked for a failed request, or "" for a receiver's fault."""
         if code == pycurl.E_OUT_OF_MEMORY:
             return os.strerror(errno.ENOMEM)

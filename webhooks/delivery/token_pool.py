@@ -23,7 +23,7 @@ _THREADS = _MAX_GOOD + _MAX_OTHERS + _MAX_GOOD
 # each costs 15 ms of Python, several times as much on a busy machine, and the good ones and the
 # engine need Python as well. An exchange that waits for something else delays others for a second.
 # Also the time between looks while exchanges wait, which also notice that a good server hangs.
-_MAX_STARTING, _LOOK_SECONDS, _STARTING_SECONDS = 2, 0.1, 1.0
+_MAX_STARTING, _LOOK_SECONDS, STARTING_SECONDS = 2, 0.1, 1.0
 
 
 class TokenPool:
@@ -97,7 +97,7 @@ class TokenPool:
                 good += len(began)
             else:
                 others += len(began)
-                patience = _STARTING_SECONDS if server in self._starting else _LOOK_SECONDS
+                patience = STARTING_SECONDS if server in self._starting else _LOOK_SECONDS
                 starting += sum(now - at < patience for at in began)
         chosen: list[str] = []
         for server in self._waiting:

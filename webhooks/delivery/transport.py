@@ -128,9 +128,9 @@ class SocketWatch:
     def __init__(self, opener: network.SocketOpener, wake: int) -> None:
         self._opener = opener
         self._opened = opener.opened
-        self._wake = wake
-        self._epoll = select.epoll()
-        self._epoll.register(wake, select.EPOLLIN)
+        self.wake = wake
+        self.epoll = select.epoll()
+        self.epoll.register(wake, select.EPOLLIN)
         # What the kernel watches; cleared whenever a socket is opened, which may reuse the number
         # of a closed one.
         self._events: dict[int, int] = {}
@@ -150,20 +150,20 @@ class SocketWatch:
             return
         self._events[fd] = events
         try:
-            self._epoll.modify(fd, events)
+            self.epoll.modify(fd, events)
         except FileNotFoundError:
-            self._epoll.register(fd, events)
+            self.epoll.register(fd, events)
 
     def poll(self, seconds: float) -> list[tuple[int, int]]:
         """Wait for at most `seconds`; return sockets that are ready and their CSELECT flags."""
         ready = []
-        for fd, events in self._epoll.poll(seconds):
+        for fd, events in self.epoll.poll(seconds):
             if fd in self._resting:
                 # An idle connection that the receiver closed or sent more data on than requested:
                 # that data must not be taken for the response to a later request.
                 self._forget(fd)
                 network.end_connection(fd)
-            elif fd == self._wake:
+            elif fd == self.wake:
                 os.read(fd, 4096)
             else:
                 flags = pycurl.CSELECT_IN if events & _IN else 0
@@ -172,7 +172,7 @@ class SocketWatch:
 
     def _forget(self, fd: int) -> None:
         self._events.pop(fd, None)
-        self._epoll.unregister(fd)
+        self.epoll.unregister(fd)
 
     def close(self) -> None:
-        self._epoll.close()
+        self.epoll.close()

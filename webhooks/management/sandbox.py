@@ -99,7 +99,7 @@ def prepare_webhooks(addresses: Addresses) -> bool:
     _write(remembered, asdict(addresses))
     webhooks = Webhook.objects.present().filter(url__startswith=addresses.receiver + "/")
     for webhook in webhooks:
-        _send_secret(addresses.receiver, webhook.signing_secret)
+        send_secret(addresses.receiver, webhook.signing_secret)
     return bool(webhooks)
 
 
@@ -166,7 +166,7 @@ def _replaced(bound: list[str], origins: Mapping[str, str]) -> list[str]:
     return [origins.get(one, one) for one in bound]
 
 
-def _send_secret(receiver_url: str, secret: str) -> None:
+def send_secret(receiver_url: str, secret: str) -> None:
     """Give the receiver a signing secret to verify signatures with.
 
     Not as a command line argument, which every user of the machine could read.

@@ -47,7 +47,7 @@ class EditedRow(models.Model):
         self.bind_secrets()
         if (fields := kwargs.get("update_fields")) is not None:
             written = {*fields, "version", "updated_at"}
-            if written & {field.name for field in self._secrets()}:
+            if written & {field.name for field in self.secret_fields()}:
                 written.add("secret_origins")
             kwargs["update_fields"] = written
         super().save(*args, **kwargs)
@@ -67,7 +67,7 @@ class EditedRow(models.Model):
 
     def bind_secrets(self, receiver_url: str = "") -> None:
         """Bind each secret set since the last save to the origins it would be sent to now."""
-        for field in self._secrets():
+        for field in self.secret_fields():
             if self._is_new(field.name) and field.name not in self.secret_origins:
                 found = sorted(set(self.secret_destinations(field.name, receiver_url)))
                 self.secret_origins = {**self.secret_origins, field.name: found}
@@ -90,7 +90,7 @@ class EditedRow(models.Model):
         value = self.__dict__.get(field)
         return bool(value) and not isinstance(value, Sealed)
 
-    def _secrets(self) -> list[SecretField]:
+    def secret_fields(self) -> list[SecretField]:
         return [field for field in self._meta.concrete_fields if isinstance(field, SecretField)]
 
     def set_secret(self, field: str, value: str) -> None:

@@ -58,7 +58,7 @@ Stored = TypeVar("Stored")
 
 # How long to wait for another process's refresh: a little longer than most exchanges may take. Most
 # take less than a second, so polling starts at a short interval, which grows up to the longest.
-_WAIT_SECONDS = 12.0
+WAIT_SECONDS = 12.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 1.0
 # Time limit of one `refresh_expiring` run; beat starts one every 30 seconds.
 _BEAT_SECONDS = 25.0
@@ -358,7 +358,7 @@ def _refreshed(
     may_wait: bool = True,
 ) -> UsableToken:
     """Refresh this version, or wait for the process that does, and return the new token."""
-    version, waited_until = row.version, time.monotonic() + _WAIT_SECONDS
+    version, waited_until = row.version, time.monotonic() + WAIT_SECONDS
     pause = _FIRST_POLL_SECONDS
     while True:
         moment = now or timezone.now()
@@ -478,7 +478,7 @@ _OUTAGE_TRIES = 1440
 # Delay before a retry after a secret could not be decrypted (wrong encryption key).
 _UNREADABLE_SECONDS = 30.0
 # Delays between attempts to store an outcome, within the rest of the lease.
-_STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
+STORE_WAITS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 # PostgreSQL's SQLSTATE for a wait that took too long, and the pause before the next one.
 _LOCK_NOT_AVAILABLE, _LOCKED_SECONDS = "55P03", 0.5
 
@@ -639,7 +639,7 @@ def store_with_retries(credential_id: int, store: Callable[[], Stored]) -> Store
     Until it is stored, a granted or rotated token exists only in this process. So it waits for as
     long as somebody keeps the row locked.
     """
-    waits = iter(_STORE_WAITS_SECONDS)
+    waits = iter(STORE_WAITS_SECONDS)
     while True:
         try:
             return store()

@@ -127,7 +127,7 @@ def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
 def test_the_last_answer_is_looked_for_in_the_newest_deliveries_only(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(success, "_DELIVERIES_LOOKED_AT", 2)
+    monkeypatch.setattr(success, "DELIVERIES_LOOKED_AT", 2)
     webhook = make_webhook()
     answered(webhook, b"{}")
     make_delivery(webhook)

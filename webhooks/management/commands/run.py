@@ -89,7 +89,7 @@ class Command(PrintableCommand):
                 lines = _sandbox_lines(addresses)
         stack.enter_context(_Background())
         # Last: a start that ends before could not show the password.
-        return web, _head_lines(_first_password()) + lines
+        return web, head_lines(first_password()) + lines
 
     def _say(self, text: str) -> None:
         """Print the name of a slow step, so that a start is not silent."""
@@ -212,7 +212,7 @@ def _prepare_database() -> None:
         raise CommandError(problem)
 
 
-def _first_password() -> str:
+def first_password() -> str:
     """Create the first admin if there is none; return the new password, or ""."""
     users = get_user_model()._default_manager
     # An account of this name may have lost its rights.
@@ -223,7 +223,7 @@ def _first_password() -> str:
     return password
 
 
-def _head_lines(password: str) -> list[str]:
+def head_lines(password: str) -> list[str]:
     lines = ["Webhooks 2.0 is running. Ctrl-C stops it.", "", f"  Open      {settings.PUBLIC_URL}/"]
     if password:
         lines += [f"  Login     {_ADMIN}", f"  Password  {password}"]

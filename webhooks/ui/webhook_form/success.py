@@ -31,7 +31,7 @@ _HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
 # Submit buttons that fill in a known API's rule, and apply the rule to the last response.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
 # The last response is that of one of so many newest deliveries; a webhook may have millions.
-_DELIVERIES_LOOKED_AT = 500
+DELIVERIES_LOOKED_AT = 500
 
 
 class SuccessCodesField(StatusCodesField):
@@ -180,7 +180,7 @@ def preview(data: Mapping[str, Any], webhook_id: int | None, *, may_see: bool) -
 def _last_response(webhook_id: int) -> Attempt | None:
     """Return the newest attempt with a response, of the newest deliveries of a webhook."""
     rows = Delivery.objects.filter(webhook=webhook_id).order_by("-id")
-    newest = list(rows.values_list("pk", flat=True)[:_DELIVERIES_LOOKED_AT])
+    newest = list(rows.values_list("pk", flat=True)[:DELIVERIES_LOOKED_AT])
     answered = Attempt.objects.filter(delivery__in=newest, status_code__gt=0)
     # Ordered by id with a limit, PostgreSQL could read the attempts of all webhooks.
     last = max(answered.values_list("pk", flat=True), default=None)
