@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.services import ServiceUnavailable, install_debian_package, is_debian_root
+from tests.services import ServiceUnavailableError, install_debian_package, is_debian_root
 
 # The headless shell renders the same pages with less than half of the CPU time, because it has no
 # browser window.
@@ -74,7 +74,7 @@ def ensure() -> str:
         install()
     path = find()
     if path is None:
-        raise ServiceUnavailable("No Chromium. Install it, or set CHROMIUM to its path.")
+        raise ServiceUnavailableError("No Chromium. Install it, or set CHROMIUM to its path.")
     return path
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     _prefer_the_shell()
     try:
         print(f"Chromium  ({ensure()})")
-    except ServiceUnavailable as error:
+    except ServiceUnavailableError as error:
         raise SystemExit(str(error)) from error
 
 

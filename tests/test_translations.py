@@ -8,7 +8,7 @@ import polib
 import pytest
 
 from tests.translations import catalog, unmarked
-from tests.translations.extracting import (
+from tests.translations.extraction import (
     ROOT,
     Text,
     every_text,

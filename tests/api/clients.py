@@ -17,8 +17,8 @@ from django.db import close_old_connections, connections
 from django.http import HttpResponse
 from django.test import Client
 
+from tests.patience import eventually
 from tests.services import HOST
-from tests.waiting import eventually
 from webhooks.api import asgi, wsgi
 from webhooks.management.web_server import BoundedProtocol
 

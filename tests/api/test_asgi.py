@@ -18,8 +18,8 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.api.clients import LiveServer
+from tests.patience import eventually
 from tests.services import HOST
-from tests.waiting import eventually
 from webhooks.api import asgi
 from webhooks.models import ApiKey, Delivery, Event, Webhook
 

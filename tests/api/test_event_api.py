@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.api.clients import CLIENTS
-from tests.waiting import eventually
+from tests.patience import eventually
 from webhooks import events as public
 from webhooks import tasks
 from webhooks.api import events
@@ -457,7 +457,7 @@ def test_a_server_that_cannot_read_chunks_asks_for_a_length(plain_key: str) -> N
     assert chunked(plain_key, Unreadable(), is_terminated=False).status == 411
 
 
-class Broken(io.BytesIO):
+class BrokenStream(io.BytesIO):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self._error = error
@@ -467,15 +467,15 @@ class Broken(io.BytesIO):
 
 
 def test_a_client_that_goes_away_is_no_error_of_ours(plain_key: str) -> None:
-    assert chunked(plain_key, Broken(ConnectionResetError())).status == 400
-    stream = Broken(ConnectionResetError())
+    assert chunked(plain_key, BrokenStream(ConnectionResetError())).status == 400
+    stream = BrokenStream(ConnectionResetError())
     response = call(plain_key, CONTENT_LENGTH="100", **{"wsgi.input": stream})
     assert response.status == 400
 
 
 @pytest.mark.parametrize("error", [EOFError(), SyntaxError("not a chunk")])
 def test_chunks_that_are_none_are_no_error_of_ours(plain_key: str, error: Exception) -> None:
-    answer = chunked(plain_key, Broken(error))
+    answer = chunked(plain_key, BrokenStream(error))
     assert json.loads(answer.content)["error"]["code"] == "incomplete"
 
 

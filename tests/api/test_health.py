@@ -13,8 +13,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from pytest_django import Settings
 
+from tests.patience import eventually
 from tests.services import RedisServer
-from tests.waiting import eventually
 from webhooks.api import health
 from webhooks.delivery import queue
 from webhooks.delivery.backlog import (

@@ -21,7 +21,7 @@ from tests.bench import (
     lone,
     machine,
     many,
-    publishing,
+    publish_rate,
     report,
     throughput,
 )
@@ -37,7 +37,7 @@ _PARTS: dict[str, Callable[[Stage, Scale], object]] = {
     "isolation": isolation.measure_rates,
     "latency": lambda stage, scale: isolation.measure_latency(stage, scale, _ASSUMED_RATE),
     "lone": lone.measure,
-    "publish": publishing.measure,
+    "publish": publish_rate.measure,
     "http": front_door.measure,
     "sqlite": embedded.measure,
     "many": many.measure,
@@ -74,7 +74,7 @@ def _measure(stage: Stage, scale: Scale) -> report.Findings:
     full = sorted(rates.engine)[len(rates.engine) // 2]
     latency = _timed(stage, "latency", partial(isolation.measure_latency, stage, scale, full))
     alone = _timed(stage, "lone", partial(lone.measure, stage, scale))
-    published = _timed(stage, "publish", partial(publishing.measure, stage, scale))
+    published = _timed(stage, "publish", partial(publish_rate.measure, stage, scale))
     http = _timed(stage, "http", partial(front_door.measure, stage, scale))
     sqlite = _timed(stage, "sqlite", partial(embedded.measure, stage, scale))
     many_found = _timed(stage, "many webhooks", partial(many.measure, stage, scale))

@@ -6,7 +6,7 @@ round makes new dead webhooks, so that the engine has to detect them each time.
 
 from dataclasses import dataclass, field
 
-from tests.bench import pacing
+from tests.bench import steady_rate
 from tests.bench.scale import Scale
 from tests.bench.stage import WEBHOOKS, Stage, make_webhooks, notify
 
@@ -28,10 +28,10 @@ class Isolation:
 
 @dataclass(slots=True)
 class Latency:
-    idle: list[pacing.Times] = field(default_factory=list)
-    half: list[pacing.Times] = field(default_factory=list)
+    idle: list[steady_rate.Times] = field(default_factory=list)
+    half: list[steady_rate.Times] = field(default_factory=list)
     # At the same rate, with dead webhooks receiving 10 % more.
-    half_beside: list[pacing.Times] = field(default_factory=list)
+    half_beside: list[steady_rate.Times] = field(default_factory=list)
 
 
 def measure_rates(stage: Stage, scale: Scale) -> Isolation:
@@ -79,18 +79,18 @@ def _drain(stage: Stage, healthy: list[int], webhooks: list[int], rows: int) -> 
 def measure_latency(stage: Stage, scale: Scale, full_rate: float) -> Latency:
     """Publish singly, at half of `full_rate`, and at that rate beside dead webhooks, per round."""
     url = stage.timing_receiver.url
-    make_webhooks(1, url, event_types=[pacing.lone_type()])
-    pacing.make_subscribers(url)
+    make_webhooks(1, url, event_types=[steady_rate.lone_type()])
+    steady_rate.make_subscribers(url)
     found = Latency()
     with stage.worker():
         for _ in range(scale.rounds):
             found.idle.append(
-                pacing.publish_singly(
+                steady_rate.publish_singly(
                     stage.timing_receiver, scale.idle_publishes, _IDLE_PAUSE_SECONDS
                 )
             )
             found.half.append(_paced(stage, scale, full_rate))
-            dead = pacing.make_dead_subscribers(
+            dead = steady_rate.make_dead_subscribers(
                 stage.timing_receiver.silent_url, scale.dead_timeout_seconds
             )
             found.half_beside.append(_paced(stage, scale, full_rate))
@@ -98,8 +98,8 @@ def measure_latency(stage: Stage, scale: Scale, full_rate: float) -> Latency:
     return found
 
 
-def _paced(stage: Stage, scale: Scale, full_rate: float) -> pacing.Times:
+def _paced(stage: Stage, scale: Scale, full_rate: float) -> steady_rate.Times:
     # What the engine has learned about a webhook is kept, as in production. The log is not emptied:
     # PostgreSQL would keep the plans for the old content and scan the new one for seconds.
-    pacing.publish_steadily(stage.timing_receiver, full_rate / 8, 0.5)
-    return pacing.publish_steadily(stage.timing_receiver, full_rate / 2, scale.paced_seconds)
+    steady_rate.publish_steadily(stage.timing_receiver, full_rate / 8, 0.5)
+    return steady_rate.publish_steadily(stage.timing_receiver, full_rate / 2, scale.paced_seconds)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.bench import front_door, machine, pacing
+from tests.bench import front_door, machine, steady_rate
 from tests.bench.scale import Scale
 from tests.bench.stage import PAYLOAD, Stage, make_webhooks
 
@@ -29,18 +29,18 @@ class Lone:
 def measure(stage: Stage, scale: Scale) -> Lone:
     from webhooks import events
 
-    webhooks = make_webhooks(1, stage.receiver.url, event_types=[pacing.lone_type()])
+    webhooks = make_webhooks(1, stage.receiver.url, event_types=[steady_rate.lone_type()])
     found = Lone()
     stage.empty()
     with stage.worker():
         # The first event makes the plan, opens the connection and sets up the limiter.
-        events.publish(pacing.lone_type(), PAYLOAD)
+        events.publish(steady_rate.lone_type(), PAYLOAD)
         stage.wait(webhooks, 60)
         time.sleep(_REST_SECONDS)
         with _logged(stage):
             before = stage.postgres.log
             for _ in range(scale.idle_publishes):
-                events.publish(pacing.lone_type(), PAYLOAD)
+                events.publish(steady_rate.lone_type(), PAYLOAD)
                 time.sleep(_PAUSE_SECONDS)
             lines = stage.postgres.log[len(before) :]
         stage.wait(webhooks, 60)

@@ -10,8 +10,8 @@ from tests.bench.growth import Growth
 from tests.bench.isolation import Isolation, Latency
 from tests.bench.lone import Lone
 from tests.bench.many import Many
-from tests.bench.pacing import Times
-from tests.bench.publishing import Publishing
+from tests.bench.publish_rate import Publishing
+from tests.bench.steady_rate import Times
 from tests.bench.throughput import Pairs, Rates, growth_mib
 
 Row = tuple[str, str, str]

@@ -14,8 +14,8 @@ from tests.bench.growth import Cost, Growth
 from tests.bench.isolation import Isolation, Latency
 from tests.bench.lone import Lone
 from tests.bench.many import Load, Many
-from tests.bench.pacing import Times
-from tests.bench.publishing import Publishing
+from tests.bench.publish_rate import Publishing
+from tests.bench.steady_rate import Times
 from tests.bench.throughput import Pairs, Rates
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from tests import chromium as installed
+from tests.browser.page_errors import Watch
 from tests.browser.steps import OpenPage
-from tests.browser.watching import Watch
-from tests.waiting import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import wakeup
 

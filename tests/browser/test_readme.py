@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.watching import Watch
+from tests.browser.page_errors import Watch
 from tests.screenshots.product import Product, running_product
 
 pytest_plugins = ["tests.browser.fixtures"]

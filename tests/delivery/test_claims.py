@@ -15,8 +15,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from tests.factories import make_delivery, make_webhook, run_engine
+from tests.patience import eventually
 from tests.sandbox import Receiver
-from tests.waiting import eventually
 from webhooks import events
 from webhooks.delivery import claims as module
 from webhooks.delivery import db_session, queue

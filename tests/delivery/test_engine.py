@@ -28,9 +28,9 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.network.dns import name_server
 from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider
+from tests.patience import eventually
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
-from tests.waiting import eventually
 from webhooks import events, network
 from webhooks.delivery import backlog, due, maintenance, outcomes, queue
 from webhooks.delivery import engine as engine_module

@@ -16,8 +16,8 @@ from tests.delivery.test_claims import until_ready
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import connect
+from tests.patience import eventually
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
-from tests.waiting import eventually
 from webhooks import events, oauth
 from webhooks.delivery import holds
 from webhooks.delivery.engine import DrainCache, Engine

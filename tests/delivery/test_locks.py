@@ -22,8 +22,8 @@ from tests.alerts.test_notifications import failing
 from tests.delivery.test_queue import claim, succeeded
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider, token
+from tests.patience import eventually
 from tests.sandbox import Receiver
-from tests.waiting import eventually
 from webhooks import events, oauth
 from webhooks.alerts import notifications
 from webhooks.delivery import holds, maintenance, queue, retention

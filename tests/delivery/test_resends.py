@@ -486,15 +486,15 @@ def test_a_crash_between_insert_and_cursor_undoes_both(monkeypatch: Any) -> None
     failed = [finished(webhook) for _ in range(4)]
     resend = resends.start(resend_of(webhook))
 
-    class Crash(Exception):
+    class CrashError(Exception):
         pass
 
     def crash(*_: object, **__: object) -> object:
-        raise Crash
+        raise CrashError
 
     with monkeypatch.context() as broken:
         broken.setattr(resends, "F", crash)
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             resends.advance(resend.pk)
     assert sent_again() == []
     resends.advance_all()

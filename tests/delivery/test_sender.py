@@ -1,18 +1,17 @@
 """The sender alone: which webhook is next while there are more requests than slots."""
 
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults import hooks
+from tests.patience import eventually
 from tests.sandbox import Receiver, running_receiver
 from tests.services import HOST, free_port
-from tests.waiting import eventually
 from webhooks import network
 from webhooks.delivery.auth import NoAuthorization
 from webhooks.delivery.limiter import Limiters
@@ -127,26 +126,19 @@ def test_what_this_machine_lacks_beside_requests_that_hang_leaves_fewer_places(
     assert sender.late == 0
 
 
-# Not in Python's `socket` yet; Linux has it since 6.3.
-IP_LOCAL_PORT_RANGE = 51
-
-
 @pytest.fixture
 def two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let connections begin at two ports only, as after thousands of closed ones to an address."""
-    opened = network.SocketOpener.open
-    # The kernel accepts only ports of its own range for outgoing connections.
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) + 5000
-    both = struct.pack("=I", (low + 1) << 16 | low)
+    opened, both = network.SocketOpener.open, hooks.two_ports()
     with socket.socket() as probe:
         try:
-            probe.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, both)
+            probe.setsockopt(socket.IPPROTO_IP, hooks.IP_LOCAL_PORT_RANGE, both)
         except OSError:
             pytest.skip("this kernel cannot limit the ports of a socket")
 
     def open_at_one_of_them(*args: Any) -> Any:
         made = opened(*args)
-        made.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, both)
+        made.setsockopt(socket.IPPROTO_IP, hooks.IP_LOCAL_PORT_RANGE, both)
         return made
 
     monkeypatch.setattr(network.SocketOpener, "open", open_at_one_of_them)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.docs.page import ROOT
-from tests.translations.extracting import every_text
+from tests.translations.extraction import every_text
 from webhooks.models import Status, TokenState
 
 TEXT = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from tests.faults.environment import ROOT
 from tests.faults.report import BROKEN, Row, is_broken, number, summary, table
-from tests.services import ServiceUnavailable, postgres_binaries, redis_binary
+from tests.services import ServiceUnavailableError, postgres_binaries, redis_binary
 
 DATABASES = ("postgres", "sqlite")
 
@@ -27,7 +27,7 @@ def main() -> int:
     try:
         postgres_binaries()
         redis_binary()
-    except ServiceUnavailable as error:
+    except ServiceUnavailableError as error:
         print(error, file=sys.stderr)
         return 2
     rows: list[Row] = []

@@ -37,14 +37,14 @@ def fault(
 def faults() -> list[Fault]:
     from tests.faults import (  # noqa: F401
         broker,
-        changing,
+        changes,
+        crashes,
         crowds,
         front_door,
-        killing,
-        sharing,
-        starving,
+        starvation,
         storage,
         tokens,
+        workers,
     )
 
     return sorted(_FAULTS, key=lambda fault: int(fault.id[1:]))

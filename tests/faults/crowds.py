@@ -12,7 +12,7 @@ from django.utils import timezone
 from tests.factories import make_many_webhooks
 from tests.faults.catalogue import BOTH, fault
 from tests.faults.front_door import start_web
-from tests.faults.starving import (
+from tests.faults.starvation import (
     check_healthy,
     healthy,
     longest_seconds,

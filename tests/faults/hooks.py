@@ -2,12 +2,15 @@
 
 `FAULT` names one of the functions below, `FAULT_MARKER` a file that is created when the fault
 strikes, so that it strikes once. `FAULT_CA` is a file with the only certificates to trust,
-`FAULT_DNS_PORT` the port of the only name server, `FAULT_FILES` the limit of open files.
+`FAULT_DNS_PORT` the port of the only name server, `FAULT_FILES` the limit of open files,
+`FAULT_FEW_PORTS` the port of a receiver to which connections begin at two ports only.
 """
 
 import os
 import resource
 import signal
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -35,8 +38,36 @@ class Hooks(AppConfig):
             resolver.DNS_OPTIONS |= {"servers": ["127.0.0.1"], **ports}
         if limit := os.environ.get("FAULT_FILES"):
             resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
+        if port := os.environ.get("FAULT_FEW_PORTS"):
+            _limit_ports_to(int(port))
         if fault := os.environ.get("FAULT"):
             _FAULTS[fault]()
+
+
+# Not in Python's `socket` yet; Linux has it since 6.3.
+IP_LOCAL_PORT_RANGE = 51
+
+
+def two_ports() -> bytes:
+    """Return the value of this option for two ports of those for outgoing connections."""
+    own = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    low = int(own[0]) + 5000
+    return struct.pack("=I", (low + 1) << 16 | low)
+
+
+def _limit_ports_to(port: int) -> None:
+    """Let connections to this port begin at two ports, as if all others were in use."""
+    from webhooks.network import SocketOpener
+
+    opened, few = SocketOpener.open, two_ports()
+
+    def open_with_few(self: Any, family: int, kind: int, protocol: int, where: Any) -> Any:
+        made: Any = opened(self, family, kind, protocol, where)
+        if where[1] == port:
+            made.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, few)
+        return made
+
+    setattr(SocketOpener, "open", open_with_few)  # noqa: B010 - mypy rejects an assignment.
 
 
 def _die() -> None:

@@ -141,7 +141,7 @@ def _rows(world: "World", options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _one(world: "World", fault: "Fault", round: int) -> Row:
-    from tests.faults.world import Skip
+    from tests.faults.world import SkippedFaultError
 
     began = time.monotonic()
     result, note = SURVIVED, ""
@@ -149,7 +149,7 @@ def _one(world: "World", fault: "Fault", round: int) -> Row:
     try:
         world.clear()
         fault.run(world)
-    except Skip as reason:
+    except SkippedFaultError as reason:
         result, note = SKIPPED, str(reason)
     except Exception as error:
         result, note = BROKEN, _describe_error(world, error)

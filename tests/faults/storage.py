@@ -20,10 +20,10 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from tests.faults.catalogue import BOTH, POSTGRES, SQLITE, fault
+from tests.faults.crashes import busy
 from tests.faults.environment import LEASE_SECONDS, ROOT
-from tests.faults.killing import busy
 from tests.faults.processes import Process
-from tests.faults.world import Skip, World, check, fresh_connection
+from tests.faults.world import SkippedFaultError, World, check, fresh_connection
 from tests.services import PostgresServer, free_port
 from webhooks.delivery import backlog, retention
 from webhooks.delivery.queue import partitions, postgres
@@ -208,7 +208,7 @@ def _pooler(world: World, mode: str) -> Iterator[tuple[str, Callable[[], None]]]
     """Start PgBouncer in front of the database; yield its URL and a function that restarts it."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
-        raise Skip("PgBouncer is not installed")
+        raise SkippedFaultError("PgBouncer is not installed")
     port, server = free_port(), _server(world)
     settings = world.directory / f"{mode}.ini"
     settings.write_text(
@@ -354,7 +354,7 @@ class _Ballast:
 
 def _mounted(disk: Path | None) -> Path:
     if disk is None:
-        raise Skip("a file system to fill can be mounted by root only")
+        raise SkippedFaultError("a file system to fill can be mounted by root only")
     return disk
 
 

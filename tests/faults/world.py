@@ -39,17 +39,17 @@ SETTLE_SECONDS = 60.0
 EVENT = "call.incoming.after"
 
 
-class Broken(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A promise was not kept; the text says which, with numbers."""
 
 
-class Skip(Exception):
+class SkippedFaultError(Exception):
     """The fault cannot be made on this machine; the text says why."""
 
 
 def check(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise Broken(otherwise)
+        raise BrokenPromiseError(otherwise)
 
 
 @dataclass
@@ -206,7 +206,9 @@ class World:
         began = time.monotonic()
         while not _holds(until):
             if time.monotonic() - began > seconds:
-                raise Broken(f"{what} did not happen in {seconds:.0f} s; {self.described()}")
+                raise BrokenPromiseError(
+                    f"{what} did not happen in {seconds:.0f} s; {self.described()}"
+                )
             time.sleep(0.05)
         return time.monotonic() - began
 

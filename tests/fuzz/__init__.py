@@ -2,5 +2,5 @@
 
 A target is a strategy that makes inputs, and a check that raises when one is handled wrongly.
 `tests/security/test_fuzz.py` runs each for a second or two, `make security` much longer, in
-`tests.fuzz.running`.
+`tests.fuzz.runner`.
 """

@@ -58,11 +58,11 @@ def spread(options: argparse.Namespace) -> int:
 
 def fuzz(options: argparse.Namespace) -> int:
     set_up()
-    from tests.fuzz.running import run
+    from tests.fuzz.runner import run
     from tests.fuzz.targets import TARGETS
-    from tests.security import watching
+    from tests.security import connect_watch
 
-    watching.begin()
+    connect_watch.begin()
     chosen = [target for target in TARGETS if options.only in ("", target.name)]
     shares = sum(target.share for target in chosen)
     cases, crashes = 0, []
@@ -77,7 +77,7 @@ def fuzz(options: argparse.Namespace) -> int:
         )
         cases += count.cases
         crashes += count.crashes
-    crashes += watching.take_denied()
+    crashes += connect_watch.take_denied()
     for crash in crashes:
         print(crash, flush=True)
     Path(options.share).write_text(json.dumps({"cases": cases, "crashes": len(crashes)}))

@@ -6,9 +6,9 @@ from typing import Any
 from django.test import RequestFactory
 from hypothesis import strategies as st
 
+from tests.fuzz.mutations import VALUES
 from tests.fuzz.target import Target
 from tests.fuzz.tokens import storable
-from tests.fuzz.varying import VALUES
 from webhooks import payloads
 from webhooks.api import events
 from webhooks.delivery import fan_out

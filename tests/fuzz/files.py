@@ -4,8 +4,8 @@ import json
 
 from hypothesis import strategies as st
 
+from tests.fuzz.mutations import VALUES
 from tests.fuzz.target import Target
-from tests.fuzz.varying import VALUES
 from webhooks.ui.transfer import document
 
 _JSON = st.recursive(

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 from django.utils import timezone
 from hypothesis import strategies as st
 
+from tests.fuzz.mutations import VALUES, Json
 from tests.fuzz.target import Target
-from tests.fuzz.varying import VALUES, Json
 from webhooks import payloads
 from webhooks.payloads.rows import FORMATS, ValueType
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.fuzz.mutations import VALUES
 from tests.fuzz.target import Target
-from tests.fuzz.varying import VALUES
 from webhooks.oauth import exchange_log
 from webhooks.oauth.token_response import Expected, RawResponse, classify
 

@@ -7,7 +7,7 @@ ROOT_URLCONF = "tests.leaks.site_urls"
 ADMINS = [("Operator", "operator@example.com")]
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = str(DATA_DIR / "mails")
-CELERY_IMPORTS = ["tests.leaks.leaking"]
+CELERY_IMPORTS = ["tests.leaks.leaky_tasks"]
 # Task results would be stored here, if the product kept any.
 CELERY_RESULT_BACKEND = REDIS_URL
 # Loggers that the product's settings silence are enabled: their lines must be clean too.

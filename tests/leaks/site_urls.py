@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from tests.leaks import leaking
+from tests.leaks import leaky_tasks
 from webhooks.models import Credential, OAuthExchange, OAuthToken, Webhook
 
 logger = logging.getLogger("tests.leaks")
@@ -40,8 +40,8 @@ def leak(request: HttpRequest) -> HttpResponse:
     messages.info(request, f"It is {control}")
     request.session["kept"] = control
     cache.set(f"seen:{control}", control)
-    leaking.leak.delay(control)
-    leaking.break_down.delay()
+    leaky_tasks.leak.delay(control)
+    leaky_tasks.break_down.delay()
     webhook: Any = Webhook.objects.earliest("pk")
     LogEntry.objects.create(
         user_id=request.user.pk,

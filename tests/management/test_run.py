@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from tests.commands import ROOT, manage
+from tests.patience import eventually
 from tests.sandbox import Receiver
 from tests.services import free_port, free_ports
-from tests.waiting import eventually
 
 START_SECONDS = 180
 

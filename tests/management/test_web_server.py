@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tests.api.clients import LiveServer
+from tests.patience import PATIENCE_SECONDS
 from tests.services import HOST, free_port
-from tests.waiting import PATIENCE_SECONDS
 from webhooks.management import web_server
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ import pytest
 from django.conf import settings
 
 from config.celery import Clock, app
+from tests.patience import eventually
 from tests.services import RedisServer
-from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 # Prints the modules loaded when the worker starts, including those of a token request.

@@ -26,10 +26,10 @@ from tests.network.test_sockets import (  # noqa: F401 - fixtures
     curl,
     serve,
 )
+from tests.patience import PATIENCE_SECONDS, eventually
 from tests.sandbox import Receiver
 from tests.security.proxy import Proxy
 from tests.services import free_port
-from tests.waiting import PATIENCE_SECONDS, eventually
 from webhooks import network
 from webhooks.models import Attempt, Outcome
 from webhooks.network import Policy, UnsafeURLError, guard

@@ -20,7 +20,7 @@ from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_guard import answer_with
 from tests.network.test_sockets import Server
 from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply, fake_provider, token
-from tests.security import oracle, watching
+from tests.security import connect_watch, oracle
 from webhooks import events, network, oauth
 from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, TokenState, Webhook
 
@@ -109,7 +109,7 @@ def assert_nothing_was_connected(before: int) -> None:
 
     `make security` also runs this module under strace.
     """
-    assert watching.seen() == before
+    assert connect_watch.seen() == before
     attempts = Attempt.objects.values_list("outcome", "remote_address")
     assert Delivery.objects.count() == len(attempts)
     assert set(attempts) <= {(Outcome.BLOCKED, "")}
@@ -183,7 +183,7 @@ def test_no_sender_follows_another_header_that_leads_elsewhere(
 )
 def test_no_sender_connects_to_an_address_inside(sender: Sender, base: str, settings: Any) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
-    before = watching.seen()
+    before = connect_watch.seen()
     send(sender, base)
     assert_nothing_was_connected(before)
 
@@ -195,7 +195,7 @@ def test_no_sender_connects_to_a_name_with_one_answer_inside(
 ) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     asked = names(*answers)
-    before = watching.seen()
+    before = connect_watch.seen()
     send(sender, "https://provider.example.com")
     assert asked
     assert_nothing_was_connected(before)
@@ -208,7 +208,7 @@ def test_no_sender_asks_this_site_itself(
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     settings.PUBLIC_URL = "https://hooks.example.com"
     names(PUBLIC)
-    before = watching.seen()
+    before = connect_watch.seen()
     send(sender, "https://hooks.example.com")
     assert_nothing_was_connected(before)
 
@@ -224,7 +224,7 @@ def test_no_sender_believes_the_answer_of_an_earlier_check(
     names(PUBLIC)
     network.check_url("https://provider.example.com/")
     names("127.0.0.1")
-    before = watching.seen()
+    before = connect_watch.seen()
     send(sender, "https://provider.example.com")
     assert_nothing_was_connected(before)
 

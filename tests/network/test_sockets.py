@@ -34,8 +34,8 @@ from requests_oauthlib import OAuth2Session
 
 from tests.network.dns import by_getaddrinfo
 from tests.network.test_guard import Row, answer_with, row_id, url_rows
+from tests.patience import PATIENCE_SECONDS
 from tests.security.oracle import is_public
-from tests.waiting import PATIENCE_SECONDS
 from webhooks import network
 from webhooks.network import Policy, Target, UnsafeURLError, adapter, guard, resolver
 from webhooks.oauth import client

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from tests.oauth_proxy import Proxy, proxy_to
 from tests.oauth_rows import connect, make_credential
+from tests.patience import eventually
 from tests.sandbox import Provider
-from tests.waiting import eventually
 from webhooks import oauth
 from webhooks.models import Credential, HoldReason, OAuthToken
 from webhooks.oauth import client, token_requests, tokens

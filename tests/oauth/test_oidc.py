@@ -20,7 +20,7 @@ from tests.oauth_rows import (
     query_of,
     token_after_refusal,
 )
-from tests.oidc import CLIENT, Unavailable, running_strict_provider
+from tests.oidc import CLIENT, ProviderUnavailableError, running_strict_provider
 from tests.sandbox import answer_consent, enter_device_code
 from webhooks import oauth
 from webhooks.models import ClientAuthentication, Credential, HoldReason, OAuthExchange, OAuthToken
@@ -48,7 +48,7 @@ def issuer(key: str) -> Iterator[str]:
     try:
         with running_strict_provider(callback_url, json.dumps(keys)) as running:
             yield running
-    except Unavailable as error:
+    except ProviderUnavailableError as error:
         pytest.skip(str(error))
 
 

@@ -11,9 +11,9 @@ from tests.sandbox.clients import (
     PUBLIC_CLIENT,
 )
 from tests.sandbox.consent import answer_consent, enter_device_code
+from tests.sandbox.processes import running_provider, running_receiver
 from tests.sandbox.provider.client import Provider, TokenRequest
 from tests.sandbox.receiver.client import Received, Receiver
-from tests.sandbox.running import running_provider, running_receiver
 
 __all__ = [
     "AUTHORIZATION_CLIENT",

@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests import chromium
-from tests.browser.watching import Watch
+from tests.browser.page_errors import Watch
 from tests.screenshots.product import ROOT, running_product
 from tests.screenshots.scenes import tour
 

@@ -3,8 +3,8 @@
 from playwright.sync_api import Page, expect
 
 from tests.browser import steps
+from tests.screenshots.camera import Photograph
 from tests.screenshots.product import Product
-from tests.screenshots.taking import Photograph
 
 LIST = "/integrations/webhooks/connections/"
 

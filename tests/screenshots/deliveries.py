@@ -6,8 +6,8 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from tests.browser import steps
+from tests.screenshots.camera import Photograph
 from tests.screenshots.product import Product
-from tests.screenshots.taking import Photograph
 
 LOG = "/integrations/webhooks/deliveries/"
 CALL: dict[str, Any] = {

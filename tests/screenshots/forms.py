@@ -5,8 +5,8 @@ import re
 from playwright.sync_api import Page, expect
 
 from tests.browser import steps
+from tests.screenshots.camera import Photograph
 from tests.screenshots.product import Product
-from tests.screenshots.taking import Photograph
 
 CURL = """curl -X PUT 'https://crm.example.com/api/calls?source=pbx' -u demo-login:demo-password \\
   -H 'X-Team: sales' -H 'Content-Type: application/json' -d '{"phone": "380441234567"}'"""

@@ -5,7 +5,7 @@ import json
 from playwright.sync_api import Page, expect
 
 from tests.browser import steps
-from tests.screenshots.taking import Photograph
+from tests.screenshots.camera import Photograph
 
 IMPORT = f"{steps.LIST}import/"
 FILE = {

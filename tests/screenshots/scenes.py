@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import steps
 from tests.screenshots import connections, deliveries, forms, lists
+from tests.screenshots.camera import Photograph
 from tests.screenshots.product import Product
-from tests.screenshots.taking import Photograph
 
 
 def tour(page: Page, product: Product, photograph: Photograph) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import chromium, services
-from tests.security import figures, oracle, tracing
+from tests.security import figures, oracle, strace
 
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 # Tests of everything that sends: through libcurl, through requests, and their callers.
@@ -58,7 +58,7 @@ def _traced(
 ) -> str:
     if problem := oracle.ensure_strace():
         return problem
-    traced = tracing.run_traced(command, _ON_SQLITE)
+    traced = strace.run_traced(command, _ON_SQLITE)
     found = denied(traced.connects)
     figures.report("connects", seen=len(traced.connects), denied=len(found))
     for connect in found[:20]:

@@ -1,7 +1,7 @@
 """The corpus of injection strings, and how each of them may appear on a page.
 
 `tests/data/injections.json` holds them by kind, one per line. They call `alert`, `confirm` or
-`import`, or request something from port 9; `tests.security.looking` notices both.
+`import`, or request something from port 9; `tests.security.page_inspection` notices both.
 """
 
 import html

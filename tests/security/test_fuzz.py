@@ -5,7 +5,7 @@ The long one: `python -m tests.fuzz`, which `make security` runs under strace.
 
 import pytest
 
-from tests.fuzz.running import run
+from tests.fuzz.runner import run
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 

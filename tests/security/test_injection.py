@@ -1,7 +1,7 @@
 """Hostile texts on every page, in real Chromium: nothing runs, nothing is blocked, nothing moves.
 
 Every text of the site comes from the corpus (`tests.security.planted`), and every URL that shows a
-page is looked at (`tests.security.looking`).
+page is looked at (`tests.security.page_inspection`).
 """
 
 import itertools
@@ -21,11 +21,11 @@ from pytest_django.live_server_helper import LiveServer
 from tests.browser import steps
 from tests.browser.steps import OpenPage
 from tests.factories import deliver_all, make_webhook
+from tests.patience import PATIENCE_SECONDS
 from tests.security import figures, planted
 from tests.security.hostile import answering
 from tests.security.injections import CORPUS, STORABLE, chunks, find, packed
-from tests.security.looking import Look, Witness
-from tests.waiting import PATIENCE_SECONDS
+from tests.security.page_inspection import Look, Witness
 from webhooks.models import Attempt, OAuthExchange, Webhook, WebhookVersion
 from webhooks.models.alerts import ChannelKind
 from webhooks.templatetags import logtext

@@ -12,7 +12,7 @@ import django
 from django.conf import settings
 
 from tests.translations import catalog
-from tests.translations.extracting import every_text
+from tests.translations.extraction import every_text
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polib
 
-from tests.translations.extracting import ROOT, Text
+from tests.translations.extraction import ROOT, Text
 
 PO = ROOT / "webhooks" / "locale" / "uk" / "LC_MESSAGES" / "django.po"
 MO = PO.with_suffix(".mo")

@@ -14,7 +14,7 @@ from django.utils.translation import trans_real
 from tests.pages import PAGES
 from tests.scenes import scene as make_scene
 from tests.translations import catalog
-from tests.translations.extracting import every_text
+from tests.translations.extraction import every_text
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 

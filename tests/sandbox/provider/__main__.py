@@ -15,9 +15,9 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from tests.sandbox.loopback import HOST, LoopbackServer, add_serving_arguments, serve
 from tests.sandbox.provider.faults import set_token_seconds
 from tests.sandbox.provider.options import Options
-from tests.sandbox.serving import HOST, LoopbackServer, add_serving_arguments, serve
 
 
 class Handler(WSGIRequestHandler):

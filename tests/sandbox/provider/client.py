@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.sandbox.calling import call
+from tests.sandbox.http_request import call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

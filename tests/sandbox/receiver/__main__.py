@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from tests.sandbox.loopback import LoopbackServer, add_serving_arguments, serve
 from tests.sandbox.receiver.answers import Answer, Answers, Failure, text
 from tests.sandbox.receiver.log import Request, RequestLog
 from tests.sandbox.receiver.page import SHOWN_REQUESTS, render_requests, render_secret_form
-from tests.sandbox.serving import LoopbackServer, add_serving_arguments, serve
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 STATIC_TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}

@@ -40,7 +40,9 @@ def _note(where: Any) -> None:
         is_denied = address != "localhost"
     if is_denied:
         _denied.append(f"{address} port {where[1]}")
-        raise ConnectionRefusedError(f"{address} is denied: stopped by tests/security/watching.py")
+        raise ConnectionRefusedError(
+            f"{address} is denied: stopped by tests/security/connect_watch.py"
+        )
 
 
 def begin() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from tests.fuzz.mutations import variations
 from tests.fuzz.target import Target
-from tests.fuzz.varying import variations
 
 # Hypothesis keeps what it generated in memory until the end of a round.
 ROUND_EXAMPLES = 2000
@@ -64,7 +64,7 @@ def _round(target: Target, examples: int, number: int, count: Count) -> None:
         count.crashes.append(f"{target.name}: no case ran")
 
 
-class Failed(AssertionError):
+class FailedCaseError(AssertionError):
     """An input that was handled wrongly."""
 
 
@@ -74,4 +74,4 @@ def check_with_variations(target: Target, one: Any, count: Count) -> None:
         try:
             count.accepted += target.check(case)
         except Exception as error:
-            raise Failed(f"{target.name}: {case!r}") from error
+            raise FailedCaseError(f"{target.name}: {case!r}") from error

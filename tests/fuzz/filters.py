@@ -4,8 +4,8 @@ import json
 
 from hypothesis import strategies as st
 
+from tests.fuzz.mutations import VALUES, Json
 from tests.fuzz.target import Target
-from tests.fuzz.varying import VALUES, Json
 from webhooks import filters
 
 _VARIABLES = ("duration_seconds", "event", "fields.city", "fields.a.b", "status", "direction",

@@ -17,16 +17,19 @@ _INSTALL = ["install", "--no-package-lock", "--omit=dev", "--ignore-scripts", "-
 _INSTALL_SECONDS = 90
 
 
-class Unavailable(Exception):
+class ProviderUnavailableError(Exception):
     """The provider cannot run on this machine; the message says why."""
 
 
 @contextmanager
 def running_strict_provider(callback_url: str, keys: str) -> Iterator[str]:
-    """Yield the issuer of a running provider; `keys`: a client's JWK set. Errors: Unavailable."""
+    """Yield the issuer of a running provider; `keys`: a client's JWK set.
+
+    Errors: ProviderUnavailableError.
+    """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        raise Unavailable("There is no Node.js with npm on this machine.")
+        raise ProviderUnavailableError("There is no Node.js with npm on this machine.")
     script = _installed(npm)
     process = subprocess.Popen(
         [node, "--no-warnings", str(script), callback_url, keys],
@@ -76,9 +79,13 @@ def _install(npm: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         seconds = f"{_INSTALL_SECONDS} s"
-        raise Unavailable(f"npm did not install oidc-provider within {seconds}.") from error
+        raise ProviderUnavailableError(
+            f"npm did not install oidc-provider within {seconds}."
+        ) from error
     if done.returncode != 0:
-        raise Unavailable(f"npm could not install oidc-provider: {done.stderr.strip()[:300]}")
+        raise ProviderUnavailableError(
+            f"npm could not install oidc-provider: {done.stderr.strip()[:300]}"
+        )
 
 
 def _announced_issuer(process: "subprocess.Popen[str]") -> str:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-from tests.bench import machine, pacing
+from tests.bench import machine, steady_rate
 from tests.bench.scale import Scale
 from tests.bench.stage import PAYLOAD, Stage, make_webhooks
 
@@ -27,7 +27,7 @@ class Publishing:
 
 
 def measure(stage: Stage, scale: Scale) -> Publishing:
-    types = pacing.publishable()
+    types = steady_rate.publishable()
     make_webhooks(1, stage.receiver.url, event_types=[types[_ONE_TYPE]])
     found = Publishing()
     with stage.pinned():

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,7 +22,7 @@ from tests.faults.receiver import read_request
 from tests.faults.world import World, check, fresh_connection
 from tests.network.dns import name_server
 from tests.oauth_fakes import fake_provider, token
-from webhooks import events
+from webhooks import events, network
 from webhooks.events import NewEvent
 from webhooks.models import Attempt, Delivery, HourlyCount, Webhook
 
@@ -479,3 +480,79 @@ def _transactions(world: World) -> int:
             "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
         )
         return int(cursor.fetchone()[0])
+
+
+@fault(
+    "F68", "a receiver that closes each connection used up the ports to its address", databases=BOTH
+)
+def used_up_ports(world: World) -> None:
+    async def close_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await asyncio.sleep(0.2)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        # The client closes first, so its port stays in use for a while.
+        await reader.read()
+
+    with ending(world):
+        port = world.loop.serve(close_each)
+        worker = world.any_worker({"FAULT_FEW_PORTS": str(port)})
+        warm_up(world)
+        world.webhook("/closing", url=f"http://127.0.0.1:{port}/closing")
+        healthy(world, 6)
+        world.publish(30)
+        check_healthy(world, publish_steadily(world, 12), 6)
+        check(network.NO_PORTS in worker.log, "the worker had enough ports")
+        with fresh_connection():
+            wrong = Attempt.objects.exclude(outcome__in=("succeeded", "unknown"))
+            check(not wrong.exists(), "an attempt failed for lack of a port")
+
+
+@fault(
+    "F69", "rows of receivers that hang were in flight at two crashes, among others", databases=BOTH
+)
+def suspects_of_hanging(world: World) -> None:
+    patience = {"WEBHOOKS_LEASE_SECONDS": "20"}
+    with ending(world):
+        worker = world.any_worker(patience)
+        warm_up(world)
+        # The first webhooks, so that they are the first in every list.
+        paths = [f"/sudden/{number}" for number in range(3)]
+        for path in paths:
+            world.webhook(path, timeout_seconds=4)
+        healthy(world, 6)
+        # After several rounds each receiver is known to be quick.
+        for _ in range(4):
+            world.publish(3)
+            world.settle()
+        world.receiver.statuses.update(dict.fromkeys(paths, 500))
+        world.receiver.delays.update({"": 3.0, **dict.fromkeys(paths, 30.0)})
+        world.publish(12)
+        for crashes in (0, 1):
+            world.wait(lambda count=crashes: _sending(count) >= 40, 60, "Sending again")
+            world.kill(worker)
+            worker = world.any_worker(patience)
+        suspects = Delivery.objects.filter(unknown_count=2)
+        world.wait(lambda: suspects.count() >= 40, 60, "The end of their leases")
+        world.receiver.delays[""] = 0.0
+        hung = _timeouts()
+        with fresh_connection():
+            of = Counter(suspects.values_list("webhook__name", flat=True))
+        world.notes.append(f"{of.total()} suspects of {len(of)} webhooks")
+        check(of.keys() >= set(paths), f"too few suspects: {of}")
+        world.wait(_are_healthy_done, 60, "Sending the healthy suspects")
+        check(_timeouts() - hung <= 6, f"{_timeouts() - hung} timeouts came first")
+
+
+def _sending(crashes: int) -> int:
+    return Delivery.objects.filter(status="sending", unknown_count=crashes).count()
+
+
+def _timeouts() -> int:
+    with fresh_connection():
+        return Attempt.objects.filter(outcome="timeout").count()
+
+
+def _are_healthy_done() -> bool:
+    rows = Delivery.objects.filter(webhook__name__startswith=_HEALTHY)
+    return not rows.exclude(status="succeeded").exists()

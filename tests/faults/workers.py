@@ -5,9 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.faults.catalogue import BOTH, fault
+from tests.faults.crashes import busy
 from tests.faults.environment import LEASE_SECONDS, ROOT
 from tests.faults.hooks import POISON
-from tests.faults.killing import busy
 from tests.faults.processes import Process
 from tests.faults.world import World, check
 from webhooks import events

@@ -165,7 +165,7 @@ def die_before_wakeup(world: World) -> None:
     world.verify()
 
 
-class _Rollback(Exception):
+class _RollbackError(Exception):
     pass
 
 
@@ -179,8 +179,8 @@ def roll_back(world: World) -> None:
         with transaction.atomic():
             world.publish(20)
             world.accepted -= 20
-            raise _Rollback
-    except _Rollback:
+            raise _RollbackError
+    except _RollbackError:
         pass
     time.sleep(2.0)
     world.settle()

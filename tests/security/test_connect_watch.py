@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security import oracle, tracing, watching
+from tests.security import connect_watch, oracle, strace
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "fd00::1", "::ffff:10.0.0.1"])
@@ -18,19 +18,19 @@ def test_a_connect_to_a_denied_address_is_stopped_and_remembered(address: str) -
         pytest.raises(ConnectionRefusedError, match="is denied"),
     ):
         tried.connect((address, 8080))
-    assert watching.take_denied() == [f"{address} port 8080"]
+    assert connect_watch.take_denied() == [f"{address} port 8080"]
 
 
 def test_a_name_given_to_a_socket_is_denied_unseen() -> None:
     with socket.socket() as tried, pytest.raises(ConnectionRefusedError, match="is denied"):
         sys.audit("socket.connect", tried, ("receiver.example.com", 443))
-    assert len(watching.take_denied()) == 1
+    assert len(connect_watch.take_denied()) == 1
 
 
 def test_the_tests_own_network_is_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as tried:
         tried.connect(listener.getsockname())
-    assert watching.take_denied() == []
+    assert connect_watch.take_denied() == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_traced_program_shows_its_connects_and_its_status() -> None:
     if problem := oracle.ensure_strace():
         pytest.skip(problem)
     program = f"{_PROGRAM}\nraise SystemExit(3)"
-    traced = tracing.run_traced([sys.executable, "-c", program], {})
+    traced = strace.run_traced([sys.executable, "-c", program], {})
     assert traced == (
         3,
         [("TCP", "127.0.0.1", 1), ("TCP", "::ffff:127.0.0.2", 2)],
