@@ -12,7 +12,7 @@ from tests.oauth_fakes import serving
 from tests.sandbox import Provider
 
 
-class Proxy:
+class ProviderProxy:
     """Forwards POST requests to the provider; each fault set here affects one request."""
 
     def __init__(self, url: str, provider: Provider) -> None:
@@ -44,8 +44,8 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(provider: Provider) -> Iterator[Proxy]:
-    class Handler(BaseHTTPRequestHandler):
+def proxy_to(provider: Provider) -> Iterator[ProviderProxy]:
+    class ProxyHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             proxy.bodies.append(body)
@@ -84,6 +84,6 @@ def proxy_to(provider: Provider) -> Iterator[Proxy]:
         def log_message(self, format: str, *args: object) -> None:
             """Suppress the log."""
 
-    with serving(Handler) as url:
-        proxy = Proxy(url, provider)
+    with serving(ProxyHandler) as url:
+        proxy = ProviderProxy(url, provider)
         yield proxy

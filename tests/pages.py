@@ -34,7 +34,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class SitePage:
     """A URL name, the scene's keys that it takes, and a query string."""
 
     name: str
@@ -57,60 +57,60 @@ class Page:
         return HTMX if self.is_part else {}
 
 
-def part(name: str, *keys: str, query: str = "") -> Page:
-    return Page(name, keys, query, is_part=True)
+def part(name: str, *keys: str, query: str = "") -> SitePage:
+    return SitePage(name, keys, query, is_part=True)
 
 
 _OWN = [
-    Page("login"),
-    Page("webhooks:list"),
-    Page("webhooks:list", query="status=attention&sort=-sent&q=c"),
-    Page("webhooks:create"),
-    Page("webhooks:import"),
-    Page("webhooks:alerts"),
-    *(Page("webhooks:alert_add", (kind,)) for kind in ("email", "telegram", "slack")),
-    Page("webhooks:alert_edit", ("channel",)),
-    Page("webhooks:alert_delete", ("channel",)),
-    Page("webhooks:help_events", query="q=caller"),
-    Page("webhooks:help_event", ("call.incoming.after",)),
-    Page("webhooks:help_receivers"),
-    Page("webhooks:status"),
-    Page("webhooks:reveal_secret", ("webhook",)),
-    Page("webhooks:trash"),
-    Page("webhooks:revert", ("webhook", "version")),
-    Page("webhooks:time_zone"),
-    Page("webhooks:connections"),
-    Page("webhooks:connection_create"),
-    Page("webhooks:grants"),
-    Page("webhooks:connection", ("connection",)),
-    Page("webhooks:connection_edit", ("connection",)),
-    Page("webhooks:connection_audit", ("connection",)),
-    Page("webhooks:connection_delete", ("connection",)),
-    Page("webhooks:detail", ("webhook",)),
-    Page("webhooks:detail", ("webhook",), "period=30d"),
-    Page("webhooks:detail", ("oauth",)),
-    Page("webhooks:audit", ("webhook",)),
-    Page("webhooks:edit", ("webhook",)),
-    Page("webhooks:edit", ("oauth",)),
-    Page("webhooks:why_not_sent", ("webhook",)),
-    Page("webhooks:delete", ("webhook",)),
-    Page("webhooks:test_result", ("webhook", "test")),
-    Page("webhooks:deliveries"),
-    Page("webhooks:deliveries", query="webhook={webhook}"),
-    Page("webhooks:deliveries", query="status=failed&period=week"),
-    Page("webhooks:deliveries", query="webhook={webhook}&status=failed&code=5xx"),
-    Page("webhooks:deliveries", query="status=pending"),
-    Page("webhooks:deliveries", query="q={event}"),
-    Page("webhooks:deliveries", query="before={delivery}"),
-    Page("webhooks:event", ("event",)),
-    Page("webhooks:search"),
-    Page("webhooks:search", query="q=web"),
-    Page("webhooks:deliveries", query="q=380671234567"),
-    Page("webhooks:delivery", ("delivery",)),
-    Page("webhooks:delivery_edit", ("delivery",)),
-    Page("webhooks:resend_create", ("webhook",)),
-    Page("webhooks:resend_create_for_all"),
-    Page("webhooks:resend", ("resend",)),
+    SitePage("login"),
+    SitePage("webhooks:list"),
+    SitePage("webhooks:list", query="status=attention&sort=-sent&q=c"),
+    SitePage("webhooks:create"),
+    SitePage("webhooks:import"),
+    SitePage("webhooks:alerts"),
+    *(SitePage("webhooks:alert_add", (kind,)) for kind in ("email", "telegram", "slack")),
+    SitePage("webhooks:alert_edit", ("channel",)),
+    SitePage("webhooks:alert_delete", ("channel",)),
+    SitePage("webhooks:help_events", query="q=caller"),
+    SitePage("webhooks:help_event", ("call.incoming.after",)),
+    SitePage("webhooks:help_receivers"),
+    SitePage("webhooks:status"),
+    SitePage("webhooks:reveal_secret", ("webhook",)),
+    SitePage("webhooks:trash"),
+    SitePage("webhooks:revert", ("webhook", "version")),
+    SitePage("webhooks:time_zone"),
+    SitePage("webhooks:connections"),
+    SitePage("webhooks:connection_create"),
+    SitePage("webhooks:grants"),
+    SitePage("webhooks:connection", ("connection",)),
+    SitePage("webhooks:connection_edit", ("connection",)),
+    SitePage("webhooks:connection_audit", ("connection",)),
+    SitePage("webhooks:connection_delete", ("connection",)),
+    SitePage("webhooks:detail", ("webhook",)),
+    SitePage("webhooks:detail", ("webhook",), "period=30d"),
+    SitePage("webhooks:detail", ("oauth",)),
+    SitePage("webhooks:audit", ("webhook",)),
+    SitePage("webhooks:edit", ("webhook",)),
+    SitePage("webhooks:edit", ("oauth",)),
+    SitePage("webhooks:why_not_sent", ("webhook",)),
+    SitePage("webhooks:delete", ("webhook",)),
+    SitePage("webhooks:test_result", ("webhook", "test")),
+    SitePage("webhooks:deliveries"),
+    SitePage("webhooks:deliveries", query="webhook={webhook}"),
+    SitePage("webhooks:deliveries", query="status=failed&period=week"),
+    SitePage("webhooks:deliveries", query="webhook={webhook}&status=failed&code=5xx"),
+    SitePage("webhooks:deliveries", query="status=pending"),
+    SitePage("webhooks:deliveries", query="q={event}"),
+    SitePage("webhooks:deliveries", query="before={delivery}"),
+    SitePage("webhooks:event", ("event",)),
+    SitePage("webhooks:search"),
+    SitePage("webhooks:search", query="q=web"),
+    SitePage("webhooks:deliveries", query="q=380671234567"),
+    SitePage("webhooks:delivery", ("delivery",)),
+    SitePage("webhooks:delivery_edit", ("delivery",)),
+    SitePage("webhooks:resend_create", ("webhook",)),
+    SitePage("webhooks:resend_create_for_all"),
+    SitePage("webhooks:resend", ("resend",)),
     part("webhooks:charts", "webhook", query="period=30d"),
     part("webhooks:search", query="q=380671234567"),
     part("webhooks:recent", "webhook"),
@@ -124,27 +124,27 @@ _ROW = {
     "oauthexchange": "exchange",
 }
 _ADMIN = [
-    Page("admin:index"),
-    Page("admin:password_change"),
-    *(Page(f"admin:webhooks_{name}_changelist") for name in (*_LOG, "apikey", "webhook")),
-    *(Page(f"admin:webhooks_{name}_change", (_ROW[name],)) for name in _LOG),
-    Page("admin:webhooks_delivery_changelist", query="status=failed&webhook={webhook}"),
-    Page("admin:webhooks_delivery_changelist", query="q={event}"),
-    Page("admin:webhooks_apikey_add"),
-    Page("admin:webhooks_apikey_change", ("key",)),
+    SitePage("admin:index"),
+    SitePage("admin:password_change"),
+    *(SitePage(f"admin:webhooks_{name}_changelist") for name in (*_LOG, "apikey", "webhook")),
+    *(SitePage(f"admin:webhooks_{name}_change", (_ROW[name],)) for name in _LOG),
+    SitePage("admin:webhooks_delivery_changelist", query="status=failed&webhook={webhook}"),
+    SitePage("admin:webhooks_delivery_changelist", query="q={event}"),
+    SitePage("admin:webhooks_apikey_add"),
+    SitePage("admin:webhooks_apikey_change", ("key",)),
 ]
 # Django's own pages, in the site's design.
 _ACCOUNTS = [
     page
     for name in ("user", "group")
     for page in (
-        Page(f"admin:auth_{name}_changelist"),
-        Page(f"admin:auth_{name}_add"),
-        Page(f"admin:auth_{name}_change", (name,)),
-        Page(f"admin:auth_{name}_history", (name,)),
-        Page(f"admin:auth_{name}_delete", (name,)),
+        SitePage(f"admin:auth_{name}_changelist"),
+        SitePage(f"admin:auth_{name}_add"),
+        SitePage(f"admin:auth_{name}_change", (name,)),
+        SitePage(f"admin:auth_{name}_history", (name,)),
+        SitePage(f"admin:auth_{name}_delete", (name,)),
     )
-] + [Page("admin:auth_user_password_change", ("user",)), Page("admin:password_change_done")]
+] + [SitePage("admin:auth_user_password_change", ("user",)), SitePage("admin:password_change_done")]
 PAGES = [*_OWN, *_ADMIN, *_ACCOUNTS]
 
 # URLs whose GET shows no page, and why.

@@ -256,6 +256,23 @@ def _screen(name: str) -> str:
     )
 
 
+def test_a_class_name_exists_once_and_an_exception_ends_in_error() -> None:
+    found: dict[str, list[str]] = {}
+    misnamed = []
+    for path in [*sources(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "config").rglob("*.py")]:
+        for node in ast.walk(tree(path)):
+            # Django finds a command by this name.
+            if not isinstance(node, ast.ClassDef) or node.name in ("Meta", "Command"):
+                continue
+            found.setdefault(node.name, []).append(relative(path))
+            bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+            is_error = any(base.endswith(("Error", "Exception")) for base in bases)
+            if is_error and not node.name.endswith("Error"):
+                misnamed.append(node.name)
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+    assert misnamed == []
+
+
 def test_no_import_hides_in_a_function() -> None:
     """Importing the product's modules inside a function hides a cycle instead of removing it."""
     hidden = [

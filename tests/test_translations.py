@@ -10,7 +10,7 @@ import pytest
 from tests.translations import catalog, unmarked
 from tests.translations.extraction import (
     ROOT,
-    Text,
+    MarkedText,
     every_text,
     python_files,
     template_files,
@@ -117,8 +117,8 @@ def test_the_compiled_catalog_is_that_of_the_text(ukrainian: polib.POFile) -> No
 
 
 def test_parts_for_several_people_come_back_whole(tmp_path: Path) -> None:
-    texts = [Text(f"Text {number}", "", "place.py") for number in range(5)]
-    texts.append(Text("%d row", "%d rows", "place.py"))
+    texts = [MarkedText(f"Text {number}", "", "place.py") for number in range(5)]
+    texts.append(MarkedText("%d row", "%d rows", "place.py"))
     whole = catalog.update(texts)
     catalog.split(whole, tmp_path, 3)
     assert len(list(tmp_path.iterdir())) == 3

@@ -409,7 +409,7 @@ class Unreadable(io.RawIOBase):
         raise AssertionError("The body was read.")
 
 
-class Counting(io.BytesIO):
+class CountingStream(io.BytesIO):
     taken = 0
 
     def read(self, size: int | None = -1) -> bytes:
@@ -444,13 +444,13 @@ def chunked(plain_key: str, stream: io.IOBase, *, is_terminated: bool = True) ->
 
 
 def test_a_body_without_a_length_is_read_up_to_the_limit(plain_key: str) -> None:
-    stream = Counting(event_of_size(5 * LIMIT))
+    stream = CountingStream(event_of_size(5 * LIMIT))
     assert chunked(plain_key, stream).status == 413
     assert stream.taken == LIMIT + 1
 
 
 def test_a_body_without_a_length_is_accepted(plain_key: str) -> None:
-    assert chunked(plain_key, Counting(event_of_size(200_000))).status == 202
+    assert chunked(plain_key, CountingStream(event_of_size(200_000))).status == 202
 
 
 def test_a_server_that_cannot_read_chunks_asks_for_a_length(plain_key: str) -> None:

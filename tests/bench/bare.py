@@ -17,7 +17,7 @@ import pycurl
 from tests.bench import machine
 
 
-class Loop:
+class BareLoop:
     def __init__(self, urls: list[str], headers: list[str], body: bytes, requests: int) -> None:
         self._urls, self._headers, self._body = urls, headers, body
         self._left = requests
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> None:
     url, requests, in_flight = arguments[0], int(arguments[1]), int(arguments[2])
     given = json.load(sys.stdin)
     urls = [f"{url}/hook/{number}" for number in range(WEBHOOKS)]
-    loop = Loop(urls, given["headers"], given["body"].encode(), requests)
+    loop = BareLoop(urls, given["headers"], given["body"].encode(), requests)
     seconds = loop.run(in_flight)
     if loop.failed:
         raise SystemExit(f"{loop.failed} requests failed.")

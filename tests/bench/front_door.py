@@ -63,7 +63,7 @@ def measure(stage: Stage, scale: Scale) -> FrontDoor:
     key = ApiKey.objects.issue("bench")[1]
     found = FrontDoor()
     with running(stage) as compose:
-        client = Client(compose.port, key)
+        client = KeptConnection(compose.port, key)
         stage.empty()
         client.send(50, _TYPE)
         for _ in range(scale.rounds):
@@ -182,7 +182,7 @@ def running(stage: Stage) -> Iterator[Compose]:
         compose.stop()
 
 
-class Client:
+class KeptConnection:
     """Posts events over open connections; each sends its next request after the response."""
 
     def __init__(self, port: int, key: str) -> None:

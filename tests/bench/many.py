@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench import machine
 from tests.bench.scale import Scale
-from tests.bench.stage import WEBHOOKS, Stage, Worker, make_webhooks, notify
+from tests.bench.stage import WEBHOOKS, BenchWorker, Stage, make_webhooks, notify
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -175,7 +175,7 @@ def _columns(model: "type[Model]", *own: str) -> str:
     return ", ".join(field.column for field in kept)
 
 
-def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: int) -> Load:
+def _due(stage: Stage, worker: BenchWorker, webhooks: list[int], rows: int, healthy: int) -> Load:
     # Make the webhooks known to the worker.
     _drain(stage, worker, [*webhooks, healthy], len(webhooks) + 1)
     stage.timing_receiver.arrivals()
@@ -192,7 +192,7 @@ def _due(stage: Stage, worker: Worker, webhooks: list[int], rows: int, healthy: 
 
 
 def _one_event(
-    stage: Stage, worker: Worker, base: list[int], wide: list[int]
+    stage: Stage, worker: BenchWorker, base: list[int], wide: list[int]
 ) -> tuple[float, float]:
     """Return the rates of the same number of deliveries: many events to few webhooks, and one."""
     rates = []
@@ -204,7 +204,12 @@ def _one_event(
 
 
 def _beside_waiting(
-    stage: Stage, worker: Worker, few: list[int], waiting: list[int], scale: Scale, healthy: int
+    stage: Stage,
+    worker: BenchWorker,
+    few: list[int],
+    waiting: list[int],
+    scale: Scale,
+    healthy: int,
 ) -> Load:
     stage.empty()
     with stage.database.transaction():
@@ -222,7 +227,7 @@ def _beside_waiting(
 
 def _drain(
     stage: Stage,
-    worker: Worker,
+    worker: BenchWorker,
     webhooks: list[int],
     rows: int,
     *,

@@ -29,7 +29,7 @@ from tests.services import PostgresServer
 if TYPE_CHECKING:
     from django.test import Client
 
-    from tests.pages import Page, Scene
+    from tests.pages import Scene, SitePage
 
 BUDGET_MS = 150.0
 _AGAIN = 9
@@ -41,7 +41,7 @@ _POSTGRES = POSTGRES | {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PageTime:
     page: str
     first_ms: float
     best_ms: float
@@ -51,7 +51,7 @@ class Answer:
     size: int
 
 
-def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
+def measure(page: "SitePage", scene: "Scene", browser: "Client") -> PageTime:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -67,7 +67,7 @@ def measure(page: "Page", scene: "Scene", browser: "Client") -> Answer:
         raise RuntimeError(f"{address} answered {answer.status_code}.")
     with CaptureQueriesContext(connection) as queries:
         browser.get(address, headers=page.headers)
-    return Answer(
+    return PageTime(
         page=str(page),
         first_ms=times_ms[0],
         best_ms=min(times_ms[1:]),
@@ -152,7 +152,7 @@ def main() -> None:
     _print(answers)
 
 
-def _print(answers: list[Answer]) -> None:
+def _print(answers: list[PageTime]) -> None:
     columns = ("first ms", "best ms", "median ms", "CPU ms", "queries", "bytes")
     print(f"{'page':62}" + "".join(f"{name:>11}" for name in columns))
     for one in sorted(answers, key=lambda one: -one.best_ms):

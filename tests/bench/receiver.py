@@ -14,7 +14,7 @@ _ANSWER = b"HTTP/1.1 204 No Content\r\nServer: bench\r\n\r\n"
 _BACKLOG = 4096
 
 
-class Receiver:
+class BenchReceiver:
     def __init__(self, port: int, silent_port: int) -> None:
         self._epoll = select.epoll()
         self._open: dict[int, socket.socket] = {}
@@ -106,4 +106,4 @@ def _header(head: bytes, name: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    Receiver(int(sys.argv[1]), int(sys.argv[2])).run()
+    BenchReceiver(int(sys.argv[1]), int(sys.argv[2])).run()

@@ -28,7 +28,7 @@ http {{
 """
 
 
-class Arrival(NamedTuple):
+class TimedArrival(NamedTuple):
     # Unix seconds.
     moment: float
     event_id: str
@@ -98,11 +98,11 @@ class OwnReceiver(Server):
         program = Path(__file__).with_name("receiver.py")
         self._spawn([sys.executable, str(program), str(self.port), str(self._silent_port)])
 
-    def arrivals(self) -> list[Arrival]:
+    def arrivals(self) -> list[TimedArrival]:
         """Return the arrivals since the last call."""
         lines = _get(f"{self.url}/arrivals").decode().splitlines()
         parts = (line.split(" ") for line in lines)
-        return [Arrival(float(moment), event_id, path) for moment, event_id, path in parts]
+        return [TimedArrival(float(moment), event_id, path) for moment, event_id, path in parts]
 
     def count(self) -> int:
         self._counted = getattr(self, "_counted", 0) + len(self.arrivals())

@@ -51,7 +51,7 @@ class Layout:
     partition_seconds: float = 600.0
 
 
-class Clock:
+class SimulatedClock:
     """A fake clock: time jumps to the next scheduled action."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Queue:
 
 
 @dataclass(slots=True)
-class Outcome:
+class SimulatedOutcome:
     layout: Layout
     delivered_per_second: float
     p50_ms: float
@@ -144,7 +144,7 @@ class Outcome:
 class Simulation:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._clock = Clock()
+        self._clock = SimulatedClock()
         self._databases = [Database(layout.cores) for _ in range(layout.databases)]
         self._queues = [
             Queue(self._databases[number % layout.databases], layout.workers // layout.queues)
@@ -153,7 +153,7 @@ class Simulation:
         # (seconds from publish to request, number of rows).
         self._delays: list[tuple[float, int]] = []
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulatedOutcome:
         self._clock.at(0.0, self._publish)
         for queue in self._queues:
             for number in range(queue.workers):
@@ -161,7 +161,7 @@ class Simulation:
         self._clock.run(_RUN_SECONDS)
         delivered = sum(rows for _, rows in self._delays)
         worked = sum(queue.busy_seconds for queue in self._queues)
-        return Outcome(
+        return SimulatedOutcome(
             self._layout,
             delivered / _RUN_SECONDS,
             self._percentile(0.5) * 1000,

@@ -201,7 +201,7 @@ class Stage:
         return count, count / seconds if seconds else 0.0
 
     @contextmanager
-    def paused(self, workers: Sequence["Worker"]) -> Iterator[None]:
+    def paused(self, workers: Sequence["BenchWorker"]) -> Iterator[None]:
         """Pause workers while the context is open."""
         for worker in workers:
             worker.pause(self)
@@ -214,9 +214,9 @@ class Stage:
     @contextmanager
     def worker(
         self, *, app: str = "config", queue: str = "deliveries", cores: Iterable[int] | None = None
-    ) -> Iterator["Worker"]:
+    ) -> Iterator["BenchWorker"]:
         """Run a real Celery worker with one pool process."""
-        worker = Worker(self.directory, app, queue)
+        worker = BenchWorker(self.directory, app, queue)
         try:
             if cores is not None:
                 machine.pin([worker.pid], cores)
@@ -229,7 +229,7 @@ class Stage:
                 print(f"\n  {line}", file=sys.stderr, end="", flush=True)
 
 
-class Worker:
+class BenchWorker:
     """`celery -A config worker -Q deliveries -c 1 --pool prefork`."""
 
     def __init__(self, directory: Path, app: str, queue: str) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.bench.receivers import Arrival, OwnReceiver
+from tests.bench.receivers import OwnReceiver, TimedArrival
 from tests.bench.stage import PAYLOAD, make_webhooks
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class _Publisher:
         for event in published:
             self._moments[event.event_id] = called, committed[0]
 
-    def times(self, arrivals: list[Arrival], *, rate: float) -> Times:
+    def times(self, arrivals: list[TimedArrival], *, rate: float) -> Times:
         pairs = [(arrival.moment, self._moments[arrival.event_id]) for arrival in arrivals]
         return Times(
             [(moment - committed) * 1000 for moment, (_, committed) in pairs],
@@ -149,9 +149,9 @@ def publish_steadily(receiver: OwnReceiver, rate: float, seconds: float) -> Time
     return publisher.times(arrived, rate=published * _HEALTHY_EACH / spent)
 
 
-def _collect(receiver: OwnReceiver, expected: int) -> list[Arrival]:
+def _collect(receiver: OwnReceiver, expected: int) -> list[TimedArrival]:
     """Fetch arrivals until all have come, or none has come for 10 seconds."""
-    arrivals: list[Arrival] = []
+    arrivals: list[TimedArrival] = []
     quiet_since = time.monotonic()
     while len(arrivals) < expected and time.monotonic() - quiet_since < 10.0:
         if new := receiver.arrivals():

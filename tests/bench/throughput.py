@@ -11,8 +11,8 @@ from tests.bench.stage import (
     LOGIN,
     PASSWORD,
     WEBHOOKS,
+    BenchWorker,
     Stage,
-    Worker,
     make_webhooks,
     notify,
 )
@@ -63,7 +63,7 @@ def compare(stage: Stage, scale: Scale) -> Rates:
 
 
 def _measure_engine(
-    stage: Stage, scale: Scale, webhooks: list[int], engine: Worker, rates: Rates
+    stage: Stage, scale: Scale, webhooks: list[int], engine: BenchWorker, rates: Rates
 ) -> None:
     rate, spent = _drain(stage, webhooks, scale.engine_rows, [engine])
     rates.engine.append(rate)
@@ -92,7 +92,7 @@ def compare_workers(stage: Stage, scale: Scale) -> Pairs:
 
 
 def _drain(
-    stage: Stage, webhooks: list[int], rows: int, workers: list[Worker]
+    stage: Stage, webhooks: list[int], rows: int, workers: list[BenchWorker]
 ) -> tuple[float, list[float]]:
     """Publish rows, then let the workers deliver them.
 
@@ -115,7 +115,7 @@ def _drain(
     return rate, spent
 
 
-def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: Worker) -> float:
+def _naive_rate(stage: Stage, webhooks: list[int], rows: int, worker: BenchWorker) -> float:
     stage.empty()
     stage.fill(rows, webhooks, status="sending")
     with stage.paused([worker]):
@@ -143,7 +143,7 @@ def _bare_rate(stage: Stage, requests: int) -> float:
     return bare.measure(stage.receiver.url, requests, _BARE_IN_FLIGHT, headers, body)
 
 
-def _cpu(stage: Stage, workers: list[Worker]) -> tuple[float, float, float]:
+def _cpu(stage: Stage, workers: list[BenchWorker]) -> tuple[float, float, float]:
     """Return the CPU seconds so far of workers, PostgreSQL and the receiver."""
     return (
         machine.cpu_seconds(worker.pid for worker in workers),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from playwright.sync_api import Locator, Page, expect
 
 from tests.sandbox import AUTHORIZATION_CLIENT, Provider
-from tests.sandbox.clients import BASIC_LOGIN, BASIC_PASSWORD, Client
+from tests.sandbox.clients import BASIC_LOGIN, BASIC_PASSWORD, SandboxClient
 
 # The fixture `open_page`.
 OpenPage = Callable[..., Page]
@@ -74,7 +74,7 @@ def fill_oauth(
     page: Page,
     provider: Provider,
     *,
-    client: Client = AUTHORIZATION_CLIENT,
+    client: SandboxClient = AUTHORIZATION_CLIENT,
     send_as: str = "Basic Auth header",
 ) -> None:
     choose_authorization(page, "OAuth 2.0")

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.page_errors import Watch
-from tests.screenshots.product import Product, running_product
+from tests.screenshots.product import RunningProduct, running_product
 
 pytest_plugins = ["tests.browser.fixtures"]
 
@@ -37,7 +37,7 @@ def steps(title: str) -> list[str]:
 class Walk:
     """A reader with README open in one window and the product in another."""
 
-    def __init__(self, product: Product, page: Page) -> None:
+    def __init__(self, product: RunningProduct, page: Page) -> None:
         self.product = product
         self.first_tab = self.page = page
 
@@ -155,13 +155,13 @@ def read(step: str) -> Iterator[tuple[Callable[..., None], tuple[str, ...]]]:
 
 
 @pytest.fixture
-def product() -> Iterator[Product]:
+def product() -> Iterator[RunningProduct]:
     with running_product() as running:
         yield running
 
 
 @pytest.fixture
-def walk(product: Product, chromium: Browser) -> Iterator[Walk]:
+def walk(product: RunningProduct, chromium: Browser) -> Iterator[Walk]:
     context = chromium.new_context(viewport=VIEWPORT, locale="en-US")
     watch = Watch(context, origin=product.url)
     yield Walk(product, context.new_page())
@@ -170,7 +170,7 @@ def walk(product: Product, chromium: Browser) -> Iterator[Walk]:
 
 
 @pytest.mark.slow
-def test_the_five_minutes_are_as_readme_says(walk: Walk, product: Product) -> None:
+def test_the_five_minutes_are_as_readme_says(walk: Walk, product: RunningProduct) -> None:
     for title in ("Basic authentication", "OAuth 2.0"):
         for step in steps(title):
             walk.do(step)

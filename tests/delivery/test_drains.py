@@ -30,7 +30,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
     return requests
 
 
-class Request:
+class ReservedRequest:
     name = drains.DRAIN
 
 
@@ -39,7 +39,7 @@ def most_drains(
 ) -> int:
     count = 0
     while may_begin(slots=slots, queues=queues, pool=pool):
-        running.add(Request())
+        running.add(ReservedRequest())
         count += 1
     return count
 
@@ -101,7 +101,7 @@ def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     drain = SimpleNamespace(apply_async=lambda **_: asked.set())
     app = SimpleNamespace(amqp=amqp, tasks={drains.DRAIN: drain})
     controller = SimpleNamespace(app=app, concurrency=1, pool=thread.TaskPool(1))
-    running.add(Request())
+    running.add(ReservedRequest())
     # Ignore the end of an earlier drain.
     drains.slots_changed.clear()
     looks = threading.Thread(target=drains.watch_slots, args=(controller,))

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.bench import history
 from tests.factories import make_webhook
-from tests.pages import PAGES, Page, Scene
+from tests.pages import PAGES, Scene, SitePage
 from tests.scenes import scene as make_scene
 from webhooks.security import key_check
 
@@ -57,7 +57,7 @@ def _empty() -> None:
 
 
 @pytest.mark.parametrize("page", _READING, ids=str)
-def test_no_page_scans_a_table_that_grows(page: Page, large_log: tuple[Client, Scene]) -> None:
+def test_no_page_scans_a_table_that_grows(page: SitePage, large_log: tuple[Client, Scene]) -> None:
     browser, scene = large_log
     with CaptureQueriesContext(connection) as queries:
         answer = browser.get(page.address(scene), headers=page.headers)

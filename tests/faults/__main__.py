@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 
 from tests.faults.environment import ROOT
-from tests.faults.report import BROKEN, Row, is_broken, number, summary, table
+from tests.faults.report import BROKEN, ReportRow, is_broken, number, summary, table
 from tests.services import ServiceUnavailableError, postgres_binaries, redis_binary
 
 DATABASES = ("postgres", "sqlite")
@@ -30,7 +30,7 @@ def main() -> int:
     except ServiceUnavailableError as error:
         print(error, file=sys.stderr)
         return 2
-    rows: list[Row] = []
+    rows: list[ReportRow] = []
     was_clean = True
     for database in options.database or DATABASES:
         command = ["--database", database, "--rounds", str(options.rounds)]
@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(command: list[str], rows: list[Row]) -> bool:
+def _run(command: list[str], rows: list[ReportRow]) -> bool:
     """Run one database's faults, show each row as it comes; return whether the run succeeded."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.faults.one", *command],
@@ -75,7 +75,7 @@ def _run(command: list[str], rows: list[Row]) -> bool:
     return child.returncode == 0
 
 
-def _show(row: Row) -> None:
+def _show(row: ReportRow) -> None:
     print(
         f"{row.id:4} {row.database:8} round {row.round}  {row.result:8} "
         f"{row.seconds:5.1f} s  {row.title}  {row.note}".rstrip(),
@@ -83,10 +83,10 @@ def _show(row: Row) -> None:
     )
 
 
-def _read(lines: Iterator[str]) -> Iterator[Row]:
+def _read(lines: Iterator[str]) -> Iterator[ReportRow]:
     for line in lines:
         if line.startswith("{"):
-            yield Row(**json.loads(line))
+            yield ReportRow(**json.loads(line))
 
 
 if __name__ == "__main__":

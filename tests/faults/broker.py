@@ -170,14 +170,14 @@ def answer_strangely(world: World) -> None:
     world.redis_server.stop()
     answers = itertools.cycle(_STRANGE)
 
-    class Stranger(socketserver.BaseRequestHandler):
+    class ForeignServer(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.settimeout(0.2)
             with suppress(OSError):
                 self.request.recv(1000)
                 self.request.sendall(next(answers))
 
-    with _Server((HOST, port), Stranger) as stranger:
+    with _Server((HOST, port), ForeignServer) as stranger:
         serving = threading.Thread(target=stranger.serve_forever, args=(0.05,))
         serving.start()
         _publish_timed(world, 30)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.faults import environment
-from tests.faults.report import BROKEN, SKIPPED, SURVIVED, Row, number
+from tests.faults.report import BROKEN, SKIPPED, SURVIVED, ReportRow, number
 from tests.services import PostgresServer, RedisServer, free_port
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _postgres_on(disk: Path | None) -> PostgresServer:
         tempfile.tempdir = None
 
 
-def _rows(world: "World", options: argparse.Namespace) -> Iterator[Row]:
+def _rows(world: "World", options: argparse.Namespace) -> Iterator[ReportRow]:
     from tests.faults import receivers
     from tests.faults.catalogue import faults
 
@@ -140,7 +140,7 @@ def _rows(world: "World", options: argparse.Namespace) -> Iterator[Row]:
             yield from _receivers(world, receivers.run, round)
 
 
-def _one(world: "World", fault: "Fault", round: int) -> Row:
+def _one(world: "World", fault: "Fault", round: int) -> ReportRow:
     from tests.faults.world import SkippedFaultError
 
     began = time.monotonic()
@@ -159,7 +159,7 @@ def _one(world: "World", fault: "Fault", round: int) -> Row:
         result, note = BROKEN, f"{note}; not counted: {error}"
     if result == SURVIVED and (lost or duplicates > world.allowed):
         result, note = BROKEN, world.described()
-    return Row(
+    return ReportRow(
         id=fault.id,
         title=fault.title,
         database=world.database,
@@ -175,7 +175,7 @@ def _one(world: "World", fault: "Fault", round: int) -> Row:
 
 def _receivers(
     world: "World", run: Callable[["World"], dict[str, list[str]]], round: int
-) -> Iterator[Row]:
+) -> Iterator[ReportRow]:
     began = time.monotonic()
     found: dict[str, list[str]]
     try:
@@ -185,7 +185,7 @@ def _receivers(
         found = {id: [_describe_error(world, error)] for id in RECEIVER_IDS}
     for id in sorted(found, key=number):
         notes = found[id] or (world.notes if id == "R1" else [])
-        yield Row(
+        yield ReportRow(
             id=id,
             title="misbehaving receiver",
             database=world.database,

@@ -9,7 +9,7 @@ SURVIVED, BROKEN, SKIPPED = "survived", "broken", "skipped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ReportRow:
     """The result of one round of one fault on one database."""
 
     id: str
@@ -29,19 +29,19 @@ def number(id: str) -> tuple[str, int]:
     return id[0], int(id[1:])
 
 
-def _result(rows: Iterable[Row]) -> str:
+def _result(rows: Iterable[ReportRow]) -> str:
     results = {row.result for row in rows}
     return next((found for found in (BROKEN, SURVIVED) if found in results), SKIPPED)
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
-    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+def _grouped(rows: Sequence[ReportRow]) -> dict[tuple[str, str, str], list[ReportRow]]:
+    groups: dict[tuple[str, str, str], list[ReportRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (number(row.id), row.database, row.round)):
         groups[row.id, row.title, row.database].append(row)
     return groups
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ReportRow]) -> str:
     """Return a Markdown table: one line per fault and database, over all rounds."""
     lines = [
         "| fault | database | result | rounds | lost | duplicates / allowed | slowest | |",
@@ -59,9 +59,9 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[ReportRow]) -> str:
     """Return the last line: how many of the tried faults survived, and the delivery counts."""
-    by_id: dict[str, list[Row]] = defaultdict(list)
+    by_id: dict[str, list[ReportRow]] = defaultdict(list)
     for row in rows:
         by_id[row.id].append(row)
     tried = {id: _result(group) for id, group in by_id.items() if _result(group) != SKIPPED}
@@ -83,5 +83,5 @@ def summary(rows: Sequence[Row]) -> str:
     )
 
 
-def is_broken(rows: Sequence[Row]) -> bool:
+def is_broken(rows: Sequence[ReportRow]) -> bool:
     return not rows or any(row.result == BROKEN for row in rows)

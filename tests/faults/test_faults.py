@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from tests.faults.environment import ROOT
-from tests.faults.report import BROKEN, Row
+from tests.faults.report import BROKEN, ReportRow
 
 # Quick faults that cover each kind: death, a clean stop, the broker, the database, keys.
 POSTGRES = ("F2", "F3", "F6", "F9", "F14", "F17", "F20", "F50", "F52")
@@ -18,7 +18,7 @@ RECEIVERS = tuple(f"R{number}" for number in range(1, 41))
 pytestmark = [pytest.mark.timeout(300), pytest.mark.together]
 
 
-def row_of(fault: str, database: str) -> Row:
+def row_of(fault: str, database: str) -> ReportRow:
     found, problem, errors = _results(database)
     assert not problem, problem
     if found[fault].result == BROKEN:
@@ -28,13 +28,13 @@ def row_of(fault: str, database: str) -> Row:
 
 
 @cache
-def _results(database: str) -> tuple[dict[str, Row], str, str]:
+def _results(database: str) -> tuple[dict[str, ReportRow], str, str]:
     """Run the database's part once; return its rows, the errors of the run itself, and its log."""
     wanted = POSTGRES if database == "postgres" else SQLITE
     command = ["-m", "tests.faults.one", "--database", database, "--quick"]
     command += ["--only", *wanted, "R"]
     output, errors, code = _run(command)
-    found = [Row(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
+    found = [ReportRow(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
     return {row.id: row for row in found}, errors[-5000:] if code else "", errors
 
 

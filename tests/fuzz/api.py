@@ -7,7 +7,7 @@ from django.test import RequestFactory
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import VALUES
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from tests.fuzz.tokens import storable
 from webhooks import payloads
 from webhooks.api import events
@@ -96,4 +96,4 @@ def _check_answer(content: bytes) -> None:
 
 
 _NOW = fan_out.dt.datetime(2026, 5, 14, tzinfo=fan_out.dt.UTC)
-TARGET = Target(name="api input", inputs=INPUTS, check=check)
+TARGET = FuzzTarget(name="api input", inputs=INPUTS, check=check)

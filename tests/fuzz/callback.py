@@ -6,7 +6,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import QueryDict
 from hypothesis import strategies as st
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from tests.fuzz.tokens import storable
 from webhooks.models import AuthorizationRequest, AuthorizationType, Credential, GrantType
 from webhooks.oauth import callback
@@ -91,4 +91,4 @@ def _request(issuer: str) -> AuthorizationRequest:
     return AuthorizationRequest(credential=credential, issuer=issuer)
 
 
-TARGET = Target(name="callback query", inputs=INPUTS, check=check)
+TARGET = FuzzTarget(name="callback query", inputs=INPUTS, check=check)

@@ -6,7 +6,7 @@ from typing import Any
 from django.http import QueryDict
 from hypothesis import strategies as st
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from webhooks.ui.webhook_form import pasted_curl
 
 _OPTIONS = (
@@ -47,4 +47,4 @@ def _texts(data: Any) -> list[str]:
     return [value for _, values in data.lists() for value in values]
 
 
-TARGET = Target(name="pasted commands", inputs=INPUTS, check=check, share=2)
+TARGET = FuzzTarget(name="pasted commands", inputs=INPUTS, check=check, share=2)

@@ -5,7 +5,7 @@ import json
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import VALUES
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from webhooks.ui.transfer import document
 
 _JSON = st.recursive(
@@ -56,4 +56,4 @@ def check(given: bytes) -> bool:
     return is_taken
 
 
-TARGET = Target(name="imported files", inputs=INPUTS, check=check, share=2)
+TARGET = FuzzTarget(name="imported files", inputs=INPUTS, check=check, share=2)

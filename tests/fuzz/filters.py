@@ -5,7 +5,7 @@ import json
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import VALUES, Json
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from webhooks import filters
 
 _VARIABLES = ("duration_seconds", "event", "fields.city", "fields.a.b", "status", "direction",
@@ -65,4 +65,4 @@ def check(given: tuple[Json, Json]) -> bool:
     return True
 
 
-TARGET = Target(name="filters", inputs=INPUTS, check=check, share=6)
+TARGET = FuzzTarget(name="filters", inputs=INPUTS, check=check, share=6)

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from hypothesis import strategies as st
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from webhooks.delivery.auth import BasicAuthorization
 from webhooks.delivery.requests import make_plan
 from webhooks.models import Header, Webhook, headers_as_json
@@ -78,4 +78,4 @@ def _webhook(stored: str) -> Webhook:
     return webhook
 
 
-TARGET = Target(name="headers", inputs=INPUTS, check=check)
+TARGET = FuzzTarget(name="headers", inputs=INPUTS, check=check)

@@ -9,7 +9,7 @@ from django.utils import timezone
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import VALUES, Json
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from webhooks import payloads
 from webhooks.payloads.rows import FORMATS, ValueType
 
@@ -135,4 +135,4 @@ def _check_request(webhook: Any, kind: str, document: bytes) -> None:
         parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
 
 
-TARGET = Target(name="mapping", inputs=INPUTS, check=check, share=4)
+TARGET = FuzzTarget(name="mapping", inputs=INPUTS, check=check, share=4)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from tests.fuzz.tokens import storable
 from webhooks.delivery import requests
 from webhooks.delivery.auth import BasicAuthorization
@@ -96,4 +96,4 @@ def _check_reading(body: bytes, headers: bytes) -> None:
     decoded_body.read(body, content_type=kind, content_encoding="gzip")
 
 
-TARGET = Target(name="receiver answers", inputs=INPUTS, check=check)
+TARGET = FuzzTarget(name="receiver answers", inputs=INPUTS, check=check)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz.mutations import variations
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 
 # Hypothesis keeps what it generated in memory until the end of a round.
 ROUND_EXAMPLES = 2000
@@ -17,16 +17,16 @@ _PER_EXAMPLE = 1 + VARIATIONS
 
 
 @dataclass(kw_only=True)
-class Count:
+class CaseCount:
     cases: int = 0
     # Number of accepted inputs.
     accepted: int = 0
     crashes: list[str] = field(default_factory=list)
 
 
-def run(target: Target, cases: int, *, first_seed: int) -> Count:
+def run(target: FuzzTarget, cases: int, *, first_seed: int) -> CaseCount:
     """Check at least this many inputs; stop after three crashes."""
-    count, round_number = Count(), first_seed
+    count, round_number = CaseCount(), first_seed
     with target.around():
         while count.cases < cases and len(count.crashes) < 3:
             left = -(-(cases - count.cases) // _PER_EXAMPLE)
@@ -35,7 +35,7 @@ def run(target: Target, cases: int, *, first_seed: int) -> Count:
     return count
 
 
-def _round(target: Target, examples: int, number: int, count: Count) -> None:
+def _round(target: FuzzTarget, examples: int, number: int, count: CaseCount) -> None:
     has_failed = False
 
     def check(one: Any) -> None:
@@ -68,7 +68,7 @@ class FailedCaseError(AssertionError):
     """An input that was handled wrongly."""
 
 
-def check_with_variations(target: Target, one: Any, count: Count) -> None:
+def check_with_variations(target: FuzzTarget, one: Any, count: CaseCount) -> None:
     for case in (one, *variations(one, VARIATIONS)):
         count.cases += 1
         try:

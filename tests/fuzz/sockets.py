@@ -13,7 +13,7 @@ import pycurl
 import requests
 
 from tests.fuzz import urls
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from tests.security import oracle
 from webhooks import network
 
@@ -77,4 +77,4 @@ def by_libcurl(url: str, answers: tuple[str, ...]) -> None:
         handle.close()
 
 
-TARGET = Target(name="sockets", inputs=urls.INPUTS, check=check, around=around, share=1)
+TARGET = FuzzTarget(name="sockets", inputs=urls.INPUTS, check=check, around=around, share=1)

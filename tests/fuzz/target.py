@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class FuzzTarget:
     """Inputs of plain Python values, and the check of one of them.
 
     `check` fails by raising anything, and returns whether the input was accepted: a target that

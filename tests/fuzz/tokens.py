@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import VALUES
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from webhooks.oauth import exchange_log
 from webhooks.oauth.token_response import Expected, RawResponse, classify
 
@@ -107,4 +107,4 @@ def storable(text: str) -> bool:
     return "\0" not in text
 
 
-TARGET = Target(name="token answers", inputs=INPUTS, check=check)
+TARGET = FuzzTarget(name="token answers", inputs=INPUTS, check=check)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import urllib3
 from hypothesis import strategies as st
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from tests.network.test_guard import url_rows
 from tests.security import oracle
 from webhooks import network
@@ -156,4 +156,4 @@ def _check_target(target: network.Target) -> None:
         raise AssertionError(f"{target.host} is an address to the C library")
 
 
-TARGET = Target(name="urls", inputs=INPUTS, check=check, around=names_are_answered, share=8)
+TARGET = FuzzTarget(name="urls", inputs=INPUTS, check=check, around=names_are_answered, share=8)

@@ -8,7 +8,7 @@ import requests
 from tests.leaks.sinks import Sink
 
 
-class Browser:
+class LeakBrowser:
     """One session with the site; redirects are only followed by `follow`."""
 
     def __init__(self, url: str, sinks: list[Sink], *, name: str = "") -> None:

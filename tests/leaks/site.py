@@ -36,7 +36,7 @@ _WEB = f"{shlex.quote(sys.executable)} manage.py web"
 _WORKER = "celery -A config worker -Q default,deliveries -c 3 -B --scheduler celery.beat:Scheduler"
 
 
-class Site:
+class LeakSite:
     def __init__(self, directory: Path, *, database_url: str, redis_url: str) -> None:
         self.directory = directory
         self.database_url = database_url
@@ -216,12 +216,12 @@ def _bodies(heard: str) -> Iterator[str]:
 
 
 @contextmanager
-def running_site(directory: Path, database_url: str) -> Iterator[tuple[Site, Wire]]:
+def running_site(directory: Path, database_url: str) -> Iterator[tuple[LeakSite, Wire]]:
     password = quote(SERVER_PASSWORD, safe="")
     with RedisServer(arguments=["--requirepass", SERVER_PASSWORD]) as server:
         redis_url = server.url.replace("redis://", f"redis://:{password}@")
         wire = Wire(redis_url)
         own_url = database_url.replace("postgres@", f"postgres:{password}@")
-        site = Site(directory, database_url=own_url, redis_url=redis_url)
+        site = LeakSite(directory, database_url=own_url, redis_url=redis_url)
         with site.running():
             yield site, wire

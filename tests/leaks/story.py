@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
 
-from tests.leaks.browser import Browser
+from tests.leaks.browser import LeakBrowser
 from tests.leaks.pages import routes
 from tests.leaks.sinks import Secrets, Sink
-from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, Site
+from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, LeakSite
 from tests.network.test_sockets import write_certificate
 from tests.patience import eventually
 from tests.sandbox import ODD_CLIENT, Provider, answer_consent
@@ -54,12 +54,12 @@ def _certificate() -> str:
 
 
 class Story:
-    def __init__(self, site: Site, provider: Provider, echo_url: str) -> None:
+    def __init__(self, site: LeakSite, provider: Provider, echo_url: str) -> None:
         self.site, self.provider, self.echo_url = site, provider, echo_url
         self.sinks: list[Sink] = []
         self.secrets = Secrets()
-        self.person = Browser(site.url, self.sinks)
-        self.debug = Browser(site.debug_url, self.sinks, name="DEBUG ")
+        self.person = LeakBrowser(site.url, self.sinks)
+        self.debug = LeakBrowser(site.debug_url, self.sinks, name="DEBUG ")
         # Both browsers share one session.
         self.debug.session.cookies = self.person.session.cookies
         self.api_key = ""
@@ -202,8 +202,8 @@ class Story:
         assert self.secrets.values["access token"], "no token was granted"
         # A repeated callback, one in another session, and one that also has an error.
         self.person.follow(self.person.get(back))
-        Browser(self.site.url, self.sinks, name="stranger ").get(back)
-        Browser(self.site.debug_url, self.sinks, name="DEBUG stranger ").get(back)
+        LeakBrowser(self.site.url, self.sinks, name="stranger ").get(back)
+        LeakBrowser(self.site.debug_url, self.sinks, name="DEBUG stranger ").get(back)
         self.debug.follow(
             self.debug.get(f"{back}&error=access_denied&error_description={quote(back)}")
         )
@@ -356,10 +356,10 @@ class Story:
                 assert browser.post(f"/broken/?{query}", typed, **headers).status_code == 500
             browser.get(f"{PAGES}999999/?{query}")
             browser.get(f"/nothing/?{query}")
-            wrong_host = Browser(browser.url, self.sinks, name=f"{browser.name}wrong host ")
+            wrong_host = LeakBrowser(browser.url, self.sinks, name=f"{browser.name}wrong host ")
             wrong_host.get(f"{PAGES}?{query}", Host="evil.example.com", **bearer)
             browser.post(f"{PAGES}bulk/", {"action": "none", **typed})
-            stranger = Browser(browser.url, self.sinks, name=f"{browser.name}stranger ")
+            stranger = LeakBrowser(browser.url, self.sinks, name=f"{browser.name}stranger ")
             stranger.post(f"{PAGES}new/", typed)
             stranger.get(f"{PAGES}?q=x")
 

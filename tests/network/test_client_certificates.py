@@ -9,7 +9,7 @@ import pytest
 from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
-from tests.network.test_sockets import HOST, Certificates, Server, certificates, resolve_to  # noqa: F401
+from tests.network.test_sockets import HOST, Certificates, SocketServer, certificates, resolve_to  # noqa: F401
 from tests.oauth_fakes import FakeProvider, Reply
 from webhooks import events, oauth
 from webhooks.models import GrantType
@@ -24,7 +24,7 @@ TOKEN = b'{"access_token": "T", "token_type": "Bearer"}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 
 
-class Asking(Server):
+class Asking(SocketServer):
     """A server that asks for a certificate and records whose it was for each request."""
 
     def __init__(self, context: ssl.SSLContext) -> None:

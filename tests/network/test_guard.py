@@ -38,14 +38,14 @@ PUBLIC = "93.184.215.14"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class UrlRow:
     url: str
     verdict: str
     answers: tuple[str, ...] | None
     why: str
 
 
-def url_rows() -> list[Row]:
+def url_rows() -> list[UrlRow]:
     """Return the rows of the shared table, decoded as its first line describes."""
     rows = []
     for line in TABLE.read_text(encoding="utf-8").splitlines():
@@ -59,11 +59,11 @@ def url_rows() -> list[Row]:
         )
         dns = re.match(r"\[dns=([^\]]*)\]", why)
         answers = None if dns is None else tuple(filter(None, dns[1].split(",")))
-        rows.append(Row(url=url, verdict=verdict, answers=answers, why=why))
+        rows.append(UrlRow(url=url, verdict=verdict, answers=answers, why=why))
     return rows
 
 
-def row_id(row: Row) -> str:
+def row_id(row: UrlRow) -> str:
     return f"{ascii(row.url)[1:60]} {row.why[:30]}"
 
 
@@ -111,7 +111,9 @@ def opening(*networks: str) -> Policy:
 
 
 @pytest.mark.parametrize("row", url_rows(), ids=row_id)
-def test_each_url_of_the_table_gets_its_verdict(row: Row, names: Callable[..., list[str]]) -> None:
+def test_each_url_of_the_table_gets_its_verdict(
+    row: UrlRow, names: Callable[..., list[str]]
+) -> None:
     asked = names(*(row.answers or ()))
     reason = sentence = ""
     try:
@@ -763,7 +765,7 @@ def test_a_look_up_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
 # The resolver of the sending loop.
 
 
-class Clock:
+class SetClock:
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -772,12 +774,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-def resolver(clock: Clock) -> Iterator[HostResolver]:
+def resolver(clock: SetClock) -> Iterator[HostResolver]:
     made = HostResolver(CLOSED, ask=by_getaddrinfo, clock=clock)
     yield made
     made.close()
@@ -849,7 +851,7 @@ def test_a_literal_is_judged_at_once(resolver: HostResolver) -> None:
 
 
 def test_an_answer_is_used_until_it_is_old_and_then_while_a_new_one_is_fetched(
-    resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
+    resolver: HostResolver, names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     asked = names(PUBLIC)
     first = looked_up(resolver, "example.com")
@@ -866,7 +868,7 @@ def test_an_answer_is_used_until_it_is_old_and_then_while_a_new_one_is_fetched(
 
 
 def test_an_answer_that_did_not_change_keeps_its_generation(
-    resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
+    resolver: HostResolver, names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     names(PUBLIC)
     first = looked_up(resolver, "example.com")
@@ -878,7 +880,7 @@ def test_an_answer_that_did_not_change_keeps_its_generation(
 
 
 def test_a_name_that_turns_bad_is_refused_at_the_next_answer(
-    resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
+    resolver: HostResolver, names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     names(PUBLIC)
     first = looked_up(resolver, "example.com")
@@ -890,7 +892,7 @@ def test_a_name_that_turns_bad_is_refused_at_the_next_answer(
 
 
 def test_the_last_good_answer_bridges_a_failing_name_server(
-    resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
+    resolver: HostResolver, names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     names(PUBLIC)
     first = looked_up(resolver, "example.com")
@@ -905,7 +907,7 @@ def test_the_last_good_answer_bridges_a_failing_name_server(
 
 
 def test_a_failure_is_asked_again_after_a_few_seconds(
-    resolver: HostResolver, names: Callable[..., list[str]], clock: Clock
+    resolver: HostResolver, names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     names()
     assert kind(looked_up(resolver, "example.com")) == "network"
@@ -931,7 +933,7 @@ def test_names_whose_server_is_silent_hold_up_no_other_and_take_no_files() -> No
         resolver.close()
 
 
-def test_a_name_whose_server_is_silent_has_failed_after_its_own_deadline(clock: Clock) -> None:
+def test_a_name_whose_server_is_silent_has_failed_after_its_own_deadline(clock: SetClock) -> None:
     with name_server(PUBLIC) as port:
         resolver = resolver_with(CLOSED, port, clock=clock)
         assert resolver.lookup("dead.example.com", 443) is None
@@ -957,7 +959,7 @@ def test_answers_that_cannot_be_read_fail_no_other_name_asked_at_the_same_moment
     assert garbled.failure == ("network", "lookup_failed", {"host": "garbled.example.com"})
 
 
-def test_names_known_as_unreadable_take_few_files_and_hold_up_no_other(clock: Clock) -> None:
+def test_names_known_as_unreadable_take_few_files_and_hold_up_no_other(clock: SetClock) -> None:
     garbled = [f"garbled{number}.example.com" for number in range(200)]
     with name_server(PUBLIC) as port:
         before = most = _files()
@@ -1026,7 +1028,7 @@ def test_a_name_is_looked_for_below_a_search_domain_only_where_it_may_be_private
 
 
 def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
-    names: Callable[..., list[str]], clock: Clock
+    names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     lacks = iter([network.Failure("network", "no_resources", {"reason": "no server"})])
 
@@ -1046,7 +1048,7 @@ def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
 
 
 def test_a_look_up_that_breaks_is_a_failure_and_asked_again(
-    names: Callable[..., list[str]], clock: Clock
+    names: Callable[..., list[str]], clock: SetClock
 ) -> None:
     faults = iter([RuntimeError("broken")])
 
@@ -1113,7 +1115,7 @@ def test_the_command_blocks_a_name_that_does_not_resolve(names: Callable[..., li
     assert (code, lines[0].split("\t")[0]) == (1, "block")
 
 
-def test_a_name_that_is_looked_up_again_wakes_nobody_who_has_an_answer(clock: Clock) -> None:
+def test_a_name_that_is_looked_up_again_wakes_nobody_who_has_an_answer(clock: SetClock) -> None:
     answers: list[Callable[[tuple[str, ...]], None]] = []
     woken: list[tuple[str, int]] = []
     resolver = HostResolver(

@@ -21,14 +21,14 @@ from tests.network.test_guard import answer_with
 from tests.network.test_sockets import (  # noqa: F401 - fixtures
     HOST,
     Certificates,
-    Server,
+    SocketServer,
     certificates,
     curl,
     serve,
 )
 from tests.patience import PATIENCE_SECONDS, eventually
 from tests.sandbox import Receiver
-from tests.security.proxy import Proxy
+from tests.security.proxy import ForwardProxy
 from tests.services import free_port
 from webhooks import network
 from webhooks.models import Attempt, Outcome
@@ -41,12 +41,12 @@ LOGIN = "b3BlcmF0b3I6cHJveHktcGFzc3dvcmQ="
 
 
 @pytest.fixture
-def proxy_to() -> Iterator[Callable[..., Proxy]]:
+def proxy_to() -> Iterator[Callable[..., ForwardProxy]]:
     """Return a function that starts a proxy that connects every request to one port."""
-    proxies: list[Proxy] = []
+    proxies: list[ForwardProxy] = []
 
-    def start(port: int, **options: Any) -> Proxy:
-        proxies.append(Proxy(port, **options))
+    def start(port: int, **options: Any) -> ForwardProxy:
+        proxies.append(ForwardProxy(port, **options))
         return proxies[-1]
 
     yield start
@@ -98,8 +98,8 @@ Sender = Callable[[str, Policy], bytes]
 @pytest.mark.parametrize("send", SENDERS)
 def test_a_plain_receiver_is_reached_through_the_proxy(
     send: Sender,
-    serve: Callable[..., Server],  # noqa: F811
-    proxy_to: Callable[..., Proxy],
+    serve: Callable[..., SocketServer],  # noqa: F811
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
 ) -> None:
     server = serve()
@@ -114,8 +114,8 @@ def test_a_plain_receiver_is_reached_through_the_proxy(
 @pytest.mark.parametrize("send", SENDERS)
 def test_an_https_receiver_is_reached_through_a_tunnel_that_shows_no_secret(
     send: Sender,
-    serve: Callable[..., Server],  # noqa: F811
-    proxy_to: Callable[..., Proxy],
+    serve: Callable[..., SocketServer],  # noqa: F811
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
     trust: Certificates,
 ) -> None:
@@ -134,8 +134,8 @@ def test_an_https_receiver_is_reached_through_a_tunnel_that_shows_no_secret(
 def test_the_receivers_certificate_is_checked_through_the_tunnel_too(
     send: Sender,
     name: str,
-    serve: Callable[..., Server],  # noqa: F811
-    proxy_to: Callable[..., Proxy],
+    serve: Callable[..., SocketServer],  # noqa: F811
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
     trust: Certificates,
 ) -> None:
@@ -151,8 +151,8 @@ def test_the_receivers_certificate_is_checked_through_the_tunnel_too(
 def test_a_proxy_may_be_reached_over_tls_itself(
     send: Sender,
     scheme: str,
-    serve: Callable[..., Server],  # noqa: F811
-    proxy_to: Callable[..., Proxy],
+    serve: Callable[..., SocketServer],  # noqa: F811
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
     trust: Certificates,
 ) -> None:
@@ -167,7 +167,7 @@ def test_a_proxy_may_be_reached_over_tls_itself(
 def test_a_proxy_with_the_wrong_certificate_gets_nothing(
     send: Sender,
     scheme: str,
-    proxy_to: Callable[..., Proxy],
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
     trust: Certificates,
 ) -> None:
@@ -183,8 +183,8 @@ def test_a_proxy_with_the_wrong_certificate_gets_nothing(
 def test_the_proxys_login_goes_to_the_proxy_only(
     send: Sender,
     scheme: str,
-    serve: Callable[..., Server],  # noqa: F811
-    proxy_to: Callable[..., Proxy],
+    serve: Callable[..., SocketServer],  # noqa: F811
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
     trust: Certificates,
 ) -> None:
@@ -199,7 +199,7 @@ def test_the_proxys_login_goes_to_the_proxy_only(
 
 @pytest.mark.parametrize("send", SENDERS)
 def test_a_proxy_that_refuses_is_told_without_its_login(
-    send: Sender, proxy_to: Callable[..., Proxy], public_names: None
+    send: Sender, proxy_to: Callable[..., ForwardProxy], public_names: None
 ) -> None:
     proxy = proxy_to(9, refuses=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
     policy = Policy(egress_proxy=f"http://operator:proxy-password@127.0.0.1:{proxy.port}")
@@ -222,7 +222,7 @@ def test_a_proxy_that_libcurl_does_not_understand_is_told_without_its_login(
 # The engine and its deliveries.
 
 
-def deliver(url: str, settings: Any, proxy: Proxy) -> Attempt:
+def deliver(url: str, settings: Any, proxy: ForwardProxy) -> Attempt:
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{proxy.port}"
     delivery = make_delivery(make_webhook(url=url))
@@ -233,7 +233,7 @@ def deliver(url: str, settings: Any, proxy: Proxy) -> Attempt:
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 def test_a_delivery_goes_through_the_proxy(
-    receiver: Receiver, settings: Any, proxy_to: Callable[..., Proxy], public_names: None
+    receiver: Receiver, settings: Any, proxy_to: Callable[..., ForwardProxy], public_names: None
 ) -> None:
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
     url = "http://crm.example.com/open/hook?a=%2f&b=../c"
@@ -262,7 +262,7 @@ def test_no_attempt_holds_the_login_of_a_proxy_that_cannot_be_used(
     "url", ["http://127.0.0.1:6379/", "http://169.254.169.254/latest/", "https://[fd00::1]/"]
 )
 def test_a_delivery_to_a_refused_literal_never_reaches_the_proxy(
-    url: str, settings: Any, proxy_to: Callable[..., Proxy]
+    url: str, settings: Any, proxy_to: Callable[..., ForwardProxy]
 ) -> None:
     proxy = proxy_to(9)
     assert deliver(url, settings, proxy).outcome == Outcome.BLOCKED
@@ -272,7 +272,7 @@ def test_a_delivery_to_a_refused_literal_never_reaches_the_proxy(
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 def test_a_delivery_to_a_name_that_leads_inside_never_reaches_the_proxy(
-    settings: Any, proxy_to: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch
+    settings: Any, proxy_to: Callable[..., ForwardProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", answer_with(PUBLIC, "10.0.0.1"))
     proxy = proxy_to(9)
@@ -281,7 +281,7 @@ def test_a_delivery_to_a_name_that_leads_inside_never_reaches_the_proxy(
 
 
 def test_a_literal_inside_never_reaches_the_proxy_through_requests(
-    proxy_to: Callable[..., Proxy],
+    proxy_to: Callable[..., ForwardProxy],
 ) -> None:
     proxy = proxy_to(9)
     with pytest.raises(UnsafeURLError):
@@ -315,7 +315,7 @@ def test_while_the_name_of_the_proxy_is_not_found_deliveries_wait_and_charge_nob
     host: str,
     receiver: Receiver,
     settings: Any,
-    proxy_to: Callable[..., Proxy],
+    proxy_to: Callable[..., ForwardProxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     proxy = proxy_to(int(receiver.url.rpartition(":")[2]))
@@ -334,7 +334,7 @@ def test_while_the_name_of_the_proxy_is_not_found_deliveries_wait_and_charge_nob
 def test_the_name_of_a_proxy_that_is_not_found_is_looked_up_once_a_second_for_all_receivers(
     receiver: Receiver,
     settings: Any,
-    proxy_to: Callable[..., Proxy],
+    proxy_to: Callable[..., ForwardProxy],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each look-up may block everything else for seconds."""
@@ -351,7 +351,7 @@ def test_the_name_of_a_proxy_that_is_not_found_is_looked_up_once_a_second_for_al
 
 
 def assert_nobody_was_charged(
-    proxy_to: Callable[..., Proxy], receiver: Receiver, settings: Any
+    proxy_to: Callable[..., ForwardProxy], receiver: Receiver, settings: Any
 ) -> None:
     """Assert that no attempt was stored, and that the first one goes through a working proxy."""
     assert not Attempt.objects.exists()
@@ -365,7 +365,7 @@ def assert_nobody_was_charged(
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_nobody(
-    receiver: Receiver, settings: Any, proxy_to: Callable[..., Proxy], public_names: None
+    receiver: Receiver, settings: Any, proxy_to: Callable[..., ForwardProxy], public_names: None
 ) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
     settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{free_port()}"
@@ -380,7 +380,7 @@ def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_nobod
 def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody(
     receiver: Receiver,
     settings: Any,
-    proxy_to: Callable[..., Proxy],
+    proxy_to: Callable[..., ForwardProxy],
     public_names: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -18,7 +18,7 @@ from tests import oauth_rows
 from tests.factories import deliver_all, make_delivery, make_webhook
 from tests.network.dns import engine_asks_getaddrinfo  # noqa: F401 - a fixture
 from tests.network.test_guard import answer_with
-from tests.network.test_sockets import Server
+from tests.network.test_sockets import SocketServer
 from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply, fake_provider, token
 from tests.security import connect_watch, oracle
 from webhooks import events, network, oauth
@@ -237,7 +237,7 @@ def rebinding_receivers(settings: Any) -> Iterator[tuple[int, dict[str, list[byt
     servers = []
     port = 0
     for address, requests in got.items():
-        server = Server(_answering(requests), address=(address, port))
+        server = SocketServer(_answering(requests), address=(address, port))
         port = server.port
         servers.append(server)
     yield port, got

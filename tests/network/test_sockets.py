@@ -33,7 +33,7 @@ from oauthlib.oauth2 import WebApplicationClient
 from requests_oauthlib import OAuth2Session
 
 from tests.network.dns import by_getaddrinfo
-from tests.network.test_guard import Row, answer_with, row_id, url_rows
+from tests.network.test_guard import UrlRow, answer_with, row_id, url_rows
 from tests.patience import PATIENCE_SECONDS
 from tests.security.oracle import is_public
 from webhooks import network
@@ -64,7 +64,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 # Receivers.
 
 
-class Server:
+class SocketServer:
     """A loopback server that handles every connection with one function."""
 
     def __init__(
@@ -151,13 +151,13 @@ class Server:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Callable[..., SocketServer]]:
     """Return a function that starts a server for the rest of the test."""
-    servers: list[Server] = []
+    servers: list[SocketServer] = []
 
     def start(
         answer: bytes = OK, *, drip: bytes = b"", context: Any = None, every: float = 0.02
-    ) -> Server:
+    ) -> SocketServer:
         def play(connection: socket.socket) -> None:
             while server.read_request(connection):
                 connection.sendall(answer)
@@ -167,7 +167,7 @@ def serve() -> Iterator[Callable[..., Server]]:
                 if drip:
                     return
 
-        server = Server(play, context)
+        server = SocketServer(play, context)
         servers.append(server)
         return server
 
@@ -236,14 +236,14 @@ def get(url: str, policy: Policy = LOOPBACK, **options: Any) -> requests.Respons
 # The table at the socket of requests.
 
 
-def expected_attempts(row: Row) -> list[tuple[str, int]]:
+def expected_attempts(row: UrlRow) -> list[tuple[str, int]]:
     target = network.parse_url(row.url, policy=CLOSED)
     return [(address, target.port) for address in row.answers or (target.host,)]
 
 
 @pytest.mark.parametrize("row", url_rows(), ids=row_id)
 def test_requests_connects_only_where_the_table_allows(
-    row: Row, attempts: list[tuple[str, int]], resolve_to: Callable[..., None]
+    row: UrlRow, attempts: list[tuple[str, int]], resolve_to: Callable[..., None]
 ) -> None:
     resolve_to(*(row.answers or ("127.0.0.1",)))
     with pytest.raises((UnsafeURLError, requests.RequestException, UnicodeError)):
@@ -265,7 +265,7 @@ def unchecked_target(url: str, *, policy: Policy | None = None) -> Target:
     )
 
 
-def libc_answers(row: Row) -> Callable[..., list[object]]:
+def libc_answers(row: UrlRow) -> Callable[..., list[object]]:
     """Answer odd spellings as the C library does, and every other name with loopback."""
 
     def getaddrinfo(host: str, port: int, *args: object, **kwargs: object) -> list[object]:
@@ -283,7 +283,7 @@ def libc_answers(row: Row) -> Callable[..., list[object]]:
 
 @pytest.mark.parametrize("row", [r for r in url_rows() if r.verdict == "block"], ids=row_id)
 def test_requests_is_stopped_at_the_socket_when_nothing_was_checked_before(
-    row: Row, attempts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    row: UrlRow, attempts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "parse_url", unchecked_target)
     monkeypatch.setattr(resolver, "check_name", lambda *args, **kwargs: None)
@@ -348,7 +348,7 @@ def test_requests_prepares_the_url_that_the_parser_returns(
     ["/a/../b", "/a/./b/..", "/a/%2e%2e/b", "//a//b?c=../d", "/a?", "/%0d%0aX:1?%7e=%c3%bc#d"],
 )
 def test_requests_sends_an_address_as_it_is_written(
-    path: str, serve: Callable[..., Server]
+    path: str, serve: Callable[..., SocketServer]
 ) -> None:
     server = serve()
     get(server.url.removesuffix("/") + path)
@@ -391,7 +391,7 @@ def test_requests_refuses_mixed_answers_before_any_connect(
 
 
 def test_requests_tries_the_next_address_when_one_does_not_answer(
-    serve: Callable[..., Server], resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer], resolve_to: Callable[..., None]
 ) -> None:
     server = serve()
     resolve_to("127.0.0.99", "127.0.0.1")
@@ -399,7 +399,7 @@ def test_requests_tries_the_next_address_when_one_does_not_answer(
 
 
 def test_requests_leaves_time_for_the_next_address_when_one_is_silent(
-    serve: Callable[..., Server], resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer], resolve_to: Callable[..., None]
 ) -> None:
     server = serve()
     resolve_to("127.0.0.2", "127.0.0.1")
@@ -451,7 +451,7 @@ def test_an_opener_opens_tcp_sockets_without_a_scope_only(address: Any) -> None:
 
 
 def test_an_opener_is_not_asked_about_a_connection_that_is_open(
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
 ) -> None:
     server, calls = serve(), []
 
@@ -488,7 +488,7 @@ def test_a_process_that_may_open_no_file_at_all_affords_the_fewest_connections()
 
 
 def test_a_socket_without_a_descriptor_for_its_duplicate_is_what_the_machine_lacks(
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
 ) -> None:
     opener, handle = network.SocketOpener(LOOPBACK), pycurl.Curl()
     network.configure_curl(handle, opener)
@@ -548,7 +548,7 @@ def pinned_handle(url: str, opener: network.SocketOpener, entries: list[str] | N
 
 
 def test_a_pin_set_on_one_handle_serves_all_handles_without_a_time_limit(
-    multi: Any, serve: Callable[..., Server]
+    multi: Any, serve: Callable[..., SocketServer]
 ) -> None:
     server, opener = serve(), network.SocketOpener(LOOPBACK)
     url = f"http://{HOST}:{server.port}/"
@@ -559,7 +559,7 @@ def test_a_pin_set_on_one_handle_serves_all_handles_without_a_time_limit(
 
 
 def test_a_later_pin_replaces_the_earlier_for_new_connections(
-    multi: Any, serve: Callable[..., Server]
+    multi: Any, serve: Callable[..., SocketServer]
 ) -> None:
     server, opener = serve(), network.SocketOpener(LOOPBACK)
     url = f"http://{HOST}:{server.port}/"
@@ -568,7 +568,7 @@ def test_a_later_pin_replaces_the_earlier_for_new_connections(
 
 
 def test_a_resolver_pins_what_it_checked(
-    multi: Any, serve: Callable[..., Server], resolve_to: Callable[..., None]
+    multi: Any, serve: Callable[..., SocketServer], resolve_to: Callable[..., None]
 ) -> None:
     server, opener = serve(), network.SocketOpener(LOOPBACK)
     resolve_to("127.0.0.1")
@@ -586,8 +586,8 @@ def test_a_resolver_pins_what_it_checked(
 
 @pytest.fixture
 def hostile_environment(
-    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Server:
+    serve: Callable[..., SocketServer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> SocketServer:
     """Set proxy variables that point to a server of the test, and a netrc with a password."""
     proxy = serve()
     monkeypatch.delenv("no_proxy", raising=False)
@@ -602,7 +602,7 @@ def hostile_environment(
 
 
 def test_both_senders_ignore_proxies_and_netrc_of_the_environment(
-    serve: Callable[..., Server], hostile_environment: Server
+    serve: Callable[..., SocketServer], hostile_environment: SocketServer
 ) -> None:
     server = serve()
     assert get(server.url).content == curl(server.url).body == b"ok"
@@ -614,7 +614,7 @@ def test_both_senders_ignore_proxies_and_netrc_of_the_environment(
 
 
 def test_requests_goes_through_the_operators_proxy_only(
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
     attempts: list[tuple[str, int]],
     resolve_to: Callable[..., None],
 ) -> None:
@@ -627,7 +627,7 @@ def test_requests_goes_through_the_operators_proxy_only(
 
 
 def test_requests_sends_no_refused_name_to_the_operators_proxy(
-    serve: Callable[..., Server], resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer], resolve_to: Callable[..., None]
 ) -> None:
     proxy = serve()
     resolve_to("10.0.0.1")
@@ -647,7 +647,7 @@ def test_an_opener_with_a_proxy_opens_nothing_else() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_an_answer_for_both_senders(
-    status: int, serve: Callable[..., Server]
+    status: int, serve: Callable[..., SocketServer]
 ) -> None:
     inner = serve()
     location = f"HTTP/1.1 {status} Moved\r\nLocation: {inner.url}\r\nContent-Length: 0\r\n\r\n"
@@ -668,14 +668,16 @@ def test_libcurl_speaks_http_only(url: str) -> None:
     assert curl(url).error == pycurl.E_UNSUPPORTED_PROTOCOL
 
 
-def test_libcurl_refuses_an_answer_without_a_status_line(serve: Callable[..., Server]) -> None:
+def test_libcurl_refuses_an_answer_without_a_status_line(
+    serve: Callable[..., SocketServer],
+) -> None:
     assert curl(serve(b"hello\r\n\r\n").url).error in (
         pycurl.E_UNSUPPORTED_PROTOCOL,
         pycurl.E_FTP_WEIRD_SERVER_REPLY,
     )
 
 
-def test_cookies_are_never_sent_back(serve: Callable[..., Server]) -> None:
+def test_cookies_are_never_sent_back(serve: Callable[..., SocketServer]) -> None:
     server = serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
     with network.GuardedSession(policy=LOOPBACK) as session:
         session.get(server.url)
@@ -685,7 +687,7 @@ def test_cookies_are_never_sent_back(serve: Callable[..., Server]) -> None:
     assert not any(b"cookie" in request.lower() for request in server.requests)
 
 
-def test_a_gzip_bomb_stays_packed_for_both_senders(serve: Callable[..., Server]) -> None:
+def test_a_gzip_bomb_stays_packed_for_both_senders(serve: Callable[..., SocketServer]) -> None:
     bomb = gzip.compress(b"0" * 20_000_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     server = serve(head + bomb)
@@ -698,7 +700,7 @@ def test_a_gzip_bomb_stays_packed_for_both_senders(serve: Callable[..., Server])
 # Size and time.
 
 
-def test_a_body_of_the_permitted_size_is_read_whole(serve: Callable[..., Server]) -> None:
+def test_a_body_of_the_permitted_size_is_read_whole(serve: Callable[..., SocketServer]) -> None:
     body = b"a" * 65_536
     server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + body)
     assert get(server.url).content == body
@@ -713,7 +715,7 @@ def test_a_body_of_the_permitted_size_is_read_whole(serve: Callable[..., Server]
     ],
     ids=["length", "until-close", "chunked"],
 )
-def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None:
+def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., SocketServer]) -> None:
     server = serve(b"HTTP/1.1 503 Busy\r\n" + head + b"a" * 200_000)
     with pytest.raises(network.ResponseTooLargeError) as caught:
         get(server.url)
@@ -734,7 +736,7 @@ def test_a_longer_body_is_cut(head: bytes, serve: Callable[..., Server]) -> None
     ids=["silent", "header", "headers", "body", "chunks", "trailers", "continue"],
 )
 def test_a_dripping_receiver_is_cut_at_the_total_deadline(
-    answer: bytes, drip: bytes, serve: Callable[..., Server]
+    answer: bytes, drip: bytes, serve: Callable[..., SocketServer]
 ) -> None:
     # Slow enough that the limit on interim responses is not reached first.
     server = serve(answer, drip=drip, every=0.05)
@@ -759,7 +761,7 @@ def test_the_look_up_counts_against_the_deadline(monkeypatch: pytest.MonkeyPatch
 
 def test_a_request_body_that_is_never_read_is_cut_at_the_deadline() -> None:
     is_over = threading.Event()
-    server = Server(lambda connection: is_over.wait(10))
+    server = SocketServer(lambda connection: is_over.wait(10))
     started = time.monotonic()
     with (
         network.GuardedSession(policy=LOOPBACK, total_seconds=0.5) as session,
@@ -772,7 +774,7 @@ def test_a_request_body_that_is_never_read_is_cut_at_the_deadline() -> None:
 
 
 def test_a_body_that_breaks_off_is_an_error_of_requests() -> None:
-    server = Server(
+    server = SocketServer(
         lambda connection: (
             server.read_request(connection),
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na"),
@@ -790,7 +792,9 @@ def test_a_name_that_does_not_resolve_is_told_as_such(resolve_to: Callable[..., 
 
 
 def test_any_session_of_requests_can_be_guarded(
-    serve: Callable[..., Server], certificates: "Certificates", resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer],
+    certificates: "Certificates",
+    resolve_to: Callable[..., None],
 ) -> None:
     class Session(network.GuardedSessionMixin, OAuth2Session):  # type: ignore[misc]
         pass
@@ -872,13 +876,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(folder)
 
 
-def get_tls(server: Server, certificates: Certificates, **options: Any) -> requests.Response:
+def get_tls(server: SocketServer, certificates: Certificates, **options: Any) -> requests.Response:
     with network.GuardedSession(policy=LOOPBACK, **options) as session:
         session.verify = certificates.path("ca")
         return session.get(f"https://{HOST}:{server.port}/")
 
 
-def curl_tls(server: Server, certificates: Certificates, **options: Any) -> Result:
+def curl_tls(server: SocketServer, certificates: Certificates, **options: Any) -> Result:
     return curl(
         f"https://{HOST}:{server.port}/",
         pins=(f"{HOST}:{server.port}:127.0.0.1",),
@@ -887,7 +891,7 @@ def curl_tls(server: Server, certificates: Certificates, **options: Any) -> Resu
 
 
 def test_a_valid_certificate_is_accepted_by_both_senders(
-    serve: Callable[..., Server], certificates: Certificates, resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer], certificates: Certificates, resolve_to: Callable[..., None]
 ) -> None:
     server = serve(context=certificates.context("good"))
     resolve_to("127.0.0.1")
@@ -898,7 +902,7 @@ def test_a_valid_certificate_is_accepted_by_both_senders(
 @pytest.mark.parametrize("name", ["expired", "other", "self"])
 def test_a_wrong_certificate_is_refused_by_both_senders(
     name: str,
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
     certificates: Certificates,
     resolve_to: Callable[..., None],
 ) -> None:
@@ -911,7 +915,7 @@ def test_a_wrong_certificate_is_refused_by_both_senders(
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused_by_both_senders(
-    serve: Callable[..., Server], certificates: Certificates, resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer], certificates: Certificates, resolve_to: Callable[..., None]
 ) -> None:
     server = serve(context=certificates.context("good"))
     resolve_to("127.0.0.1")
@@ -933,7 +937,7 @@ def test_old_tls_is_offered_by_neither_sender(
     resolve_to: Callable[..., None], certificates: Certificates
 ) -> None:
     hellos: list[bytes] = []
-    server = Server(lambda connection: hellos.append(connection.recv(4096)))
+    server = SocketServer(lambda connection: hellos.append(connection.recv(4096)))
     resolve_to("127.0.0.1")
     with pytest.raises(requests.RequestException):
         get_tls(server, certificates)
@@ -958,7 +962,7 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
             connection.sendall(b"\x03")
             time.sleep(0.02)
 
-    server = Server(play)
+    server = SocketServer(play)
     resolve_to("127.0.0.1")
     started = time.monotonic()
     with pytest.raises(network.DeadlineExceededError):
@@ -968,7 +972,7 @@ def test_a_hanging_tls_handshake_is_cut_at_the_deadline(
 
 
 def test_a_body_that_drips_under_tls_is_cut_at_the_deadline(
-    serve: Callable[..., Server], certificates: Certificates, resolve_to: Callable[..., None]
+    serve: Callable[..., SocketServer], certificates: Certificates, resolve_to: Callable[..., None]
 ) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
     server = serve(answer, drip=b"a", context=certificates.context("good"))
@@ -983,7 +987,7 @@ def test_a_body_that_drips_under_tls_is_cut_at_the_deadline(
 
 
 def test_requests_sends_what_was_prepared_and_nothing_of_libcurls_own(
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
 ) -> None:
     server = serve()
     session = network.GuardedSession(policy=LOOPBACK)
@@ -1003,7 +1007,7 @@ def test_requests_sends_what_was_prepared_and_nothing_of_libcurls_own(
 
 
 def test_requests_sends_a_large_body_without_waiting_for_leave(
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
 ) -> None:
     server = serve()
     with network.GuardedSession(policy=LOOPBACK) as session:
@@ -1011,7 +1015,9 @@ def test_requests_sends_a_large_body_without_waiting_for_leave(
     assert b"expect" not in server.requests[0].lower()
 
 
-def test_requests_takes_no_body_that_is_read_piece_by_piece(serve: Callable[..., Server]) -> None:
+def test_requests_takes_no_body_that_is_read_piece_by_piece(
+    serve: Callable[..., SocketServer],
+) -> None:
     server = serve()
     with (
         network.GuardedSession(policy=LOOPBACK) as session,
@@ -1022,7 +1028,7 @@ def test_requests_takes_no_body_that_is_read_piece_by_piece(serve: Callable[...,
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
-def test_requests_sends_every_method(method: str, serve: Callable[..., Server]) -> None:
+def test_requests_sends_every_method(method: str, serve: Callable[..., SocketServer]) -> None:
     server = serve()
     with network.GuardedSession(policy=LOOPBACK) as session:
         response = session.request(method, server.url)
@@ -1032,7 +1038,7 @@ def test_requests_sends_every_method(method: str, serve: Callable[..., Server]) 
 
 
 def test_requests_reads_the_last_head_without_interim_answers_and_trailers(
-    serve: Callable[..., Server],
+    serve: Callable[..., SocketServer],
 ) -> None:
     server = serve(
         b"HTTP/1.1 103 Early Hints\r\nX-Name: early\r\n\r\n"
@@ -1062,7 +1068,7 @@ def test_requests_reads_the_last_head_without_interim_answers_and_trailers(
     ids=["upgrade", "interim", "headers", "no-http", "status"],
 )
 def test_requests_reads_no_head_that_is_out_of_bounds(
-    answer: bytes, words: str, serve: Callable[..., Server]
+    answer: bytes, words: str, serve: Callable[..., SocketServer]
 ) -> None:
     with pytest.raises(network.TransferError, match=words) as caught:
         get(serve(answer).url)
@@ -1074,7 +1080,7 @@ def test_requests_takes_no_answer_that_ends_within_its_head() -> None:
         server.read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: appl")
 
-    server = Server(play)
+    server = SocketServer(play)
     with pytest.raises(network.TransferError, match="closed within the headers") as caught:
         get(server.url)
     server.close()
@@ -1085,7 +1091,7 @@ def test_a_closed_connection_is_told_and_never_tried_again() -> None:
     def play(connection: socket.socket) -> None:
         server.read_request(connection)
 
-    server = Server(play)
+    server = SocketServer(play)
     with (
         network.GuardedSession(policy=LOOPBACK) as session,
         pytest.raises(network.TransferError) as caught,
@@ -1096,7 +1102,7 @@ def test_a_closed_connection_is_told_and_never_tried_again() -> None:
 
 
 def test_each_request_has_a_connection_of_its_own(
-    serve: Callable[..., Server], attempts: list[tuple[str, int]]
+    serve: Callable[..., SocketServer], attempts: list[tuple[str, int]]
 ) -> None:
     server = serve()
     with network.GuardedSession(policy=LOOPBACK) as session:
@@ -1105,7 +1111,7 @@ def test_each_request_has_a_connection_of_its_own(
     assert attempts == [("127.0.0.1", server.port)] * 2
 
 
-def test_a_refused_connection_is_told(serve: Callable[..., Server]) -> None:
+def test_a_refused_connection_is_told(serve: Callable[..., SocketServer]) -> None:
     server = serve()
     server.close()
     with pytest.raises(network.TransferError) as caught:

@@ -17,7 +17,7 @@ import pycurl
 import pytest
 from django.core.management import call_command
 
-from tests.network.test_guard import PUBLIC, Row, answer_with, url_rows
+from tests.network.test_guard import PUBLIC, UrlRow, answer_with, url_rows
 from tests.security import oracle
 from tests.ui.webhook_form.test_forms import bound
 from webhooks import network
@@ -26,7 +26,7 @@ from webhooks.network import Policy, UnsafeURLError, hosts
 pytestmark = pytest.mark.security
 CLOSED = Policy()
 ROOT = Path(__file__).resolve().parents[2]
-Way = Callable[[Row], str]
+Way = Callable[[UrlRow], str]
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +34,14 @@ def _nothing_is_open(settings: Any) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
 
 
-def by_the_form(row: Row) -> str:
+def by_the_form(row: UrlRow) -> str:
     form = bound(url=row.url)
     form.is_valid()
     assert set(form.errors) <= {"url"}
     return "block" if form.errors else "allow"
 
 
-def by_the_command(row: Row) -> str:
+def by_the_command(row: UrlRow) -> str:
     printed, status = io.StringIO(), 0
     try:
         call_command("check_url", row.url, stdout=printed)
@@ -54,7 +54,7 @@ def by_the_command(row: Row) -> str:
     return verdict
 
 
-def by_requests(row: Row) -> str:
+def by_requests(row: UrlRow) -> str:
     """Return whether a connect is tried, which is stopped before it leaves the machine."""
     tried: list[Any] = []
 
@@ -74,7 +74,7 @@ def by_requests(row: Row) -> str:
     return "allow" if tried else "block"
 
 
-def verdicts(row: Row, ways: list[Way], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def verdicts(row: UrlRow, ways: list[Way], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(socket, "getaddrinfo", answer_with(*(row.answers or ())))
     return [way(row) for way in ways]
 
@@ -82,7 +82,7 @@ def verdicts(row: Row, ways: list[Way], monkeypatch: pytest.MonkeyPatch) -> list
 # libcurl, in a process of its own.
 
 
-def curl_pins(row: Row) -> list[str]:
+def curl_pins(row: UrlRow) -> list[str]:
     """Pin every spelling of the row's host, to loopback where the row gives no answers."""
     match = re.match(r"[a-zA-Z]+://([^/?#]*)", row.url)
     host, _, port_text = (match[1] if match else "").rpartition("@")[2].partition(":")
@@ -117,7 +117,7 @@ def control() -> Iterator[int]:
     thread.join(5)
 
 
-def sent_by_libcurl(rows: list[Row], control: int, command: tuple[str, ...] = ()) -> list[Any]:
+def sent_by_libcurl(rows: list[UrlRow], control: int, command: tuple[str, ...] = ()) -> list[Any]:
     given = [[row.url, row.answers or (), curl_pins(row)] for row in rows]
     given.append([f"http://127.0.0.1:{control}/", [], []])
     environment = {
@@ -174,9 +174,11 @@ _LIKE_THE_TABLE = [
 def test_form_command_and_both_senders_agree_about_urls_that_only_some_parsers_repair(
     monkeypatch: pytest.MonkeyPatch, control: int
 ) -> None:
-    refused = [Row(url=url, verdict="block", answers=(PUBLIC,), why="") for url in _LIKE_THE_TABLE]
+    refused = [
+        UrlRow(url=url, verdict="block", answers=(PUBLIC,), why="") for url in _LIKE_THE_TABLE
+    ]
     names = ["https://BÜCHER.example.com/", "https://Пример.рф/"]
-    sent = [Row(url=url, verdict="allow", answers=(PUBLIC,), why="") for url in names]
+    sent = [UrlRow(url=url, verdict="allow", answers=(PUBLIC,), why="") for url in names]
     rows = [*refused, *sent]
     wrong = []
     for row, passed in zip(rows, sent_by_libcurl(rows, control), strict=True):

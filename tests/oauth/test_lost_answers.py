@@ -11,7 +11,7 @@ import pytest
 from django.conf import LazySettings
 from django.utils import timezone
 
-from tests.oauth_proxy import Proxy, proxy_to
+from tests.oauth_proxy import ProviderProxy, proxy_to
 from tests.oauth_rows import connect, make_credential
 from tests.patience import eventually
 from tests.sandbox import Provider
@@ -24,13 +24,13 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def proxy(provider: Provider) -> Iterator[Proxy]:
+def proxy(provider: Provider) -> Iterator[ProviderProxy]:
     with proxy_to(provider) as running:
         yield running
 
 
 @pytest.fixture
-def credential(provider: Provider, proxy: Proxy) -> Credential:
+def credential(provider: Provider, proxy: ProviderProxy) -> Credential:
     """Return a credential with a grant whose refreshes go through the proxy."""
     credential = make_credential(provider, token_url=proxy.token_url)
     connect(credential)
@@ -42,11 +42,11 @@ def stored() -> OAuthToken:
     return OAuthToken.objects.get()
 
 
-def refreshes(proxy: Proxy) -> list[bytes]:
+def refreshes(proxy: ProviderProxy) -> list[bytes]:
     return [body for body in proxy.bodies if b"grant_type=refresh_token" in body]
 
 
-def wait_until_idle(proxy: Proxy) -> None:
+def wait_until_idle(proxy: ProviderProxy) -> None:
     ends = time.monotonic() + 30
     while proxy.busy and time.monotonic() < ends:
         time.sleep(0.05)
@@ -56,7 +56,7 @@ def wait_until_idle(proxy: Proxy) -> None:
 @pytest.mark.parametrize("where", ["hold_seconds", "freeze_seconds"])
 def test_slow_answer_is_waited_for_and_costs_no_grant(
     credential: Credential,
-    proxy: Proxy,
+    proxy: ProviderProxy,
     settings: LazySettings,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
@@ -74,7 +74,7 @@ def test_slow_answer_is_waited_for_and_costs_no_grant(
 
 
 def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
-    credential: Credential, proxy: Proxy, provider: Provider
+    credential: Credential, proxy: ProviderProxy, provider: Provider
 ) -> None:
     later = timezone.now() + HOUR
     proxy.drops_answer = True
@@ -98,7 +98,10 @@ def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
 
 
 def test_refresh_token_is_not_sent_again_while_the_provider_does_not_answer(
-    credential: Credential, proxy: Proxy, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+    credential: Credential,
+    proxy: ProviderProxy,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A repeat would race the first request, which the provider may still be processing."""
     monkeypatch.setattr(client, "TOTAL_SECONDS", 1.0)
@@ -121,7 +124,7 @@ def test_refresh_token_is_not_sent_again_while_the_provider_does_not_answer(
 
 
 def test_answer_that_a_dead_process_waited_for_is_lost_too(
-    credential: Credential, proxy: Proxy
+    credential: Credential, proxy: ProviderProxy
 ) -> None:
     row = stored()
     died_at = timezone.now() - timedelta(seconds=5)
@@ -138,7 +141,7 @@ def test_answer_that_a_dead_process_waited_for_is_lost_too(
 
 
 def test_answer_that_was_cut_off_is_not_asked_for_again_where_tokens_work_once(
-    credential: Credential, proxy: Proxy
+    credential: Credential, proxy: ProviderProxy
 ) -> None:
     OAuthToken.objects.update(is_single_use=True)
     proxy.cuts_answer = True
@@ -163,7 +166,7 @@ def test_request_that_never_left_is_no_lost_answer(credential: Credential) -> No
 
 
 def test_provider_whose_refresh_tokens_work_often_is_just_asked_again(
-    credential: Credential, proxy: Proxy
+    credential: Credential, proxy: ProviderProxy
 ) -> None:
     OAuthToken.objects.update(is_single_use=False)
     later = timezone.now() + HOUR
@@ -177,7 +180,7 @@ def test_provider_whose_refresh_tokens_work_often_is_just_asked_again(
 
 
 def test_refresh_shows_whether_refresh_tokens_work_once(
-    credential: Credential, proxy: Proxy
+    credential: Credential, proxy: ProviderProxy
 ) -> None:
     assert stored().is_single_use is None
 
@@ -194,7 +197,7 @@ def test_lease_outlasts_the_wait(settings: LazySettings) -> None:
 
 
 def test_refresh_token_is_kept_when_the_access_token_beside_it_is_missing(
-    credential: Credential, proxy: Proxy
+    credential: Credential, proxy: ProviderProxy
 ) -> None:
     later = timezone.now() + HOUR
     old = stored().refresh_token

@@ -24,7 +24,7 @@ PROCESSES = 8
 ROUNDS = int(os.environ.get("OAUTH_ROUNDS", "20"))
 
 
-class Worker:
+class TokenWorker:
     """A process that runs commands, one per line."""
 
     def __init__(self, port: int) -> None:
@@ -49,7 +49,7 @@ class Worker:
 
 
 @contextmanager
-def running_workers(environment: Mapping[str, str], count: int) -> Iterator[list[Worker]]:
+def running_workers(environment: Mapping[str, str], count: int) -> Iterator[list[TokenWorker]]:
     """Run worker processes on the environment's database, whose tables they create."""
     command = [sys.executable, "-m", "tests.oauth_worker", str(count)]
     with subprocess.Popen(
@@ -57,19 +57,19 @@ def running_workers(environment: Mapping[str, str], count: int) -> Iterator[list
     ) as started:
         assert started.stdout is not None
         port = int(started.stdout.readline())
-        workers = [Worker(port) for _ in range(count)]
+        workers = [TokenWorker(port) for _ in range(count)]
         yield workers
         for worker in workers:
             worker.close()
 
 
 @pytest.fixture
-def workers(database_url: str) -> Iterator[list[Worker]]:
+def workers(database_url: str) -> Iterator[list[TokenWorker]]:
     with running_workers({**os.environ, "DATABASE_URL": database_url}, PROCESSES) as started:
         yield started
 
 
-def connect(worker: Worker, provider: Provider, url: str) -> int:
+def connect(worker: TokenWorker, provider: Provider, url: str) -> int:
     """Get a token for a webhook with this receiver; return its version."""
     fields = {
         "url": url,
@@ -86,7 +86,7 @@ def connect(worker: Worker, provider: Provider, url: str) -> int:
 
 @pytest.mark.timeout(120 + 5 * ROUNDS)
 def test_eight_processes_refresh_each_version_once(
-    workers: list[Worker], provider: Provider, receiver: Receiver
+    workers: list[TokenWorker], provider: Provider, receiver: Receiver
 ) -> None:
     first, url = workers[0], f"{receiver.url}/bearer/"
     version = connect(first, provider, url)
@@ -117,7 +117,7 @@ def test_eight_processes_refresh_each_version_once(
 
 @pytest.mark.timeout(120 + 5 * ROUNDS)
 def test_people_who_press_refresh_meanwhile_lose_no_token(
-    workers: list[Worker], provider: Provider, receiver: Receiver
+    workers: list[TokenWorker], provider: Provider, receiver: Receiver
 ) -> None:
     """A manual refresh may cause one more, but never sends a refresh token that is used up."""
     first, url = workers[0], f"{receiver.url}/bearer/"

@@ -14,7 +14,7 @@ from webhooks.oauth.errors import ERRORS, Grant, TokenResult
 from webhooks.oauth.token_response import Expected
 
 
-class Published(NamedTuple):
+class RealReply(NamedTuple):
     provider: str
     what: str
     status: int
@@ -46,139 +46,139 @@ HYDRA = "https://github.com/ory/hydra/issues/3004"
 FIELDVIEW = "https://dev.fieldview.com/api-details"
 
 PUBLISHED = [
-    Published("Keycloak", "wrong secret", 401, error("unauthorized_client",
+    RealReply("Keycloak", "wrong secret", 401, error("unauthorized_client",
               "Invalid client or Invalid client credentials"), "invalid_client", KEYCLOAK),
-    Published("Keycloak", "secret sent nowhere", 400, error("unauthorized_client",
+    RealReply("Keycloak", "secret sent nowhere", 400, error("unauthorized_client",
               "UNKNOWN_CLIENT: Client was not identified by any client authenticator"),
               "invalid_client", "https://github.com/Waziup/WaziCloud/issues/173"),
-    Published("Keycloak", "wrong secret, older", 403, error("unauthorized_client",
+    RealReply("Keycloak", "wrong secret, older", 403, error("unauthorized_client",
               "Invalid client secret"), "invalid_client",
               "https://github.com/code-specialist/fastapi-keycloak/issues/65"),
-    Published("Keycloak", "signed JWT wanted", 400, error("invalid_client",
+    RealReply("Keycloak", "signed JWT wanted", 400, error("invalid_client",
               "Parameter client_assertion_type is missing"), "client_key_needed",
               "https://github.com/thomasdarimont/spring-boot-keycloak-jwe-example/issues/1"),
-    Published("Keycloak", "used refresh token", 400, error("invalid_grant",
+    RealReply("Keycloak", "used refresh token", 400, error("invalid_grant",
               "Stale refresh token"), "invalid_grant",
               "https://github.com/marcospereirampj/python-keycloak/issues/53"),
-    Published("Keycloak", "reused refresh token", 400, error("invalid_grant",
+    RealReply("Keycloak", "reused refresh token", 400, error("invalid_grant",
               "Maximum allowed refresh token reuse exceeded"), "invalid_grant",
               "https://github.com/keycloak/keycloak/pull/4510"),
-    Published("Keycloak", "ended session", 400, error("invalid_grant", "Token is not active"),
+    RealReply("Keycloak", "ended session", 400, error("invalid_grant", "Token is not active"),
               "invalid_grant", "https://github.com/openid/AppAuth-iOS/issues/843"),
-    Published("Keycloak", "wrong verifier", 400, error("invalid_grant",
+    RealReply("Keycloak", "wrong verifier", 400, error("invalid_grant",
               "PKCE verification failed: Code mismatch"), "pkce_mismatch", KEYCLOAK),
-    Published("Ory Hydra", "reused refresh token", 401, error("token_inactive", "Token is inactive "
+    RealReply("Ory Hydra", "reused refresh token", 401, error("token_inactive", "Token is inactive "
               "because it is malformed, expired or otherwise invalid. Token validation failed."),
               "invalid_grant", HYDRA),
-    Published("Ory Hydra", "unknown refresh token", 400, error("invalid_grant", "The provided "
+    RealReply("Ory Hydra", "unknown refresh token", 400, error("invalid_grant", "The provided "
               "authorization grant (e.g., authorization code, resource owner credentials) or "
               "refresh token is invalid, expired, revoked, does not match the redirection URI used "
               "in the authorization request, or was issued to another client."), "invalid_grant",
               "https://github.com/ory/hydra/issues/2645"),
-    Published("Ory Hydra", "wrong way of sending", 401, error("invalid_client", "Client "
+    RealReply("Ory Hydra", "wrong way of sending", 401, error("invalid_client", "Client "
               "authentication failed (e.g., unknown client, no client authentication included, or "
               "unsupported authentication method). The OAuth 2.0 Client supports client "
               "authentication method 'client_secret_basic', but method 'client_secret_post' was "
               "requested."), "invalid_client", HYDRA),
-    Published("Ory Hydra", "PKCE missing", 400, error("invalid_request", "Clients must include a "
+    RealReply("Ory Hydra", "PKCE missing", 400, error("invalid_request", "Clients must include a "
               "code_challenge when performing the authorize code flow, but it is missing."),
               "pkce_required", HYDRA, uses_pkce=False),
-    Published("Glewlwyd", "wrong secret", 403, error("unauthorized_client"), "client_or_grant",
+    RealReply("Glewlwyd", "wrong secret", 403, error("unauthorized_client"), "client_or_grant",
               GLEWLWYD),
-    Published("Auth0", "wrong secret", 401, error("access_denied", "Unauthorized"),
+    RealReply("Auth0", "wrong secret", 401, error("access_denied", "Unauthorized"),
               "invalid_client", "https://github.com/auth0-samples/auth0-angular-samples/issues/201"),
-    Published("Auth0", "grant not allowed", 403, error("unauthorized_client", "Grant type "
+    RealReply("Auth0", "grant not allowed", 403, error("unauthorized_client", "Grant type "
               "'client_credentials' not allowed for the client."), "unauthorized_client",
               "https://github.com/auth0/ruby-auth0/issues/190"),
-    Published("Entra", "wrong secret", 401, error("invalid_client", "AADSTS7000215: Invalid client "
+    RealReply("Entra", "wrong secret", 401, error("invalid_client", "AADSTS7000215: Invalid client "
               "secret provided. Ensure the secret being sent in the request is the client secret "
               "value, not the client secret ID, for a secret added to app 'x'."), "invalid_client",
               "https://github.com/OfficeDev/microsoft-365-agents-toolkit/issues/8621"),
-    Published("Entra", "ended secret", 401, error("invalid_client", "AADSTS7000222: The provided "
+    RealReply("Entra", "ended secret", 401, error("invalid_client", "AADSTS7000222: The provided "
               "client secret keys are expired."), "invalid_client",
               "https://github.com/microsoft/botframework-sdk/issues/6221"),
-    Published("Entra", "unknown client", 400, error("unauthorized_client", "AADSTS700016: "
+    RealReply("Entra", "unknown client", 400, error("unauthorized_client", "AADSTS700016: "
               "Application with identifier 'x' was not found in the directory 'y'. This can happen "
               "if the application has not been installed by the administrator of the tenant or "
               "consented to by any user in the tenant. You may have sent your authentication "
               "request to the wrong tenant."), "invalid_client",
               "https://github.com/vippsas/vipps-ecom-api/issues/183"),
-    Published("Entra", "dead refresh token", 400, error("invalid_grant", "AADSTS700082: The "
+    RealReply("Entra", "dead refresh token", 400, error("invalid_grant", "AADSTS700082: The "
               "refresh token has expired due to inactivity. The token was issued on 2020-02-26 and "
               "was inactive for 90.00:00:00."), "invalid_grant",
               "https://github.com/Azure/azure-cli/issues/14244"),
-    Published("Entra", "wrong scope", 400, error("invalid_scope", "AADSTS70011: The provided "
+    RealReply("Entra", "wrong scope", 400, error("invalid_scope", "AADSTS70011: The provided "
               "request must include a 'scope' input parameter. The provided value for the input "
               "parameter 'scope' is not valid. The scope x is not valid."), "invalid_scope",
               "https://github.com/jonascrevecoeur/terraform-provider-azuresql/pull/56"),
-    Published("Entra", "wrong redirect", 401, error("invalid_client", "AADSTS50011: The reply URL "
+    RealReply("Entra", "wrong redirect", 401, error("invalid_client", "AADSTS50011: The reply URL "
               "specified in the request does not match the reply URLs configured for the "
               "application: 'x'."), "redirect_uri_mismatch",
               "https://github.com/MicrosoftDocs/azure-docs/issues/86043"),
-    Published("Google", "wrong secret", 401, error("invalid_client", "Unauthorized"),
+    RealReply("Google", "wrong secret", 401, error("invalid_client", "Unauthorized"),
               "invalid_client", "https://github.com/hybridauth/hybridauth/issues/973"),
-    Published("Google", "unknown client", 401, error("invalid_client",
+    RealReply("Google", "unknown client", 401, error("invalid_client",
               "The OAuth client was not found."), "invalid_client",
               "https://github.com/Edujugon/laravel-google-ads/issues/17"),
-    Published("Google", "refresh token of another client", 401, error("unauthorized_client",
+    RealReply("Google", "refresh token of another client", 401, error("unauthorized_client",
               "Unauthorized"), "invalid_client",
               "https://github.com/googleapis/google-api-dotnet-client/issues/2802"),
-    Published("Google", "dead refresh token", 400, error("invalid_grant",
+    RealReply("Google", "dead refresh token", 400, error("invalid_grant",
               "Token has been expired or revoked."), "invalid_grant",
               "https://github.com/apache/opendal/issues/3901"),
-    Published("Google", "wrong redirect", 400, error("redirect_uri_mismatch", "Bad Request"),
+    RealReply("Google", "wrong redirect", 400, error("redirect_uri_mismatch", "Bad Request"),
               "redirect_uri_mismatch",
               "https://github.com/googleapis/google-auth-library-python-oauthlib/issues/64"),
-    Published("GitHub", "wrong secret", 200, error("incorrect_client_credentials", "The client_id "
+    RealReply("GitHub", "wrong secret", 200, error("incorrect_client_credentials", "The client_id "
               "and/or client_secret passed are incorrect."), "invalid_client", GITHUB),
-    Published("GitHub", "wrong redirect", 200, error("redirect_uri_mismatch", "The redirect_uri "
+    RealReply("GitHub", "wrong redirect", 200, error("redirect_uri_mismatch", "The redirect_uri "
               "MUST match the registered callback URL for this application."),
               "redirect_uri_mismatch", GITHUB),
-    Published("GitHub", "used code", 200, error("bad_verification_code",
+    RealReply("GitHub", "used code", 200, error("bad_verification_code",
               "The code passed is incorrect or expired."), "invalid_grant", GITHUB),
-    Published("Salesforce", "dead refresh token", 400, error("invalid_grant",
+    RealReply("Salesforce", "dead refresh token", 400, error("invalid_grant",
               "expired access/refresh token"), "invalid_grant", SALESFORCE),
-    Published("Salesforce", "wrong secret", 400, error("invalid_grant",
+    RealReply("Salesforce", "wrong secret", 400, error("invalid_grant",
               "authentication failure - invalid client credentials"), "invalid_client",
               SALESFORCE),
-    Published("Salesforce", "wrong redirect", 400, error("invalid_grant",
+    RealReply("Salesforce", "wrong redirect", 400, error("invalid_grant",
               "redirect uri does not match configuration"), "redirect_uri_mismatch", SALESFORCE),
-    Published("Salesforce", "unknown client", 400, error("invalid_client_id",
+    RealReply("Salesforce", "unknown client", 400, error("invalid_client_id",
               "client identifier invalid"), "invalid_client", SALESFORCE),
-    Published("HubSpot", "dead refresh token", 400, {"status": "BAD_REFRESH_TOKEN",
+    RealReply("HubSpot", "dead refresh token", 400, {"status": "BAD_REFRESH_TOKEN",
               "message": "missing or invalid refresh token"}, "invalid_grant", HUBSPOT),
-    Published("HubSpot", "dead refresh token, newer", 400, {"category": "VALIDATION_ERROR",
+    RealReply("HubSpot", "dead refresh token, newer", 400, {"category": "VALIDATION_ERROR",
               "message": "Invalid refresh token", "subCategory": "INVALID_TOKEN",
               "errors": [{"message": "Invalid parameter value", "code": "INVALID_PARAMETER"}]},
               "invalid_grant", "https://apis.io/examples/hubspot/hubspot-oauth-error-example/"),
-    Published("HubSpot", "wrong secret", 400, {"status": "BAD_CLIENT_SECRET",
+    RealReply("HubSpot", "wrong secret", 400, {"status": "BAD_CLIENT_SECRET",
               "message": "missing or invalid client secret"}, "invalid_client", HUBSPOT),
-    Published("Zoho", "wrong secret", 200, error("invalid_client_secret"), "invalid_client", ZOHO),
-    Published("Zoho", "unknown client", 200, error("invalid_client"), "invalid_client", ZOHO),
-    Published("Zoho", "dead code", 200, error("invalid_code"), "invalid_grant", ZOHO),
-    Published("Zoho", "wrong redirect", 200, error("invalid_redirect_uri"),
+    RealReply("Zoho", "wrong secret", 200, error("invalid_client_secret"), "invalid_client", ZOHO),
+    RealReply("Zoho", "unknown client", 200, error("invalid_client"), "invalid_client", ZOHO),
+    RealReply("Zoho", "dead code", 200, error("invalid_code"), "invalid_grant", ZOHO),
+    RealReply("Zoho", "wrong redirect", 200, error("invalid_redirect_uri"),
               "redirect_uri_mismatch", ZOHO),
-    Published("Bitrix24", "dead refresh token", 400, error("invalid_grant"), "invalid_grant",
+    RealReply("Bitrix24", "dead refresh token", 400, error("invalid_grant"), "invalid_grant",
               BITRIX24),
-    Published("Bitrix24", "dead code", 400, {"error": "invalid_grant", "domain": "x.bitrix24.com"},
+    RealReply("Bitrix24", "dead code", 400, {"error": "invalid_grant", "domain": "x.bitrix24.com"},
               "invalid_grant", "https://github.com/yarbshk/pybitrix24/issues/17"),
-    Published("Bitrix24", "wrong secret", 400, error("invalid_client"), "invalid_client", BITRIX24),
-    Published("Bitrix24", "wrong scope", 400, error("insufficient_scope"), "invalid_scope",
+    RealReply("Bitrix24", "wrong secret", 400, error("invalid_client"), "invalid_client", BITRIX24),
+    RealReply("Bitrix24", "wrong scope", 400, error("insufficient_scope"), "invalid_scope",
               BITRIX24),
-    Published("Kommo", "dead refresh token", 401, {"title": "Unauthorized", "status": 401,
+    RealReply("Kommo", "dead refresh token", 401, {"title": "Unauthorized", "status": 401,
               "detail": "Incorrect request", "hint": "Token has been revoked"}, "invalid_grant",
               KOMMO),
-    Published("Kommo", "wrong secret", 401, {"title": "Unauthorized", "status": 401,
+    RealReply("Kommo", "wrong secret", 401, {"title": "Unauthorized", "status": 401,
               "detail": "Client authentication failed"}, "invalid_client", KOMMO),
-    Published("FieldView", "used refresh token", 400, error("invalid_grant",
+    RealReply("FieldView", "used refresh token", 400, error("invalid_grant",
               "Provided Authorization Grant is invalid"), "invalid_grant", FIELDVIEW),
-    Published("FieldView", "wrong redirect", 400, error("invalid_grant", "Callback url mismatch"),
+    RealReply("FieldView", "wrong redirect", 400, error("invalid_grant", "Callback url mismatch"),
               "redirect_uri_mismatch", FIELDVIEW),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.provider}: {row.what}")
-def test_published_answer_is_understood(row: Published) -> None:
+def test_published_answer_is_understood(row: RealReply) -> None:
     expected = Expected(
         grant=Grant.CODE,
         scope="events",

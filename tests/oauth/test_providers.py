@@ -194,7 +194,7 @@ def openid() -> Rotating:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class ProviderCase:
     """A preset, the answers to its questions, and what must be observed."""
 
     key: str
@@ -209,19 +209,21 @@ class Case:
 
 
 CASES = {
-    "google": Case(
+    "google": ProviderCase(
         key="google", provider=google, sent={"access_type": "offline", "prompt": "consent"}
     ),
-    "microsoft": Case(key="microsoft", provider=microsoft, sent={"scope": "offline_access"}),
-    "github": Case(key="github", provider=github),
-    "slack": Case(
+    "microsoft": ProviderCase(
+        key="microsoft", provider=microsoft, sent={"scope": "offline_access"}
+    ),
+    "github": ProviderCase(key="github", provider=github),
+    "slack": ProviderCase(
         key="slack",
         provider=slack,
         overrides={"scope": "chat:write users"},
         sent={"scope": "chat:write,users"},
         has_pkce=False,
     ),
-    "slack user": Case(
+    "slack user": ProviderCase(
         key="slack",
         provider=slack_user,
         overrides={
@@ -232,9 +234,9 @@ CASES = {
         sent={"user_scope": "chat:write"},
         has_pkce=False,
     ),
-    "salesforce": Case(key="salesforce", provider=salesforce, has_expiry=False),
-    "hubspot": Case(key="hubspot", provider=hubspot, has_pkce=False),
-    "zoho": Case(
+    "salesforce": ProviderCase(key="salesforce", provider=salesforce, has_expiry=False),
+    "hubspot": ProviderCase(key="hubspot", provider=hubspot, has_pkce=False),
+    "zoho": ProviderCase(
         key="zoho",
         provider=zoho,
         answers={"domain": "zoho.eu"},
@@ -247,19 +249,19 @@ CASES = {
         header="Zoho-oauthtoken T",
         has_pkce=False,
     ),
-    "bitrix24": Case(
+    "bitrix24": ProviderCase(
         key="bitrix24", provider=bitrix24, answers={"portal": "acme.bitrix24.com"}, has_pkce=False
     ),
-    "kommo": Case(
+    "kommo": ProviderCase(
         key="kommo", provider=kommo, answers={"account": "acme.kommo.com"}, has_pkce=False
     ),
-    "openid": Case(
+    "openid": ProviderCase(
         key="openid", provider=openid, overrides={"client_authentication": "request_body"}
     ),
 }
 
 
-def made(case: Case, fake: FakeProvider) -> Credential:
+def made(case: ProviderCase, fake: FakeProvider) -> Credential:
     """Return a credential with the preset's fields, its provider moved to the fake."""
     fields = {**oauth.fill(case.key, case.answers), **case.overrides}
     for name in ("auth_url", "token_url", "revocation_url"):

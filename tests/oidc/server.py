@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.sandbox.clients import Client
+from tests.sandbox.clients import SandboxClient
 
-CLIENT = Client("strict-client", "strict-secret")
+CLIENT = SandboxClient("strict-client", "strict-secret")
 _HERE = Path(__file__).resolve().parent
 _CACHE = _HERE.parents[1] / "build" / "oidc"
 _INSTALL = ["install", "--no-package-lock", "--omit=dev", "--ignore-scripts", "--no-audit"]

@@ -12,7 +12,7 @@ from tests.sandbox.clients import (
 )
 from tests.sandbox.consent import answer_consent, enter_device_code
 from tests.sandbox.processes import running_provider, running_receiver
-from tests.sandbox.provider.client import Provider, TokenRequest
+from tests.sandbox.provider.client import Provider, ReceivedTokenRequest
 from tests.sandbox.receiver.client import Received, Receiver
 
 __all__ = [
@@ -23,8 +23,8 @@ __all__ = [
     "PUBLIC_CLIENT",
     "Provider",
     "Received",
+    "ReceivedTokenRequest",
     "Receiver",
-    "TokenRequest",
     "answer_consent",
     "enter_device_code",
     "running_provider",

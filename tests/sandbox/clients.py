@@ -3,19 +3,19 @@
 from typing import NamedTuple
 
 
-class Client(NamedTuple):
+class SandboxClient(NamedTuple):
     """A client registered with the provider; a public one has no secret."""
 
     client_id: str
     client_secret: str
 
 
-AUTHORIZATION_CLIENT = Client("sandbox-client", "sandbox-secret")
-OTHER_CLIENT = Client("other-client", "other-secret")
-MACHINE_CLIENT = Client("machine-client", "machine-secret")
-PUBLIC_CLIENT = Client("public-client", "")
+AUTHORIZATION_CLIENT = SandboxClient("sandbox-client", "sandbox-secret")
+OTHER_CLIENT = SandboxClient("other-client", "other-secret")
+MACHINE_CLIENT = SandboxClient("machine-client", "machine-secret")
+PUBLIC_CLIENT = SandboxClient("public-client", "")
 # Has characters that survive only if id and secret are form-urlencoded (RFC 6749 2.3.1).
-ODD_CLIENT = Client("odd:client", "päss:w%rd +")
+ODD_CLIENT = SandboxClient("odd:client", "päss:w%rd +")
 
 # User names; the password is the same as the name.
 PEOPLE = ("demo", "other")

@@ -4,12 +4,12 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import steps
 from tests.screenshots.camera import Photograph
-from tests.screenshots.product import Product
+from tests.screenshots.product import RunningProduct
 
 LIST = "/integrations/webhooks/connections/"
 
 
-def tour(page: Page, product: Product, photograph: Photograph) -> None:
+def tour(page: Page, product: RunningProduct, photograph: Photograph) -> None:
     page.goto(LIST)
     photograph("connections-empty")
     page.get_by_role("link", name="Create a connection").click()

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import steps
 from tests.screenshots.camera import Photograph
-from tests.screenshots.product import Product
+from tests.screenshots.product import RunningProduct
 
 LOG = "/integrations/webhooks/deliveries/"
 CALL: dict[str, Any] = {
@@ -20,7 +20,7 @@ CALL: dict[str, Any] = {
 }
 
 
-def tour(page: Page, product: Product, photograph: Photograph, key: str) -> None:
+def tour(page: Page, product: RunningProduct, photograph: Photograph, key: str) -> None:
     page.context.watch.expect("422")  # type: ignore[attr-defined]
     page.goto(LOG)
     photograph("deliveries-few")

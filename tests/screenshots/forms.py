@@ -6,13 +6,13 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import steps
 from tests.screenshots.camera import Photograph
-from tests.screenshots.product import Product
+from tests.screenshots.product import RunningProduct
 
 CURL = """curl -X PUT 'https://crm.example.com/api/calls?source=pbx' -u demo-login:demo-password \\
   -H 'X-Team: sales' -H 'Content-Type: application/json' -d '{"phone": "380441234567"}'"""
 
 
-def tour(page: Page, product: Product, photograph: Photograph) -> None:
+def tour(page: Page, product: RunningProduct, photograph: Photograph) -> None:
     _beginning(page, photograph)
     for name, path in (
         ("CRM: every call", "basic/crm"),
@@ -83,7 +83,7 @@ def _sections(page: Page, photograph: Photograph) -> None:
     photograph("form-in-use")
 
 
-def token(page: Page, product: Product, photograph: Photograph) -> None:
+def token(page: Page, product: RunningProduct, photograph: Photograph) -> None:
     page.goto(steps.NEW)
     steps.choose_authorization(page, "OAuth 2.0")
     steps.field(page, "Provider preset").select_option(index=2)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
+class RunningProduct:
     """A running product and its sandbox."""
 
     url: str
@@ -33,7 +33,7 @@ class Product:
 
 
 @contextmanager
-def running_product() -> Iterator[Product]:
+def running_product() -> Iterator[RunningProduct]:
     """Run the product until the context ends, also on errors."""
     port = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="webhooks-screenshots-") as directory:
@@ -54,7 +54,7 @@ def running_product() -> Iterator[Product]:
             )
         with process:
             try:
-                yield Product(
+                yield RunningProduct(
                     url=f"http://127.0.0.1:{port}",
                     password=_announced_password(process, Path(directory) / "errors"),
                     receiver=Receiver(f"http://127.0.0.1:{port + 1}"),

@@ -10,10 +10,10 @@ from playwright.sync_api import Page, expect
 from tests.browser import steps
 from tests.screenshots import connections, deliveries, forms, lists
 from tests.screenshots.camera import Photograph
-from tests.screenshots.product import Product
+from tests.screenshots.product import RunningProduct
 
 
-def tour(page: Page, product: Product, photograph: Photograph) -> None:
+def tour(page: Page, product: RunningProduct, photograph: Photograph) -> None:
     """Walk through the product as its first admin would."""
     _login(page, product, photograph)
     key = _api_key(page, photograph)
@@ -28,7 +28,7 @@ def tour(page: Page, product: Product, photograph: Photograph) -> None:
     lists.nothing_left(page, photograph)
 
 
-def _login(page: Page, product: Product, photograph: Photograph) -> None:
+def _login(page: Page, product: RunningProduct, photograph: Photograph) -> None:
     page.goto("/")
     photograph("login")
     steps.log_in(page, "admin", "not the password")
@@ -50,7 +50,7 @@ def _api_key(page: Page, photograph: Photograph) -> str:
     return key
 
 
-def _alert_channels(page: Page, product: Product, photograph: Photograph) -> None:
+def _alert_channels(page: Page, product: RunningProduct, photograph: Photograph) -> None:
     page.goto(f"{steps.LIST}alerts/")
     photograph("alert-channels-none")
     page.goto(f"{steps.LIST}alerts/add/webhook/")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.security.url_map import World
+from tests.security.url_map import UrlWorld
 from tests.ui.connections.test_views import fields
 from tests.ui.webhook_form.test_forms import posted
 from webhooks.models import Action
@@ -27,7 +27,7 @@ K = f"{P}credentials/<row:pk>/"
 DELIVERY = f"{D}<str:delivery_id>/"
 A = "admin/"
 
-Data = Callable[[World], dict[str, Any]]
+Data = Callable[[UrlWorld], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,14 +302,14 @@ LINES = [
 ]  # fmt: skip
 
 
-def _oauth(world: World) -> dict[str, Any]:
+def _oauth(world: UrlWorld) -> dict[str, Any]:
     """Return the authorization fields of the world's webhook as its form sends them."""
     names = ("authorization_type", "token_name", "auth_url", "token_url", "client_id", "scope",
              "client_authentication")  # fmt: skip
     return {name: getattr(world.webhook.credential, name) for name in names}
 
 
-def _bulk(world: World, action: str, **more: str) -> dict[str, Any]:
+def _bulk(world: UrlWorld, action: str, **more: str) -> dict[str, Any]:
     webhook = world.paused if action == "resume" else world.webhook
     return {"action": action, "webhook": webhook.pk, "is_confirmed": "1", **more}
 

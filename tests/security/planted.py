@@ -47,7 +47,7 @@ VARIABLES = (
 
 
 @dataclass
-class Site:
+class PlantedSite:
     """Rows, by the pages that show them."""
 
     webhooks: list[Webhook] = field(default_factory=list)
@@ -61,9 +61,9 @@ class Site:
     channels: list[AlertChannel] = field(default_factory=list)
 
 
-def make_hostile_rows(person: User) -> Site:
+def make_hostile_rows(person: User) -> PlantedSite:
     """Write the rows; none of them is sent yet."""
-    site = Site()
+    site = PlantedSite()
     person.username = packed(150)[1]
     person.first_name = packed(150)[2]
     person.save()
@@ -234,7 +234,7 @@ def _event(texts: list[str]) -> Event:
     return event
 
 
-def _trail(person: User, site: Site) -> None:
+def _trail(person: User, site: PlantedSite) -> None:
     types = itertools.cycle([Webhook, Event, Delivery, ApiKey, OAuthExchange])
     for note, webhook in zip(packed(300), itertools.cycle(site.webhooks), strict=False):
         audit.record(Action.CHANGED, webhook, user=person, fields=[note], note=note)
@@ -248,7 +248,7 @@ def _trail(person: User, site: Site) -> None:
         )
 
 
-def _health(site: Site) -> None:
+def _health(site: PlantedSite) -> None:
     for webhook, text in zip(site.webhooks, itertools.cycle(packed(500)), strict=False):
         WebhookState.objects.update_or_create(
             webhook=webhook,
@@ -262,13 +262,13 @@ def _health(site: Site) -> None:
         )
 
 
-def resume(site: Site) -> None:
+def resume(site: PlantedSite) -> None:
     """Make half of the hostile webhooks active again."""
     ids = [webhook.pk for webhook in site.webhooks[::2]]
     Webhook.objects.filter(pk__in=ids).update(is_active=True, pause_reason="")
 
 
-def store_attempts(site: Site) -> None:
+def store_attempts(site: PlantedSite) -> None:
     """Store attempts that the engine stores only for receivers it can reach."""
     for delivery, text in zip(site.deliveries, packed(500), strict=False):
         Attempt.objects.create(

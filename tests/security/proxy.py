@@ -11,7 +11,7 @@ import ssl
 import threading
 
 
-class Proxy:
+class ForwardProxy:
     """Records its requests in `asked`: request lines and headers, never tunnelled bytes."""
 
     def __init__(

@@ -74,7 +74,7 @@ def roles_for(*needs: str) -> list[Role]:
     return roles
 
 
-class Site:
+class RoleSite:
     """Browsers of roles; the changes of one request are rolled back before the next."""
 
     def __init__(self) -> None:

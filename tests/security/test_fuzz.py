@@ -6,7 +6,7 @@ The long one: `python -m tests.fuzz`, which `make security` runs under strace.
 import pytest
 
 from tests.fuzz.runner import run
-from tests.fuzz.target import Target
+from tests.fuzz.target import FuzzTarget
 from tests.fuzz.targets import TARGETS
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ _CASES = 1500
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_nothing_that_is_written_breaks_what_reads_it(target: Target) -> None:
+def test_nothing_that_is_written_breaks_what_reads_it(target: FuzzTarget) -> None:
     count = run(target, _CASES, first_seed=1)
     assert count.crashes == []
     assert count.cases >= _CASES

@@ -76,7 +76,7 @@ class Visit:
 
     page: Page
     witness: Witness
-    site: planted.Site
+    site: planted.PlantedSite
     client: Client
     found: set[tuple[str, int]]
 
@@ -116,7 +116,7 @@ def typing(open_page: OpenPage, live_server: LiveServer, admin: User) -> Iterato
     session = {"name": "sessionid", "value": client.cookies["sessionid"].value}
     page.context.add_cookies([{**session, "url": live_server.url}])
     page.goto(LIST)
-    yield Visit(page, witness, planted.Site(), client, set())
+    yield Visit(page, witness, planted.PlantedSite(), client, set())
     assert witness.executed == []
 
 
@@ -158,7 +158,7 @@ def named_patterns() -> Iterator[tuple[str, tuple[str, ...]]]:
     yield from walk(get_resolver(), "", ())
 
 
-def arguments(name: str, names: tuple[str, ...], site: planted.Site) -> list[dict[str, Any]]:
+def arguments(name: str, names: tuple[str, ...], site: planted.PlantedSite) -> list[dict[str, Any]]:
     """Return the arguments of one URL, for several rows; fail for a URL not known here."""
     if name == "admin:app_list":
         return [{"app_label": "webhooks"}]
@@ -201,7 +201,9 @@ def arguments(name: str, names: tuple[str, ...], site: planted.Site) -> list[dic
     )
 
 
-def _admin_arguments(name: str, names: tuple[str, ...], site: planted.Site) -> list[dict[str, Any]]:
+def _admin_arguments(
+    name: str, names: tuple[str, ...], site: planted.PlantedSite
+) -> list[dict[str, Any]]:
     rows: dict[str, list[Any]] = {
         "webhook": site.webhooks[:3],
         "event": site.events,

@@ -24,7 +24,7 @@ from tests.security.permission_table import (
     P,
     W,
 )
-from tests.security.roles import SUPERUSER, Role, Site, roles_for, taken_back
+from tests.security.roles import SUPERUSER, Role, RoleSite, roles_for, taken_back
 from tests.security.url_map import CANARY, CONDITION, address, routes, text_of
 from tests.ui.webhook_form.test_forms import posted
 from webhooks import events
@@ -35,10 +35,10 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.security]
 
 
 @pytest.fixture(scope="module")
-def site(module_transaction: DjangoDbBlocker) -> Site:
+def site(module_transaction: DjangoDbBlocker) -> RoleSite:
     """Make the site with one of each row, once for the module."""
     with module_transaction.unblock():
-        return Site()
+        return RoleSite()
 
 
 LOGINS = ("/login/?next=", "/admin/login/?next=")
@@ -105,7 +105,7 @@ def test_every_admin_action_has_its_line() -> None:
 
 @pytest.mark.parametrize("line", LINES, ids=str)
 def test_an_address_answers_each_role_as_its_line_says(
-    line: Line, site: Site, settings: Settings, security_figure: Callable[..., None]
+    line: Line, site: RoleSite, settings: Settings, security_figure: Callable[..., None]
 ) -> None:
     as_in_production(settings)
     wrong, right, asked = [], 0, 0
@@ -122,7 +122,7 @@ def test_an_address_answers_each_role_as_its_line_says(
     assert not wrong
 
 
-def _faults(site: Site, browser: Client, line: Line, role: Role, method: str) -> Iterator[str]:
+def _faults(site: RoleSite, browser: Client, line: Line, role: Role, method: str) -> Iterator[str]:
     """Yield what is wrong with a response: its status, headers, payload or audit entry."""
     last = AuditEntry.objects.latest("pk").pk
     with taken_back():
@@ -146,7 +146,7 @@ def _faults(site: Site, browser: Client, line: Line, role: Role, method: str) ->
 
 @pytest.mark.parametrize("action", ADMIN_ACTIONS, ids=str)
 def test_an_admin_action_is_done_for_those_who_may_alone(
-    action: AdminAction, site: Site, security_figure: Callable[..., None]
+    action: AdminAction, site: RoleSite, security_figure: Callable[..., None]
 ) -> None:
     row = {"delivery": site.world.delivery, "apikey": site.world.key}[action.model]
     data = {"action": action.name, "_selected_action": str(row.pk)}
@@ -187,7 +187,7 @@ PLACES: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def browsers(site: Site) -> tuple[Client, Client]:
+def browsers(site: RoleSite) -> tuple[Client, Client]:
     """Return the browsers of a user who may do all but see payloads, and of a superuser."""
     every = frozenset(Permission.objects.values_list("codename", flat=True))
     blind = Role(name="blind", permissions=every - {"view_payload"})
@@ -196,7 +196,7 @@ def browsers(site: Site) -> tuple[Client, Client]:
 
 @pytest.mark.parametrize(("route", "method", "asked"), PLACES, ids=[one[0] for one in PLACES])
 def test_a_payload_is_shown_to_those_who_may_see_it_alone(
-    site: Site, route: str, method: str, asked: dict[str, Any]
+    site: RoleSite, route: str, method: str, asked: dict[str, Any]
 ) -> None:
     path = address(route, site.world, pk="paused" if "why-not" in route else "")
     event = site.world.delivery.event_id
@@ -230,11 +230,11 @@ SENDING = [one for one in BY_DELIVERY if one.action not in (None, Action.CANCELL
 
 
 @pytest.fixture
-def superuser(site: Site) -> Client:
+def superuser(site: RoleSite) -> Client:
     return site.browser(SUPERUSER)
 
 
-def not_found(site: Site, browser: Client, line: Line, **instead: Any) -> list[str]:
+def not_found(site: RoleSite, browser: Client, line: Line, **instead: Any) -> list[str]:
     """Return every response to an id that is not the URL's own, other than "not found"."""
     wrong = []
     last = AuditEntry.objects.latest("pk").pk
@@ -252,7 +252,7 @@ def not_found(site: Site, browser: Client, line: Line, **instead: Any) -> list[s
 
 @pytest.mark.parametrize("line", BY_ID, ids=str)
 def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
-    line: Line, site: Site, superuser: Client
+    line: Line, site: RoleSite, superuser: Client
 ) -> None:
     guesses = list(UNKNOWN)
     if "connections/" in line.route:
@@ -267,7 +267,7 @@ def test_an_address_knows_no_row_of_another_kind_none_deleted_and_none_unknown(
 # Django admin redirects from every unknown URL to a known one.
 @pytest.mark.parametrize("route", [one for one in routes() if "<row:" in one and A not in one])
 def test_an_address_with_a_number_that_no_row_can_have_is_none(
-    route: str, site: Site, superuser: Client
+    route: str, site: RoleSite, superuser: Client
 ) -> None:
     for name in re.findall("<row:([a-z_]+)>", route):
         for number in (str(2**63), "9" * 20, "9" * 400):
@@ -276,7 +276,7 @@ def test_an_address_with_a_number_that_no_row_can_have_is_none(
 
 @pytest.mark.parametrize("line", BY_DELIVERY, ids=str)
 def test_an_address_knows_no_delivery_that_is_not_there_or_not_of_its_webhook(
-    line: Line, site: Site, superuser: Client
+    line: Line, site: RoleSite, superuser: Client
 ) -> None:
     name = "object_id" if "object_id" in line.route else "delivery_id"
     guesses: list[dict[str, str]] = [{name: one} for one in NO_DELIVERIES]
@@ -292,7 +292,7 @@ def test_an_address_knows_no_delivery_that_is_not_there_or_not_of_its_webhook(
 
 @pytest.mark.parametrize("line", SENDING, ids=str)
 def test_nothing_is_sent_with_a_delivery_of_a_deleted_webhook(
-    line: Line, site: Site, superuser: Client
+    line: Line, site: RoleSite, superuser: Client
 ) -> None:
     before = Delivery.objects.count()
     name = "object_id" if "object_id" in line.route else "delivery_id"
@@ -302,7 +302,7 @@ def test_nothing_is_sent_with_a_delivery_of_a_deleted_webhook(
     assert not AuditEntry.objects.filter(action=line.action, username="olena").exists()
 
 
-def test_many_at_once_leave_out_what_is_deleted(site: Site, superuser: Client) -> None:
+def test_many_at_once_leave_out_what_is_deleted(site: RoleSite, superuser: Client) -> None:
     guessed = [site.world.deleted.pk, 999999]
     for action in ("pause", "resume", "delete"):
         data = {"action": action, "webhook": guessed, "is_confirmed": "1", "held": "send"}
@@ -313,7 +313,7 @@ def test_many_at_once_leave_out_what_is_deleted(site: Site, superuser: Client) -
 
 
 def test_a_resend_of_guessed_deliveries_leaves_out_deleted_webhooks(
-    site: Site, superuser: Client
+    site: RoleSite, superuser: Client
 ) -> None:
     data = {"delivery": [site.world.stray.pk, "dlv_x"], "confirm": "1", "rate": "5"}
     superuser.post("/integrations/webhooks/resends/new/", data)
@@ -322,7 +322,7 @@ def test_a_resend_of_guessed_deliveries_leaves_out_deleted_webhooks(
     assert Delivery.objects.filter(webhook=site.world.deleted).count() == 1
 
 
-def test_who_may_not_see_connections_can_choose_none_by_its_id(site: Site) -> None:
+def test_who_may_not_see_connections_can_choose_none_by_its_id(site: RoleSite) -> None:
     browser = site.browser(Role(name="editor", permissions=frozenset({"change_webhook"})))
     data = posted(connection=site.world.connection.pk)
     browser.post(f"/integrations/webhooks/{site.world.paused.pk}/edit/", data)
@@ -330,7 +330,7 @@ def test_who_may_not_see_connections_can_choose_none_by_its_id(site: Site) -> No
     assert not site.world.paused.credential.is_shared
 
 
-def test_the_import_is_written_down(site: Site, superuser: Client) -> None:
+def test_the_import_is_written_down(site: RoleSite, superuser: Client) -> None:
     exported = superuser.post("/integrations/webhooks/export/", {"webhook": site.world.paused.pk})
     changed = exported.content.decode().replace("Paused", "Renamed")
     page = superuser.post("/integrations/webhooks/import/", {"text": changed})
@@ -346,7 +346,7 @@ def test_the_import_is_written_down(site: Site, superuser: Client) -> None:
 ACCOUNTS = frozenset({"view_user", "add_user", "change_user", "delete_user", "change_group"})
 
 
-def test_who_edits_accounts_gives_no_permissions(site: Site) -> None:
+def test_who_edits_accounts_gives_no_permissions(site: RoleSite) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
     me, group = User.objects.get(username="helpdesk"), site.world.group
     every = list(Permission.objects.values_list("pk", flat=True))
@@ -364,7 +364,7 @@ def test_who_edits_accounts_gives_no_permissions(site: Site) -> None:
 
 
 @pytest.mark.parametrize("step", ["change", "password", "delete"])
-def test_who_edits_accounts_touches_no_superuser(site: Site, step: str) -> None:
+def test_who_edits_accounts_touches_no_superuser(site: RoleSite, step: str) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
     root = User.objects.create_superuser("root", password="p")
     data = {"username": "taken", "password1": "another-1-2-3", "password2": "another-1-2-3",
@@ -378,7 +378,7 @@ def test_who_edits_accounts_touches_no_superuser(site: Site, step: str) -> None:
 @pytest.mark.parametrize("by_group", [True, False])
 @pytest.mark.parametrize("step", ["change", "password", "delete"])
 def test_who_edits_accounts_touches_nobody_with_rights_of_their_own(
-    site: Site, step: str, by_group: bool, is_active: bool
+    site: RoleSite, step: str, by_group: bool, is_active: bool
 ) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
     editor = User.objects.create_user("editor", password="p", is_active=is_active)
@@ -399,7 +399,7 @@ def test_who_edits_accounts_touches_nobody_with_rights_of_their_own(
     assert User.objects.filter(pk=editor.pk).exists()
 
 
-def test_who_edits_accounts_helps_those_who_may_do_no_more(site: Site) -> None:
+def test_who_edits_accounts_helps_those_who_may_do_no_more(site: RoleSite) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS | {"view_webhook"}))
     reader = User.objects.create_user("reader", password="p")
     reader.user_permissions.add(Permission.objects.get(codename="view_webhook"))
@@ -408,7 +408,7 @@ def test_who_edits_accounts_helps_those_who_may_do_no_more(site: Site) -> None:
     assert User.objects.get(pk=reader.pk).check_password("another-1-2-3")
 
 
-def test_who_edits_groups_deletes_none_with_other_rights(site: Site) -> None:
+def test_who_edits_groups_deletes_none_with_other_rights(site: RoleSite) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS | {"delete_group"}))
     group = site.world.group
     group.permissions.add(Permission.objects.get(codename="change_webhook"))
@@ -416,7 +416,7 @@ def test_who_edits_groups_deletes_none_with_other_rights(site: Site) -> None:
     assert answer.status_code == 403
 
 
-def test_who_edits_accounts_deletes_no_superuser_among_others(site: Site) -> None:
+def test_who_edits_accounts_deletes_no_superuser_among_others(site: RoleSite) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))
     root = User.objects.create_superuser("root", password="p")
     data = {"action": "delete_selected", "_selected_action": [root.pk], "post": "yes"}
@@ -424,7 +424,7 @@ def test_who_edits_accounts_deletes_no_superuser_among_others(site: Site) -> Non
     assert User.objects.filter(pk=root.pk).exists()
 
 
-def test_a_superuser_gives_permissions(site: Site, superuser: Client) -> None:
+def test_a_superuser_gives_permissions(site: RoleSite, superuser: Client) -> None:
     one = Permission.objects.latest("pk")
     data = {"username": "person", "is_active": "on", "user_permissions": [one.pk]}
     superuser.post(f"/admin/auth/user/{site.world.person.pk}/change/", data)

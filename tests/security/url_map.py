@@ -54,7 +54,7 @@ def _walk(patterns: list[Any], prefix: str = "") -> Iterator[str]:
 
 
 @dataclass
-class World:
+class UrlWorld:
     """One row of everything that a URL names."""
 
     webhook: Webhook
@@ -75,7 +75,7 @@ class World:
     person: User
 
 
-def make_world() -> World:
+def make_world() -> UrlWorld:
     webhook = make_webhook(**OAUTH)
     token_for(webhook.credential)
     delivery = make_delivery(webhook)
@@ -92,7 +92,7 @@ def make_world() -> World:
     yesterday = timezone.now() - dt.timedelta(days=1)
     Webhook.objects.filter(pk=paused.pk).update(created_at=yesterday)
     attempts = [make_attempt(one, number) for one in (test, delivery) for number in (1, 2)]
-    return World(
+    return UrlWorld(
         webhook=webhook,
         paused=paused,
         connection=make_connection(callback_url="http://127.0.0.1:9/callback"),
@@ -139,7 +139,7 @@ def text_of(answer: Any) -> str:
     return str(content.decode("utf-8", "replace"))
 
 
-def address(route: str, world: World, *, pk: str = "", **instead: object) -> str:
+def address(route: str, world: UrlWorld, *, pk: str = "", **instead: object) -> str:
     """Return the URL of a route with the world's rows in it.
 
     `pk` is a number, or names another row of the world than usual; `instead` gives values for parts
@@ -171,7 +171,7 @@ def address(route: str, world: World, *, pk: str = "", **instead: object) -> str
     return f"/{route}"
 
 
-def _owner(route: str, world: World, pk: str) -> Any:
+def _owner(route: str, world: UrlWorld, pk: str) -> Any:
     if pk:
         return pk if pk.isdecimal() else getattr(world, pk).pk
     if "alerts/<row:pk>" in route:
@@ -187,7 +187,7 @@ def _owner(route: str, world: World, pk: str) -> Any:
     return world.key.pk if "apikey" in route else world.webhook.pk
 
 
-def _admin_row(route: str, world: World) -> Any:
+def _admin_row(route: str, world: UrlWorld) -> Any:
     rows = {
         "apikey": world.key,
         "auditentry": world.entry,

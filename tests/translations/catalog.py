@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polib
 
-from tests.translations.extraction import ROOT, Text
+from tests.translations.extraction import ROOT, MarkedText
 
 PO = ROOT / "webhooks" / "locale" / "uk" / "LC_MESSAGES" / "django.po"
 MO = PO.with_suffix(".mo")
@@ -29,7 +29,7 @@ def read() -> polib.POFile:
     return polib.pofile(str(PO), wrapwidth=_WIDTH) if PO.exists() else polib.POFile()
 
 
-def update(texts: Iterable[Text]) -> polib.POFile:
+def update(texts: Iterable[MarkedText]) -> polib.POFile:
     """Return the updated catalog: new texts are untranslated, and removed texts are left out."""
     texts = list(texts)
     old = {(entry.msgid, entry.msgid_plural): entry for entry in read()}

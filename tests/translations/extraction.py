@@ -24,7 +24,7 @@ _IN_TEMPLATE = re.compile(
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Text:
+class MarkedText:
     """A text in English, its location, and its plural if it has one."""
 
     text: str
@@ -33,10 +33,10 @@ class Text:
 
 
 @cache
-def every_text() -> tuple[Text, ...]:
+def every_text() -> tuple[MarkedText, ...]:
     found = [text for path in python_files() for text in _of_python(path)]
     found += [text for path in template_files() for text in _of_template(path)]
-    found += [Text(f"%(num)d {span}", f"%(num)d {span}s", "django/utils") for span in _SPANS]
+    found += [MarkedText(f"%(num)d {span}", f"%(num)d {span}s", "django/utils") for span in _SPANS]
     return tuple(sorted(found, key=lambda text: (text.place, text.text)))
 
 
@@ -49,7 +49,7 @@ def template_files() -> list[Path]:
     return [path for name in TEMPLATES for path in sorted((ROOT / name).rglob("*.html"))]
 
 
-def _of_python(path: Path) -> Iterator[Text]:
+def _of_python(path: Path) -> Iterator[MarkedText]:
     tree = ast.parse(path.read_text())
     names = _local_names(tree)
     for node in ast.walk(tree):
@@ -69,18 +69,18 @@ def _local_names(tree: ast.Module) -> dict[str, str]:
     }
 
 
-def _called(path: Path, call: ast.Call, *, is_plural: bool) -> Text:
+def _called(path: Path, call: ast.Call, *, is_plural: bool) -> MarkedText:
     values = [one.value if isinstance(one, ast.Constant) else None for one in call.args]
     wanted = values[: 2 if is_plural else 1]
     if not wanted or not all(isinstance(value, str) for value in wanted):
         raise SyntaxError(f"{_place(path)}:{call.lineno}: gettext needs the text itself, no value")
-    return Text(str(wanted[0]), str(wanted[1]) if is_plural else "", _place(path))
+    return MarkedText(str(wanted[0]), str(wanted[1]) if is_plural else "", _place(path))
 
 
-def _of_template(path: Path) -> Iterator[Text]:
+def _of_template(path: Path) -> Iterator[MarkedText]:
     for found in _IN_TEMPLATE.finditer(templatize(path.read_text(), origin=str(path))):
         plural = ast.literal_eval(found["many"]) if found["call"] == "ngettext" else ""
-        yield Text(ast.literal_eval(found["one"]), plural, _place(path))
+        yield MarkedText(ast.literal_eval(found["one"]), plural, _place(path))
 
 
 def _place(path: Path) -> str:

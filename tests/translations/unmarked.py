@@ -29,7 +29,7 @@ _SPOKEN_CALLS = {
 
 def in_template(source: str) -> Iterator[str]:
     """Yield every literal text of a template that people read."""
-    reader = _Reader()
+    reader = _TemplateReader()
     reader.feed(_without_tags(source))
     reader.close()
     yield from reader.found
@@ -56,7 +56,7 @@ def _first_word(token: Token) -> str:
     return words[0] if token.token_type == TokenType.BLOCK and words else ""
 
 
-class _Reader(HTMLParser):
+class _TemplateReader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []

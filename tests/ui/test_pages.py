@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
 from django.utils import timezone
 
-from tests.pages import NO_PAGES, PAGES, Page, Scene, url_names
+from tests.pages import NO_PAGES, PAGES, Scene, SitePage, url_names
 from tests.scenes import more_of
 from tests.scenes import scene as make_scene
 from webhooks.models import Delivery, Status, Webhook
@@ -65,13 +65,13 @@ def _reversals(name: str) -> list[tuple[str, list[str]]]:
     return list(first[0])
 
 
-def get(page: Page, browser: Client, scene: Scene) -> Any:
+def get(page: SitePage, browser: Client, scene: Scene) -> Any:
     """Return the response of a page; the login page is requested without a login."""
     client = Client() if page.name == "login" else browser
     return client.get(page.address(scene), headers=page.headers)
 
 
-def _most(page: Page) -> int:
+def _most(page: SitePage) -> int:
     return _OF_STATUS if page.name == "webhooks:status" else MAX_QUERIES
 
 
@@ -79,7 +79,7 @@ def _most(page: Page) -> int:
 def test_every_page_answers_with_few_queries_however_many_rows_it_shows(
     browser: Client, scene: Scene
 ) -> None:
-    def queries(page: Page) -> int:
+    def queries(page: SitePage) -> int:
         with CaptureQueriesContext(connection) as made:
             answer = get(page, browser, scene)
         assert answer.status_code == 200, (page, answer.headers.get("Location"))

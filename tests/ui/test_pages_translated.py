@@ -63,7 +63,7 @@ def browser(pretended: Path, settings: Any) -> Iterator[Client]:
     trans_real.deactivate()
 
 
-class _Reader(HTMLParser):
+class _PageReader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
@@ -90,7 +90,7 @@ class _Reader(HTMLParser):
 
 
 def untranslated(html: str) -> list[str]:
-    reader = _Reader()
+    reader = _PageReader()
     reader.feed(html)
     # A translated text may contain tags.
     text, before = "|".join(reader.said), ""

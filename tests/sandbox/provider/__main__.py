@@ -20,7 +20,7 @@ from tests.sandbox.provider.faults import set_token_seconds
 from tests.sandbox.provider.options import Options
 
 
-class Handler(WSGIRequestHandler):
+class ProviderHandler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="sandbox-provider-") as directory:
         # Bound before `django.setup()`, because the settings need the port for the issuer.
-        server = ProviderServer((HOST, arguments.port), Handler)
+        server = ProviderServer((HOST, arguments.port), ProviderHandler)
         options = Options(
             url=server.url,
             database=arguments.database or str(Path(directory) / "provider.sqlite3"),

@@ -7,7 +7,7 @@ from tests.sandbox.http_request import call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRequest:
+class ReceivedTokenRequest:
     """One request to the provider's token or revocation endpoint, with all secrets removed."""
 
     number: int
@@ -86,21 +86,21 @@ class Provider:
         """Set the lifetime of access tokens issued from now on."""
         self._control({"token_seconds": seconds})
 
-    def token_requests(self, since: int = 0) -> list[TokenRequest]:
+    def token_requests(self, since: int = 0) -> list[ReceivedTokenRequest]:
         """Return the requests to the token endpoint after number `since`, oldest first."""
         return self._recorded("/_token_requests", since)
 
-    def revocation_requests(self, since: int = 0) -> list[TokenRequest]:
+    def revocation_requests(self, since: int = 0) -> list[ReceivedTokenRequest]:
         return self._recorded("/_revocation_requests", since)
 
     def clear_requests(self) -> None:
         """Delete the recorded token and revocation requests; numbering continues."""
         self._control({"clear_requests": True})
 
-    def _recorded(self, path: str, since: int) -> list[TokenRequest]:
+    def _recorded(self, path: str, since: int) -> list[ReceivedTokenRequest]:
         rows = call(self.url, "GET", f"{path}?since={since}")
         return [
-            TokenRequest(
+            ReceivedTokenRequest(
                 **{
                     **row,
                     "parameters": [(name, value) for name, value in row["parameters"]],

@@ -14,7 +14,7 @@ ENDPOINTS = {
 
 
 @dataclass(slots=True, kw_only=True)
-class Fault:
+class ProviderFault:
     """A response in place of the real one; `status` None only delays the real one."""
 
     status: int | None = None
@@ -31,7 +31,7 @@ class Fault:
 
 
 _lock = threading.Lock()
-_faults: dict[str, Fault] = {}
+_faults: dict[str, ProviderFault] = {}
 _token_seconds = 3600
 
 
@@ -41,10 +41,10 @@ def set_fault(endpoint: str, description: dict[str, Any] | None) -> None:
     with _lock:
         _faults.pop(path, None)
         if description is not None:
-            _faults[path] = Fault(**description)
+            _faults[path] = ProviderFault(**description)
 
 
-def take_fault(path: str) -> Fault | None:
+def take_fault(path: str) -> ProviderFault | None:
     """Return the fault of the next request to a path, or None, and count it down."""
     with _lock:
         fault = _faults.get(path)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from tests.sandbox.provider import records
-from tests.sandbox.provider.faults import Fault, take_fault
+from tests.sandbox.provider.faults import ProviderFault, take_fault
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 RECORDED_PATHS = {"/token/", "/revoke/"}
@@ -41,7 +41,7 @@ def inject_faults(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
-def _faulty(fault: Fault, status: int) -> HttpResponseBase:
+def _faulty(fault: ProviderFault, status: int) -> HttpResponseBase:
     response: HttpResponse | StreamingHttpResponse
     if fault.drip_seconds:
         response = StreamingHttpResponse(_drip(fault), status=status)
@@ -54,7 +54,7 @@ def _faulty(fault: Fault, status: int) -> HttpResponseBase:
     return response
 
 
-def _drip(fault: Fault) -> Iterator[bytes]:
+def _drip(fault: ProviderFault) -> Iterator[bytes]:
     for byte in fault.body.encode():
         yield bytes([byte])
         time.sleep(fault.drip_seconds)

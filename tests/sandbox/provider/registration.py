@@ -11,7 +11,7 @@ from tests.sandbox.clients import (
     OTHER_CLIENT,
     PEOPLE,
     PUBLIC_CLIENT,
-    Client,
+    SandboxClient,
 )
 
 
@@ -31,7 +31,12 @@ def register(callback_urls: list[str]) -> None:
 
 
 def _register(
-    client: Client, name: str, grant_type: str, callback_urls: list[str], *, is_public: bool = False
+    client: SandboxClient,
+    name: str,
+    grant_type: str,
+    callback_urls: list[str],
+    *,
+    is_public: bool = False,
 ) -> None:
     Application.objects.update_or_create(
         client_id=client.client_id,

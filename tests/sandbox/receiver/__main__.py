@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from tests.sandbox.loopback import LoopbackServer, add_serving_arguments, serve
-from tests.sandbox.receiver.answers import Answer, Answers, Failure, text
-from tests.sandbox.receiver.log import Request, RequestLog
+from tests.sandbox.receiver.answers import Answers, SandboxAnswer, SandboxFailure, text
+from tests.sandbox.receiver.log import LoggedRequest, RequestLog
 from tests.sandbox.receiver.page import SHOWN_REQUESTS, render_requests, render_secret_form
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
@@ -40,10 +40,10 @@ class ReceiverServer(LoopbackServer, ThreadingHTTPServer):
     def __init__(self, port: int, *, provider_url: str, secrets: list[str]) -> None:
         self.log = RequestLog(secrets)
         self.answers = Answers(provider_url)
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(("127.0.0.1", port), ReceiverHandler)
 
 
-class Handler(BaseHTTPRequestHandler):
+class ReceiverHandler(BaseHTTPRequestHandler):
     """Reads a request of any method, records it, and sends its response in one write."""
 
     protocol_version = "HTTP/1.1"
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return self._send(text(400, f"The body cannot be read: {error}"))
         parts = urlsplit(self.path if self.path.startswith("/") else f"/{self.path}")
-        request = Request(
+        request = LoggedRequest(
             method=self.command,
             path=parts.path,
             query=parts.query,
@@ -82,12 +82,12 @@ class Handler(BaseHTTPRequestHandler):
         return self._send(answer)
 
     @staticmethod
-    def _is_own_page(request: Request) -> bool:
+    def _is_own_page(request: LoggedRequest) -> bool:
         if request.path == "/":
             return request.method in ("GET", "HEAD")
         return request.path.startswith("/_") or request.path == "/favicon.ico"
 
-    def _own_page(self, request: Request) -> Answer:
+    def _own_page(self, request: LoggedRequest) -> SandboxAnswer:
         # Against DNS rebinding: another site must not read the requests through its own host name.
         if request.header("host").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
             return text(403, "This page is for this machine only.")
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, TypeError, KeyError) as error:
             return text(400, f"This request cannot be understood: {error}")
 
-    def _page(self, request: Request) -> Answer:
+    def _page(self, request: LoggedRequest) -> SandboxAnswer:
         query = {name: values[-1] for name, values in parse_qs(request.query).items()}
         match request.method, request.path:
             case "GET" | "HEAD", "/":
@@ -106,23 +106,23 @@ class Handler(BaseHTTPRequestHandler):
             case "DELETE", "/_requests":
                 self.server.log.clear()
                 self.server.answers.clear()
-                return Answer(status=204)
+                return SandboxAnswer(status=204)
             case "POST", "/_fail":
-                self.server.answers.fail(Failure(**json.loads(request.body)))
-                return Answer(status=204)
+                self.server.answers.fail(SandboxFailure(**json.loads(request.body)))
+                return SandboxAnswer(status=204)
             case "DELETE", "/_fail":
                 self.server.answers.recover()
-                return Answer(status=204)
+                return SandboxAnswer(status=204)
             case "GET", "/_secret":
                 return _html(render_secret_form(secret_count=self.server.log.secret_count))
             case "POST", "/_secret":
                 return self._add_secret(request)
             case "GET", "/_static/sandbox.css" | "/_static/sandbox.svg":
                 file = STATIC / request.path.rpartition("/")[2]
-                return Answer(body=file.read_bytes(), content_type=STATIC_TYPES[file.suffix])
+                return SandboxAnswer(body=file.read_bytes(), content_type=STATIC_TYPES[file.suffix])
         return text(404, "There is no such page.")
 
-    def _requests_page(self, query: dict[str, str]) -> Answer:
+    def _requests_page(self, query: dict[str, str]) -> SandboxAnswer:
         page = render_requests(
             self.server.log.entries()[-SHOWN_REQUESTS:],
             url=self.server.url,
@@ -132,19 +132,19 @@ class Handler(BaseHTTPRequestHandler):
         )
         return _html(page)
 
-    def _requests_json(self, query: dict[str, str]) -> Answer:
+    def _requests_json(self, query: dict[str, str]) -> SandboxAnswer:
         entries = self.server.log.wait_for(
             int(query.get("at_least", 0)),
             since=int(query.get("since", 0)),
             path_prefix=query.get("path_prefix", ""),
             timeout_seconds=float(query.get("timeout", 0)),
         )
-        return Answer(body=json.dumps([entry.as_json() for entry in entries]).encode())
+        return SandboxAnswer(body=json.dumps([entry.as_json() for entry in entries]).encode())
 
-    def _add_secret(self, request: Request) -> Answer:
+    def _add_secret(self, request: LoggedRequest) -> SandboxAnswer:
         if request.header("content-type").startswith("application/json"):
             self.server.log.add_secret(json.loads(request.body)["secret"])
-            return Answer(status=204)
+            return SandboxAnswer(status=204)
         secret = parse_qs(request.body.decode()).get("secret", [""])[0].strip()
         try:
             self.server.log.add_secret(secret)
@@ -173,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
             pass  # trailers
         return bytes(body)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: SandboxAnswer) -> None:
         time.sleep(answer.delay_seconds)
         if answer.status is None:
             return self._reset()
@@ -189,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(answer.body[position : position + 1])
         return None
 
-    def _head(self, answer: Answer, status: int) -> bytes:
+    def _head(self, answer: SandboxAnswer, status: int) -> bytes:
         phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Custom"
         lines = [f"HTTP/1.1 {status} {phrase}", f"Date: {self.date_time_string()}"]
         lines += [f"{name}: {value}" for name, value in answer.headers]
@@ -208,8 +208,8 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def _html(page: str, *, status: int = 200) -> Answer:
-    return Answer(
+def _html(page: str, *, status: int = 200) -> SandboxAnswer:
+    return SandboxAnswer(
         status=status,
         body=page.encode(),
         content_type="text/html; charset=utf-8",

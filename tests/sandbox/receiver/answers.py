@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import parse_qs, quote_plus, unquote, urlencode, urlsplit
 
 from tests.sandbox.clients import BASIC_LOGIN, BASIC_PASSWORD, MACHINE_CLIENT
-from tests.sandbox.receiver.log import Request
+from tests.sandbox.receiver.log import LoggedRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class SandboxAnswer:
     """A response; `status` None resets the connection instead."""
 
     status: int | None = 200
@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(slots=True, kw_only=True)
-class Failure:
+class SandboxFailure:
     """A response in place of the real one below a path, `times` times or always (None)."""
 
     path: str
@@ -38,8 +38,8 @@ class Failure:
     body: str = ""
     delay_seconds: float = 0.0
 
-    def as_answer(self) -> Answer:
-        return Answer(
+    def as_answer(self) -> SandboxAnswer:
+        return SandboxAnswer(
             status=self.status,
             body=self.body.encode(),
             content_type="text/plain; charset=utf-8",
@@ -48,8 +48,8 @@ class Failure:
         )
 
 
-def text(status: int, sentence: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(
+def text(status: int, sentence: str, *headers: tuple[str, str]) -> SandboxAnswer:
+    return SandboxAnswer(
         status=status,
         body=f"{sentence}\n".encode(),
         content_type="text/plain; charset=utf-8",
@@ -62,27 +62,29 @@ class Answers:
 
     def __init__(self, provider_url: str) -> None:
         self._provider_url = provider_url
-        self._failures: list[Failure] = []
+        self._failures: list[SandboxFailure] = []
         self._flaky: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._routes: dict[str, Callable[[Request, str], Answer]] = {
-            "": lambda request, rest: Answer(),
-            "open": lambda request, rest: Answer(),
+        self._routes: dict[str, Callable[[LoggedRequest, str], SandboxAnswer]] = {
+            "": lambda request, rest: SandboxAnswer(),
+            "open": lambda request, rest: SandboxAnswer(),
             "basic": _basic,
             "bearer": self._bearer,
             "status": _status,
             "flaky": self._flaky_path,
-            "slow": lambda request, rest: Answer(delay_seconds=float(rest)),
-            "drip": lambda request, rest: Answer(drip_seconds=float(rest)),
-            "big": lambda request, rest: Answer(body=b"x" * int(rest), content_type="text/plain"),
+            "slow": lambda request, rest: SandboxAnswer(delay_seconds=float(rest)),
+            "drip": lambda request, rest: SandboxAnswer(drip_seconds=float(rest)),
+            "big": lambda request, rest: SandboxAnswer(
+                body=b"x" * int(rest), content_type="text/plain"
+            ),
             "gone": lambda request, rest: text(410, "Gone for good."),
             "retry-after": lambda request, rest: text(429, "Later.", ("Retry-After", rest)),
             "redirect": _redirect,
-            "reset": lambda request, rest: Answer(status=None),
+            "reset": lambda request, rest: SandboxAnswer(status=None),
             "echo": _echo,
         }
 
-    def to(self, request: Request) -> Answer:
+    def to(self, request: LoggedRequest) -> SandboxAnswer:
         """Return the response: a requested failure, or else the path's own response."""
         failure = self._take_failure(request.path)
         if failure:
@@ -96,7 +98,7 @@ class Answers:
         except ValueError as error:
             return text(400, f"The path cannot be read: {error}")
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: SandboxFailure) -> None:
         with self._lock:
             self._failures = [one for one in self._failures if one.path != failure.path]
             self._failures.append(failure)
@@ -110,7 +112,7 @@ class Answers:
             self._failures.clear()
             self._flaky.clear()
 
-    def _take_failure(self, path: str) -> Failure | None:
+    def _take_failure(self, path: str) -> SandboxFailure | None:
         with self._lock:
             for failure in self._failures:
                 if not path.startswith(failure.path) or failure.times == 0:
@@ -120,14 +122,14 @@ class Answers:
                 return failure
         return None
 
-    def _flaky_path(self, request: Request, rest: str) -> Answer:
+    def _flaky_path(self, request: LoggedRequest, rest: str) -> SandboxAnswer:
         key = f"{request.path} {request.header('webhook-id')}"
         with self._lock:
             self._flaky[key] += 1
             is_failing = self._flaky[key] <= int(rest.partition("/")[0])
-        return text(503, "Not yet.") if is_failing else Answer()
+        return text(503, "Not yet.") if is_failing else SandboxAnswer()
 
-    def _bearer(self, request: Request, rest: str) -> Answer:
+    def _bearer(self, request: LoggedRequest, rest: str) -> SandboxAnswer:
         if not self._provider_url:
             return text(503, "Start the receiver with --provider to have tokens checked.")
         scheme, _, token = request.header("authorization").partition(" ")
@@ -138,7 +140,7 @@ class Answers:
         except (OSError, http.client.HTTPException, ValueError):
             return text(503, "The provider does not say whether the token is good.")
         if is_active:
-            return Answer()
+            return SandboxAnswer()
         challenge = 'Bearer realm="sandbox", error="invalid_token"'
         return text(401, "The token is not valid.", ("WWW-Authenticate", challenge))
 
@@ -164,32 +166,32 @@ def _introspect(provider_url: str, token: str) -> bool:
     return bool(json.loads(content)["active"])
 
 
-def _basic(request: Request, rest: str) -> Answer:
+def _basic(request: LoggedRequest, rest: str) -> SandboxAnswer:
     expected = base64.b64encode(f"{BASIC_LOGIN}:{BASIC_PASSWORD}".encode()).decode()
     scheme, _, credentials = request.header("authorization").partition(" ")
     if scheme.lower() == "basic" and credentials == expected:
-        return Answer()
+        return SandboxAnswer()
     challenge = 'Basic realm="sandbox", charset="UTF-8"'
     return text(401, "Login or password is wrong.", ("WWW-Authenticate", challenge))
 
 
-def _status(request: Request, rest: str) -> Answer:
+def _status(request: LoggedRequest, rest: str) -> SandboxAnswer:
     code = int(rest.partition("/")[0])
     if code not in range(200, 600):
         raise ValueError("a final status is 200 to 599")
     return text(code, f"Answered {code} as asked.")
 
 
-def _redirect(request: Request, rest: str) -> Answer:
+def _redirect(request: LoggedRequest, rest: str) -> SandboxAnswer:
     code = int(rest or 302)
     target = parse_qs(request.query).get("to", ["/open/redirected"])[0]
     return text(code, "Moved.", ("Location", target))
 
 
-def _echo(request: Request, rest: str) -> Answer:
+def _echo(request: LoggedRequest, rest: str) -> SandboxAnswer:
     """Return the request, credentials included: the sender must mask them in its log."""
     echo: dict[str, Any] = {
         "headers": request.headers,
         "body": request.body.decode(errors="replace"),
     }
-    return Answer(body=json.dumps(echo, ensure_ascii=False, indent=2).encode())
+    return SandboxAnswer(body=json.dumps(echo, ensure_ascii=False, indent=2).encode())

@@ -23,7 +23,7 @@ NO_MATCH = "No matching signature found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class LoggedRequest:
     """One request as received; header names and values are Latin-1 text, in their order."""
 
     method: str
@@ -43,7 +43,7 @@ class Entry:
 
     number: int
     time: float
-    request: Request
+    request: LoggedRequest
     # None: the connection was reset without a response.
     status: int | None
     signature: str
@@ -71,7 +71,7 @@ class RequestLog:
         self._lock = threading.Lock()
         self._webhooks = {secret: Webhook(secret) for secret in secrets}
 
-    def add(self, request: Request, status: int | None) -> None:
+    def add(self, request: LoggedRequest, status: int | None) -> None:
         signature = self._judge(request)
         with self._lock:
             self._last_number += 1
@@ -134,7 +134,7 @@ class RequestLog:
             if entry.number > since and entry.request.path.startswith(path_prefix)
         ]
 
-    def _judge(self, request: Request) -> str:
+    def _judge(self, request: LoggedRequest) -> str:
         if not request.header("webhook-signature"):
             return NOT_SIGNED
         verdict = NO_SECRET
