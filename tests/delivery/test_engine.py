@@ -28,7 +28,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.network.dns import name_server
 from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider
-from tests.patience import eventually
+from tests.patience import PATIENCE_SECONDS, eventually
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network
@@ -1206,3 +1206,17 @@ def test_what_was_written_past_the_form_stops_no_other_webhook(
         make_delivery(good)
     done = Delivery.objects.filter(webhook=good, status=Status.SUCCEEDED)
     run_engine(lambda: done.count() == 3)
+
+
+class DeafWakeup(ProcessWakeup):
+    """Ends the thread that listens."""
+
+    def wait(self, timeout_seconds: float) -> bool:
+        raise SystemExit
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_drain_that_cannot_hear_wakeups_any_more_ends() -> None:
+    """The next one has a new thread; this one would find rows only by polling."""
+    with pytest.raises(RuntimeError, match="listens for wakeups"):
+        Engine(DeafWakeup(), lambda: False).run(PATIENCE_SECONDS)

@@ -107,9 +107,9 @@ class CountingReceiver:
         self.statuses: dict[str, int] = {}
         self.port = loop.serve(self._serve)
 
-    def listen(self, loop: Loop, tls: ssl.SSLContext) -> int:
-        """Count requests over TLS too; return the port."""
-        return loop.serve(self._serve, tls=tls)
+    def listen(self, loop: Loop, tls: ssl.SSLContext | None = None, *, closes: bool = False) -> int:
+        """Count requests at another port too, and return it; `closes` each connection."""
+        return loop.serve(self._serve_once if closes else self._serve, tls=tls)
 
     def url(self, path: str) -> str:
         return f"http://{HOST}:{self.port}{path}"
@@ -143,15 +143,26 @@ class CountingReceiver:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while not reader.at_eof():
-            path, headers, body = await read_request(reader)
-            digest = hashlib.sha256(body).hexdigest()
-            event_id = headers.get("webhook-id", "")
-            status = self.statuses.get(path, self.statuses.get("", 204))
-            arrival = Arrival(path, event_id, digest, headers, time.monotonic(), status)
-            with self._lock:
-                self._arrivals.append(arrival)
-            if delay := self.delays.get(path, self.delays.get("", 0.0)):
-                await asyncio.sleep(delay)
-            writer.write(b"HTTP/1.1 %d Said\r\nContent-Length: 0\r\n\r\n" % status)
-            await writer.drain()
-            arrival.ended_at = time.monotonic()
+            await self._answer(reader, writer)
+
+    async def _serve_once(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._answer(reader, writer, "Connection: close\r\n")
+        # The client closes first, so its port stays in use for a while.
+        await reader.read()
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, header: str = ""
+    ) -> None:
+        path, headers, body = await read_request(reader)
+        digest = hashlib.sha256(body).hexdigest()
+        event_id = headers.get("webhook-id", "")
+        status = self.statuses.get(path, self.statuses.get("", 204))
+        arrival = Arrival(path, event_id, digest, headers, time.monotonic(), status)
+        with self._lock:
+            self._arrivals.append(arrival)
+        if delay := self.delays.get(path, self.delays.get("", 0.0)):
+            await asyncio.sleep(delay)
+        head = f"HTTP/1.1 {status} Said\r\n{header}Content-Length: 0\r\n\r\n"
+        writer.write(head.encode())
+        await writer.drain()
+        arrival.ended_at = time.monotonic()
