@@ -515,16 +515,20 @@ def used_up_ports(world: World) -> None:
         port = world.receiver.listen(world.loop, closes=True)
         worker = world.any_worker({"FAULT_FEW_PORTS": str(port)})
         warm_up(world)
-        world.receiver.delays["/closing"] = 0.2
-        world.webhook("/closing", url=f"http://127.0.0.1:{port}/closing")
+        for number in range(3):
+            path = f"/closing/{number}"
+            world.receiver.delays[path] = 0.2
+            world.webhook(path, url=f"http://127.0.0.1:{port}{path}")
         healthy(world, 6)
-        world.publish(30)
+        world.publish(60)
         check_healthy(world, publish_steadily(world, 12), 6)
         check(network.NO_PORTS in worker.log, "the worker had enough ports")
         with fresh_connection():
             wrong = Attempt.objects.exclude(outcome="succeeded")
             check(not wrong.exists(), "an attempt failed for lack of a port")
-            there = Delivery.objects.filter(webhook__name="/closing", status="succeeded")
+            there = Delivery.objects.filter(
+                webhook__name__startswith="/closing", status="succeeded"
+            )
             check(there.count() > 5, "the ports that were free were not used")
 
 
