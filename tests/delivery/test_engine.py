@@ -739,6 +739,20 @@ def test_leases_that_run_out_later_are_found_by_the_same_engine(
 
 
 @pytest.mark.usefixtures("calm")
+def test_leases_that_ended_are_taken_back_some_at_a_time_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maintenance, "EXPIRE_SECONDS", 3600.0)
+    monkeypatch.setattr(maintenance, "EXPIRED_AT_ONCE", 20)
+    make_webhook(is_active=False, pause_reason="person")
+    events.publish_many([events.NewEvent("call.incoming.after", {})] * 80)
+    past = timezone.now() - dt.timedelta(seconds=1)
+    sending = {"status": "sending", "hold_reason": "", "lease": "dead", "attempt_count": 1}
+    Delivery.objects.update(next_attempt_at=past, **sending)
+    run_engine(lambda: not Delivery.objects.filter(status=Status.SENDING).exists())
+
+
+@pytest.mark.usefixtures("calm")
 def test_a_lease_that_a_step_of_the_databases_clock_ends_is_not_taken_back(
     receiver: Receiver,
 ) -> None:

@@ -37,7 +37,7 @@ _EXPIRE_PART, EXPIRE_SECONDS = 0.05, 5.0
 # longer ago than the second duration: much may have happened since.
 FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
 # Leases that are taken back with one statement.
-_EXPIRED_AT_ONCE = 500
+EXPIRED_AT_ONCE = 500
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
 # How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
@@ -169,9 +169,9 @@ class Maintenance:
         self._late = {pk: self._late.get(pk, now) for pk in late}
         least = FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
         ripe = [pk for pk in late if now - self._late[pk] >= least]
-        if len(ripe) > _EXPIRED_AT_ONCE:
+        if len(ripe) >= EXPIRED_AT_ONCE:
             # At random, as other drains take some as well; and without a pause before the rest.
-            ripe = random.sample(ripe, _EXPIRED_AT_ONCE)
+            ripe = random.sample(ripe, EXPIRED_AT_ONCE)
             self._expire_at = now
         expired = self._session.run(partial(self._queue.expire, ripe, before)) if ripe else None
         if expired:

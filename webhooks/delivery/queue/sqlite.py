@@ -382,7 +382,7 @@ def add_counts(counts: Sequence[HourCount]) -> None:
 
 
 def late(
-    before: float, *, held: Sequence[str] = (), limit: int = 500, since: float = 0.0
+    before: float, *, held: Sequence[str] = (), limit: int = 5000, since: float = 0.0
 ) -> list[str]:
     """Return the rows whose lease ended, the oldest first.
 
