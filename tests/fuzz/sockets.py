@@ -49,7 +49,7 @@ def check(given: tuple[str, tuple[str, ...]]) -> bool:
 
 
 def by_requests(url: str, answers: tuple[str, ...]) -> None:
-    urls.answers[:] = answers
+    urls.given_answers[:] = answers
     with (
         # ValueError: requests parses the URL itself before the adapter does.
         contextlib.suppress(requests.RequestException, ValueError),

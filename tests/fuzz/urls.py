@@ -98,13 +98,13 @@ INPUTS = st.tuples(
     ).map(tuple),
 )
 # The addresses that the stand-in for getaddrinfo returns.
-answers: list[str] = []
+given_answers: list[str] = []
 
 
 def _getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-    if not answers:
+    if not given_answers:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    return [(0, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers]
+    return [(0, socket.SOCK_STREAM, 6, "", (address, port)) for address in given_answers]
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def names_are_answered() -> Iterator[list[str]]:
     real = socket.getaddrinfo
     socket.getaddrinfo = _getaddrinfo
     try:
-        yield answers
+        yield given_answers
     finally:
         socket.getaddrinfo = real
 
@@ -126,7 +126,7 @@ def check(given: tuple[str, tuple[str, ...]]) -> bool:
         assert error.reason.endswith(".")
         return False
     _check_target(target)
-    answers[:] = answers
+    given_answers[:] = answers
     try:
         addresses = network.checked_addresses(target.host, target.port, CLOSED)
     except (UnsafeURLError, NameNotResolvedError):
