@@ -325,18 +325,24 @@ def sudden_silence(world: World) -> None:
     with ending(world):
         world.any_worker({"WEBHOOKS_LEASE_SECONDS": "20"})
         warm_up(world)
-        paths = [f"/sudden/{number}" for number in range(400)]
-        for path in paths:
-            world.webhook(path, timeout_seconds=8)
-        healthy(world, 6)
-        # Several rounds, after which each receiver is known to be quick.
-        for _ in range(4):
-            world.publish(3)
-            world.settle()
-        # A response after the timeout is none.
-        world.receiver.statuses.update(dict.fromkeys(paths, 500))
-        world.receiver.delays.update(dict.fromkeys(paths, 30.0))
+        _begin_to_hang(world, 400, timeout_seconds=8)
         check_healthy(world, publish_steadily(world, 10), 6)
+
+
+def _begin_to_hang(world: World, count: int, *, timeout_seconds: int) -> list[str]:
+    """Make webhooks, and six healthy ones after them; let their quick receivers begin to hang."""
+    paths = [f"/sudden/{number}" for number in range(count)]
+    for path in paths:
+        world.webhook(path, timeout_seconds=timeout_seconds)
+    healthy(world, 6)
+    # Several rounds, after which each receiver is known to be quick.
+    for _ in range(4):
+        world.publish(3)
+        world.settle()
+    # A response after the timeout is none.
+    world.receiver.statuses.update(dict.fromkeys(paths, 500))
+    world.receiver.delays.update(dict.fromkeys(paths, 30.0))
+    return paths
 
 
 _LOCK_DELIVERY = """
@@ -540,17 +546,8 @@ def suspects_of_hanging(world: World) -> None:
     with ending(world):
         worker = world.any_worker(patience)
         warm_up(world)
-        # The first webhooks, so that they are the first in every list.
-        paths = [f"/sudden/{number}" for number in range(3)]
-        for path in paths:
-            world.webhook(path, timeout_seconds=4)
-        healthy(world, 6)
-        # After several rounds each receiver is known to be quick.
-        for _ in range(4):
-            world.publish(3)
-            world.settle()
-        world.receiver.statuses.update(dict.fromkeys(paths, 500))
-        world.receiver.delays.update({"": 1.2, **dict.fromkeys(paths, 30.0)})
+        paths = _begin_to_hang(world, 3, timeout_seconds=4)
+        world.receiver.delays[""] = 1.2
         world.publish(12)
         for crashes in (0, 1):
             world.wait(lambda count=crashes: _sending(count) >= 40, 60, "Sending again")

@@ -582,9 +582,9 @@ class TestRefused:
         oauth.usable_token(credential.pk)
 
         for webhook_id, version in ((8, 2), (7, 1)):
-            oauth.record_success(credential.pk, version, webhook_id=webhook_id)
+            oauth.record_successes({credential.pk: (version, webhook_id)})
             assert stored().refused_version == 1
-        oauth.record_success(credential.pk, 2, webhook_id=7)
+        oauth.record_successes({credential.pk: (2, 7)})
 
         assert stored().refused_version == 0
         assert oauth.usable_token(credential.pk).trial_ends_at is None
@@ -629,7 +629,7 @@ class TestRefused:
         oauth.record_refusal(credential.pk, 1, webhook_id=7)
         with pytest.raises(oauth.TokenUnavailableError):
             oauth.usable_token(credential.pk, webhook_id=7)
-        oauth.record_success(credential.pk, 1, webhook_id=8)
+        oauth.record_successes({credential.pk: (1, 8)})
 
         oauth.record_refusal(credential.pk, 1, webhook_id=7)
 
@@ -645,7 +645,7 @@ class TestRefused:
         read_before = stored()
         with pytest.raises(oauth.TokenUnavailableError):
             oauth.usable_token(credential.pk, webhook_id=7)
-        oauth.record_success(credential.pk, 1, webhook_id=8)
+        oauth.record_successes({credential.pk: (1, 8)})
 
         assert not tokens.store_ended(read_before, "ended")
 

@@ -77,8 +77,8 @@ class Claims:
     ) -> None:
         """Take how many requests may be in flight now, and how many late ones do not count.
 
-        And how many rows wait because somebody keeps them locked: so many rows as may be held do
-        not count in addition, or a forgotten transaction could stop all claims.
+        And how many held rows another transaction keeps locked: up to `most_rows` of them do not
+        count either, or a forgotten transaction could stop all claims.
         """
         self._queue = queue
         self.limiters = limiters
@@ -217,8 +217,8 @@ class Claims:
     def _claim_suspect(self, active: list[Candidate], tested: list[int]) -> list[Claimed]:
         """Claim the one row that was in flight at several crashes, unless one is already held.
 
-        Those of quick receivers come first: one that hangs keeps the place until its timeout. Among
-        the others, new receivers come before those that failed, and no webhook is always first.
+        Those of quick receivers come first: no other suspect is sent until one that hangs has timed
+        out. Then come new receivers, then those that failed; no webhook is always first.
         """
         if self._quarantined:
             return []
@@ -269,7 +269,7 @@ class Claims:
             if candidate.webhook_id in self.slow_to_judge:
                 continue
             if quota > 0 and self._may_use_bytes(limiter):
-                kind = quick if limiter.is_quick else new if limiter.is_new else slow
+                kind = (quick, new, slow)[limiter.rank]
                 kind[candidate.webhook_id] = quota
                 if limiter.mean_made_bytes > LIGHT_BYTES:
                     large.append((kind, candidate.webhook_id))

@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 # How often to look for expired leases: after this part of a lease, at most these seconds.
 _EXPIRE_PART, EXPIRE_SECONDS = 0.05, 5.0
-# What somebody kept locked until now may have a result that its owner writes within a second: a
-# lease is taken back if it was over, and its row free, this long before as well. Not if that was
-# longer ago than the second duration: much may have happened since.
+# The owner of a row that was locked until now may have a result, which it writes within a second.
+# So a lease is taken back if it had ended, and its row was not locked, this long before as well. An
+# observation older than the second duration does not count.
 FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
 # Leases that are taken back with one statement.
 EXPIRED_AT_ONCE = 500
@@ -161,13 +161,14 @@ class Maintenance:
             self._late = {}
         self._late_at = now
         pause = min(EXPIRE_SECONDS, _EXPIRE_PART * settings.WEBHOOKS_LEASE_SECONDS)
+        # SQLite has no locks of single rows.
+        least = FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
         if not late:
             self._watermark.end(began_at, before)
-        elif self._queue.WRITES_IN_PARALLEL:
-            pause = min(pause, FREE_SECONDS)
+        elif least:
+            pause = min(pause, least)
         self._expire_at = now + pause
         self._late = {pk: self._late.get(pk, now) for pk in late}
-        least = FREE_SECONDS if self._queue.WRITES_IN_PARALLEL else 0.0
         ripe = [pk for pk in late if now - self._late[pk] >= least]
         if len(ripe) >= EXPIRED_AT_ONCE:
             # At random, as other drains take some as well; and without a pause before the rest.

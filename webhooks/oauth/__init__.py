@@ -43,7 +43,6 @@ from webhooks.oauth.tokens import (
     keep_replaced_secret,
     record_refusal,
     record_refusals,
-    record_success,
     record_successes,
     refresh,
     refresh_expiring,

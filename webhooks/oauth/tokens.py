@@ -207,17 +207,12 @@ def _note_refusal(row: OAuthToken, webhook_id: int | None) -> bool:
     return True
 
 
-def record_success(credential_id: int, version: int, *, webhook_id: int) -> None:
-    """Record a webhook's success with a version; see `record_successes`."""
-    record_successes({credential_id: (version, webhook_id)})
-
-
 def record_successes(proved: Mapping[int, tuple[int, int]]) -> None:
-    """Record successes with versions that are on trial, or that other receivers refused.
+    """Record successes with versions that replaced a refused one, or that other receivers refused.
 
     Takes the version and the webhook by credential. A refused webhook that succeeds with a newer
-    version ends the trial. A success with the refused version itself shows that the other receivers
-    refused it for another reason.
+    version proves that one good. A success with the refused version itself shows that the other
+    receivers refused it for another reason.
     """
     with transaction.atomic():
         rows = _locked(proved)

@@ -811,7 +811,7 @@ def add_counts(counts: Sequence[HourCount]) -> None:
 def late(
     before: float, *, held: Sequence[str] = (), limit: int = 5000, since: float = 0.0
 ) -> list[str]:
-    """Return the rows whose lease ended and that nobody keeps locked, the oldest first.
+    """Return the rows whose lease ended and that are not locked, the oldest first.
 
     `before` is Unix time by the database's clock; rows in `held` are alive in this process. Returns
     none if no lease ended since the Unix time `since`.
