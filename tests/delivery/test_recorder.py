@@ -1,9 +1,10 @@
 """The recorder: batches, rows the database refuses, the health of webhooks, the hourly roll-up."""
 
 import datetime as dt
+import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import pytest
@@ -11,13 +12,15 @@ from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
 from tests.delivery.test_queue import claim, succeeded
-from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
+from tests.patience import eventually
 from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.delivery import queue, retention
+from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.histogram import NO_DURATION, step_of
 from webhooks.delivery.queue.rows import ATTEMPT_COLUMNS, AttemptResult, HourCount
-from webhooks.delivery.recorder import RECORD_ROWS, Recorder, pause
+from webhooks.delivery.recorder import RECORD_ROWS, Counts, Recorder, Writer, pause
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -215,7 +218,7 @@ def test_attempts_are_counted_by_webhook_hour_outcome_and_duration() -> None:
         an_attempt(webhook_id=2, started_at=AN_HOUR + dt.timedelta(hours=9)),
     ):
         recorder.add(attempt)
-    recorder.write_counts()
+    assert not recorder.write_counts(recorder.take_counts())
     assert rows() == {
         (1, AN_HOUR, "succeeded", step_of(40.0)): 2,
         (1, AN_HOUR, "succeeded", step_of(90.0)): 1,
@@ -230,37 +233,57 @@ def test_counts_add_to_what_the_hour_has_already() -> None:
     for _ in range(2):
         recorder.add(an_attempt())
         recorder.add(an_attempt())
-        recorder.write_counts()
+        recorder.write_counts(recorder.take_counts())
     assert list(rows().values()) == [4]
 
 
 def test_counts_are_due_every_two_seconds_and_only_when_something_was_sent() -> None:
     recorder = a_recorder()
     now = time.monotonic()
-    assert not recorder.has_due_counts(now)
+    assert not recorder.due_counts(now)
     recorder.add(an_attempt())
-    assert recorder.has_due_counts(now)
-    recorder.write_counts()
+    assert sum(recorder.due_counts(now).values()) == 1
     recorder.add(an_attempt())
-    assert not recorder.has_due_counts(now + 1)
-    assert recorder.has_due_counts(time.monotonic() + 3)
+    assert not recorder.due_counts(now + 1)
+    assert sum(recorder.due_counts(now + 3).values()) == 1
+    assert not recorder.due_counts(now + 9)
 
 
-def test_a_failed_write_keeps_its_counts_for_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_a_thousand_counts_are_due_at_a_time() -> None:
     recorder = a_recorder()
-    recorder.add(an_attempt())
+    for webhook_id in range(1, 1201):
+        recorder.add(an_attempt(webhook_id=webhook_id))
     now = time.monotonic()
+    due = [recorder.due_counts(now + seconds) for seconds in (0, 3, 6)]
+    assert [len(counts) for counts in due] == [1000, 200, 0]
+    assert min(key[0] for key in due[1]) == 1001
+
+
+@pytest.mark.parametrize("is_in_parallel", [True, False])
+def test_counts_that_a_fault_keeps_out_are_given_back(
+    is_in_parallel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = a_recorder()
+    monkeypatch.setattr(recorder.queue, "WRITES_IN_PARALLEL", is_in_parallel)
+    session = DatabaseSession(recorder.queue)
+    uncounted: deque[Counts] = deque()
+    writer = Writer(recorder, recorder.queue, session, lambda: None, uncounted)
+    writer.start()
+    counts = Counter({(1, AN_HOUR.toordinal() * 24 + AN_HOUR.hour, "succeeded", 9): 2})
     with monkeypatch.context() as patched:
         patched.setattr(recorder.queue, "add_counts", _fail)
-        with pytest.raises(OperationalError):
-            recorder.write_counts()
+        writer.write_counts(counts)
+        eventually(lambda: writer.takes_counts(math.inf))
     assert rows() == {}
-    assert not recorder.has_due_counts(now), "a broken database is not asked at once"
-    recorder.add(an_attempt())
-    recorder.write_counts()
-    assert list(rows().values()) == [2]
-    recorder.write_counts()
-    assert list(rows().values()) == [2]
+    assert not writer.takes_counts(time.monotonic()), "a broken database is not asked at once"
+    assert writer.takes_counts(time.monotonic() + 11)
+    assert writer.take_uncounted() == counts
+    assert not writer.take_uncounted()
+    # Also what was given a moment before the end.
+    time.sleep(session.backoff_seconds)
+    writer.write_counts(counts)
+    writer.finish(time.monotonic() + 20)
+    assert [*rows().values(), *uncounted] == [2]
 
 
 def _fail(counts: list[HourCount]) -> None:
@@ -303,6 +326,23 @@ def test_a_drain_leaves_its_counts_behind(receiver: Receiver) -> None:
     counted = HourlyCount.objects.filter(webhook=webhook, outcome=Outcome.SUCCEEDED)
     assert sum(row.count for row in counted) == 3
     assert all(row.duration_step != NO_DURATION for row in counted)
+
+
+@pytest.mark.database("postgres")
+def test_new_requests_do_not_wait_for_counts(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[str] = []
+
+    def add_counts(counts: list[HourCount]) -> None:
+        writers.append(threading.current_thread().name)
+        add(counts)
+
+    add = queue.backend().add_counts
+    monkeypatch.setattr(queue.backend(), "add_counts", add_counts)
+    make_delivery(make_webhook(url=f"{receiver.url}/open/hook"))
+    run_engine(HourlyCount.objects.exists)
+    assert writers == ["writer"]
 
 
 @pytest.mark.parametrize(("days", "kept_days"), [(7, 31), (90, 90)])

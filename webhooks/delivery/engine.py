@@ -217,9 +217,9 @@ class Engine:
         )
         self.claimer = Claimer(self.claims, self._queue, self.session, self.event.set)
         self._recorder = Recorder(self._queue, self._lease, self.claims.__len__)
-        while self._cache.counts:
-            self._recorder.add_counts(self._cache.counts.popleft())
-        self.writer = Writer(self._recorder, self._queue, self.session, self._on_response)
+        self.writer = Writer(
+            self._recorder, self._queue, self.session, self._on_response, self._cache.counts
+        )
         self.maintenance = Maintenance(
             self.session,
             self._queue,
@@ -962,6 +962,7 @@ class Engine:
         # it later.
         is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
         self.writer.finish(0.0 if is_left else ends)
+        self._recorder.add_counts(self.writer.take_uncounted())
         # First, as somebody may keep locked what the rest is written to.
         self._shards.leave()
         self._write_rest()

@@ -21,7 +21,7 @@ from webhooks.delivery.claims import Claimer, Claims
 from webhooks.delivery.db_session import DatabaseSession
 from webhooks.delivery.due import Watermark
 from webhooks.delivery.plans import present_versions
-from webhooks.delivery.recorder import Recorder, Writer, pause
+from webhooks.delivery.recorder import UNWRITTEN_SECONDS, Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
 from webhooks.delivery.sender import Sender
 from webhooks.models import Outcome, PauseReason, Status, Webhook
@@ -40,9 +40,6 @@ FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
 EXPIRED_AT_ONCE = 500
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
-# How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
-# takes the engine's time, until PostgreSQL's `lock_timeout`.
-UNWRITTEN_SECONDS = 10.0
 # How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
 # At the end of a drain it is not waited for.
 _PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 5.0, 0.1
@@ -74,6 +71,7 @@ class Maintenance:
         self._queue = queue
         self._sender = sender
         self._recorder = recorder
+        self._writer = writer
         self._claims = claims
         self._locked = locked
         self._resolver = resolver
@@ -84,7 +82,6 @@ class Maintenance:
         # Monotonic seconds; `run_due` has to be called by then.
         self.look_at = 0.0
         self._state_at = 0.0
-        self._write_at = 0.0
         self._expire_at = 0.0
         # Rows whose lease is over, each with when that was seen first; and when that was looked at.
         self._late: dict[str, float] = {}
@@ -104,24 +101,25 @@ class Maintenance:
             self._report_lack(now)
             if now >= self._expire_at and all(user.is_calm(now) for user in self._users):
                 self._expire(now)
-        if now >= self._write_at:
-            self._write_health(now)
+        self._write_counts(now)
+        self._write_states(now)
 
-    def _write_health(self, now: float) -> None:
-        # Counts first, as somebody may keep the health of a webhook locked.
-        if self._recorder.has_due_counts(now):
-            self._write(self._recorder.write_counts)
-        if now >= self._state_at and (states := self._recorder.due_states(now)):
-            self._state_at = now + _STATE_SECONDS
-            self._write(partial(self._recorder.write_states, states))
+    def _write_counts(self, now: float) -> None:
+        self._recorder.add_counts(self._writer.take_uncounted())
+        if self._writer.takes_counts(now) and (counts := self._recorder.due_counts(now)):
+            self._writer.write_counts(counts)
 
-    def _write(self, work: Callable[[], None]) -> None:
+    def _write_states(self, now: float) -> None:
+        if now < self._state_at or not (states := self._recorder.due_states(now)):
+            return
+
         def write() -> bool:
-            work()
+            self._recorder.write_states(states)
             return True
 
+        self._state_at = now + _STATE_SECONDS
         if not self._session.run(write):
-            self._write_at = time.monotonic() + UNWRITTEN_SECONDS
+            self._state_at = time.monotonic() + UNWRITTEN_SECONDS
 
     def _recall_changed(self) -> None:
         """Recall requests that wait for webhooks that were paused, deleted or edited since.

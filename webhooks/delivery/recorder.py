@@ -15,7 +15,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -59,6 +59,9 @@ _STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
 _REST_AT_ONCE = 2000
 # How often the hourly counts are written, and how many of them at a time.
 _COUNT_SECONDS, _COUNTS_AT_ONCE = 2.0, 1000
+# How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
+# takes a thread's time, until PostgreSQL's `lock_timeout`.
+UNWRITTEN_SECONDS = 10.0
 # How often to look whether what somebody keeps locked is free.
 _LOCKED_SECONDS = 1.0
 # A plain string: a member of a TextChoices takes longer to compare.
@@ -82,8 +85,8 @@ Counts = Counter[tuple[int, int, str, int]]
 class Recorder:
     """Collects results and writes them.
 
-    `batch` and `write` are called by the writer, which may be a thread of its own; the rest by the
-    engine thread.
+    `batch`, `write` and `write_counts` are called by the writer, which may be a thread of its own;
+    the rest by the engine thread.
     """
 
     def __init__(
@@ -315,30 +318,30 @@ class Recorder:
             self._unchanged_status.pop(change.webhook_id, None)
             self._written[change.webhook_id] = (change.succeeded, again_at)
 
-    def has_due_counts(self, now: float) -> bool:
-        return now >= self._count_at and bool(self._counts)
+    def due_counts(self, now: float) -> Counts:
+        """Return the oldest thousand counts if any are due; they are no longer kept here."""
+        if now < self._count_at or not self._counts:
+            return Counter()
+        self._count_at = now + _COUNT_SECONDS
+        return self._oldest_counts()
 
-    def write_counts(self) -> None:
-        """Add to the hourly counts, a thousand at a time.
+    def _oldest_counts(self) -> Counts:
+        oldest = Counter(dict(islice(self._counts.items(), _COUNTS_AT_ONCE)))
+        for key in oldest:
+            del self._counts[key]
+        return oldest
 
-        Those that a fault or somebody's lock keeps out are added with a later try.
-        """
-        self._count_at = time.monotonic() + _COUNT_SECONDS
-        # The oldest first.
-        chosen = {
+    def write_counts(self, counts: Counts) -> Counts:
+        """Add to the hourly counts; return those that somebody keeps locked."""
+        keys = {
             HourCount(webhook_id, _hour(hour), outcome, step, count): key
-            for key, count in islice(self._counts.items(), _COUNTS_AT_ONCE)
+            for key, count in counts.items()
             for webhook_id, hour, outcome, step in (key,)
         }
-        locked = self.queue.locked_counts(list(chosen))
-        free = [count for count in chosen if count not in locked]
-        if free:
+        locked = self.queue.locked_counts(list(keys))
+        if free := [count for count in keys if count not in locked]:
             self.queue.add_counts(free)
-        for count, key in chosen.items():
-            number = self._counts.pop(key)
-            if count in locked:
-                # Behind the others.
-                self._counts[key] = number
+        return Counter({keys[count]: count.attempts for count in locked})
 
     def take_counts(self) -> Counts:
         """Return the counts that are not written yet, which are no longer kept here."""
@@ -346,7 +349,7 @@ class Recorder:
         return counts
 
     def add_counts(self, counts: Counts) -> None:
-        """Add counts that another recorder could not write."""
+        """Keep counts that could not be written, here or by another recorder."""
         self._counts.update(counts)
 
     @property
@@ -361,7 +364,12 @@ class Recorder:
         `take_counts` returns them.
         """
         for _ in range(0, len(self._counts), _COUNTS_AT_ONCE):
-            self.write_counts()
+            # Kept until they are written, and then behind the others if they are locked.
+            unwritten = counts = self._oldest_counts()
+            try:
+                unwritten = self.write_counts(counts)
+            finally:
+                self.add_counts(unwritten)
         # Twice, as another drain may have locked some for a moment.
         for _ in range(2):
             changes = self.due_states(float("inf"))
@@ -472,12 +480,40 @@ class Writer(SessionThread):
         queue: ModuleType,
         engine_session: DatabaseSession,
         on_written: Callable[[], None],
+        uncounted: deque[Counts],
     ) -> None:
+        """Take as `uncounted` what an earlier drain could not count; it gets what this one cannot.
+
+        It may still get some after this one's end, if somebody keeps something locked.
+        """
         super().__init__("writer", queue, engine_session)
         self._recorder = recorder
         self._on_written = on_written
         # Batches that are committed, so that their rows are no longer ours.
         self.written: deque[list[AttemptResult]] = deque()
+        self._counts: deque[Counts] = deque()
+        self._uncounted = uncounted
+        # Monotonic seconds: no counts are taken before that.
+        self._count_at = 0.0
+
+    def takes_counts(self, now: float) -> bool:
+        """Return whether the counts before are written, or what kept them out is long ago."""
+        return not self._counts and now >= self._count_at
+
+    def write_counts(self, counts: Counts) -> None:
+        """Write counts, here or in the thread: a thousand take 30 ms, for which requests wait."""
+        self._counts.append(counts)
+        if self._in_parallel:
+            self._event.set()
+        else:
+            self._write_counts()
+
+    def take_uncounted(self) -> Counts:
+        """Return the counts that somebody kept locked, or that a fault kept out."""
+        counts: Counts = Counter()
+        while self._uncounted:
+            counts.update(self._uncounted.popleft())
+        return counts
 
     def write_due(self, now: float) -> None:
         """Write what is due, here or in the thread; `now` is monotonic, or inf for everything."""
@@ -503,6 +539,17 @@ class Writer(SessionThread):
             self.written.append(batch)
             self._on_written()
 
+    def _write_counts(self) -> None:
+        """Write what the engine thread gave, and give back what could not be written."""
+        counts = self._counts[0]
+        left = self._session.run(partial(self._recorder.write_counts, counts))
+        if left is None:
+            self._count_at = time.monotonic() + UNWRITTEN_SECONDS
+            left = counts
+        if left:
+            self._uncounted.append(left)
+        self._counts.popleft()
+
     def _batch(self, now: float) -> list[AttemptResult]:
         if self._recorder.has_locked:
             self._session.run(self._recorder.take_unlocked)
@@ -511,10 +558,12 @@ class Writer(SessionThread):
     # Called by the thread.
 
     def _has_work(self) -> bool:
-        return bool(self._recorder.waiting or self._recorder.locked)
+        return bool(self._recorder.waiting or self._recorder.locked or self._counts)
 
     def _turn(self) -> None:
         self._write(float("inf") if self._is_closing else time.monotonic())
+        if self._counts:
+            self._write_counts()
         self._rest()
 
     def _rest(self) -> None:
