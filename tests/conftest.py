@@ -67,8 +67,8 @@ if not _WORKER:
     os.environ["TESTS_BEGUN"] = str(DATA_DIR / "begun")
 # `make quick` takes this many evenly spaced rows of a table of parameters; rows that do not use
 # the database cost less.
-_QUICK_DATABASE_ROWS = 3
-_QUICK_ROWS = 24
+_QUICK_DATABASE_ROWS = 1
+_QUICK_ROWS = 12
 # xdist sends test names between processes, three times each.
 _NAME_CHARACTERS = 1000
 _USES_DATABASE = {"db", "transactional_db", "live_server", "database_url"}

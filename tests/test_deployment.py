@@ -172,6 +172,7 @@ def test_readme_gives_exactly_two_commands_to_begin_with() -> None:
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_collected_files_are_complete(tmp_path: Path, settings: Settings) -> None:
     """Hashing names follows every reference in the style sheets and fails on a missing file."""
     settings.STATIC_ROOT = tmp_path

@@ -42,6 +42,7 @@ def test_no_template_has_a_text_that_is_not_marked() -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_module_gives_people_a_text_that_is_not_marked() -> None:
     assert _unmarked({path: unmarked.in_python(path) for path in python_files()}) == {}
 

@@ -51,6 +51,7 @@ def test_a_new_webhook_leaves_who_made_it(browser: Client) -> None:
     assert (entry.username, entry.object_name, entry.webhook_id) == ("olena", "Billing", webhook.pk)
 
 
+@pytest.mark.slow
 def test_a_save_that_changes_nothing_leaves_no_entry(browser: Client) -> None:
     basic = {"authorization_type": "basic", "basic_login": "demo", "basic_password": "hush-hush"}
     webhook = make_webhook(**basic)

@@ -73,6 +73,7 @@ def test_words_are_those_of_a_shell(typed: str, words: list[str]) -> None:
 
 
 @given(st.lists(st.text(alphabet="ab \n'\"\\$`!#&|;<>*?[]{}~^%=-єЇ", max_size=12), max_size=4))
+@pytest.mark.slow
 def test_what_our_own_quoting_writes_is_read_back(words: list[str]) -> None:
     typed = " ".join(writer.quote(word.encode()) for word in words)
     assert split(typed).words == words

@@ -74,6 +74,7 @@ def test_leases_are_taken_back_only_while_the_database_has_been_well() -> None:
     assert not session.is_calm(now + 8.05)
 
 
+@pytest.mark.slow
 def test_a_call_that_waited_says_as_much_as_a_fault() -> None:
     session = DatabaseSession(queue.backend())
     now = time.monotonic()

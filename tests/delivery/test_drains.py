@@ -90,6 +90,7 @@ def test_threads_take_no_drain_that_another_worker_asked_for(
     assert len(began) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_asks_at_once_for_what_comes_after_a_drain(
     running: set[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -401,6 +401,7 @@ def test_when_all_have_more_each_has_its_turn(clock: list[float]) -> None:
     assert max(counted) - min(counted) <= 1
 
 
+@pytest.mark.slow
 def test_walking_on_takes_more_of_the_time_while_it_finds_many(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

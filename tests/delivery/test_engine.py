@@ -134,6 +134,7 @@ def test_a_failing_receiver_is_tried_again_with_the_same_id_and_bytes(receiver: 
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
+@pytest.mark.slow
 def test_a_receiver_says_when_it_wants_the_next_try(status: int) -> None:
     with fake_provider() as asking:
         asking.reply(Reply(status=status, headers={"Retry-After": "120"}))
@@ -308,6 +309,7 @@ def test_while_the_database_is_away_a_wakeup_is_waited_for_and_not_spun_on(
     assert waited == [1.0]
 
 
+@pytest.mark.slow
 def test_a_late_gone_of_an_old_address_does_not_pause_the_corrected_webhook() -> None:
     def correct_and_answer(asked: ReceivedRequest) -> Reply:
         if asked.path == "/old":
@@ -346,6 +348,7 @@ def sent_at() -> list[float]:
     return [one.timestamp() for one in started]
 
 
+@pytest.mark.slow
 def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     delivery = make_delivery(make_webhook(url="http://10.1.2.3/hook"))
     deliver_all()
@@ -354,6 +357,7 @@ def test_an_address_behind_the_guard_is_recorded_as_blocked() -> None:
     assert "10.1.2.3" in attempt.error
 
 
+@pytest.mark.slow
 def test_thousands_of_requests_that_cannot_be_made_do_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -454,6 +458,7 @@ def test_gone_pauses_the_webhook_and_holds_its_deliveries(receiver: Receiver) ->
     assert reload(delivery).hold_reason == HoldReason.PAUSED
 
 
+@pytest.mark.slow
 def test_all_that_is_in_flight_when_gone_pauses_a_webhook_waits_as_well() -> None:
     """Even a delivery that has no retries left."""
     arrived: list[object] = []
@@ -739,6 +744,7 @@ def test_leases_that_run_out_later_are_found_by_the_same_engine(
 
 
 @pytest.mark.usefixtures("calm")
+@pytest.mark.slow
 def test_leases_that_ended_are_taken_back_some_at_a_time_without_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -940,6 +946,7 @@ def test_a_claim_that_a_crash_of_the_server_lost_is_made_again_and_nothing_sent_
 
 
 @pytest.mark.usefixtures("calm")
+@pytest.mark.slow
 def test_a_row_that_was_in_flight_at_three_crashes_is_parked() -> None:
     delivery = make_delivery(make_webhook())
     past = timezone.now() - dt.timedelta(seconds=1)

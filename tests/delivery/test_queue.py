@@ -215,6 +215,7 @@ def test_a_concurrency_limit_counts_what_every_worker_sends() -> None:
     assert paced([ClaimQuota(webhook.pk, 100)], lease="two", lease_seconds=60.0) == []
 
 
+@pytest.mark.slow
 def test_eight_claimers_never_take_the_same_row() -> None:
     webhook = make_webhook()
     made = {make_delivery(webhook).pk for _ in range(200)}
@@ -276,6 +277,7 @@ def test_a_schedule_that_lies_too_far_ahead_stops_nothing(limit: tuple[int, int]
     assert state.next_send_at < timezone.now() + dt.timedelta(seconds=61)
 
 
+@pytest.mark.slow
 def test_two_claimers_never_exceed_a_concurrency_limit() -> None:
     webhook = make_webhook(concurrency_limit=1)
     for _ in range(3):
@@ -495,6 +497,7 @@ def test_heads_of_many_webhooks_are_claimed_at_once() -> None:
 
 
 @pytest.mark.database("sqlite")
+@pytest.mark.slow
 def test_a_head_is_found_without_reading_what_waits_behind_it_or_was_sent() -> None:
     """For PostgreSQL see `test_plans`."""
     webhook = make_webhook(is_ordered=True)

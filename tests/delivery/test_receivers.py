@@ -17,7 +17,7 @@ from tests.services import HOST
 from webhooks.delivery import outcomes
 from webhooks.models import Attempt, Delivery, Outcome, Webhook
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.once, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

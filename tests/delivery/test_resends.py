@@ -304,6 +304,7 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("still_clock")
+@pytest.mark.slow
 def test_the_rate_is_kept_by_the_clock_of_the_database() -> None:
     webhook = make_webhook()
     for _ in range(160):
@@ -374,6 +375,7 @@ def test_many_resends_share_the_time_that_sweeps_need_as_well(monkeypatch: Any) 
     assert resends.advance_all() == 5
 
 
+@pytest.mark.slow
 def test_of_many_resends_each_asks_for_its_next_turn_later(
     monkeypatch: Any,
 ) -> None:

@@ -168,6 +168,7 @@ def test_an_answer_that_was_packed_unasked_is_unpacked(coding: str) -> None:
     assert "the response says “INVALID_CREDENTIALS”" in said(found)
 
 
+@pytest.mark.slow
 def test_of_a_packed_answer_no_more_is_read_than_of_another() -> None:
     body = gzip.compress(b'{"trace": "' + b"x" * 100_000_000 + b'", "ok": true}')
     head = b"Content-Encoding: gzip\r\n"
@@ -333,6 +334,7 @@ def http(answer: object) -> bytes:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("is_retried", "status"), [(True, "pending"), (False, "failed")])
+@pytest.mark.slow
 def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) -> None:
     with answering({"/in": http({"error": "INVALID_CREDENTIALS"})}) as address:
         webhook = make_webhook(
@@ -359,6 +361,7 @@ def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) ->
         (SUCCEEDS, {"trace": LONG, "ok": True}, "64 KiB"),
     ],
 )
+@pytest.mark.slow
 def test_a_long_answer_is_judged_by_its_beginning(
     fields: dict[str, Any], answer: object, sentence: str
 ) -> None:
@@ -370,6 +373,7 @@ def test_a_long_answer_is_judged_by_its_beginning(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_an_answer_of_another_charset_says_no_too() -> None:
     body = NO.encode("cp1251")
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=windows-1251\r\n"
@@ -381,6 +385,7 @@ def test_an_answer_of_another_charset_says_no_too() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("before", range(183, 200, 4))
+@pytest.mark.slow
 def test_a_reason_that_is_cut_in_a_secret_shows_nothing_of_it(before: int) -> None:
     password = "secrettoken-123456"
     with answering({"/in": http({"error": "x" * before + password})}) as address:
@@ -396,6 +401,7 @@ def test_a_reason_that_is_cut_in_a_secret_shows_nothing_of_it(before: int) -> No
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_an_answer_that_says_yes_is_delivered() -> None:
     with answering({"/in": http({"result": {"id": 7}})}) as address:
         delivery = make_delivery(make_webhook(url=f"{address}/in", **FAILS))

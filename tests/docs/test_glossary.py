@@ -31,6 +31,7 @@ def test_every_state_of_a_token_is_explained(state: TokenState) -> None:
     assert re.search(row, section("How an access token is doing"), re.M)
 
 
+@pytest.mark.slow
 def test_no_text_of_the_screens_has_a_word_that_is_not_used() -> None:
     texts = {text for found in every_text() for text in (found.text, found.plural)}
     assert texts

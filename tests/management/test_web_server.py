@@ -24,7 +24,7 @@ from tests.services import HOST, free_port
 from webhooks.management import web_server
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 Start = Callable[..., tuple["subprocess.Popen[bytes]", int]]
 

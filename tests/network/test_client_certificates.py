@@ -17,6 +17,7 @@ from webhooks.network import guard
 
 pytestmark = [
     pytest.mark.once,
+    pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("engine_asks_getaddrinfo"),
 ]

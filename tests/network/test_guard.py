@@ -273,6 +273,7 @@ _HOSTISH = st.text(
 @example("http://xn--a-.com/")
 @example("http://[::ffff:1.2.3.4]/")
 @example("http://1.2.3.4:65535?#")
+@pytest.mark.slow
 def test_any_text_is_refused_or_parses_again_to_the_same_target(text: str) -> None:
     try:
         target = network.parse_url(text, policy=CLOSED)
@@ -481,6 +482,7 @@ def test_what_is_beside_metadata_is_opened_with_its_network() -> None:
     assert addresses.address_problem("2002:808:808::1", 80, opening("2002::/16")) is None
 
 
+@pytest.mark.slow
 def test_many_names_are_looked_up_side_by_side_with_one_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

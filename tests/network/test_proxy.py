@@ -244,6 +244,7 @@ def test_a_delivery_goes_through_the_proxy(
 
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_no_attempt_holds_the_login_of_a_proxy_that_cannot_be_used(
     settings: Any, public_names: None
 ) -> None:
@@ -261,6 +262,7 @@ def test_no_attempt_holds_the_login_of_a_proxy_that_cannot_be_used(
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:6379/", "http://169.254.169.254/latest/", "https://[fd00::1]/"]
 )
+@pytest.mark.slow
 def test_a_delivery_to_a_refused_literal_never_reaches_the_proxy(
     url: str, settings: Any, proxy_to: Callable[..., ForwardProxy]
 ) -> None:
@@ -271,6 +273,7 @@ def test_a_delivery_to_a_refused_literal_never_reaches_the_proxy(
 
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_a_delivery_to_a_name_that_leads_inside_never_reaches_the_proxy(
     settings: Any, proxy_to: Callable[..., ForwardProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:

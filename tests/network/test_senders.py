@@ -26,6 +26,7 @@ from webhooks.models import Attempt, Delivery, OAuthToken, Outcome, TokenState, 
 
 pytestmark = [
     pytest.mark.once,
+    pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("engine_asks_getaddrinfo"),
 ]

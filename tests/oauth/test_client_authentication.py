@@ -74,6 +74,7 @@ def claims_of(text: str, keys: Any, algorithm: str) -> tuple[dict[str, Any], dic
     [(rsa_key, "RS256"), (lambda: EC_KEY, "ES256")],
     ids=["key0-RS256", "key1-ES256"],
 )
+@pytest.mark.slow
 def test_a_private_key_signs_and_its_public_half_checks(
     fake: FakeProvider, key: Callable[[], str], algorithm: str
 ) -> None:

@@ -501,6 +501,7 @@ def signing(key: str, fake: FakeProvider, private_key: str) -> Credential:
 
 @pytest.mark.parametrize("key", SIGNED)
 class TestSigned:
+    @pytest.mark.slow
     def test_token_is_fetched_with_a_jwt_as_the_provider_wants_it(
         self, fake: FakeProvider, key: str
     ) -> None:
@@ -517,6 +518,7 @@ class TestSigned:
         assert 0 < claims["exp"] - claims["iat"] <= 3600
         assert not {"client_id", "client_secret"} & sent.keys()
 
+    @pytest.mark.slow
     def test_another_key_is_a_mistake_of_the_settings(self, fake: FakeProvider, key: str) -> None:
         credential = signing(key, fake, oauth.make_key())
         fake.reply(Signed(jwk.RSAKey.import_key(oauth.make_key()), SIGNED[key][1]["aud"]))

@@ -553,6 +553,7 @@ def test_refusal_in_words_of_its_own_is_understood(
     assert told(answer)
 
 
+@pytest.mark.slow
 def test_words_are_judged_in_time() -> None:
     for piece in (
         "bad_",

@@ -554,6 +554,7 @@ class TestRefused:
         assert oauth.usable_token(credential.pk).version == 2
         assert len(fake.requests) == 1
 
+    @pytest.mark.slow
     def test_hundreds_of_refusals_and_successes_are_noted_with_a_few_statements(
         self, fake: FakeProvider, django_assert_max_num_queries: Any
     ) -> None:

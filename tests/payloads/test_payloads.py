@@ -219,6 +219,7 @@ def test_a_payload_that_holds_itself_is_refused() -> None:
     assert refused(payload).code == "too_deep"
 
 
+@pytest.mark.slow
 def test_shared_parts_that_multiply_are_refused() -> None:
     value: list[Any] = [0]
     for _level in range(25):

@@ -26,7 +26,7 @@ from webhooks.models import (
     may_be_sent_to,
 )
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.slow]
 # The engine's threads see only committed rows.
 sends = pytest.mark.django_db(transaction=True)
 

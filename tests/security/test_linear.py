@@ -260,6 +260,7 @@ def test_a_long_address_without_a_login_keeps_nothing_busy(
     assert len(caplog.text) < 20_000
 
 
+@pytest.mark.slow
 def test_forty_answers_beside_a_long_token_are_masked_at_once() -> None:
     """Masking 40 responses that end within a secret of 8,000 characters once took 18 s."""
     body = json.dumps({"error": TOKEN[:-1]}).encode()[:20_000]

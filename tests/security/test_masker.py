@@ -299,6 +299,7 @@ def test_one_answer_to_very_many_receivers_tells_each_of_its_own_secret(form: st
     }
 
 
+@pytest.mark.slow
 def test_answers_to_many_receivers_take_little_memory_however_they_are_escaped() -> None:
     maskers = [
         Masker([f"secret-of-{number}", f"ab{number:02}", f"abc-{number}"]) for number in range(60)

@@ -45,6 +45,7 @@ def test_the_second_save_is_told_who_changed_what_and_saves_nothing(
     assert (webhook.name, webhook.url) == ("CRM", "http://127.0.0.1:9/theirs")
 
 
+@pytest.mark.slow
 def test_saving_again_overwrites_with_everything_that_was_typed(
     browser: Client, colleague: Client, webhook: Webhook
 ) -> None:
@@ -61,6 +62,7 @@ def test_saving_again_overwrites_with_everything_that_was_typed(
     assert AuditEntry.objects.filter(username="admin", action="changed").count() == 1
 
 
+@pytest.mark.slow
 def test_a_third_change_is_told_too(browser: Client, colleague: Client, webhook: Webhook) -> None:
     seen = seen_on(browser.get(edit_url(webhook)))
     colleague.post(edit_url(webhook), posted(url="http://127.0.0.1:9/theirs"))
@@ -90,6 +92,7 @@ def test_a_pause_meanwhile_is_no_conflict_and_stays(
     assert (webhook.name, webhook.is_active) == ("Mine", False)
 
 
+@pytest.mark.slow
 def test_a_rejected_form_still_knows_what_it_was_opened_with(
     browser: Client, colleague: Client, webhook: Webhook
 ) -> None:

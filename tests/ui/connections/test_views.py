@@ -404,6 +404,7 @@ def test_a_webhook_is_no_connection(browser: Client) -> None:
     assert page.context["form"].errors["connection"]
 
 
+@pytest.mark.slow
 def test_without_javascript_a_chosen_connection_hides_the_own_fields(browser: Client) -> None:
     connection = make_connection()
     page = browser.post(
@@ -415,6 +416,7 @@ def test_without_javascript_a_chosen_connection_hides_the_own_fields(browser: Cl
     assert page.context["connection"] == connection
 
 
+@pytest.mark.slow
 def test_who_may_not_see_connections_keeps_the_one_that_is_used_and_chooses_no_other() -> None:
     used, other = make_connection(), make_connection(name="Secret one")
     webhook = make_webhook(credential=used)
@@ -623,6 +625,7 @@ def test_who_creates_a_connection_goes_on_to_a_page_that_is_open(more: list[str]
     assert "The connection “CRM login” was created." in page.text
 
 
+@pytest.mark.slow
 def test_the_form_links_a_deletion_that_is_open() -> None:
     connection = make_connection()
     browser = logged_in("change_connection", "delete_connection")

@@ -360,6 +360,7 @@ def test_rows_are_selected_for_what_the_reader_may_do(permissions: list[str], hi
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.HELD])
+@pytest.mark.slow
 def test_no_page_of_the_log_links_to_what_its_reader_may_not_open(status: Status) -> None:
     reader = person("view_delivery", "test_webhook")
     links = links_of(reader.get(LOG))

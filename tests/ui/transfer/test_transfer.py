@@ -482,6 +482,7 @@ def test_a_field_that_was_seen_in_an_event_is_a_variable_of_a_file() -> None:
 # ---- Names are looked up together ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_asks_about_all_its_names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked up one after another, 500 names of a slow name server took 42 minutes."""
     asked = []
@@ -502,6 +503,7 @@ def test_a_file_asks_about_all_its_names_at_once(monkeypatch: pytest.MonkeyPatch
     assert not together.broken
 
 
+@pytest.mark.slow
 def test_a_name_server_that_does_not_answer_holds_a_file_up_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -23,6 +23,7 @@ SIGNING = {**MACHINE, "client_secret": "", "client_authentication": "private_key
 HTMX = {"HX-Request": "true"}
 
 
+@pytest.mark.slow
 def test_a_key_is_made_once_and_its_public_half_is_for_everybody(browser: Client) -> None:
     webhook = saved(**SIGNING)
     key = webhook.credential.client_key

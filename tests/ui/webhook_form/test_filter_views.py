@@ -96,6 +96,7 @@ def test_only_chosen_events_are_counted_and_tests_never(browser: Client) -> None
     assert "Matches 3 of the last 3 events" in words(both)
 
 
+@pytest.mark.slow
 def test_at_most_two_hundred_events_are_read(browser: Client) -> None:
     publish(5, disposition="ANSWERED")
     publish(200, disposition="NO ANSWER")

@@ -69,6 +69,7 @@ def test_it_asks_nothing_when_nothing_is_held() -> None:
     assert "held" not in form.fields
 
 
+@pytest.mark.slow
 def test_the_page_asks_and_the_trail_says_what_was_dropped(held: Delivery) -> None:
     browser: Client = logged_in(is_superuser=True)
     url = reverse("webhooks:edit", args=[held.webhook_id])

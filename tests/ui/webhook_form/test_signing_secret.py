@@ -22,6 +22,7 @@ def browser() -> Client:
     return client
 
 
+@pytest.mark.slow
 def test_the_secret_is_shown_once_for_a_password_and_the_trail_names_who(browser: Client) -> None:
     webhook = make_webhook()
     edit = reverse("webhooks:edit", args=[webhook.pk])

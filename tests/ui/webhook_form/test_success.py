@@ -108,6 +108,7 @@ def tried(browser: Client, webhook: Webhook, **typed: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
     webhook = make_webhook()
     assert "No response yet" in tried(browser, webhook)["sentence"]
@@ -124,6 +125,7 @@ def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
     assert not Webhook.objects.get(pk=webhook.pk).answer_rule
 
 
+@pytest.mark.slow
 def test_the_last_answer_is_looked_for_in_the_newest_deliveries_only(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_who_may_only_add_is_led_to_a_page_that_can_be_opened(permissions: list[
     assert "“CRM” was created." in page.text
 
 
+@pytest.mark.slow
 def test_saving_the_same_form_twice_is_said(browser: Client) -> None:
     sentence = "Another webhook has the same name and URL."
     assert sentence not in browser.post(CREATE, posted(), follow=True).text

@@ -157,6 +157,7 @@ def test_what_was_done_to_many_is_taken_back_with_one_button(browser: Client, ac
     assert Webhook.objects.present().count() == 3
 
 
+@pytest.mark.slow
 def test_all_that_match_are_meant_beyond_the_page(browser: Client) -> None:
     for number in range(60):
         make_webhook(name=f"Hook 1{number}")
