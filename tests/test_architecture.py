@@ -278,6 +278,22 @@ def test_a_class_name_exists_once_and_an_exception_ends_in_error() -> None:
     assert misnamed == []
 
 
+def test_the_exceptions_of_a_package_have_one_base() -> None:
+    # Package -> exception -> what it derives from. A screen is a package of its own.
+    found: dict[str, dict[str, set[str]]] = {}
+    for path in sources():
+        package = _screen(module_name(path)) or room(module_name(path))
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                own = found.setdefault(package, {})
+                own[node.name] = {ast.unparse(base) for base in node.bases}
+    bases = {
+        package: {name for name, above in own.items() if not above & own.keys()}
+        for package, own in found.items()
+    }
+    assert {package: names for package, names in bases.items() if len(names) > 1} == {}
+
+
 def test_no_import_hides_in_a_function() -> None:
     """Importing the product's modules inside a function hides a cycle instead of removing it."""
     hidden = [

@@ -24,7 +24,7 @@ from django.utils import translation
 
 from webhooks import events as public
 from webhooks.api import events
-from webhooks.api.events import ApiResponse, Caller
+from webhooks.api.events import ApiError, ApiResponse, Caller
 from webhooks.api.wsgi import (
     Application,
     Environ,
@@ -60,11 +60,11 @@ _CHECKED_HEADERS = [
 ]
 
 
-class _ClientDisconnectedError(ConnectionError):
+class _ClientDisconnectedError(ApiError, ConnectionError):
     """The connection ended before the request did."""
 
 
-class _RefusedBodyError(Exception):
+class _RefusedBodyError(ApiError):
     """The body is not read any further; `status` gives the reason."""
 
     def __init__(self, status: HTTPStatus) -> None:

@@ -103,7 +103,13 @@ def _json_response(status: int, values: object, then: Callable[[], None] = _noth
     return ApiResponse(status, json.dumps(values).encode(), HEADERS, then)
 
 
-class RequestError(Exception):
+class ApiError(Exception):
+    """The base of the exceptions of this package."""
+
+    permanent = True
+
+
+class RequestError(ApiError):
     """A rejected request, with the response to it."""
 
     def __init__(

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from webhooks.models.errors import ModelError
 from webhooks.security.encryption import SecretField
 
 
@@ -19,7 +20,7 @@ class ApiScope(models.TextChoices):
     HEALTH_READ = "health:read", _("Read figures of /readyz")
 
 
-class MissingScopeError(Exception):
+class MissingScopeError(ModelError):
     """The key is valid but lacks the required scope."""
 
     def __init__(self, scope: ApiScope) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from webhooks.models.errors import ModelError
 from webhooks.models.webhook import Webhook
 from webhooks.security.encryption import SecretField
 
@@ -41,7 +42,7 @@ class Action(models.TextChoices):
     KEY_REVOKED = "key_revoked", _("API key revoked")
 
 
-class AppendOnlyError(TypeError):
+class AppendOnlyError(ModelError, TypeError):
     """An entry of the audit trail cannot be changed or deleted."""
 
 

@@ -19,6 +19,7 @@ from django.db.models.query_utils import DeferredAttribute
 from encrypted_model_fields import fields as library
 from encrypted_model_fields.fields import EncryptedTextField, decrypt_str, encrypt_str
 
+from webhooks.security.errors import SecurityError
 from webhooks.security.masker import MASK
 
 # Called before anything is encrypted; each raises SecretUnreadableError if the key is wrong.
@@ -26,10 +27,8 @@ from webhooks.security.masker import MASK
 before_sealing: list[Callable[[], None]] = []
 
 
-class SecretUnreadableError(Exception):
+class SecretUnreadableError(SecurityError):
     """A stored secret cannot be decrypted: wrong key, damaged, or moved from another place."""
-
-    permanent = True
 
 
 class Bound(Protocol):

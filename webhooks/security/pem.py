@@ -8,6 +8,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from webhooks.security.errors import SecurityError
+
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey
 # RFC 7518 section 3.3.
 _LEAST_RSA_BITS = 2048
@@ -15,7 +17,7 @@ _LEAST_RSA_BITS = 2048
 _CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
 
-class PEMError(ValueError):
+class PEMError(SecurityError, ValueError):
     """The text has no usable key or certificate; `code` says which."""
 
     def __init__(self, code: str) -> None:

@@ -16,7 +16,7 @@ from webhooks import catalogue, network
 from webhooks.models import Webhook
 from webhooks.security.encryption import SecretUnreadableError
 from webhooks.ui.trail import field_label
-from webhooks.ui.transfer.document import key_errors, listed_secrets, missing_secrets
+from webhooks.ui.transfer.document import FileError, key_errors, listed_secrets, missing_secrets
 from webhooks.ui.transfer.forms import URL_FIELDS, ImportForm, equals_export, values_of
 
 # Limit for resolving all host names of a file.
@@ -65,7 +65,7 @@ class ImportPlan:
         return bool(self.of(Change.REFUSED))
 
 
-class _EntryError(ValueError):
+class _EntryError(FileError):
     """An entry cannot be imported; the arguments are sentences with the reasons."""
 
 

@@ -1,0 +1,5 @@
+"""The base of the exceptions of this package."""
+
+
+class ModelError(Exception):
+    permanent = True
