@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.patience import PATIENCE_SECONDS
-from webhooks import events
+from webhooks import catalogue, events
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -113,7 +113,9 @@ def make_many_webhooks(rows: Iterable[Webhook]) -> list[Webhook]:
 
 def make_delivery(webhook: Webhook, **payload: object) -> Delivery:
     """Publish an event that `webhook` is subscribed to; return its delivery, not yet sent."""
-    published = events.publish("call.incoming.after", {"call_id": "call-1", **payload})
+    first = webhook.event_types[0]
+    event_type = first if first in catalogue.EVENT_TYPES else "call.incoming.after"
+    published = events.publish(event_type, {"call_id": "call-1", **payload})
     return Delivery.objects.get(event_id=published.event_id, webhook=webhook)
 
 

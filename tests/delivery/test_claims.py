@@ -7,7 +7,7 @@ import datetime as dt
 import time
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.db import OperationalError, connection
@@ -20,13 +20,14 @@ from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.delivery import claims as module
 from webhooks.delivery import db_session, queue
+from webhooks.delivery import engine as engine_module
 from webhooks.delivery.claims import ClaimBatch, Claims
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.queue import postgres, postgres_sql
 from webhooks.delivery.queue.rows import Claimed, ClaimQuota
 from webhooks.delivery.wakeup import ProcessWakeup
-from webhooks.models import Credential, Delivery, Outcome, Status, Webhook, WebhookState
+from webhooks.models import Attempt, Credential, Delivery, Outcome, Status, Webhook, WebhookState
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -858,3 +859,110 @@ def test_what_goes_back_goes_before_the_next_claim(
     engine.run(60.0)
     assert not engine.sender.unsent
     assert len(claimed) - before[0] <= 2
+
+
+def test_only_quick_webhooks_with_light_rows_and_room_may_have_all_of_the_oldest() -> None:
+    names = ["quick", "new", "failing", "busy", "heavy"]
+    webhooks = {name: make_webhook(name=name).pk for name in names}
+    claims = make_claims()
+    limiters = {name: claims.limiters.get(pk) for name, pk in webhooks.items()}
+    for limiter in limiters.values():
+        limiter.limit = 64
+    limiters["new"].mean_seconds = None
+    limiters["failing"].failures = 1
+    limiters["busy"].claimed = 400
+    limiters["heavy"].mean_made_bytes = 20_000
+    assert claims.may_have_oldest(webhooks.values()) == [webhooks["quick"]]
+    claims.slow_to_judge = {webhooks["heavy"]}
+    assert not claims.may_have_oldest(webhooks.values())
+    claims.slow_to_judge = ()
+    claims.most_rows = 100
+    assert not claims.may_have_oldest(webhooks.values())
+    claims.most_rows = 1000
+    claims.is_ending = True
+    assert not claims.may_have_oldest(webhooks.values())
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("failing", ["nothing", "claim", "page"])
+def test_what_becomes_due_a_moment_after_a_look_is_claimed_without_another(
+    failing: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is of a webhook that the look did not find, which the next one does."""
+    monkeypatch.setattr(engine_module, "WOKEN_LOOK_SECONDS", 3600.0)
+    # Otherwise the memory of a webhook ends before a slow machine comes to it.
+    monkeypatch.setattr(engine_module, "LOOK_SECONDS", 3600.0)
+    backend = queue.backend()
+    looks: list[int] = []
+    oldest: list[int] = []
+
+    def page(**terms: Any) -> Any:
+        looks.append(1)
+        if failing == "page" and len(looks) == 2:
+            raise OperationalError("gone")
+        return own_page(**terms)
+
+    def claim_oldest(webhook_ids: list[int], **terms: Any) -> Any:
+        oldest.append(len(webhook_ids))
+        if failing == "claim" and len(oldest) == 2:
+            raise OperationalError("gone")
+        return own_claim(webhook_ids, **terms)
+
+    own_page, own_claim = backend.page, backend.claim_oldest
+    monkeypatch.setattr(backend, "page", page)
+    monkeypatch.setattr(backend, "claim_oldest", claim_oldest)
+    url = f"{receiver.url}/open/hook"
+    known = make_webhook(url=url, event_types=["call.incoming.after"])
+    unknown = make_webhook(url=url, event_types=["call.outgoing.after"])
+    cache = DrainCache()
+    for webhook in (known, unknown):
+        limiter = cache.limiters.get(webhook.pk)
+        limiter.limit, limiter.mean_seconds = 64, 0.0
+    left = [known, known, known, unknown, known, unknown]
+    count = len(left)
+
+    def is_done() -> bool:
+        if Delivery.objects.exclude(status=Status.SUCCEEDED).exists():
+            return False
+        if left:
+            make_delivery(left.pop(0))
+        return Delivery.objects.filter(status=Status.SUCCEEDED).count() == count
+
+    run_engine(is_done, cache=cache)
+    cache.close()
+    assert sum(oldest) > len(oldest)
+    assert Attempt.objects.count() == count
+
+
+@pytest.mark.database("postgres")
+def test_the_oldest_are_not_claimed_while_due_rows_have_to_wait(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "WOKEN_LOOK_SECONDS", 3600.0)
+
+    def claim_oldest(*_: object, **__: object) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(queue.backend(), "claim_oldest", claim_oldest)
+    free = make_webhook(url=f"{receiver.url}/open/a", event_types=["call.incoming.after"])
+    ordered = make_webhook(is_ordered=True, event_types=["call.outgoing.after"])
+    cache = DrainCache()
+    limiter = cache.limiters.get(free.pk)
+    limiter.limit, limiter.mean_seconds = 64, 0.0
+    # Its head waits for its next attempt, and the row behind it for the head.
+    head = make_delivery(ordered)
+    make_delivery(ordered)
+    later = timezone.now() + dt.timedelta(hours=1)
+    Delivery.objects.filter(pk=head.pk).update(next_attempt_at=later)
+    left = 3
+
+    def is_done() -> bool:
+        nonlocal left
+        done = Delivery.objects.filter(webhook=free)
+        if left and not done.exclude(status=Status.SUCCEEDED).exists():
+            left -= 1
+            make_delivery(free)
+        return done.filter(status=Status.SUCCEEDED).count() == 3
+
+    run_engine(is_done, cache=cache)
+    cache.close()

@@ -71,6 +71,10 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
                 sql.CLAIM,
                 {"ids": webhooks, "quotas": [5] * WEBHOOKS, "since": 0.0, **_LEASE},
             ),
+            "oldest": (
+                sql.CLAIM_OLDEST,
+                {"ids": webhooks, "limit": 200, "since": 0.0, **_SHARDS, **_LEASE},
+            ),
         }
         read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
     # A few rows of each webhook from each partition, and not the 300 that it has; the head of an
@@ -83,8 +87,14 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
 def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
     """PostgreSQL 18.6 crashes where a CTE does it after another part met a changed row."""
     terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, "since": 0.0, **_LEASE}
-    terms["is_quarantine"] = False
-    claims = (sql.CLAIM, sql.CLAIM_TESTS, sql.CLAIM_QUARANTINED, sql.CLAIM_HEADS)
+    terms |= {"is_quarantine": False, **_SHARDS}
+    claims = (
+        sql.CLAIM,
+        sql.CLAIM_OLDEST,
+        sql.CLAIM_TESTS,
+        sql.CLAIM_QUARANTINED,
+        sql.CLAIM_HEADS,
+    )
     with connection.cursor() as cursor:
         for statement in claims:
             cursor.execute(f"EXPLAIN {statement}", terms)
@@ -200,11 +210,13 @@ def test_entries_of_finished_rows_that_a_transaction_keeps_are_passed_over() -> 
         postgres.prepare_session()
         terms = {"after": 0, "limit": 1000, **_SHARDS}
         quota = {"ids": made, "quotas": [5] * len(made), **_LEASE}
+        oldest = {"ids": [], "limit": 200, **_SHARDS, **_LEASE}
         late = {"before": since, "held": [], "limit": 5}
         with connection.cursor() as cursor:
             for statement, parameters in (
                 (sql.PAGE, terms),
                 (sql.CLAIM, quota),
+                (sql.CLAIM_OLDEST, oldest),
                 (sql.IS_LATE, late),
             ):
                 all_blocks, few_blocks = (

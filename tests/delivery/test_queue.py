@@ -37,6 +37,39 @@ def succeeded(row: Claimed) -> AttemptResult:
     )
 
 
+@pytest.mark.database("postgres")
+def test_a_claim_of_the_oldest_takes_no_row_of_others_and_tells_of_them() -> None:
+    types = ("call.incoming.after", "call.incoming.before", "call.outgoing.after")
+    first, second, other = (make_webhook(event_types=[one]) for one in types)
+    ids = [first.pk, second.pk]
+
+    def oldest(limit: int, **terms: Any) -> tuple[list[str], bool]:
+        found, has_others = queue.backend().claim_oldest(ids, limit=limit, **terms, **TERMS)
+        assert all(row.payload and row.number == 1 for row in found)
+        return [row.id for row in found], has_others
+
+    rows = [make_delivery(webhook).pk for webhook in (first, second, first, other, second)]
+    assert oldest(2) == (rows[:2], False)
+    # Of the other one's rows it only tells, if it took any.
+    assert oldest(3) == ([rows[2], rows[4]], True)
+    assert oldest(3) == ([], False)
+    leased = Delivery.objects.filter(status=Status.SENDING, lease="here", attempt_count=1)
+    assert set(leased.values_list("pk", flat=True)) == {*rows[:3], rows[4]}
+    suspect, later, new = make_delivery(first), make_delivery(second), make_delivery(first)
+    Delivery.objects.filter(pk=suspect.pk).update(unknown_count=2)
+    tomorrow = timezone.now() + dt.timedelta(days=1)
+    Delivery.objects.filter(pk=later.pk).update(next_attempt_at=tomorrow)
+    assert oldest(9) == ([new.pk], True)
+    # Only the rows of these shards, and only those that became due since.
+    shard = {"shards": 2, "numbers": [first.pk % 2]}
+    if second.pk % 2 == first.pk % 2:
+        shard = {"shards": 2, "numbers": [1 - first.pk % 2]}
+    of_second = make_delivery(second).pk
+    assert oldest(9, since=time.time() + 60) == ([], False)
+    expected = [of_second] if second.pk % 2 in shard["numbers"] else []
+    assert oldest(9, **shard)[0] == expected
+
+
 def test_a_claim_takes_due_rows_oldest_first_up_to_the_quota() -> None:
     webhook = make_webhook()
     made = [make_delivery(webhook).pk for _ in range(5)]

@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ from webhooks.delivery.requests import RequestPlan
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
+# Claims of the oldest rows, whichever webhooks they are of, have at most this many: enough for what
+# became due since the last one, unless they are a backlog, which webhooks share.
+OLDEST_ROWS = 200
 # The most rows held in memory: usually, and with very many webhooks, since a new row waits behind
 # about as many rows as webhooks have rows here. No claim is made once this share is full.
 ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 2000, 0.75
@@ -164,16 +168,11 @@ class Claims:
 
         Each step is one transaction: if one fails, the rows of the earlier ones are in `claims`.
         """
-        self.is_all = False
-        self.exhausted, self.served, self.left_out = [], set(), []
+        self._begin()
         if self.is_ending:
             ready = [one for one in ready if self._is_quick(one.webhook_id)]
             if self.is_closed or not ready:
                 return True
-        parts = (_FOR_ALL, _FOR_NEW, 1.0)
-        limits = (int(part * CLAIMED_BYTES) for part in parts)
-        self._most_bytes = next((most for most in limits if self._bytes < most), CLAIMED_BYTES)
-        self.terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
         tested = [candidate.webhook_id for candidate in ready if candidate.has_tests]
         if tested:
             claims += self._queue.claim_tests(tested, limit=_TEST_ROWS, **self.terms)
@@ -203,6 +202,42 @@ class Claims:
             claims += self._claim_suspect(active, tested)
         elif not (self._paced or self.is_ending or tested):
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
+        return True
+
+    def _begin(self) -> None:
+        self.is_all = False
+        self.exhausted, self.served, self.left_out = [], set(), []
+        parts = (_FOR_ALL, _FOR_NEW, 1.0)
+        limits = (int(part * CLAIMED_BYTES) for part in parts)
+        self._most_bytes = next((most for most in limits if self._bytes < most), CLAIMED_BYTES)
+        self.terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
+
+    def may_have_oldest(self, webhook_ids: Iterable[int]) -> list[int]:
+        """Return those of the webhooks without limits that may have all of the oldest rows."""
+        is_large = self._bytes > _FOR_ALL * CLAIMED_BYTES
+        if self.is_ending or self.room < OLDEST_ROWS or is_large or self.slow_to_judge:
+            return []
+        now = time.monotonic()
+        return [pk for pk in webhook_ids if self._may_have_oldest(self.limiters.get(pk), now)]
+
+    def _may_have_oldest(self, limiter: Limiter, now: float) -> bool:
+        is_light = limiter.mean_made_bytes <= LIGHT_BYTES
+        return is_light and limiter.is_quick and limiter.quota(now) >= OLDEST_ROWS
+
+    def claim_oldest(
+        self, webhook_ids: Sequence[int], shards: Mapping[str, Any], claims: list[Claimed]
+    ) -> bool:
+        """Claim the oldest due rows that are of these webhooks, which `may_have_oldest` chose."""
+        self._begin()
+        fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
+        limit = max(1, min(OLDEST_ROWS, fitting))
+        found, has_others = self._queue.claim_oldest(
+            webhook_ids, limit=limit, since=self.since, **shards, **self.terms
+        )
+        claims += found
+        left = bytes_left(self.terms["max_bytes"], found)
+        is_whole = not has_others and left > settings.WEBHOOKS_MAX_PAYLOAD_BYTES
+        self.is_all = is_whole and 0 < len(found) < limit
         return True
 
     def _is_quick(self, webhook_id: int) -> bool:
@@ -418,6 +453,8 @@ class ClaimBatch(NamedTuple):
     left_out: Sequence[int] = ()
     # Webhooks whose claim failed with a database fault: it may or may not have been committed.
     failed: Sequence[int] = ()
+    # Whether only the oldest rows were claimed, so that a look is next unless `is_all`.
+    is_oldest: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -425,15 +462,19 @@ class ClaimBatch(NamedTuple):
 
 
 class _ClaimRequest(NamedTuple):
-    ready: list[Candidate]
+    # Appends the rows to a list.
+    claim: Callable[[list[Claimed]], bool]
+    webhook_ids: Collection[int]
     plans: Mapping[int, RequestPlan]
     asked_at: float
+    is_oldest: bool = False
 
 
 class Claimer(SessionThread):
     """The thread that claims, one claim at a time: `request`, then `batch` until it has arrived.
 
-    The engine thread calls all methods; this thread calls `on_claimed`.
+    The engine thread calls all methods; this thread calls `on_claimed`. Nothing must be requested
+    while it `is_busy`.
     """
 
     def __init__(
@@ -455,9 +496,19 @@ class Claimer(SessionThread):
         return bool(self.batches)
 
     def request(self, ready: list[Candidate], plans: Mapping[int, RequestPlan]) -> None:
-        """Claim rows of these webhooks; must not be called while `is_busy`."""
+        """Claim rows of these webhooks."""
+        webhook_ids = [one.webhook_id for one in ready]
+        claim = partial(self._claims.claim, ready)
+        self._request(_ClaimRequest(claim, webhook_ids, plans, time.monotonic()))
+
+    def request_oldest(self, plans: Mapping[int, RequestPlan], shards: Mapping[str, Any]) -> None:
+        """Claim the oldest rows, as far as they are of the webhooks of these plans."""
+        claim = partial(self._claims.claim_oldest, list(plans), shards)
+        self._request(_ClaimRequest(claim, plans, plans, time.monotonic(), is_oldest=True))
+
+    def _request(self, request: _ClaimRequest) -> None:
         self.is_busy = True
-        self._requested.append(_ClaimRequest(ready, plans, time.monotonic()))
+        self._requested.append(request)
         if self._in_parallel:
             self._event.set()
         else:
@@ -483,8 +534,8 @@ class Claimer(SessionThread):
     def _claim(self) -> None:
         request = self._requested.popleft()
         claims: list[Claimed] = []
-        done = self._session.run(lambda: self._claims.claim(request.ready, claims))
-        batch = ClaimBatch(claims, request.plans, request.asked_at)
+        done = self._session.run(lambda: request.claim(claims))
+        batch = ClaimBatch(claims, request.plans, request.asked_at, is_oldest=request.is_oldest)
         if done:
             # Only a successful claim tells what is left.
             batch = batch._replace(
@@ -494,7 +545,7 @@ class Claimer(SessionThread):
                 left_out=self._claims.left_out,
             )
         else:
-            batch = batch._replace(failed=[one.webhook_id for one in request.ready])
+            batch = batch._replace(failed=list(request.webhook_ids))
         self.batches.append(batch)
         self._on_claimed()
 

@@ -63,7 +63,7 @@ from webhooks.payloads import MappingError
 logger = logging.getLogger(__name__)
 
 # How often to look for webhooks with due rows while claims come back full, and after a wakeup.
-_LOOK_SECONDS, _WOKEN_LOOK_SECONDS = 0.3, 0.1
+LOOK_SECONDS, WOKEN_LOOK_SECONDS = 0.3, 0.1
 # And at least this multiple of a look's time, capped as the machine may have stood still in it.
 _LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
 # Plans and names that arrive within this time cause one look.
@@ -251,6 +251,10 @@ class Engine:
         self.unjudged: deque[tuple[Request, Response]] = deque()
         self.ready: dict[int, RequestPlan] = {}
         self.candidates: list[Candidate] = []
+        # Webhooks that could be sent to at a recent look, each with its plan and when that was;
+        # and until when to claim the oldest rows without a look, as these are all of such webhooks.
+        self._sendable: dict[int, tuple[RequestPlan, float]] = {}
+        self._oldest_until = 0.0
         # Whether any webhook has due rows, even if none can be sent to.
         self._has_due = False
         # Found by a look: webhooks whose rows wait for a person, by reason; and webhooks whose
@@ -448,6 +452,8 @@ class Engine:
             # There is no room to claim anything.
             self._scan_at = now + _FIRST_SCAN_SECONDS
             return
+        if now < self._oldest_until and self._claim_oldest():
+            return
         ready = self.look(now)
         if ready is None:
             self._is_notified = True
@@ -460,6 +466,27 @@ class Engine:
         else:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
             self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
+
+    def _claim_oldest(self) -> bool:
+        """Claim what became due a moment ago; return whether webhooks may have that."""
+        plans = {pk: self._sendable[pk][0] for pk in self.claims.may_have_oldest(self._sendable)}
+        if plans:
+            self.claims.since = self._due.since
+            self.claimer.request_oldest(plans, self._shards.own)
+        return bool(plans)
+
+    def _note_sendable(self, found: list[Candidate]) -> None:
+        """Note whether all webhooks with due rows can be sent to without limits."""
+        now = self._looked_at
+        recent = {pk: one for pk, one in self._sendable.items() if now - one[1] < LOOK_SECONDS}
+        free = {
+            one.webhook_id: (plan, now)
+            for one in found
+            if (plan := self.ready.get(one.webhook_id)) and not (one.is_paced or one.has_tests)
+        }
+        is_all = len(free) == len(found) and not any(one.has_suspects for one in found[:1])
+        self._sendable = recent | free
+        self._oldest_until = now + WOKEN_LOOK_SECONDS if is_all else 0.0
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
@@ -494,6 +521,10 @@ class Engine:
         self._is_claim_open = self._is_claim_open or bool(batch.failed)
         self._due.note_fault(batch.failed)
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
+        if batch.is_oldest and not batch.is_all:
+            self._oldest_until = 0.0
+            self._look_soon()
+            self._is_notified = True
         if not batch.claims:
             self._scan_later(BLOCKED_SCAN_SECONDS)
             return
@@ -543,6 +574,8 @@ class Engine:
         if self._due.are_many:
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
+        if self._queue.WRITES_IN_PARALLEL and not self._due.are_many:
+            self._note_sendable(found)
         self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
         self.look_at = self._look_again_at(is_woken=False)
         return self.candidates
@@ -577,7 +610,7 @@ class Engine:
         """Return when to look again; with many webhooks, looks take only a part of the time."""
         if self._due.are_many and is_woken:
             return self._looked_at + max(_FIRST_SCAN_SECONDS, self._look_cost)
-        least = _WOKEN_LOOK_SECONDS if is_woken else _LOOK_SECONDS
+        least = WOKEN_LOOK_SECONDS if is_woken else LOOK_SECONDS
         return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
 
     def _until_due(self, seconds: float | None) -> float:
@@ -819,6 +852,7 @@ class Engine:
             # Requests that wait with the refused token, or are being claimed, need the fresh one.
             self.sender.recall(plan.webhook_id, -1)
             self.ready.pop(plan.webhook_id, None)
+            self._sendable.pop(plan.webhook_id, None)
             self.look_at = 0.0
         self._recorder.token_refused(plan)
         return NextStep(Status.PENDING, 0.0, "", False)

@@ -521,13 +521,20 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 def _take(statement: str, parameters: dict[str, Any], max_bytes: int) -> list[Claimed]:
     """Return the claimed rows; the payload is empty where a large event could not be read."""
+    return _read_events(_fetch(statement, parameters), parameters["lease"], max_bytes)
+
+
+def _fetch(statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
     # One statement is one transaction; BEGIN and COMMIT would be two more round trips.
     with _cursor(has_arrays=True) as cursor:
-        rows = cursor.execute(statement, parameters, binary=True).fetchall()
+        return cursor.execute(statement, parameters, binary=True).fetchall()
+
+
+def _read_events(rows: Sequence[tuple[Any, ...]], lease: str, max_bytes: int) -> list[Claimed]:
     small: dict[str, bytes] = {}
     try:
         with _cursor() as cursor:
-            return _with_events(cursor, rows, parameters["lease"], max_bytes, small)
+            return _with_events(cursor, rows, lease, max_bytes, small)
     except DatabaseError as error:
         logger.warning("events_not_read rows=%d error=%s", len(rows), error)
         return [Claimed._make([*row, small.get(row[2], b"")]) for row in rows]
@@ -626,6 +633,37 @@ def claim(
         },
         max_bytes,
     )
+
+
+def claim_oldest(
+    webhook_ids: Sequence[int],
+    *,
+    limit: int,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
+    since: float = 0.0,
+    shards: int = 1,
+    numbers: Sequence[int] = (0,),
+) -> tuple[list[Claimed], bool]:
+    """Take the rows of these webhooks among the `limit` oldest due ones.
+
+    Also return whether others were among these; unknown if it took none. Leaves out rows that
+    became due before the Unix time `since`.
+    """
+    _plan_again(limit)
+    parameters = {
+        "ids": arrays.numbers(webhook_ids),
+        "limit": limit,
+        "since": since,
+        "shards": shards,
+        "numbers": list(numbers),
+        "lease": lease,
+        "lease_seconds": lease_seconds,
+    }
+    rows = _fetch(sql.CLAIM_OLDEST, parameters)
+    claimed = _read_events([row[:-1] for row in rows], lease, max_bytes)
+    return claimed, bool(rows) and rows[0][-1]
 
 
 def claim_tests(

@@ -161,6 +161,20 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.next_attempt_at LIMIT w.quota FOR UPDATE SKIP LOCKED) due
 {TAKE}"""
 
+# The rows of these webhooks among the oldest that are due: one search instead of one for each
+# webhook. The others among these are locked until the statement ends, and not claimed.
+CLAIM_OLDEST = f"""
+WITH due AS MATERIALIZED (
+  SELECT d.id, d.ctid AS place,
+    d.unknown_count < {QUARANTINE_FROM} AND d.webhook_id = ANY(%(ids)s::bigint[]) AS is_wanted
+  FROM webhooks_delivery d
+  WHERE d.status = 'pending' AND d.next_attempt_at > '2000-01-01Z' AND d.next_attempt_at <= now()
+    {_SINCE} AND d.webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
+  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), wanted AS (
+  SELECT id, place FROM due WHERE is_wanted
+{TAKE}, EXISTS (SELECT FROM due WHERE NOT is_wanted)"""
+
 CLAIM_TESTS = f"""
 WITH wanted AS MATERIALIZED (
   SELECT d.id, d.ctid AS place FROM webhooks_delivery d
