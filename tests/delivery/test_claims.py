@@ -17,7 +17,7 @@ from pytest_django import Settings
 from tests.factories import make_delivery, make_webhook, run_engine
 from tests.patience import eventually
 from tests.sandbox import Receiver
-from webhooks import events
+from webhooks import events, network
 from webhooks.delivery import claims as module
 from webhooks.delivery import db_session, queue
 from webhooks.delivery import engine as engine_module
@@ -884,7 +884,7 @@ def test_only_quick_webhooks_with_light_rows_and_room_may_have_all_of_the_oldest
 
 
 @pytest.mark.database("postgres")
-@pytest.mark.parametrize("failing", ["nothing", "claim", "page"])
+@pytest.mark.parametrize("failing", ["nothing", "claim", "page", "name"])
 def test_what_becomes_due_a_moment_after_a_look_is_claimed_without_another(
     failing: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -893,24 +893,30 @@ def test_what_becomes_due_a_moment_after_a_look_is_claimed_without_another(
     # Otherwise the memory of a webhook ends before a slow machine comes to it.
     monkeypatch.setattr(engine_module, "LOOK_SECONDS", 3600.0)
     backend = queue.backend()
-    looks: list[int] = []
-    oldest: list[int] = []
+    steps: list[str] = []
 
     def page(**terms: Any) -> Any:
-        looks.append(1)
-        if failing == "page" and len(looks) == 2:
+        steps.append("look")
+        if failing == "page" and steps.count("look") == 2:
             raise OperationalError("gone")
         return own_page(**terms)
 
     def claim_oldest(webhook_ids: list[int], **terms: Any) -> Any:
-        oldest.append(len(webhook_ids))
-        if failing == "claim" and len(oldest) == 2:
+        steps.append("claim")
+        if failing == "claim" and steps.count("claim") == 2:
             raise OperationalError("gone")
         return own_claim(webhook_ids, **terms)
 
-    own_page, own_claim = backend.page, backend.claim_oldest
+    def check(self: Engine, target: network.Target) -> network.Resolution | None:
+        if failing == "name" and steps[-1] == "claim" and "name expired" not in steps:
+            steps.append("name expired")
+            return None
+        return own_check(self, target)
+
+    own_page, own_claim, own_check = backend.page, backend.claim_oldest, Engine.check
     monkeypatch.setattr(backend, "page", page)
     monkeypatch.setattr(backend, "claim_oldest", claim_oldest)
+    monkeypatch.setattr(Engine, "check", check)
     url = f"{receiver.url}/open/hook"
     known = make_webhook(url=url, event_types=["call.incoming.after"])
     unknown = make_webhook(url=url, event_types=["call.outgoing.after"])
@@ -930,8 +936,10 @@ def test_what_becomes_due_a_moment_after_a_look_is_claimed_without_another(
 
     run_engine(is_done, cache=cache)
     cache.close()
-    assert sum(oldest) > len(oldest)
     assert Attempt.objects.count() == count
+    assert steps.count("claim") > 1
+    if failing == "name":
+        assert steps[steps.index("name expired") + 1] == "look"
 
 
 @pytest.mark.database("postgres")

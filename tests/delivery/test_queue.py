@@ -55,11 +55,13 @@ def test_a_claim_of_the_oldest_takes_no_row_of_others_and_tells_of_them() -> Non
     assert oldest(3) == ([], False)
     leased = Delivery.objects.filter(status=Status.SENDING, lease="here", attempt_count=1)
     assert set(leased.values_list("pk", flat=True)) == {*rows[:3], rows[4]}
+    test = events.send_test(first, "webhook.test")
     suspect, later, new = make_delivery(first), make_delivery(second), make_delivery(first)
     Delivery.objects.filter(pk=suspect.pk).update(unknown_count=2)
     tomorrow = timezone.now() + dt.timedelta(days=1)
     Delivery.objects.filter(pk=later.pk).update(next_attempt_at=tomorrow)
     assert oldest(9) == ([new.pk], True)
+    assert Delivery.objects.get(pk=test.pk).status == Status.PENDING
     # Only the rows of these shards, and only those that became due since.
     shard = {"shards": 2, "numbers": [first.pk % 2]}
     if second.pk % 2 == first.pk % 2:

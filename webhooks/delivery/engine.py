@@ -881,6 +881,7 @@ class Engine:
             self._due.wake(row[1] for row in rows)
         if self.claims.release(rows):
             # Only a look tells which webhook is next.
+            self._oldest_until = 0.0
             self._look_soon()
             self._is_notified = True
 
@@ -944,6 +945,8 @@ class Engine:
         if locked is not None:
             free = [claim for claim in claims if claim.id not in locked]
             self._release((claim.id, claim.webhook_id, claim.number) for claim in free)
+            # Their webhooks may have to wait, as for a name that expired.
+            self._oldest_until = 0.0
             self._look_soon()
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
         return locked

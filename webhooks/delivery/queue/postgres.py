@@ -646,9 +646,9 @@ def claim_oldest(
     shards: int = 1,
     numbers: Sequence[int] = (0,),
 ) -> tuple[list[Claimed], bool]:
-    """Take the rows of these webhooks among the `limit` oldest due ones.
+    """Take the rows of these webhooks among the `limit` oldest due ones, but no tests.
 
-    Also return whether others were among these; unknown if it took none. Leaves out rows that
+    Also return whether other rows were among them; unknown if it took none. Leaves out rows that
     became due before the Unix time `since`.
     """
     _plan_again(limit)

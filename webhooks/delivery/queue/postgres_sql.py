@@ -161,12 +161,13 @@ WITH wanted AS MATERIALIZED (
     ORDER BY d.next_attempt_at LIMIT w.quota FOR UPDATE SKIP LOCKED) due
 {TAKE}"""
 
-# The rows of these webhooks among the oldest that are due: one search instead of one for each
-# webhook. The others among these are locked until the statement ends, and not claimed.
+# The rows of these webhooks among the oldest that are due, without tests: one search instead of one
+# for each webhook. The others among the oldest are locked until the statement ends.
 CLAIM_OLDEST = f"""
 WITH due AS MATERIALIZED (
   SELECT d.id, d.ctid AS place,
-    d.unknown_count < {QUARANTINE_FROM} AND d.webhook_id = ANY(%(ids)s::bigint[]) AS is_wanted
+    d.unknown_count < {QUARANTINE_FROM} AND d.trigger <> 'test'
+      AND d.webhook_id = ANY(%(ids)s::bigint[]) AS is_wanted
   FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.next_attempt_at > '2000-01-01Z' AND d.next_attempt_at <= now()
     {_SINCE} AND d.webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
