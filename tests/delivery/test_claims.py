@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 from django.db import OperationalError, connection
+from django.db.models import F
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -974,3 +975,48 @@ def test_the_oldest_are_not_claimed_while_due_rows_have_to_wait(
 
     run_engine(is_done, cache=cache)
     cache.close()
+
+
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"is_active": False, "pause_reason": "person", "paused_at": timezone.now()},
+        {"is_ordered": True},
+        {"rate_limit": 5},
+        {"drops_before": timezone.now()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_webhook_that_has_to_wait_by_now_gets_none_of_the_oldest(change: dict[str, Any]) -> None:
+    webhook = make_webhook()
+    make_delivery(webhook)
+    engine = started(webhook)
+    assert webhook.pk in engine.sendable
+    assert engine.oldest_until
+    Webhook.objects.filter(pk=webhook.pk).update(version=F("version") + 1, **change)
+    engine.look_at = 0.0
+    engine.look(time.monotonic())
+    assert not engine.sendable
+    assert not engine.oldest_until
+    engine.finish()
+
+
+@pytest.mark.database("postgres")
+def test_a_drain_of_some_shards_and_a_backlog_leave_the_oldest_alone(settings: Settings) -> None:
+    settings.WEBHOOKS_SHARDS = 2
+    webhook = make_webhook()
+    fill(webhook, 2)
+    engine = started(webhook)
+    assert engine.oldest_until
+    # As after a claim that left some.
+    engine.note_claimed(ClaimBatch([], {}, time.monotonic()))
+    assert not engine.oldest_until
+    engine.look_at = 0.0
+    engine.look(time.monotonic())
+    assert engine.oldest_until
+    engine.shards.numbers = [webhook.pk % 2]
+    engine.look_at = 0.0
+    engine.look(time.monotonic())
+    assert not engine.oldest_until
+    engine.finish()

@@ -180,8 +180,11 @@ def test_a_token_that_was_cleared_is_not_sent_with_what_waits(
     assert left.count() == 3
 
 
+@pytest.mark.parametrize(
+    "is_oldest", [False, pytest.param(True, marks=pytest.mark.database("postgres"))]
+)
 def test_what_was_claimed_while_a_token_was_refused_waits_for_the_fresh_one(
-    receiver: Receiver, provider: Provider
+    receiver: Receiver, provider: Provider, is_oldest: bool
 ) -> None:
     webhook = oauth_webhook(receiver, provider)
     connect(webhook.credential)
@@ -190,12 +193,18 @@ def test_what_was_claimed_while_a_token_was_refused_waits_for_the_fresh_one(
     until_ready(engine)
     for part in (engine.sender, engine.claimer, engine.writer):
         part.start()
-    engine.claimer.request(engine.candidates, engine.ready)
+    if is_oldest:
+        limiter = engine.limiters.get(webhook.pk)
+        limiter.limit, limiter.mean_seconds = 64, 0.0
+        assert engine.claim_oldest()
+    else:
+        engine.claimer.request(engine.candidates, engine.ready)
     batch = eventually(engine.claimer.batch)
     assert batch is not None
     # The response to an earlier request.
     answered: Any = SimpleNamespace(plan=engine.ready[webhook.pk])
     assert engine.after_refused_token(answered)
+    assert not engine.sendable
     engine.note_claimed(batch)
     engine.submit(batch)
     engine.finish()

@@ -73,7 +73,7 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
             ),
             "oldest": (
                 sql.CLAIM_OLDEST,
-                {"ids": webhooks, "limit": 200, "since": 0.0, **_SHARDS, **_LEASE},
+                {"ids": webhooks, "limit": 200, "since": 0.0, **_LEASE},
             ),
         }
         read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
@@ -82,12 +82,14 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
     # the one in which the month begins, may be read whole.
     assert {name: rows for name, rows in read.items() if rows > 100 * WEBHOOKS} == {}
     assert (read["claim"] >= 5 * WEBHOOKS) is (now == "pending")
+    # Found by time, looked up by key to be locked and to be changed.
+    assert (200 <= read["oldest"] <= 1000) is (now == "pending")
 
 
 def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
     """PostgreSQL 18.6 crashes where a CTE does it after another part met a changed row."""
     terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, "since": 0.0, **_LEASE}
-    terms |= {"is_quarantine": False, **_SHARDS}
+    terms["is_quarantine"] = False
     claims = (
         sql.CLAIM,
         sql.CLAIM_OLDEST,
@@ -108,7 +110,10 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
     made = [make_webhook(name=f"Webhook {number}").pk for number in range(WEBHOOKS)]
     quotas = [ClaimQuota(pk, 5) for pk in made]
     of_claim = sql.CLAIM % dict(zip(_TERMS, ("$1", "$2", "$3", "$4", "$5"), strict=True))
+    oldest = ("ids", "limit", "since", "lease", "lease_seconds")
+    of_oldest = sql.CLAIM_OLDEST % dict(zip(oldest, ("$1", "$2", "$3", "$4", "$5"), strict=True))
     statements: dict[str, tuple[str, list[Any]]] = {
+        "oldest": (of_oldest, [[0], 200, 0.0, "plans", 60]),
         "claim": (of_claim, [made, [5] * WEBHOOKS, 0.0, "plans", 60]),
         "record": (sql.SUCCEEDED, [["dlv_0"], [1], [204], "plans"]),
         "failed": (
@@ -134,13 +139,14 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
             # The first execution makes the plan.
             _rows_read_by(cursor, name, values)
         _publish(100)
+        read = {"oldest": _rows_read_by(cursor, "oldest", statements.pop("oldest")[1])}
         found = postgres.claim(quotas, **_LEASE) + postgres.claim(quotas, **_LEASE)
         keys = [[one.id for one in found], [one.number for one in found]]
         for name in ("record", "failed", "back"):
             _, values = statements[name]
             more = [column * len(found) for column in values[2:-1]]
             statements[name] = "", [*keys, *more, "plans"]
-        read = {
+        read |= {
             name: _rows_read_by(cursor, name, values) for name, (_, values) in statements.items()
         }
     postgres.reset_session()
@@ -210,7 +216,7 @@ def test_entries_of_finished_rows_that_a_transaction_keeps_are_passed_over() -> 
         postgres.prepare_session()
         terms = {"after": 0, "limit": 1000, **_SHARDS}
         quota = {"ids": made, "quotas": [5] * len(made), **_LEASE}
-        oldest = {"ids": [], "limit": 200, **_SHARDS, **_LEASE}
+        oldest = {"ids": [], "limit": 200, **_LEASE}
         late = {"before": since, "held": [], "limit": 5}
         with connection.cursor() as cursor:
             for statement, parameters in (

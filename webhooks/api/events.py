@@ -106,8 +106,6 @@ def _json_response(status: int, values: object, then: Callable[[], None] = _noth
 class ApiError(Exception):
     """The base of the exceptions of this package."""
 
-    permanent = True
-
 
 class RequestError(ApiError):
     """A rejected request, with the response to it."""

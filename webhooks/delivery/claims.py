@@ -67,7 +67,8 @@ class _HeldEvent:
 class Claims:
     """Rows leased to this engine: waiting in memory, in flight, or not yet recorded.
 
-    The claimer, which may be a thread of its own, calls `claim`; the engine thread calls the rest.
+    The claimer, which may be a thread of its own, calls `claim` and `claim_oldest`; the engine
+    thread calls the rest.
     """
 
     def __init__(
@@ -213,26 +214,25 @@ class Claims:
         self.terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
 
     def may_have_oldest(self, webhook_ids: Iterable[int]) -> list[int]:
-        """Return those of the webhooks without limits that may have all of the oldest rows."""
+        """Return which of these webhooks, which have no limit, may have all of the oldest rows."""
         is_large = self._bytes > _FOR_ALL * CLAIMED_BYTES
         if self.is_ending or self.room < OLDEST_ROWS or is_large or self.slow_to_judge:
             return []
-        now = time.monotonic()
-        return [pk for pk in webhook_ids if self._may_have_oldest(self.limiters.get(pk), now)]
+        now, room = time.monotonic(), self.room
+        return [pk for pk in webhook_ids if self._may_have_oldest(self.limiters.get(pk), now, room)]
 
-    def _may_have_oldest(self, limiter: Limiter, now: float) -> bool:
+    def _may_have_oldest(self, limiter: Limiter, now: float, room: int) -> bool:
         is_light = limiter.mean_made_bytes <= LIGHT_BYTES
-        return is_light and limiter.is_quick and limiter.quota(now) >= OLDEST_ROWS
+        quota = min(limiter.quota(now), room - limiter.claimed)
+        return is_light and limiter.is_quick and quota >= OLDEST_ROWS
 
-    def claim_oldest(
-        self, webhook_ids: Sequence[int], shards: Mapping[str, Any], claims: list[Claimed]
-    ) -> bool:
+    def claim_oldest(self, webhook_ids: Sequence[int], claims: list[Claimed]) -> bool:
         """Claim the oldest due rows that are of these webhooks, which `may_have_oldest` chose."""
         self._begin()
         fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
         limit = max(1, min(OLDEST_ROWS, fitting))
         found, has_others = self._queue.claim_oldest(
-            webhook_ids, limit=limit, since=self.since, **shards, **self.terms
+            webhook_ids, limit=limit, since=self.since, **self.terms
         )
         claims += found
         left = bytes_left(self.terms["max_bytes"], found)
@@ -501,9 +501,9 @@ class Claimer(SessionThread):
         claim = partial(self._claims.claim, ready)
         self._request(_ClaimRequest(claim, webhook_ids, plans, time.monotonic()))
 
-    def request_oldest(self, plans: Mapping[int, RequestPlan], shards: Mapping[str, Any]) -> None:
+    def request_oldest(self, plans: Mapping[int, RequestPlan]) -> None:
         """Claim the oldest rows, as far as they are of the webhooks of these plans."""
-        claim = partial(self._claims.claim_oldest, list(plans), shards)
+        claim = partial(self._claims.claim_oldest, list(plans))
         self._request(_ClaimRequest(claim, plans, plans, time.monotonic(), is_oldest=True))
 
     def _request(self, request: _ClaimRequest) -> None:

@@ -205,8 +205,8 @@ class Engine:
             max_in_flight=settings.WEBHOOKS_MAX_IN_FLIGHT,
             on_response=self._on_response,
         )
-        self._shards = Shards(self.session)
-        self._due = DueWebhooks(self.session, self._queue, self._shards)
+        self.shards = Shards(self.session)
+        self._due = DueWebhooks(self.session, self._queue, self.shards)
         self.claims = Claims(
             self._queue,
             self._lease,
@@ -251,10 +251,13 @@ class Engine:
         self.unjudged: deque[tuple[Request, Response]] = deque()
         self.ready: dict[int, RequestPlan] = {}
         self.candidates: list[Candidate] = []
-        # Webhooks that could be sent to at a recent look, each with its plan and when that was;
-        # and until when to claim the oldest rows without a look, as these are all of such webhooks.
-        self._sendable: dict[int, tuple[RequestPlan, float]] = {}
-        self._oldest_until = 0.0
+        # Webhooks that could be sent to without a limit at a recent look, each with its plan and
+        # when that was; and until when to claim the oldest rows without a look, as these are all of
+        # such webhooks.
+        self.sendable: dict[int, tuple[RequestPlan, float]] = {}
+        self.oldest_until = 0.0
+        # The plans of the last claim of the oldest rows.
+        self._oldest_plans: dict[int, RequestPlan] = {}
         # Whether any webhook has due rows, even if none can be sent to.
         self._has_due = False
         # Found by a look: webhooks whose rows wait for a person, by reason; and webhooks whose
@@ -378,7 +381,7 @@ class Engine:
             self._hand_back_locked(now)
         if now >= self.session.resume_at:
             self.maintenance.run_due(now)
-            self._shards.look(now)
+            self.shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
                 for _ in range(len(self._planned)):
@@ -452,7 +455,7 @@ class Engine:
             # There is no room to claim anything.
             self._scan_at = now + _FIRST_SCAN_SECONDS
             return
-        if now < self._oldest_until and self._claim_oldest():
+        if now < self.oldest_until and self.claim_oldest():
             return
         ready = self.look(now)
         if ready is None:
@@ -467,26 +470,36 @@ class Engine:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
             self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
 
-    def _claim_oldest(self) -> bool:
+    def claim_oldest(self) -> bool:
         """Claim what became due a moment ago; return whether webhooks may have that."""
-        plans = {pk: self._sendable[pk][0] for pk in self.claims.may_have_oldest(self._sendable)}
+        plans = {pk: self.sendable[pk][0] for pk in self.claims.may_have_oldest(self.sendable)}
         if plans:
+            self._oldest_plans = plans
             self.claims.since = self._due.since
-            self.claimer.request_oldest(plans, self._shards.own)
+            self.claimer.request_oldest(plans)
         return bool(plans)
 
     def _note_sendable(self, found: list[Candidate]) -> None:
-        """Note whether all webhooks with due rows can be sent to without limits."""
+        """Note which webhooks can be sent to without a limit, and whether all with due rows can.
+
+        The oldest rows may be of other shards: so only a drain that serves all claims these.
+        """
+        if self._due.are_many or not (self._queue.WRITES_IN_PARALLEL and self.shards.are_all):
+            self.sendable, self.oldest_until = {}, 0.0
+            return
         now = self._looked_at
-        recent = {pk: one for pk, one in self._sendable.items() if now - one[1] < LOOK_SECONDS}
         free = {
-            one.webhook_id: (plan, now)
+            one.webhook_id: (self.ready[one.webhook_id], now)
             for one in found
-            if (plan := self.ready.get(one.webhook_id)) and not (one.is_paced or one.has_tests)
+            if one.is_active and not one.is_paced and one.webhook_id in self.ready
         }
         is_all = len(free) == len(found) and not any(one.has_suspects for one in found[:1])
-        self._sendable = recent | free
-        self._oldest_until = now + WOKEN_LOOK_SECONDS if is_all else 0.0
+        seen = {one.webhook_id for one in found}
+        for webhook_id, one in self.sendable.items():
+            if webhook_id not in seen and now - one[1] < LOOK_SECONDS:
+                free[webhook_id] = one
+        self.sendable = free
+        self.oldest_until = now + WOKEN_LOOK_SECONDS if is_all else 0.0
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
@@ -521,10 +534,11 @@ class Engine:
         self._is_claim_open = self._is_claim_open or bool(batch.failed)
         self._due.note_fault(batch.failed)
         self._due.note_claimed(batch.served, batch.exhausted, batch.left_out, len(batch.claims))
-        if batch.is_oldest and not batch.is_all:
-            self._oldest_until = 0.0
-            self._look_soon()
-            self._is_notified = True
+        if not batch.is_all:
+            # More rows are due, or others.
+            self.oldest_until = 0.0
+            if batch.is_oldest:
+                self.look_at, self._is_notified = 0.0, True
         if not batch.claims:
             self._scan_later(BLOCKED_SCAN_SECONDS)
             return
@@ -574,8 +588,7 @@ class Engine:
         if self._due.are_many:
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
-        if self._queue.WRITES_IN_PARALLEL and not self._due.are_many:
-            self._note_sendable(found)
+        self._note_sendable(found)
         self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
         self.look_at = self._look_again_at(is_woken=False)
         return self.candidates
@@ -851,8 +864,10 @@ class Engine:
         if is_first:
             # Requests that wait with the refused token, or are being claimed, need the fresh one.
             self.sender.recall(plan.webhook_id, -1)
-            self.ready.pop(plan.webhook_id, None)
-            self._sendable.pop(plan.webhook_id, None)
+            for plans in (self.ready, self._oldest_plans):
+                plans.pop(plan.webhook_id, None)
+            # Others may use the same token.
+            self.sendable, self.oldest_until = {}, 0.0
             self.look_at = 0.0
         self._recorder.token_refused(plan)
         return NextStep(Status.PENDING, 0.0, "", False)
@@ -881,7 +896,7 @@ class Engine:
             self._due.wake(row[1] for row in rows)
         if self.claims.release(rows):
             # Only a look tells which webhook is next.
-            self._oldest_until = 0.0
+            self.oldest_until = 0.0
             self._look_soon()
             self._is_notified = True
 
@@ -946,7 +961,7 @@ class Engine:
             free = [claim for claim in claims if claim.id not in locked]
             self._release((claim.id, claim.webhook_id, claim.number) for claim in free)
             # Their webhooks may have to wait, as for a name that expired.
-            self._oldest_until = 0.0
+            self.oldest_until = 0.0
             self._look_soon()
             self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
         return locked
@@ -1001,7 +1016,7 @@ class Engine:
         self.writer.finish(0.0 if is_left else ends)
         self._recorder.add_counts(self.writer.take_uncounted())
         # First, as somebody may keep locked what the rest is written to.
-        self._shards.leave()
+        self.shards.leave()
         self._write_rest()
         self._cache.hand_over()
         if self._is_own_cache:

@@ -86,7 +86,7 @@ class Recorder:
     """Collects results and writes them.
 
     `batch`, `write` and `write_counts` are called by the writer, which may be a thread of its own;
-    the rest by the engine thread.
+    the rest by the engine thread, or by a thread that ends the drain's work.
     """
 
     def __init__(

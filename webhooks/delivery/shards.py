@@ -39,6 +39,11 @@ class Shards:
         """Return the arguments for the queue's functions."""
         return {"shards": self.count, "numbers": self.numbers}
 
+    @property
+    def are_all(self) -> bool:
+        """Return whether this drain serves all webhooks."""
+        return len(self.numbers) == self.count
+
     def look(self, now: float) -> None:
         """Renew the registration and learn which shards are its own; `now` is monotonic."""
         if self.count == 1 or now < self._look_at:

@@ -1,5 +1,4 @@
 """The base of the exceptions of this package."""
 
 
-class ModelError(Exception):
-    permanent = True
+class ModelError(Exception): ...

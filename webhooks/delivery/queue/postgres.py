@@ -643,8 +643,6 @@ def claim_oldest(
     lease_seconds: float,
     max_bytes: int = MAX_EVENT_BYTES,
     since: float = 0.0,
-    shards: int = 1,
-    numbers: Sequence[int] = (0,),
 ) -> tuple[list[Claimed], bool]:
     """Take the rows of these webhooks among the `limit` oldest due ones, but no tests.
 
@@ -656,8 +654,6 @@ def claim_oldest(
         "ids": arrays.numbers(webhook_ids),
         "limit": limit,
         "since": since,
-        "shards": shards,
-        "numbers": list(numbers),
         "lease": lease,
         "lease_seconds": lease_seconds,
     }

@@ -162,7 +162,7 @@ WITH wanted AS MATERIALIZED (
 {TAKE}"""
 
 # The rows of these webhooks among the oldest that are due, without tests: one search instead of one
-# for each webhook. The others among the oldest are locked until the statement ends.
+# for each webhook. The others among the oldest stay unlocked, as another drain may want them.
 CLAIM_OLDEST = f"""
 WITH due AS MATERIALIZED (
   SELECT d.id, d.ctid AS place,
@@ -170,10 +170,13 @@ WITH due AS MATERIALIZED (
       AND d.webhook_id = ANY(%(ids)s::bigint[]) AS is_wanted
   FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.next_attempt_at > '2000-01-01Z' AND d.next_attempt_at <= now()
-    {_SINCE} AND d.webhook_id %% %(shards)s = ANY(%(numbers)s::int[])
-  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-), wanted AS (
-  SELECT id, place FROM due WHERE is_wanted
+    {_SINCE}
+  ORDER BY d.next_attempt_at LIMIT %(limit)s
+), wanted AS MATERIALIZED (
+  SELECT free.* FROM due CROSS JOIN LATERAL (
+    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
+    WHERE d.id = due.id AND d.ctid = due.place FOR UPDATE SKIP LOCKED) free
+  WHERE due.is_wanted
 {TAKE}, EXISTS (SELECT FROM due WHERE NOT is_wanted)"""
 
 CLAIM_TESTS = f"""
