@@ -24,7 +24,7 @@ def eventually(
     ends = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > ends:
-            told = f"; {saw()}" if saw else ""
-            raise AssertionError(f"it did not happen in {seconds:.0f} s: {answer!r}{told}")
+            observed = f"; {saw()}" if saw else ""
+            raise AssertionError(f"it did not happen in {seconds:.0f} s: {answer!r}{observed}")
         time.sleep(every)
     return answer

@@ -1,4 +1,4 @@
-"""Whether a test starts a process, determined from its code and its fixtures' code."""
+"""Find the tests that start a process, by their code and their fixtures' code."""
 
 import sys
 from collections.abc import Iterator

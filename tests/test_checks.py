@@ -245,7 +245,9 @@ def test_egress_proxy_is_an_address(settings: Settings) -> None:
         *("http://[fd00:0:0:0:0:0:0:7]:3128", "http:// proxy.example:3128"),
     ],
 )
-def test_an_egress_proxy_that_libcurl_cannot_use_is_told(settings: Settings, address: str) -> None:
+def test_an_egress_proxy_that_libcurl_cannot_use_is_reported(
+    settings: Settings, address: str
+) -> None:
     settings.WEBHOOKS_EGRESS_PROXY = address
     assert ids() == ["webhooks.E006"]
 

@@ -57,7 +57,7 @@ def test_postgres_keeps_what_was_committed(
         assert own.execute("SHOW fsync").fetchone() == ("on",)
 
 
-def test_frozen_redis_answers_nobody_and_goes_on_afterwards(redis_server: RedisServer) -> None:
+def test_frozen_redis_answers_no_one_and_goes_on_afterwards(redis_server: RedisServer) -> None:
     with redis.Redis.from_url(redis_server.url, socket_timeout=0.5, retry=None) as client:
         client.set("kept", "1")
         redis_server.freeze()

@@ -71,8 +71,8 @@ def own_headers(get_response: Handler) -> Handler:
 def short_path(get_response: Handler) -> Handler:
     """Refuse a path that is longer than any of this site before it is matched with its URLs.
 
-    Patterns with two variable parts, as in Django admin, take quadratic time, and meanwhile Python
-    runs no other thread.
+    Patterns with two variable parts, as in Django admin, take quadratic time, in which Python runs
+    no other thread.
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:

@@ -31,8 +31,8 @@ _caches_lock = threading.Lock()
 def drain(seconds: float | None = None) -> int:
     """Deliver due rows for a while; return how many requests were sent.
 
-    A drain of so many `seconds` was requested while none listened, perhaps many times while all of
-    them stood still: one after the other, they would keep a slot from its long drain.
+    A drain of `seconds` was requested while none listened, perhaps many times while all of them
+    stood still: one after the other, they would keep a slot from its long drain.
     """
     if seconds is not None:
         return 0 if wakeup().notify() else run_drain(seconds)

@@ -157,7 +157,7 @@ def test_a_channel_of_some_webhooks_hears_of_no_other(receiver: Receiver) -> Non
     assert mail.outbox == []
 
 
-def test_programs_are_told_whether_a_problem_begins_or_is_over() -> None:
+def test_programs_learn_whether_a_problem_begins_or_is_over() -> None:
     AlertChannel.objects.create(kind="webhook", name="Ops", secret="http://127.0.0.1:9/")
     lost_grant()
     notifications.run(NOW)

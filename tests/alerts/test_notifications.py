@@ -47,7 +47,7 @@ def lost_grant(**fields: object) -> Webhook:
     return webhook
 
 
-def test_a_lost_grant_is_told_once_with_a_link_to_the_button(settings) -> None:
+def test_a_lost_grant_is_reported_once_with_a_link_to_the_button(settings) -> None:
     webhook = lost_grant()
     assert notifications.run(NOW) == 1
     assert notifications.run(NOW + dt.timedelta(hours=1)) == 0
@@ -98,7 +98,7 @@ def test_grants_of_one_person_that_end_together_are_one_mail() -> None:
     assert mail.outbox[1].subject.startswith("Reminder: 3 access tokens")
 
 
-def test_grants_of_others_at_others_or_told_to_others_are_mails_of_their_own() -> None:
+def test_grants_of_others_at_others_or_reported_to_others_are_mails_of_their_own() -> None:
     anna, petro = (get_user_model().objects.create(username=name) for name in ("anna", "petro"))
     granted_by(anna, lost_grant(token_url="https://one.example/token"))
     granted_by(petro, lost_grant(token_url="https://one.example/token"))
@@ -158,7 +158,7 @@ def test_a_reminder_comes_after_a_day() -> None:
     assert len(mail.outbox) == 2
 
 
-def test_recovery_is_told_and_closes_the_incident() -> None:
+def test_recovery_is_reported_and_closes_the_incident() -> None:
     webhook = lost_grant()
     notifications.run(NOW)
     OAuthToken.objects.filter(credential=webhook.credential).update(state="valid")
@@ -231,7 +231,7 @@ def test_a_second_spell_is_a_new_incident() -> None:
     assert Incident.objects.filter(closed_at=None).count() == 1
 
 
-def test_failing_is_told_only_after_a_while() -> None:
+def test_failing_is_reported_only_after_a_while() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     WebhookState.objects.create(
         webhook=webhook, failing_since_at=NOW, last_error="The receiver failed with 500."
@@ -241,7 +241,7 @@ def test_failing_is_told_only_after_a_while() -> None:
     assert "The receiver failed with 500." in mail.outbox[0].body
 
 
-def test_a_webhook_paused_by_the_engine_is_told_and_one_paused_by_a_person_is_not() -> None:
+def test_a_webhook_paused_by_the_engine_is_reported_and_one_paused_by_a_person_is_not() -> None:
     events.pause(make_webhook(alert_recipients=PEOPLE), PauseReason.GONE)
     events.pause(make_webhook(alert_recipients=PEOPLE))
     assert notifications.run(NOW) == 1
@@ -366,7 +366,7 @@ def test_a_name_with_line_breaks_adds_no_header() -> None:
     assert "\n" not in mail.outbox[0].subject
 
 
-def test_nothing_is_told_about_a_deleted_webhook() -> None:
+def test_nothing_is_reported_about_a_deleted_webhook() -> None:
     events.delete(lost_grant())
     assert notifications.run(NOW) == 0
 
@@ -392,7 +392,7 @@ def count_attempts(webhook: Webhook, *, good: int = 0, bad: int = 0, hours_ago: 
         )
 
 
-def test_so_many_failures_in_a_row_are_told_at_once_and_fewer_are_not() -> None:
+def test_enough_failures_in_a_row_are_reported_at_once_and_fewer_are_not() -> None:
     webhook = failing(failures=4, alert_after_failures=5)
     assert notifications.run(NOW + dt.timedelta(hours=3)) == 0
     WebhookState.objects.filter(webhook=webhook).update(failures_in_a_row=5)
@@ -403,7 +403,7 @@ def test_so_many_failures_in_a_row_are_told_at_once_and_fewer_are_not() -> None:
     assert reverse("webhooks:detail", args=[webhook.pk]) in message.body
 
 
-def test_a_share_of_failures_is_told_once_enough_attempts_were_made() -> None:
+def test_a_share_of_failures_is_reported_once_enough_attempts_were_made() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE, alert_failure_percent=20)
     count_attempts(webhook, good=4, bad=5)
     assert notifications.run(NOW) == 0
@@ -483,7 +483,7 @@ def test_a_share_of_nothing_is_over_only_when_the_last_attempt_succeeded() -> No
     assert notifications.run(NOW) == 1
 
 
-def test_a_webhook_that_asks_for_a_share_is_not_told_by_the_minutes() -> None:
+def test_a_webhook_that_asks_for_a_share_is_not_reported_by_the_minutes() -> None:
     failing(alert_failure_percent=90)
     assert notifications.run(NOW + dt.timedelta(hours=1)) == 0
 
@@ -497,7 +497,7 @@ def test_a_failing_webhook_that_is_paused_does_not_work_again() -> None:
     assert not Event.objects.filter(type="webhook.recovered").exists()
 
 
-def test_from_one_trouble_into_another_only_the_new_one_is_told() -> None:
+def test_from_one_trouble_into_another_only_the_new_one_is_reported() -> None:
     webhook = failing(alert_after_failures=1)
     notifications.run(NOW)
     events.pause(webhook, PauseReason.FAILING)
@@ -510,7 +510,7 @@ def test_from_one_trouble_into_another_only_the_new_one_is_told() -> None:
     assert Event.objects.filter(type="webhook.disabled").count() == 1
 
 
-def test_a_webhook_that_works_again_is_told_so_while_its_token_ends_soon() -> None:
+def test_a_webhook_that_works_again_is_reported_so_while_its_token_ends_soon() -> None:
     webhook = failing(alert_after_failures=3, authorization_type="oauth2")
     ends_at = NOW + dt.timedelta(days=6)
     OAuthToken.objects.create(
@@ -559,7 +559,7 @@ def test_other_alert_settings_do_not_make_a_webhook_work_again(limit: int | None
     assert "works again" in mail.outbox[1].subject
 
 
-def test_resuming_is_told_as_active_and_not_as_working() -> None:
+def test_resuming_is_reported_as_active_and_not_as_working() -> None:
     webhook = make_webhook(alert_recipients=PEOPLE)
     events.pause(webhook, PauseReason.GONE)
     notifications.run(NOW)
@@ -568,7 +568,7 @@ def test_resuming_is_told_as_active_and_not_as_working() -> None:
     assert mail.outbox[1].subject == "“CRM” is active again"
 
 
-def test_resuming_a_failing_webhook_at_once_is_not_told_as_working() -> None:
+def test_resuming_a_failing_webhook_at_once_is_not_reported_as_working() -> None:
     webhook = failing(alert_after_failures=1)
     assert notifications.run(NOW) == 1
     events.pause(webhook)
@@ -578,7 +578,7 @@ def test_resuming_a_failing_webhook_at_once_is_not_told_as_working() -> None:
     assert not Event.objects.filter(type="webhook.recovered").exists()
 
 
-def test_a_webhook_that_was_paused_as_failing_is_told_as_active_when_resumed() -> None:
+def test_a_webhook_that_was_paused_as_failing_is_reported_as_active_when_resumed() -> None:
     webhook = failing(alert_after_failures=1)
     events.pause(webhook, PauseReason.FAILING)
     notifications.run(NOW)
@@ -590,7 +590,7 @@ def test_a_webhook_that_was_paused_as_failing_is_told_as_active_when_resumed() -
     ]
 
 
-def test_a_misconfigured_client_is_told_with_what_the_provider_said() -> None:
+def test_a_misconfigured_client_is_shown_with_what_the_provider_said() -> None:
     webhook = make_webhook(authorization_type="oauth2", alert_recipients=PEOPLE)
     OAuthToken.objects.create(
         credential=webhook.credential,
@@ -620,7 +620,7 @@ def test_an_operational_event_carries_what_is_known_about_the_failure() -> None:
     assert dt.datetime.fromisoformat(payload["failing_since_at"]) == NOW
 
 
-def test_a_mute_for_a_while_ends_by_itself_and_what_is_still_wrong_is_told_then() -> None:
+def test_a_mute_for_a_while_ends_automatically_and_what_is_still_wrong_is_reported_then() -> None:
     until = NOW + dt.timedelta(hours=8)
     lost_grant(alerts_are_muted=True, alerts_muted_until=until)
     notifications.run(NOW)
@@ -632,7 +632,7 @@ def test_a_mute_for_a_while_ends_by_itself_and_what_is_still_wrong_is_told_then(
 
 
 @pytest.mark.parametrize("hours", [None, 8])
-def test_what_is_still_wrong_when_a_person_ends_a_mute_is_told_then(hours: int | None) -> None:
+def test_what_is_still_wrong_when_a_person_ends_a_mute_is_reported_then(hours: int | None) -> None:
     until = NOW + dt.timedelta(hours=hours) if hours else None
     webhook = lost_grant(alerts_are_muted=True, alerts_muted_until=until)
     notifications.run(NOW)
@@ -645,7 +645,9 @@ def test_what_is_still_wrong_when_a_person_ends_a_mute_is_told_then(hours: int |
     assert Event.objects.filter(type="webhook.reauthorization_required").count() == 1
 
 
-def test_what_is_still_wrong_when_the_mute_of_a_connection_s_webhooks_ends_is_told_then() -> None:
+def test_what_is_still_wrong_when_the_mute_of_a_connection_s_webhooks_ends_is_reported_then() -> (
+    None
+):
     connection = make_credential(name="CRM", authorization_type="oauth2")
     OAuthToken.objects.create(credential=connection, state="needs_reauthorization")
     muted = {"alerts_are_muted": True, "alerts_muted_until": NOW + dt.timedelta(hours=2)}

@@ -62,7 +62,7 @@ def said_in(language: str, message: str) -> str:
 
 
 @pytest.mark.parametrize(("message", "english", "ukrainian"), MESSAGES)
-def test_a_message_is_told_in_both_languages(message: str, english: str, ukrainian: str) -> None:
+def test_a_message_is_shown_in_both_languages(message: str, english: str, ukrainian: str) -> None:
     assert english in said_in("en", message)
     assert ukrainian in said_in("uk", message)
     assert said_in("en", message) != said_in("uk", message)

@@ -295,7 +295,7 @@ def test_what_is_opened_is_listed_for_staff_only(
 
 
 @pytest.mark.django_db
-def test_somebody_logged_in_without_being_staff_is_not_told_what_is_opened(
+def test_somebody_logged_in_without_being_staff_does_not_learn_what_is_opened(
     client: Client, django_user_model: Any
 ) -> None:
     client.force_login(django_user_model.objects.create(username="somebody"))
@@ -303,7 +303,7 @@ def test_somebody_logged_in_without_being_staff_is_not_told_what_is_opened(
 
 
 @pytest.mark.django_db
-def test_broker_is_asked_and_its_loss_is_told_quickly(
+def test_broker_is_asked_and_its_loss_is_reported_quickly(
     client: Client, settings: Settings, redis_server: RedisServer
 ) -> None:
     settings.REDIS_URL = redis_server.url
@@ -336,7 +336,7 @@ def test_broker_is_asked_and_its_loss_is_told_quickly(
 
 
 @pytest.mark.django_db
-def test_why_a_broker_cannot_be_used_is_told_in_words(
+def test_why_a_broker_cannot_be_used_is_explained_in_words(
     client: Client, settings: Settings, redis_server: RedisServer
 ) -> None:
     settings.REDIS_URL = redis_server.url

@@ -132,7 +132,7 @@ def test_a_long_media_type_keeps_nothing_busy(name: str) -> None:
     assert time.thread_time() - began < 2
 
 
-def test_a_cookie_of_another_site_that_is_left_out_keeps_nobody_logged_out() -> None:
+def test_a_cookie_of_another_site_that_is_left_out_keeps_no_one_logged_out() -> None:
     client = WsgiClient()
     client.force_login(get_user_model().objects.create_user("ann"))
     client.cookies["other"] = json.dumps({str(number): number for number in range(100)})
@@ -234,7 +234,7 @@ def test_a_connection_that_is_too_old_is_closed_once_the_client_has_its_answer(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_that_became_too_old_meanwhile_is_not_used(key: dict[str, str]) -> None:
+def test_a_connection_that_became_too_old_since_is_not_used(key: dict[str, str]) -> None:
     connection.ensure_connection()
     before = connection.connection
     connection.close_at = time.monotonic()

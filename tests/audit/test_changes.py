@@ -151,7 +151,7 @@ def test_a_connection_s_changes_are_its_own(browser: Client) -> None:
     assert entry.fields == ["name"]
 
 
-def test_saving_as_a_connection_is_told_on_both_pages(browser: Client) -> None:
+def test_saving_as_a_connection_is_shown_on_both_pages(browser: Client) -> None:
     webhook = make_webhook(
         authorization_type="basic", basic_login="demo", basic_password="canary", name="CRM"
     )
@@ -239,7 +239,7 @@ def test_the_admin_finds_entries(browser: Client, query: str, shown: set[str]) -
     assert {row.note for row in page.context["cl"].result_list} == shown
 
 
-def test_nobody_changes_or_deletes_entries_in_the_admin(browser: Client) -> None:
+def test_no_one_changes_or_deletes_entries_in_the_admin(browser: Client) -> None:
     entry = AuditEntry.objects.create(action="paused", object_type="webhook", object_id="1")
     browser.post(f"{TRAIL}{entry.pk}/change/", {"note": "forged"})
     browser.post(TRAIL, {"action": "delete_selected", "_selected_action": [entry.pk]})

@@ -41,15 +41,15 @@ def said_in(language: str, note: str) -> str:
 
 
 @pytest.mark.parametrize(("code", "params", "english", "ukrainian"), NOTES)
-def test_a_note_is_told_in_both_languages(
+def test_a_note_is_shown_in_both_languages(
     code: str, params: dict[str, str | int], english: str, ukrainian: str
 ) -> None:
     note = audit.note(code, **params)
-    told = {language: said_in(language, note) for language in ("en", "uk")}
-    assert english in told["en"]
-    assert ukrainian in told["uk"]
-    assert told["en"] != told["uk"]
-    assert not {code, ""} & set(told.values())
+    reported = {language: said_in(language, note) for language in ("en", "uk")}
+    assert english in reported["en"]
+    assert ukrainian in reported["uk"]
+    assert reported["en"] != reported["uk"]
+    assert not {code, ""} & set(reported.values())
 
 
 def test_every_code_is_tried() -> None:
@@ -86,7 +86,7 @@ def browser() -> Client:
 
 
 @pytest.mark.django_db
-def test_the_trail_tells_notes_on_its_pages_and_in_the_admin(browser: Client) -> None:
+def test_the_trail_shows_notes_on_its_pages_and_in_the_admin(browser: Client) -> None:
     webhook = make_webhook()
     audit.record(Action.CANCELLED, webhook, user=None, note=audit.note("deliveries", count=29))
     detail = reverse("webhooks:detail", args=[webhook.pk])

@@ -186,7 +186,7 @@ def _due(stage: Stage, worker: BenchWorker, webhooks: list[int], rows: int, heal
         webhooks,
         rows,
         healthy=healthy,
-        meanwhile=lambda: _measure_single_latencies(stage, healthy, webhooks, times),
+        while_waiting=lambda: _measure_single_latencies(stage, healthy, webhooks, times),
     )
     return Load(cost, _p99(times), rate)
 
@@ -233,11 +233,11 @@ def _drain(
     *,
     one_event: bool = False,
     healthy: int = 0,
-    meanwhile: Callable[[], None] = lambda: None,
+    while_waiting: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
     """Deliver this many rows; return CPU microseconds per delivery, and deliveries per second.
 
-    `meanwhile` may send a few more to the healthy webhook.
+    `while_waiting` may send a few more to the healthy webhook.
     """
     with stage.paused([worker]):
         stage.fill(rows, webhooks, one_event=one_event)
@@ -245,7 +245,7 @@ def _drain(
         before = machine.cpu_seconds([worker.pid, stage.postgres.pid])
         began = stage.query("SELECT clock_timestamp()")[0][0]
     notify()
-    meanwhile()
+    while_waiting()
     _wait_for(stage, came + rows)
     # Listing thousands of ids in the query would add to the measured cost.
     stage.wait(webhooks if len(webhooks) <= WEBHOOKS else None, _PATIENCE_SECONDS)

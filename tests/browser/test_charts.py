@@ -80,7 +80,7 @@ def test_a_bar_says_its_numbers_under_the_mouse_and_leads_to_the_log(page: Page)
     expect(page).to_have_url(re.compile(r"webhook=\d+.*since="))
 
 
-def test_a_new_delivery_comes_by_itself_and_is_announced(page: Page) -> None:
+def test_a_new_delivery_appears_without_a_reload_and_is_announced(page: Page) -> None:
     webhook = busy()
     open_webhook(page, webhook)
     recent = page.get_by_role("region", name="Recent deliveries")

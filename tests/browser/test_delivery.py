@@ -105,7 +105,7 @@ def test_a_blocking_head_is_cancelled_and_the_rest_arrives_in_order(
     assert [request.json()["number"] for request in received] == [1, 2]
 
 
-def test_a_webhook_that_was_gone_is_tested_then_resumed(
+def test_a_webhook_paused_by_410_is_tested_then_resumed(
     page: Page, engine: None, receiver: Receiver
 ) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/")

@@ -11,7 +11,7 @@ pytest_plugins = ["tests.browser.fixtures"]
 pytestmark = pytest.mark.once
 
 
-def test_the_second_of_two_people_is_told_and_overwrites_by_saving_again(
+def test_the_second_of_two_people_is_warned_and_overwrites_by_saving_again(
     open_page: OpenPage,
 ) -> None:
     webhook = make_webhook(name="CRM", url="http://127.0.0.1:9/hook")
@@ -24,8 +24,8 @@ def test_the_second_of_two_people_is_told_and_overwrites_by_saving_again(
     expect(first.get_by_text("The changes were saved.")).to_be_visible()
     steps.field(second, "URL").fill("http://127.0.0.1:9/mine")
     steps.save(second)
-    told = second.get_by_role("alert").filter(has_text="changed while you were editing")
-    expect(told).to_contain_text("Name")
+    reported = second.get_by_role("alert").filter(has_text="changed while you were editing")
+    expect(reported).to_contain_text("Name")
     expect(steps.field(second, "URL")).to_have_value("http://127.0.0.1:9/mine")
     steps.save(second)
     expect(second.get_by_text("The changes were saved.")).to_be_visible()

@@ -130,7 +130,7 @@ def test_two_attempts_are_compared(page: Page) -> None:
     expect(page.locator("#attempt-3").get_by_text("no response")).to_be_visible()
 
 
-def test_resend_delivers_and_the_page_says_so_by_itself(
+def test_resend_delivers_and_the_page_says_so_without_a_reload(
     page: Page, engine: None, receiver: Receiver
 ) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/")

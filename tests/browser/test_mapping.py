@@ -132,7 +132,7 @@ def test_the_rows_of_a_stored_webhook_are_read_with_its_variables(page: Page) ->
     expect(page.get_by_label("Name, parameter 2")).to_have_value("")
 
 
-def test_an_answer_about_a_parameter_that_was_removed_meanwhile_breaks_nothing(page: Page) -> None:
+def test_an_answer_about_a_parameter_that_was_removed_since_breaks_nothing(page: Page) -> None:
     both = [{"name": "a", "variable": "caller"}, {"name": "b", "variable": "client_number"}]
     page.goto(edit(make_webhook(parameters=both)))
     held: list[Route] = []

@@ -197,6 +197,6 @@ def test_the_five_minutes_are_as_readme_says(walk: Walk, product: RunningProduct
         expect(walk.page.get_by_role("heading", name=name)).to_be_visible()
 
 
-def test_a_sentence_that_nobody_tried_is_noticed() -> None:
+def test_a_sentence_that_no_one_tried_is_noticed() -> None:
     with pytest.raises(AssertionError, match=r"what README says: 'Then shake it\.'"):
         list(read("Open *CRM* and press **Send test**. Then shake it."))

@@ -125,7 +125,7 @@ def test_escapes_are_what_bash_makes_of_them(text: str) -> None:
         ("PowerShell", 'curl.exe "https://a.test/" `\n -k'),
     ],
 )
-def test_a_command_for_another_shell_is_told_which_copy_to_choose(shell: str, command: str) -> None:
+def test_a_command_for_another_shell_says_which_copy_to_choose(shell: str, command: str) -> None:
     said = refusal(command)
     assert said.startswith(f"This command is for {shell}.")
     assert "“Copy as cURL (bash)”" in said
@@ -220,7 +220,7 @@ def test_the_address_may_stand_anywhere() -> None:
         "curl https://crm.test/in 2>&1",
     ],
 )
-def test_what_a_shell_is_told_beside_the_command_is_no_part_of_it(command: str) -> None:
+def test_what_a_shell_is_given_beside_the_command_is_no_part_of_it(command: str) -> None:
     assert read(command).url == URL
 
 

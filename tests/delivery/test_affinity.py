@@ -104,7 +104,7 @@ def test_a_process_that_waits_runs_where_it_is_put(allowed: set[int]) -> None:
     assert processors(0) == [allowed]
 
 
-def test_what_somebody_else_chose_meanwhile_stays(allowed: set[int]) -> None:
+def test_what_somebody_else_chose_since_stays(allowed: set[int]) -> None:
     affinity, _ = busy_affinity()
     [one] = processors(0)
     chosen = {min(allowed - one)}

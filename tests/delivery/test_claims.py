@@ -670,7 +670,7 @@ def lose_claim(delivery: Delivery) -> None:
     )
 
 
-def test_a_row_that_is_claimed_anew_while_it_is_held_counts_once() -> None:
+def test_a_row_that_is_claimed_again_while_it_is_held_counts_once() -> None:
     webhook = make_webhook()
     make_delivery(webhook)
     claims = make_claims()

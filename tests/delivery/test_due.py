@@ -160,7 +160,7 @@ def test_those_whose_wait_is_over_leave_turns_for_others(clock: list[float]) -> 
     assert fake.looked_at.total() <= MIN_WINDOW
 
 
-def test_those_without_a_place_are_not_known_anew_at_each_walk(clock: list[float]) -> None:
+def test_those_without_a_place_are_not_read_again_at_each_walk(clock: list[float]) -> None:
     """While no slot is free, finding more webhooks is not urgent."""
     fake = FakeQueue(range(1, 3001))
     due = _due(fake)
@@ -540,7 +540,7 @@ def test_a_page_that_takes_long_is_a_complete_one_only_now_and_then(
     assert asked[-1] == 0.0
 
 
-def test_a_page_that_waited_leaves_out_nothing_that_was_published_meanwhile(
+def test_a_page_that_waited_leaves_out_nothing_that_was_published_since(
     clock: list[float],
 ) -> None:
     fake = FakeQueue([])

@@ -152,7 +152,7 @@ def test_redirects_are_not_followed(receiver: Receiver) -> None:
     assert Attempt.objects.get(delivery=delivery).outcome == Outcome.REDIRECT
 
 
-def test_a_request_that_cannot_be_made_says_why_and_stops_nobody(
+def test_a_request_that_cannot_be_made_says_why_and_stops_no_one(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"{receiver.url}/open/x"
@@ -410,7 +410,7 @@ def test_a_machine_without_its_certificate_authorities_charges_no_receiver(
 
 
 @pytest.mark.database("postgres")
-def test_a_database_that_takes_no_attempt_is_told_by_readyz(
+def test_a_database_that_takes_no_attempt_is_reported_by_readyz(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_write = threading.Event()
@@ -421,7 +421,7 @@ def test_a_database_that_takes_no_attempt_is_told_by_readyz(
             return record(*args, **options)
         raise ProgrammingError("permission denied for table webhooks_attempt")
 
-    def is_told() -> bool:
+    def is_reported() -> bool:
         if cache.get(backlog.MACHINE_LACKS):
             may_write.set()
         return Attempt.objects.exists()
@@ -429,7 +429,7 @@ def test_a_database_that_takes_no_attempt_is_told_by_readyz(
     cache.delete(backlog.MACHINE_LACKS)
     monkeypatch.setattr(queue.backend(), "record", refuse)
     make_delivery(make_webhook(url=receiver.url))
-    run_engine(is_told)
+    run_engine(is_reported)
     assert "database_fault" in cache.get(backlog.MACHINE_LACKS)
     cache.delete(backlog.MACHINE_LACKS)
 
@@ -989,7 +989,7 @@ def test_very_many_webhooks_are_served_in_turn_and_those_that_must_wait_do(
 
 
 @pytest.mark.database("postgres")
-def test_thousands_that_have_to_wait_are_gone_through_without_a_pause(
+def test_thousands_that_have_to_wait_are_walked_through_without_a_pause(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """As after a start: whether a webhook may be sent to is known once it was looked at."""
@@ -1089,7 +1089,7 @@ def test_one_with_all_it_may_have_is_looked_at_when_something_of_it_came_back(
 
 
 @pytest.mark.database("postgres")
-def test_very_many_webhooks_that_may_be_sent_to_are_gone_through_without_a_pause(
+def test_very_many_webhooks_that_may_be_sent_to_are_walked_through_without_a_pause(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """All rows of the webhooks looked at are claimed, and other webhooks have more."""
@@ -1189,7 +1189,7 @@ def test_a_quick_receiver_that_hangs_as_a_drain_ends_is_not_cut_off(
     assert Delivery.objects.get(webhook=hanging).status == Status.SUCCEEDED
     sent = Attempt.objects.filter(delivery__webhook=quick).select_related("delivery")
     waited = [(one.started_at - one.delivery.created_at).total_seconds() for one in sent]
-    # The others go on meanwhile.
+    # The others continue.
     assert len(waited) > 25
     assert max(waited) < 2.5
 

@@ -108,7 +108,7 @@ def test_a_state_without_a_token_is_no_token() -> None:
     assert holds.release_overlooked() == 0
 
 
-def test_the_first_token_of_client_credentials_waits_for_nobody() -> None:
+def test_the_first_token_of_client_credentials_waits_for_no_one() -> None:
     webhook = make_webhook(**OAUTH, grant_type="client_credentials")
     held(webhook, HoldReason.NO_TOKEN)
     assert holds.release_overlooked() == 1

@@ -9,7 +9,7 @@ from webhooks.delivery.limiter import Limiter, Limiters, shares
 from webhooks.models import Outcome
 
 
-def test_a_receiver_nobody_knows_starts_small_and_grows_with_each_success() -> None:
+def test_a_receiver_no_one_knows_starts_small_and_grows_with_each_success() -> None:
     limiter = Limiter(max_limit=64)
     first = limiter.limit
     assert first < 64
@@ -76,7 +76,7 @@ def test_a_limited_webhook_has_no_more_than_may_be_in_flight() -> None:
     assert (limiter.quota(0.0), limiter.quota(0.0, is_paced=True)) == (32, 4)
 
 
-def test_a_receiver_nobody_knows_gets_one_request_and_one_row() -> None:
+def test_a_receiver_no_one_knows_gets_one_request_and_one_row() -> None:
     limiter = Limiter(max_limit=64)
     assert (limiter.limit, limiter.quota(now=0.0)) == (1, 1)
 

@@ -177,7 +177,7 @@ def test_a_webhook_that_is_locked_gets_its_first_health(other: Other, receiver: 
     assert WebhookState.objects.get().last_status_code == 200
 
 
-def test_a_webhook_that_is_gone_and_locked_is_paused_later(
+def test_a_webhook_that_answers_410_and_is_locked_is_paused_later(
     other: Other, receiver: Receiver
 ) -> None:
     locked = make_webhook(url=f"{receiver.url}/status/410", retry_schedule_seconds=[600])
@@ -248,7 +248,7 @@ def test_rows_to_hand_back_that_are_locked_stay_until_they_are_free(
 
         def lock_and_edit(asked: ReceivedRequest) -> Reply:
             if waited and not is_free:
-                # Those behind it wait for their turn meanwhile.
+                # Those behind it wait for their turn in that time.
                 time.sleep(2.0)
             elif not waited:
                 waited.append(1)

@@ -90,7 +90,7 @@ def test_a_long_text_is_cut_so_that_the_whole_stays_readable(character: str) -> 
     assert set(json.loads(stored)["error"]) == {character}
 
 
-def test_the_guard_s_reason_is_told_in_the_reader_s_language() -> None:
+def test_the_guard_s_reason_is_shown_in_the_reader_s_language() -> None:
     with pytest.raises(network.UnsafeURLError) as caught:
         network.parse_url("ftp://crm.test/")
     stored = outcomes.stored(outcomes.of_error(caught.value))
@@ -118,7 +118,7 @@ def test_a_longer_text_of_another_package_fits_and_stays_readable() -> None:
     assert cut("y" * 600, outcomes.MAX_STORED) == "y" * outcomes.MAX_STORED
 
 
-def test_several_messages_are_told_one_after_the_other() -> None:
+def test_several_messages_are_shown_one_after_the_other() -> None:
     stored = f"{REFUSED}\n{DIED}"
     assert said_in("en", stored).startswith(f"{IN_ENGLISH} The process that was sending this died")
 
@@ -128,7 +128,7 @@ def test_a_text_without_a_known_code_is_shown(text: str) -> None:
     assert said_in("uk", text) in (text, "of another version")
 
 
-def test_the_end_of_a_process_is_told_in_ukrainian() -> None:
+def test_the_end_of_a_process_is_shown_in_ukrainian() -> None:
     assert said_in("uk", DIED).startswith("Процес, який це надсилав, аварійно")
 
 
@@ -166,7 +166,7 @@ def test_the_screens_say_the_last_error_in_the_reader_s_language() -> None:
             assert '"code":"http_refused"' not in page.text, address
 
 
-def test_a_token_that_is_not_there_is_told_in_both_languages() -> None:
+def test_a_token_that_is_not_there_is_shown_in_both_languages() -> None:
     stored = dump("no_token_yet")
     assert said_in("en", stored).startswith("There is no access token yet.")
     assert said_in("uk", stored) != said_in("en", stored)

@@ -38,7 +38,7 @@ def succeeded(row: Claimed) -> AttemptResult:
 
 
 @pytest.mark.database("postgres")
-def test_a_claim_of_the_oldest_takes_no_row_of_others_and_tells_of_them() -> None:
+def test_a_claim_of_the_oldest_takes_no_row_of_others_and_reports_them() -> None:
     types = ("call.incoming.after", "call.incoming.before", "call.outgoing.after")
     first, second, other = (make_webhook(event_types=[one]) for one in types)
     ids = [first.pk, second.pk]
@@ -336,7 +336,7 @@ def test_two_claimers_never_exceed_a_concurrency_limit() -> None:
     assert set(seen) == {1}
 
 
-def test_a_row_whose_event_is_gone_is_cancelled_and_stops_nobody() -> None:
+def test_a_row_whose_event_was_deleted_is_cancelled_and_stops_no_one() -> None:
     webhook = make_webhook()
     lost, kept = make_delivery(webhook), make_delivery(webhook)
     Event.objects.filter(pk=lost.event_id)._raw_delete("default")

@@ -509,13 +509,13 @@ def test_a_step_that_was_overtaken_is_undone(monkeypatch: Any) -> None:
     resend = resends.start(resend_of(webhook))
     real = resends.following
 
-    def stopped_meanwhile(row: Resend, limit: int) -> Any:
+    def stopped_concurrently(row: Resend, limit: int) -> Any:
         rows = real(row, limit)
         Resend.objects.filter(pk=row.pk).update(cursor="dlv_further")
         return rows
 
     with monkeypatch.context() as slow:
-        slow.setattr(resends, "following", stopped_meanwhile)
+        slow.setattr(resends, "following", stopped_concurrently)
         assert resends.advance(resend.pk) == 0
     assert sent_again() == []
 

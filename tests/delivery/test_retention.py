@@ -188,7 +188,7 @@ def test_an_event_that_is_sent_again_outlives_its_first_delivery() -> None:
     assert retention.delete_old_rows() == 0
 
 
-def test_what_retention_took_meanwhile_is_not_sent_again() -> None:
+def test_what_retention_deleted_since_is_not_sent_again() -> None:
     """A delivery without its event would stop the drain that claims it."""
     webhook = make_webhook()
     gone, kept = make_delivery(webhook), make_delivery(webhook)
@@ -245,7 +245,7 @@ def test_a_resume_waits_for_what_is_being_sent_again_and_releases_it(how: str) -
     assert Delivery.objects.exclude(pk=delivery.pk).get().status == Status.PENDING
 
 
-def test_what_is_sent_again_knows_that_the_webhook_was_resumed_meanwhile() -> None:
+def test_what_is_sent_again_knows_that_the_webhook_was_resumed_since() -> None:
     webhook = make_webhook()
     delivery = make_delivery(webhook)
     events.pause(webhook)

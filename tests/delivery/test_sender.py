@@ -86,7 +86,7 @@ def test_requests_that_hang_leave_their_places_to_others(
     assert sender.late == 4
 
 
-def test_only_so_many_requests_that_hang_leave_their_places(
+def test_only_a_limited_number_of_requests_that_hang_leave_their_places(
     sender: Sender, receiver: Receiver
 ) -> None:
     hanging = [request_to(f"{receiver.url}/slow/5", number) for number in range(2, 15)]

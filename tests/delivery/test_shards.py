@@ -28,7 +28,7 @@ def look(*members: Shards) -> list[list[int]]:
     return sorted(one.numbers for one in members)
 
 
-def test_drains_divide_the_shards_and_take_over_those_of_one_that_is_gone(
+def test_drains_divide_the_shards_and_take_over_those_of_one_that_ended(
     settings: Settings,
 ) -> None:
     settings.WEBHOOKS_SHARDS = 5

@@ -52,7 +52,7 @@ def test_a_socket_that_rests_between_two_requests_is_heard_again(watched: Watche
         assert watched.watch.poll(0.0) == []
 
 
-def test_ready_to_write_and_to_read_are_told_apart(watched: Watched) -> None:
+def test_ready_to_write_and_to_read_are_distinguished(watched: Watched) -> None:
     ours, theirs = watched.pair()
     watched.change(pycurl.POLL_OUT, ours)
     assert watched.watch.poll(1.0) == [(ours.fileno(), pycurl.CSELECT_OUT)]

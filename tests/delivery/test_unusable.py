@@ -97,7 +97,7 @@ def test_they_are_tried_less_and_less_often_until_they_are_changed(
     plans.close()
 
 
-def test_a_failure_that_nobody_expected_counts_when_it_occurs_again(
+def test_a_failure_that_no_one_expected_counts_when_it_occurs_again(
     advance_clock: Callable[[float], None],
 ) -> None:
     failing, other = make_webhook(), make_webhook(name="Other")

@@ -38,7 +38,7 @@ def test_the_same_answer_in_about_the_same_time_is_no_difference() -> None:
     assert differences(attempt(), later) == []
 
 
-def test_another_answer_is_told_in_words() -> None:
+def test_another_answer_is_explained_in_words() -> None:
     after = attempt(
         outcome=Outcome.SUCCEEDED, status_code=200, error="", remote_address="192.0.2.1"
     )

@@ -572,7 +572,7 @@ def test_equal_values_are_equal_however_they_are_written(
 
 
 @pytest.mark.parametrize("value", [10**40, -(10**400)])
-def test_a_number_that_nobody_means_is_refused(value: int) -> None:
+def test_a_number_that_no_one_means_is_refused(value: int) -> None:
     with pytest.raises(FilterError, match="Give a number to compare with"):
         compile_filter(condition("duration_seconds", "at_least", value))
     with pytest.raises(FilterError, match="Give a number to compare with"):

@@ -217,7 +217,7 @@ def test_an_address_of_a_redis_is_taken() -> None:
     assert settings_of(REDIS) == REDIS
 
 
-def test_a_broker_with_a_certificate_of_nobody_gets_no_password(tmp_path: Path) -> None:
+def test_a_broker_with_a_certificate_of_no_one_gets_no_password(tmp_path: Path) -> None:
     context = Authority(tmp_path).context("stranger", is_self_signed=True)
     with closing(socket.create_server((HOST, 0))) as server:
         threading.Thread(target=_shake_hands, args=(server, context), daemon=True).start()

@@ -230,7 +230,7 @@ def test_without_sandbox_nothing_of_it_runs_and_two_signals_in_one_moment_are_on
 
 
 @pytest.mark.once
-def test_behind_a_proxy_a_guesser_locks_an_account_for_nobody_else(start: Start) -> None:
+def test_behind_a_proxy_a_guesser_locks_an_account_for_no_one_else(start: Start) -> None:
     product = start("--no-sandbox", BEHIND_TLS_PROXY="True", PUBLIC_URL="https://hooks.example.org")
     url = f"{product.ready().url}/login/"
 

@@ -95,7 +95,7 @@ def test_a_token_is_fetched_with_the_certificate(
     assert asking.seen == [("token", "good")]
 
 
-def test_a_token_endpoint_that_wants_a_certificate_is_told_from_one_that_is_down(
+def test_a_token_endpoint_that_wants_a_certificate_is_distinguished_from_one_that_is_down(
     asking: Asking,
     certificates: Certificates,  # noqa: F811
 ) -> None:

@@ -53,7 +53,7 @@ def test_an_error_of_libcurl_has_an_outcome_and_a_sentence(
     assert (Outcome(failure.kind), failure.sentence()) == expected
 
 
-def test_a_failure_is_kept_as_its_code_and_told_in_the_readers_language() -> None:
+def test_a_failure_is_kept_as_its_code_and_shown_in_the_readers_language() -> None:
     with pytest.raises(network.UnsafeURLError) as caught:
         network.check_url("http://10.0.0.1/", policy=network.Policy())
     failure = caught.value.failure

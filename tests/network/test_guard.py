@@ -350,7 +350,7 @@ def test_an_allowed_network_opens_itself_and_its_ports_only(
     ["", "ten", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8:", "10.0.0.0/8:0", "10.0.0.0/8:99999",
      "10.0.0.0/8:90-80", "::1:9000/200", "localhost:80", "10.0.0.0/8:80,443", "fe80::1%eth0"],
 )  # fmt: skip
-def test_a_wrong_allowed_network_is_told_in_a_sentence(text: str) -> None:
+def test_a_wrong_allowed_network_is_explained_in_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"^“.*\.$"):
         network.parse_allowed_network(text)
 
@@ -1117,7 +1117,7 @@ def test_the_command_blocks_a_name_that_does_not_resolve(names: Callable[..., li
     assert (code, lines[0].split("\t")[0]) == (1, "block")
 
 
-def test_a_name_that_is_looked_up_again_wakes_nobody_who_has_an_answer(clock: SetClock) -> None:
+def test_a_name_that_is_looked_up_again_wakes_no_one_who_has_an_answer(clock: SetClock) -> None:
     answers: list[Callable[[tuple[str, ...]], None]] = []
     woken: list[tuple[str, int]] = []
     resolver = HostResolver(

@@ -198,7 +198,7 @@ def test_the_proxys_login_goes_to_the_proxy_only(
 
 
 @pytest.mark.parametrize("send", SENDERS)
-def test_a_proxy_that_refuses_is_told_without_its_login(
+def test_a_proxy_that_refuses_is_reported_without_its_login(
     send: Sender, proxy_to: Callable[..., ForwardProxy], public_names: None
 ) -> None:
     proxy = proxy_to(9, refuses=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
@@ -211,7 +211,7 @@ def test_a_proxy_that_refuses_is_told_without_its_login(
 @pytest.mark.parametrize(
     "proxy", ["http://operator:s3cret@word@%s", "nothing://operator:s3cret@%s"]
 )
-def test_a_proxy_that_libcurl_does_not_understand_is_told_without_its_login(
+def test_a_proxy_that_libcurl_does_not_understand_is_reported_without_its_login(
     proxy: str, public_names: None
 ) -> None:
     with pytest.raises(network.TransferError, match="Unsupported proxy") as failure:
@@ -314,7 +314,7 @@ def lose_proxy_name(
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("host", ["crm.example.com", PUBLIC])
-def test_while_the_name_of_the_proxy_is_not_found_deliveries_wait_and_charge_nobody(
+def test_while_the_name_of_the_proxy_is_not_found_deliveries_wait_and_charge_no_one(
     host: str,
     receiver: Receiver,
     settings: Any,
@@ -353,7 +353,7 @@ def test_the_name_of_a_proxy_that_is_not_found_is_looked_up_once_a_second_for_al
     assert all(later - earlier > 0.9 for earlier, later in pairwise(asked_at))
 
 
-def assert_nobody_was_charged(
+def assert_no_one_was_charged(
     proxy_to: Callable[..., ForwardProxy], receiver: Receiver, settings: Any
 ) -> None:
     """Assert that no attempt was stored, and that the first one goes through a working proxy."""
@@ -367,7 +367,7 @@ def assert_nobody_was_charged(
 
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
-def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_nobody(
+def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_no_one(
     receiver: Receiver, settings: Any, proxy_to: Callable[..., ForwardProxy], public_names: None
 ) -> None:
     settings.WEBHOOKS_ALLOWED_NETWORKS = []
@@ -375,12 +375,12 @@ def test_while_the_proxy_cannot_be_connected_to_deliveries_wait_and_charge_nobod
     make_delivery(make_webhook(url="http://crm.example.com/open/hook"))
     ends = time.monotonic() + 3
     run_engine(lambda: time.monotonic() > ends)
-    assert_nobody_was_charged(proxy_to, receiver, settings)
+    assert_no_one_was_charged(proxy_to, receiver, settings)
 
 
 @pytest.mark.once
 @pytest.mark.django_db(transaction=True)
-def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody(
+def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_no_one(
     receiver: Receiver,
     settings: Any,
     proxy_to: Callable[..., ForwardProxy],
@@ -397,7 +397,7 @@ def test_while_the_proxy_answers_no_connection_deliveries_wait_and_charge_nobody
             client.connect_ex(full.getsockname())
         settings.WEBHOOKS_EGRESS_PROXY = f"http://127.0.0.1:{full.getsockname()[1]}"
         run_engine(lambda: network.PROXY_SILENT in caplog.text)
-    assert_nobody_was_charged(proxy_to, receiver, settings)
+    assert_no_one_was_charged(proxy_to, receiver, settings)
 
 
 def at_minutes(monkeypatch: pytest.MonkeyPatch, *minutes: int) -> None:

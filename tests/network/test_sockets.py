@@ -425,7 +425,7 @@ def test_libcurl_is_stopped_at_a_literal_in_any_spelling(host: str) -> None:
     assert curl(f"http://{host}:8000/", CLOSED).problem
 
 
-def test_an_opener_tells_once_what_it_refused_to_which_handle() -> None:
+def test_an_opener_reports_once_what_it_refused_to_which_handle() -> None:
     opener = network.SocketOpener(CLOSED)
     refused, other = object(), object()
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, ("10.0.0.1", 80))
@@ -785,7 +785,7 @@ def test_a_body_that_breaks_off_is_an_error_of_requests() -> None:
     server.close()
 
 
-def test_a_name_that_does_not_resolve_is_told_as_such(resolve_to: Callable[..., None]) -> None:
+def test_a_name_that_does_not_resolve_is_reported_as_such(resolve_to: Callable[..., None]) -> None:
     resolve_to()
     with pytest.raises(network.NameNotResolvedError):
         get("https://example.com/", CLOSED)
@@ -1087,7 +1087,7 @@ def test_requests_takes_no_answer_that_ends_within_its_head() -> None:
     assert caught.value.is_sent
 
 
-def test_a_closed_connection_is_told_and_never_tried_again() -> None:
+def test_a_closed_connection_is_reported_and_never_tried_again() -> None:
     def play(connection: socket.socket) -> None:
         server.read_request(connection)
 
@@ -1111,7 +1111,7 @@ def test_each_request_has_a_connection_of_its_own(
     assert attempts == [("127.0.0.1", server.port)] * 2
 
 
-def test_a_refused_connection_is_told(serve: Callable[..., SocketServer]) -> None:
+def test_a_refused_connection_is_reported(serve: Callable[..., SocketServer]) -> None:
     server = serve()
     server.close()
     with pytest.raises(network.TransferError) as caught:

@@ -381,11 +381,11 @@ class TestExchange:
         assert not OAuthToken.objects.get().has_refresh_token()
 
     @pytest.mark.parametrize("told", [{}, {"scopes": []}, {"scopes": [{"n": 1}]}, {"scopes": ""}])
-    def test_scope_that_is_not_told_is_the_one_asked_for(
-        self, fake: FakeProvider, told: dict[str, Any]
+    def test_scope_that_is_not_in_the_response_is_the_one_asked_for(
+        self, fake: FakeProvider, reported: dict[str, Any]
     ) -> None:
         _, user, query = started(fake, scope="read write")
-        fake.reply(token(**told))
+        fake.reply(token(**reported))
 
         finish(query, user)
 
@@ -836,7 +836,7 @@ class TestAttacks:
             ({"error": "", "error_description": "Something broke"}, "Something broke"),
         ],
     )
-    def test_error_under_names_of_providers_is_told(
+    def test_error_under_names_of_providers_is_reported(
         self, fake: FakeProvider, answer: dict[str, str], words: str
     ) -> None:
         _, user, query = started(fake)
@@ -870,7 +870,7 @@ class TestAttacks:
 
         assert str(failure.value).endswith(f"says: “{meant}”")
 
-    def test_error_beside_an_empty_code_is_told(self, fake: FakeProvider) -> None:
+    def test_error_beside_an_empty_code_is_reported(self, fake: FakeProvider) -> None:
         _, user, query = started(fake)
         denied = {"code": [""], "error": ["access_denied"], "state": query["state"]}
 

@@ -540,7 +540,7 @@ class TestDeviceCode:
         ],
         ids=str,
     )
-    def test_code_that_has_expired_at_the_provider_is_told_as_one(
+    def test_code_that_has_expired_at_the_provider_is_reported_as_one(
         self, fake: FakeProvider, body: dict[str, Any]
     ) -> None:
         _credential, user, state = self.begun(fake)
@@ -569,7 +569,7 @@ class TestDeviceCode:
         # The provider sets how long a device code lives.
         assert "minutes" not in str(used.value)
 
-    def test_code_that_has_expired_is_told_as_one(self, fake: FakeProvider) -> None:
+    def test_code_that_has_expired_is_reported_as_one(self, fake: FakeProvider) -> None:
         _credential, user, state = self.begun(fake, expires_in=1800)
         who = {"user": user, "session_key": SESSION}
         later = timezone.now() + timedelta(minutes=29)

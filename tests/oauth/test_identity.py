@@ -160,7 +160,7 @@ def test_warning_about_the_nonce_outlives_a_refresh(fake: FakeProvider) -> None:
         f"a.{base64.urlsafe_b64encode(b'[' * 9000).decode()}.c",
     ],
 )
-def test_identity_token_that_is_missing_or_cannot_be_read_names_nobody(
+def test_identity_token_that_is_missing_or_cannot_be_read_names_no_one(
     fake: FakeProvider, id_token: str | None
 ) -> None:
     authorize(fake, credential_at(fake), id_token)

@@ -116,7 +116,7 @@ def test_eight_processes_refresh_each_version_once(
 
 
 @pytest.mark.timeout(120 + 5 * ROUNDS)
-def test_people_who_press_refresh_meanwhile_lose_no_token(
+def test_people_who_press_refresh_at_once_lose_no_token(
     workers: list[TokenWorker], provider: Provider, receiver: Receiver
 ) -> None:
     """A manual refresh may cause one more, but never sends a refresh token that is used up."""

@@ -258,13 +258,13 @@ def test_token_that_comes_after_it_was_cleared_is_given_back(
     credential = credential_at(fake)
     make_token(credential, expires_at=timezone.now())
 
-    def clear_meanwhile(asked: ReceivedRequest) -> Reply:
+    def clear_concurrently(asked: ReceivedRequest) -> Reply:
         fake.reply(Reply(status=200))
         oauth.clear_token(credential)
         connection.close()
         return token(refresh_token=rotated)
 
-    fake.reply(clear_meanwhile)
+    fake.reply(clear_concurrently)
 
     with pytest.raises(oauth.TokenUnavailableError):
         oauth.usable_token(credential.pk)
@@ -279,28 +279,28 @@ def test_token_that_comes_after_a_newer_grant_is_left(fake: FakeProvider) -> Non
     credential = credential_at(fake)
     make_token(credential, expires_at=timezone.now())
 
-    def grant_meanwhile(asked: ReceivedRequest) -> Reply:
+    def grant_concurrently(asked: ReceivedRequest) -> Reply:
         OAuthToken.objects.update(version=2, refresh_lease="", expires_at=None)
         connection.close()
         return token(refresh_token="rotated")
 
-    fake.reply(grant_meanwhile)
+    fake.reply(grant_concurrently)
 
     assert oauth.usable_token(credential.pk).version == 2
     assert [asked.path for asked in fake.requests] == ["/token"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_grant_whose_settings_were_changed_meanwhile_is_given_back(fake: FakeProvider) -> None:
+def test_grant_whose_settings_were_changed_concurrently_is_given_back(fake: FakeProvider) -> None:
     credential = credential_at(fake)
 
-    def change_meanwhile(asked: ReceivedRequest) -> Reply:
+    def change_concurrently(asked: ReceivedRequest) -> Reply:
         fake.reply(Reply(status=200))
         Credential.objects.update(client_id="another")
         connection.close()
         return token(refresh_token="granted")
 
-    fake.reply(change_meanwhile)
+    fake.reply(change_concurrently)
 
     with pytest.raises(oauth.AuthorizationError):
         authorize(credential)

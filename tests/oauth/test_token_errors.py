@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.oauth.test_token_response import FORM, JSON, ask, good, told
+from tests.oauth.test_token_response import FORM, JSON, ask, good, text_of
 from webhooks.oauth import sentence
 from webhooks.oauth.errors import ERRORS, Grant, TokenResult
 from webhooks.oauth.token_errors import normalized
@@ -327,13 +327,13 @@ def test_client_credentials_have_no_grant_to_end_in_other_words_either() -> None
 
 
 @pytest.mark.parametrize("error", ["access_denied", "consent_required", "interaction_required"])
-def test_client_on_its_own_is_not_told_to_approve(error: str) -> None:
+def test_client_on_its_own_is_not_asked_to_approve(error: str) -> None:
     expected = Expected(grant=Grant.CLIENT_CREDENTIALS)
 
     answer = ask({"error": error, "error_description": "Service not found"}, 403, expected=expected)
 
     assert (answer.result, answer.code) == (WRONG, "provider_error")
-    assert f"“{error}”" in told(answer)
+    assert f"“{error}”" in text_of(answer)
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_client_that_needs_a_key_is_named(
         ("basic_header", "", "invalid_client"),
     ],
 )  # fmt: skip
-def test_client_that_is_refused_is_told_to_check_what_it_sends(
+def test_client_that_is_refused_is_asked_to_check_what_it_sends(
     authentication: str, description: str, code: str
 ) -> None:
     expected = Expected(authentication=authentication)
@@ -550,7 +550,7 @@ def test_refusal_in_words_of_its_own_is_understood(
 
     assert (answer.result, answer.token) == (result, None)
     assert code in ("-", answer.code)
-    assert told(answer)
+    assert text_of(answer)
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def ask(body: Any, status: int = 200, content_type: str = JSON, **more: Any) -> 
     return classify(raw, expected, now=NOW, is_last=is_last)
 
 
-def told(answer: TokenResponse) -> str:
+def text_of(answer: TokenResponse) -> str:
     return sentence(answer.message)
 
 
@@ -99,7 +99,7 @@ def test_answer_of_the_shared_table_ends_in_its_class(row: list[str]) -> None:
     else:
         assert answer.token is None
         assert answer.reason == REASONS[name]
-        assert told(answer).endswith((".", "”"))
+        assert text_of(answer).endswith((".", "”"))
     if words.startswith("transient"):
         assert answer.result == TokenResult.TRANSIENT
     if words.startswith("needs"):
@@ -316,7 +316,7 @@ def test_answer_without_a_token_shows_what_it_says(body: dict[str, Any]) -> None
     answer = ask(body)
 
     assert (answer.result, answer.code) == (TokenResult.MISCONFIGURED, "no_token_answer")
-    assert told(answer).endswith("The provider says: “No such account”")
+    assert text_of(answer).endswith("The provider says: “No such account”")
 
 
 def test_own_header_prefix_is_a_token_type() -> None:
@@ -492,7 +492,7 @@ def test_redirect_to_nowhere_names_its_status(status: int) -> None:
     answer = ask("", status)
 
     assert answer.result == TokenResult.MISCONFIGURED
-    assert f"it answered {status}." in told(answer)
+    assert f"it answered {status}." in text_of(answer)
 
 
 @pytest.mark.parametrize(
@@ -518,7 +518,7 @@ def test_error_is_found_in_the_challenge_alone(
     answer = ask(body, 401, content_type, www_authenticate=challenge)
 
     assert answer.code == code
-    assert told(answer).endswith(f"The provider says: “{words}”")
+    assert text_of(answer).endswith(f"The provider says: “{words}”")
 
 
 @pytest.mark.parametrize(
@@ -641,7 +641,7 @@ def test_error_in_what_is_no_json_is_named(body: str, content_type: str, code: s
     answer = ask(body, content_type=content_type)
 
     assert answer.code == code
-    assert "…" not in told(answer)
+    assert "…" not in text_of(answer)
 
 
 def test_form_error_with_status_200_is_an_error() -> None:
@@ -951,7 +951,7 @@ def test_word_of_a_tokens_name_is_no_token(body: dict[str, Any]) -> None:
 def test_nested_token_that_was_not_looked_for_is_named(body: dict[str, Any], path: str) -> None:
     answer = ask(body)
 
-    assert f"“{path}”" in told(answer)
+    assert f"“{path}”" in text_of(answer)
     assert ask(body, expected=Expected(token_path=path)).is_ok
 
 
@@ -1037,7 +1037,7 @@ def test_refusal_with_a_name_is_no_matter_of_time(error: str) -> None:
 def test_what_a_busy_provider_says_is_shown_without_its_brackets(
     body: Any, said: str, status: int
 ) -> None:
-    assert told(ask(body, status)).partition("The provider says: ")[2] == said
+    assert text_of(ask(body, status)).partition("The provider says: ")[2] == said
 
 
 @pytest.mark.parametrize(
@@ -1068,7 +1068,7 @@ class TestProvidersWords:
     def test_they_are_cut_and_one_line_without_control_characters(self) -> None:
         description = "a\r\nSet-Cookie: x\x00\x1b[31m\u202e" + "long " * 500
 
-        message = told(ask({"error": "invalid_scope", "error_description": description}, 400))
+        message = text_of(ask({"error": "invalid_scope", "error_description": description}, 400))
 
         quote = message.partition("“")[2]
         assert not any(ord(one) < 32 for one in message)
@@ -1119,7 +1119,7 @@ class TestSentences:
         [(400, {"error": "invalid_client"}), (400, {"error": "bad_client_secret"}), (401, "")],
     )
     def test_wrong_secret_names_the_fields(self, status: int, body: Any) -> None:
-        message = told(ask(body, status))
+        message = text_of(ask(body, status))
 
         assert all(one in message for one in ("client ID", "secret", "“Send credentials as”"))
 
@@ -1134,37 +1134,37 @@ class TestSentences:
         ]
 
         for body in bodies:
-            message = told(ask(body, 400, expected=expected))
+            message = text_of(ask(body, 400, expected=expected))
             assert "Register exactly this one" in message
             assert url in message
 
     def test_refused_scope_is_named(self) -> None:
         refused = {"error": "invalid_scope"}
 
-        assert "“read write”" in told(ask(refused, 400, expected=Expected(scope="read write")))
-        assert "fill in Scope" in told(ask(refused, 400))
+        assert "“read write”" in text_of(ask(refused, 400, expected=Expected(scope="read write")))
+        assert "fill in Scope" in text_of(ask(refused, 400))
 
     def test_refused_pkce_says_which_switch(self) -> None:
         body = {"error": "invalid_request", "error_description": "Unknown code_verifier"}
         used = Expected(grant=Grant.CODE, uses_pkce=True)
 
-        assert "turn “Use PKCE” off" in told(ask(body, 400, expected=used))
-        assert "Turn “Use PKCE” on" in told(ask(body, 400))
+        assert "turn “Use PKCE” off" in text_of(ask(body, 400, expected=used))
+        assert "Turn “Use PKCE” on" in text_of(ask(body, 400))
 
     def test_provider_s_own_word_is_quoted(self) -> None:
         refused = {"error": "made_up", "error_description": "The moon is full"}
 
-        assert "“made_up”" in told(ask(refused, 400))
-        assert told(ask(refused, 400)).endswith("The provider says: “The moon is full”")
-        assert told(ask({"error": "invalid_grant"}, 400)).endswith("“invalid_grant”")
+        assert "“made_up”" in text_of(ask(refused, 400))
+        assert text_of(ask(refused, 400)).endswith("The provider says: “The moon is full”")
+        assert text_of(ask({"error": "invalid_grant"}, 400)).endswith("“invalid_grant”")
 
     def test_reader_chooses_the_language(self) -> None:
         refused = ask({"error": "invalid_client", "error_description": "no"}, 400)
 
         with translation.override("uk"):
-            assert "Провайдер" in told(refused)
+            assert "Провайдер" in text_of(refused)
         with translation.override("en"):
-            assert "The provider" in told(refused)
+            assert "The provider" in text_of(refused)
 
     def test_every_row_is_a_sentence_whatever_is_known(self) -> None:
         for code, row in ERRORS.items():
@@ -1273,7 +1273,7 @@ def test_plain_words_are_read_whatever_they_are_called(
     answer = ask(said, status, content_type)
 
     assert (answer.result, answer.code) == (TokenResult.NEEDS_REAUTHORIZATION, "invalid_grant")
-    assert said in told(answer)
+    assert said in text_of(answer)
 
 
 @pytest.mark.parametrize(
@@ -1331,16 +1331,16 @@ def test_words_of_providers_mean_what_they_mean_there(
 
 
 @pytest.mark.parametrize("token_type", ["JWT", "OAuth", "access_token", "id", "N_A"])
-def test_unknown_token_type_is_told_from_a_sender_constrained_one(token_type: str) -> None:
+def test_unknown_token_type_is_distinguished_from_a_sender_constrained_one(token_type: str) -> None:
     """RFC 6749 section 7.1: a client must not use a type that it does not know."""
     unknown, bound = ask(good(token_type=token_type)), ask(good(token_type="DPoP"))
 
     assert (unknown.result, unknown.code) == (TokenResult.MISCONFIGURED, "unknown_token_type")
-    assert f"of the type “{token_type}”" in told(unknown)
-    assert "Header prefix" in told(unknown)
+    assert f"of the type “{token_type}”" in text_of(unknown)
+    assert "Header prefix" in text_of(unknown)
     assert ERRORS["unknown_token_type"].fields == ("header_prefix",)
     assert bound.code == "unsupported_token_type"
-    assert "sender-constrained" in told(bound)
+    assert "sender-constrained" in text_of(bound)
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -1374,7 +1374,9 @@ def test_hint_is_shown_and_judged_beside_a_general_description() -> None:
     answer = ask(body, 400)
 
     assert answer.code == "redirect_uri_mismatch"
-    assert "“The request is missing a required parameter. (Check the `redirect_uri`" in told(answer)
+    assert "“The request is missing a required parameter. (Check the `redirect_uri`" in text_of(
+        answer
+    )
 
 
 def test_azure_devops_calls_a_bearer_token_by_a_name_of_its_own() -> None:

@@ -663,7 +663,7 @@ class TestRefused:
 
         assert failure.value.hold_reason is None
 
-    def test_a_row_says_by_itself_that_its_provider_is_not_asked_again_yet(
+    def test_a_row_says_without_a_reload_that_its_provider_is_not_asked_again_yet(
         self, fake: FakeProvider
     ) -> None:
         row = make_token(credential_at(fake), now=NOW, retry_refresh_at=NOW + HOUR)
@@ -949,7 +949,7 @@ class TestEndOfTheGrant:
             ({"expires_in": 300}, False),
         ],
     )
-    def test_end_of_a_new_grant_is_told_once_a_refresh_has_shown_it(
+    def test_end_of_a_new_grant_is_reported_once_a_refresh_has_shown_it(
         self, fake: FakeProvider, fields: dict[str, int], moves: bool
     ) -> None:
         fake.reply(token(refresh_token="r", **fields))
@@ -1150,7 +1150,7 @@ class TestDrop:
         assert oauth.drop_if_changed("another", credential, "") is False
         assert not OAuthToken.objects.exists()
 
-    def test_fingerprint_tells_no_secret(self) -> None:
+    def test_fingerprint_reveals_no_secret(self) -> None:
         assert len(oauth.fingerprint(make_credential(), "https://receiver.example/")) == 64
 
 
@@ -1228,7 +1228,7 @@ class TestTogether:
         assert len(fake.requests) == 1
         assert stored().version == 2
 
-    def test_database_that_is_gone_for_a_moment_does_not_cost_the_new_token(
+    def test_database_that_is_down_for_a_moment_does_not_cost_the_new_token(
         self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         credential = credential_at(fake)
@@ -1245,7 +1245,7 @@ class TestTogether:
         assert oauth.usable_token(credential.pk, now=NOW + HOUR).access_token == "fresh-token"
         assert len(fake.requests) == 1
 
-    def test_database_that_is_gone_for_a_moment_does_not_cost_the_grant(
+    def test_database_that_is_down_for_a_moment_does_not_cost_the_grant(
         self, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The code is used up, so a person would have to approve again."""
@@ -1288,7 +1288,7 @@ class TestTogether:
         make_token(credential, now=timezone.now() - HOUR)
         written: list[float] = []
 
-        def write_meanwhile(asked: ReceivedRequest) -> Reply:
+        def write_concurrently(asked: ReceivedRequest) -> Reply:
             # Another connection writes, which on SQLite would wait for the first one.
             started = time.monotonic()
             Credential.objects.filter(pk=credential.pk).update(token_name="Meanwhile")
@@ -1297,7 +1297,7 @@ class TestTogether:
             connection.close()
             return token()
 
-        fake.reply(write_meanwhile)
+        fake.reply(write_concurrently)
 
         oauth.usable_token(credential.pk)
 
@@ -1309,7 +1309,7 @@ class TestTogether:
         credential = credential_at(fake)
         make_token(credential, now=timezone.now() - HOUR)
 
-        def grant_meanwhile(asked: ReceivedRequest) -> Reply:
+        def grant_concurrently(asked: ReceivedRequest) -> Reply:
             row = OAuthToken.objects.get()
             row.access_token, row.refresh_token, row.version = "granted", "new-refresh", 2
             row.expires_at, row.refresh_lease = timezone.now() + HOUR, ""
@@ -1318,7 +1318,7 @@ class TestTogether:
             connection.close()
             return Reply(status=400, body={"error": "invalid_grant"})
 
-        fake.reply(grant_meanwhile)
+        fake.reply(grant_concurrently)
 
         usable = oauth.usable_token(credential.pk)
 
@@ -1329,12 +1329,12 @@ class TestTogether:
         credential = credential_at(fake)
         make_token(credential, now=timezone.now() - HOUR)
 
-        def drop_meanwhile(asked: ReceivedRequest) -> Reply:
+        def drop_concurrently(asked: ReceivedRequest) -> Reply:
             tokens.drop(credential.pk)
             connection.close()
             return token(refresh_token="must-not-be-stored")
 
-        fake.reply(drop_meanwhile)
+        fake.reply(drop_concurrently)
 
         with pytest.raises(oauth.TokenUnavailableError) as failure:
             oauth.usable_token(credential.pk)
@@ -1350,12 +1350,12 @@ class TestTogether:
         credential, user = credential_at(fake), make_user()
         _, sent = begin(credential, user)
 
-        def change_meanwhile(asked: ReceivedRequest) -> Reply:
+        def change_concurrently(asked: ReceivedRequest) -> Reply:
             Credential.objects.filter(pk=credential.pk).update(**change)
             connection.close()
             return token()
 
-        fake.reply(change_meanwhile)
+        fake.reply(change_concurrently)
         query = {"code": ["c"], "state": [sent["state"]]}
 
         with pytest.raises(oauth.AuthorizationError, match="before the token came"):

@@ -182,7 +182,7 @@ def test_every_row_names_fields_of_the_form() -> None:
     assert {name for kind in ERRORS.values() for name in kind.fields} <= known
 
 
-def test_text_from_before_codes_is_told_as_it_is() -> None:
+def test_text_from_before_codes_is_shown_as_it_is() -> None:
     credential = make_credential()
     failed_exchange(credential, message="It was refused.")
     found = oauth.diagnose(credential)
@@ -296,7 +296,7 @@ def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
         (Reply(status=401, body={"error": "Invalid access token"}), "no token endpoint"),
     ],
 )
-def test_address_that_is_no_token_endpoint_is_told(
+def test_address_that_is_no_token_endpoint_is_reported(
     fake: FakeProvider, reply: Reply, words: str
 ) -> None:
     fake.reply(reply)
@@ -305,7 +305,7 @@ def test_address_that_is_no_token_endpoint_is_told(
 
 
 @pytest.mark.parametrize("status", [404, 410, 500])
-def test_address_that_is_no_page_is_told(fake: FakeProvider, status: int) -> None:
+def test_address_that_is_no_page_is_reported(fake: FakeProvider, status: int) -> None:
     fake.reply(Reply(status=status), Reply(status=400, body={"error": "invalid_request"}))
 
     assert str(status) in problems(credential_at(fake))["auth_url"]
@@ -346,7 +346,7 @@ def test_a_redirect_to_what_is_no_address_is_no_page(fake: FakeProvider, locatio
         (Reply(body={"some": "data"}), "problem", "data instead"),
     ],
 )
-def test_page_that_refuses_is_told_by_what_it_is_about(
+def test_page_that_refuses_is_recognised_by_what_it_is_about(
     fake: FakeProvider, reply: Reply, kind: str, words: str
 ) -> None:
     fake.reply(reply, REFUSAL)
@@ -365,7 +365,7 @@ def test_page_that_refuses_is_told_by_what_it_is_about(
         ("invalid_request&error_description=code_challenge+missing", "PKCE"),
     ],
 )
-def test_error_that_comes_back_at_once_is_told_before_anybody_is_sent_there(
+def test_error_that_comes_back_at_once_is_reported_before_anybody_is_sent_there(
     fake: FakeProvider, error: str, words: str
 ) -> None:
     location = f"{oauth.default_callback_url()}?error={error}&state=x"
@@ -404,7 +404,9 @@ def test_refresh_and_revocation_url_are_looked_at_too(fake: FakeProvider) -> Non
     assert problems(credential).keys() == {"refresh_url", "revocation_url"}
 
 
-def test_unsafe_and_missing_addresses_are_told(fake: FakeProvider, settings: LazySettings) -> None:
+def test_unsafe_and_missing_addresses_are_reported(
+    fake: FakeProvider, settings: LazySettings
+) -> None:
     credential = make_credential(auth_url="", token_url="http://provider.example/token")
 
     assert problems(credential).keys() == {"auth_url", "token_url"}

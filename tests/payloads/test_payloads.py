@@ -244,7 +244,7 @@ def test_the_limit_is_on_bytes_of_the_whole_document(settings: Any) -> None:
     assert refused({"title": "я" * 100}).code == "too_large"
 
 
-def test_a_fingerprint_tells_contents_apart_whatever_the_order_of_keys() -> None:
+def test_a_fingerprint_distinguishes_contents_whatever_the_order_of_keys() -> None:
     payload = {"a": 1, "b": {"c": [1, "я"], "d": datetime(2026, 5, 14, tzinfo=UTC)}}
     turned = {"b": {"d": datetime(2026, 5, 14, tzinfo=UTC), "c": [1, "я"]}, "a": 1}
     made = payloads.fingerprint("form.submitted", payload)

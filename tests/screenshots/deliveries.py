@@ -33,7 +33,7 @@ def tour(page: Page, product: RunningProduct, photograph: Photograph, key: str) 
     _reload_until_quiet(page)
     photograph("list", docs=True)
     page.get_by_role("link", name="Sandbox: OAuth 2.0", exact=True).click()
-    _reload_until_told(page)
+    _reload_until_shown(page)
     photograph("webhook-on-hold", docs=True)
     page.get_by_role("link", name="Manage authorization").click()
     photograph("token-lost", part=steps.token_panel(page), docs=True)
@@ -163,7 +163,7 @@ def _reload_until_quiet(page: Page) -> None:
     raise AssertionError("The engine did not get there in time.")
 
 
-def _reload_until_told(page: Page) -> None:
+def _reload_until_shown(page: Page) -> None:
     """Wait until the check for incidents, every 15 seconds, has found the lost grant."""
     for _ in range(40):
         if page.locator(".notice").count():

@@ -2,7 +2,7 @@
 
 A new URL without a line fails `tests/security/test_permissions.py`. The fields of a line:
 
-- `needs`: permissions joined by "+", alternatives by "|"; "" requires only a login, NOBODY marks
+- `needs`: permissions joined by "+", alternatives by "|"; "" requires only a login, NO_ONE marks
   URLs that refuse everyone, ANYONE those that require nothing.
 - `get`, `post`: the status for those who may. Others get 403, or the login if not logged in.
 - `data`: what the POST sends, made from the world's rows; `action`: the audit entry that it leaves,
@@ -18,7 +18,7 @@ from tests.ui.connections.test_views import fields
 from tests.ui.webhook_form.test_forms import posted
 from webhooks.models import Action
 
-ANYONE, NOBODY = "anyone", "nobody"
+ANYONE, NO_ONE = "anyone", "nobody"
 # Prefixes of the product's pages, and of those of one webhook or connection.
 P = "integrations/webhooks/"
 W, C, D, R = f"{P}<row:pk>/", f"{P}connections/<row:pk>/", f"{P}deliveries/", f"{P}resends/"
@@ -228,12 +228,12 @@ def _read_only(model: str, *, change: int = 0) -> list[Line]:
     page = f"{base}<path:object_id>/change/"
     return [
         line(base, look, 200, 200),
-        line(f"{base}add/", NOBODY, 403, 403),
+        line(f"{base}add/", NO_ONE, 403, 403),
         line(f"{base}<path:object_id>/history/", look, 200, 200),
-        line(f"{base}<path:object_id>/delete/", NOBODY, 403, 403),
+        line(f"{base}<path:object_id>/delete/", NO_ONE, 403, 403),
         line(page, look, change, change)
         if change
-        else line(page, look, 200, 403, post_needs=NOBODY),
+        else line(page, look, 200, 403, post_needs=NO_ONE),
         # Redirects to the page above, whatever the id.
         line(f"{base}<path:object_id>/", "", 302, 302),
     ]
@@ -253,7 +253,7 @@ ADMIN = [
     line(f"{A}password_change/", "", 200, 200),
     line(f"{A}password_change/done/", "", 200, 405),
     # No field of ours has autocompletion.
-    line(f"{A}autocomplete/", NOBODY, 403, 405),
+    line(f"{A}autocomplete/", NO_ONE, 403, 405),
     line(f"{A}jsi18n/", "", 200, 405),
     # No model of ours has `get_absolute_url`.
     line(f"{A}r/<path:content_type_id>/<path:object_id>/", "", 404, 404),

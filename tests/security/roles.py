@@ -11,7 +11,7 @@ from django.db import transaction
 from django.test import Client
 
 from tests.security import figures
-from tests.security.permission_table import ADMIN_ACTIONS, ANYONE, LINES, NOBODY, Line
+from tests.security.permission_table import ADMIN_ACTIONS, ANYONE, LINES, NO_ONE, Line
 from tests.security.url_map import address, make_world
 
 
@@ -27,7 +27,7 @@ class Role:
     def may(self, needs: str) -> bool:
         if needs == ANYONE:
             return True
-        if needs == NOBODY or self.permissions is None:
+        if needs == NO_ONE or self.permissions is None:
             return False
         return self.is_superuser or any(one <= self.permissions for one in _ways(needs))
 
@@ -40,7 +40,7 @@ def _ways(needs: str) -> list[frozenset[str]]:
 
 
 def _named(needs: Iterable[str]) -> set[str]:
-    ways = (way for one in needs if one not in (ANYONE, NOBODY) for way in _ways(one))
+    ways = (way for one in needs if one not in (ANYONE, NO_ONE) for way in _ways(one))
     return set().union(*ways)
 
 
@@ -63,7 +63,7 @@ def roles_for(*needs: str) -> list[Role]:
         SUPERUSER,
         Role(name="all but payloads", permissions=every - {"view_payload"}),
     ]
-    ways = {way for one in needs if one not in (ANYONE, NOBODY) for way in _ways(one)}
+    ways = {way for one in needs if one not in (ANYONE, NO_ONE) for way in _ways(one)}
     roles += [Role(name="+".join(sorted(way)), permissions=way) for way in ways if way]
     # With a single permission this is "everything else".
     if len(mine) > 1:

@@ -21,7 +21,7 @@ def test_a_connect_to_a_denied_address_is_stopped_and_remembered(address: str) -
     assert connect_watch.take_denied() == [f"{address} port 8080"]
 
 
-def test_a_name_given_to_a_socket_is_denied_unseen() -> None:
+def test_a_name_given_to_a_socket_is_denied_silently() -> None:
     with socket.socket() as tried, pytest.raises(ConnectionRefusedError, match="is denied"):
         sys.audit("socket.connect", tried, ("receiver.example.com", 443))
     assert len(connect_watch.take_denied()) == 1

@@ -97,7 +97,7 @@ def test_a_changed_secret_is_encrypted_again() -> None:
     assert stored(credential).startswith("gAAAAA")
 
 
-def test_a_cleared_secret_is_gone() -> None:
+def test_a_cleared_secret_is_deleted() -> None:
     credential = read(make_credential())
     credential.set_secret("basic_password", "")
     credential.save()
@@ -224,7 +224,7 @@ def test_plain_text_in_the_column_is_never_passed_on(plain: str) -> None:
         _ = read(credential).basic_password
 
 
-def test_a_canary_tells_the_wrong_key(use_keys: UseKeys) -> None:
+def test_a_canary_reveals_the_wrong_key(use_keys: UseKeys) -> None:
     assert EncryptionCanary.objects.get().canary == EncryptionCanary.TEXT
     use_keys(SECOND_KEY)
     with pytest.raises(SecretUnreadableError):
@@ -538,7 +538,7 @@ def test_a_loaded_row_keeps_only_ciphertext_in_memory() -> None:
     assert copy.deepcopy(loaded).basic_password == PASSWORD
 
 
-def test_no_form_field_is_made_by_itself() -> None:
+def test_no_form_field_is_drawn_outside_its_template() -> None:
     for model in (Credential, Webhook):
         form = modelform_factory(model, fields="__all__")
         secret_names = {f.name for f in model._meta.get_fields() if isinstance(f, SecretField)}

@@ -110,7 +110,7 @@ def test_a_header_of_the_form_is_one_line_or_refused(part: str) -> None:
     for text in CORPUS:
         row = {"name": "X-Key", "value": "value", part: text}
         data = multi_value(posted(**header_fields(row)))
-        rows = header_rows(Webhook(), draft=Draft({}, owner="new"), data=data)
+        rows = header_rows(Webhook(), draft=Draft({}, form_key="new"), data=data)
         for header in rows.headers() if rows.is_valid() else ():
             kept.append(text)
             assert NAME.fullmatch(header.name)

@@ -280,7 +280,7 @@ def test_nothing_that_is_answered_raises(
 
 
 @pytest.mark.parametrize("form", ["as it is", "JSON", "in an address"])
-def test_one_answer_to_very_many_receivers_tells_each_of_its_own_secret(form: str) -> None:
+def test_one_answer_to_very_many_receivers_shows_each_its_own_secret(form: str) -> None:
     # Above some number of maskers the text is parsed once for all of them.
     maskers = [Masker([f'secret-{number}/"{form}', f"ab{number:02}"]) for number in range(80)]
     spelled = {

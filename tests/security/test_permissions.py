@@ -377,7 +377,7 @@ def test_who_edits_accounts_touches_no_superuser(site: RoleSite, step: str) -> N
 @pytest.mark.parametrize("is_active", [True, False])
 @pytest.mark.parametrize("by_group", [True, False])
 @pytest.mark.parametrize("step", ["change", "password", "delete"])
-def test_who_edits_accounts_touches_nobody_with_rights_of_their_own(
+def test_who_edits_accounts_touches_no_one_with_rights_of_their_own(
     site: RoleSite, step: str, by_group: bool, is_active: bool
 ) -> None:
     browser = site.browser(Role(name="helpdesk", permissions=ACCOUNTS))

@@ -179,7 +179,7 @@ def test_a_database_that_there_is_not_is_refused() -> None:
         call_command("rotate_keys", "--database", "nope")
 
 
-def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -> None:
+def test_a_secret_that_is_changed_concurrently_is_not_overwritten(use_keys: Keys) -> None:
     credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
 
@@ -194,7 +194,7 @@ def test_a_secret_that_is_changed_meanwhile_is_not_overwritten(use_keys: Keys) -
     assert "Every secret is under the first key" in report
 
 
-def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
+def test_a_secret_cleared_concurrently_stays_cleared(use_keys: Keys) -> None:
     credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
     with change_before_write(
@@ -204,7 +204,7 @@ def test_a_secret_cleared_meanwhile_stays_cleared(use_keys: Keys) -> None:
     assert plain(credential, "basic_password") == ""
 
 
-def test_a_row_deleted_meanwhile_is_no_fault(use_keys: Keys) -> None:
+def test_a_row_deleted_concurrently_is_no_fault(use_keys: Keys) -> None:
     credential = make_webhook(basic_password=PASSWORD).credential
     use_keys(SECOND_KEY, FIRST_KEY)
     with change_before_write(lambda: Webhook.objects.filter(credential=credential.pk).delete()):
@@ -277,7 +277,7 @@ def test_a_key_list_that_reads_nothing_changes_nothing(use_keys: Keys) -> None:
 
 def draft_in_a_session(secret: str = PASSWORD) -> tuple[SessionStore, str]:
     session = SessionStore()
-    draft = Draft(session, owner="7")
+    draft = Draft(session, form_key="7")
     draft.keep("basic_password", secret)
     session.save()
     return SessionStore(session.session_key), draft.id
@@ -288,10 +288,10 @@ def test_typed_secrets_of_open_forms_are_renewed(use_keys: Keys) -> None:
     use_keys(SECOND_KEY, FIRST_KEY)
     assert "django_session (typed, not yet saved): 1 re-encrypted" in rotate()
     use_keys(SECOND_KEY)
-    assert Draft(session, draft_id=draft_id, owner="7").get("basic_password") == PASSWORD
+    assert Draft(session, draft_id=draft_id, form_key="7").get("basic_password") == PASSWORD
 
 
-def test_a_session_that_is_saved_meanwhile_is_not_overwritten(use_keys: Keys) -> None:
+def test_a_session_that_is_saved_concurrently_is_not_overwritten(use_keys: Keys) -> None:
     session, draft_id = draft_in_a_session()
     use_keys(SECOND_KEY, FIRST_KEY)
 
@@ -313,7 +313,7 @@ def test_a_session_that_is_saved_meanwhile_is_not_overwritten(use_keys: Keys) ->
         rotate()
     use_keys(SECOND_KEY)
     assert session["typed"] == "meanwhile"
-    assert Draft(session, draft_id=draft_id, owner="7").get("basic_password") == PASSWORD
+    assert Draft(session, draft_id=draft_id, form_key="7").get("basic_password") == PASSWORD
 
 
 def test_a_draft_that_no_key_reads_stops_nothing(use_keys: Keys) -> None:
@@ -329,7 +329,7 @@ def test_a_draft_that_no_key_reads_stops_nothing(use_keys: Keys) -> None:
 def test_a_session_stays_logged_in(use_keys: Keys) -> None:
     browser = Client()
     browser.force_login(make_user())
-    draft = Draft(session := browser.session, owner="7")
+    draft = Draft(session := browser.session, form_key="7")
     draft.keep("basic_password", PASSWORD)
     session.save()
     expires = Session.objects.get().expire_date

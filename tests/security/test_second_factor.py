@@ -45,12 +45,12 @@ def test_a_password_alone_opens_no_page(browser: Client, url: str) -> None:
     assert browser.get(url).headers.get("Location") != PATH
 
 
-def test_whoever_cannot_prove_it_can_leave(browser: Client) -> None:
+def test_people_who_cannot_prove_it_can_leave(browser: Client) -> None:
     assert browser.post("/logout/")["Location"] == "/login/"
     assert "_auth_user_id" not in browser.session
 
 
-def test_nobody_logged_in_is_asked_nothing(settings: Settings) -> None:
+def test_no_one_logged_in_is_asked_nothing(settings: Settings) -> None:
     settings.SECOND_FACTOR_CHECK = "tests.security.test_second_factor.ask"
     assert Client().get("/login/").status_code == 200
     assert Client().get("/healthz").status_code == 200

@@ -29,7 +29,7 @@ def seen_on(page: Any) -> str:
     return str(page.context["form"].seen)
 
 
-def test_the_second_save_is_told_who_changed_what_and_saves_nothing(
+def test_the_second_save_shows_who_changed_what_and_saves_nothing(
     browser: Client, colleague: Client, webhook: Webhook
 ) -> None:
     seen = seen_on(browser.get(edit_url(webhook)))
@@ -63,12 +63,14 @@ def test_saving_again_overwrites_with_everything_that_was_typed(
 
 
 @pytest.mark.slow
-def test_a_third_change_is_told_too(browser: Client, colleague: Client, webhook: Webhook) -> None:
+def test_a_third_change_is_reported_too(
+    browser: Client, colleague: Client, webhook: Webhook
+) -> None:
     seen = seen_on(browser.get(edit_url(webhook)))
     colleague.post(edit_url(webhook), posted(url="http://127.0.0.1:9/theirs"))
-    told = seen_on(browser.post(edit_url(webhook), posted(name="Mine", seen=seen)))
+    reported = seen_on(browser.post(edit_url(webhook), posted(name="Mine", seen=seen)))
     colleague.post(edit_url(webhook), posted(url="http://127.0.0.1:9/newest"))
-    page = browser.post(edit_url(webhook), posted(name="Mine", seen=told))
+    page = browser.post(edit_url(webhook), posted(name="Mine", seen=reported))
     assert len(page.context["form"].conflicts) == 1
 
 
@@ -81,7 +83,7 @@ def test_what_was_changed_before_the_form_was_opened_is_no_conflict(
     assert answer.status_code == 302
 
 
-def test_a_pause_meanwhile_is_no_conflict_and_stays(
+def test_a_concurrent_pause_is_no_conflict_and_stays(
     browser: Client, colleague: Client, webhook: Webhook
 ) -> None:
     seen = seen_on(browser.get(edit_url(webhook)))
@@ -109,7 +111,7 @@ def test_a_made_up_mark_breaks_nothing(browser: Client, webhook: Webhook, seen: 
     assert answer.status_code == 302
 
 
-def test_a_connection_tells_it_too(browser: Client, colleague: Client) -> None:
+def test_a_connection_reports_it_too(browser: Client, colleague: Client) -> None:
     fields = {
         "name": "Login",
         "allowed_hosts": "http://127.0.0.1:9",

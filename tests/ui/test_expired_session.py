@@ -103,7 +103,7 @@ def test_changes_to_a_webhook_that_was_deleted_come_back_after_it_is_restored(
     assert Webhook.objects.get().credential.basic_password == BASIC["basic_password"]
 
 
-def test_who_may_not_restore_a_deleted_webhook_is_told_who_may() -> None:
+def test_who_may_not_restore_a_deleted_webhook_learns_who_may() -> None:
     webhook = make_webhook(name="CRM")
     events.delete(webhook)
     page = logged_in("change_webhook", "view_webhook").get(edit_url(webhook))
@@ -261,7 +261,7 @@ def test_another_person_gets_nothing_of_it(browser: Client) -> None:
 
 
 @pytest.mark.parametrize("mark", ["", "1", "1:made:up"])
-def test_what_nobody_logged_in_had_opened_takes_no_room(client: Client, mark: str) -> None:
+def test_what_no_one_logged_in_had_opened_takes_no_room(client: Client, mark: str) -> None:
     client.post(CREATE, posted(name="Typed", opened_by=mark))
     assert not Session.objects.exists()
 

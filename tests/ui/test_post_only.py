@@ -53,7 +53,7 @@ def test_the_log_is_the_nearest_page_above_in_django_admin(step: str) -> None:
     assert "Nothing was done. Press the button again." in answer.content.decode()
 
 
-def test_machines_and_htmx_are_told_that_it_is_no_page() -> None:
+def test_machines_and_htmx_learn_that_it_is_no_page() -> None:
     pause = reverse("webhooks:pause", args=[make_webhook().pk])
     browser = person()
     assert browser.get(pause).status_code == 405

@@ -67,7 +67,7 @@ def test_the_filter_trusts_nothing() -> None:
 
 
 @pytest.mark.django_db
-def test_the_source_of_an_event_is_told_on_its_pages_and_in_the_admin() -> None:
+def test_the_source_of_an_event_is_shown_on_its_pages_and_in_the_admin() -> None:
     delivery = make_delivery(make_webhook())
     Event.objects.update(source=dump("api_key", prefix="whapi_a1b2c3"))
     browser = staff(is_superuser=True)

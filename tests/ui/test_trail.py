@@ -74,7 +74,7 @@ def test_pages_go_on_below_the_last_entry_shown(browser: Client) -> None:
 
 
 @pytest.mark.parametrize("before", ["x", "-1", "9" * 40, "\0", "1 OR 1=1"])
-def test_a_page_address_that_nobody_made_shows_the_newest(browser: Client, before: str) -> None:
+def test_a_page_address_that_no_one_made_shows_the_newest(browser: Client, before: str) -> None:
     webhook = make_webhook()
     audit.record(Action.CHANGED, webhook, user=None, note="the newest")
     assert "the newest" in browser.get(url_of(webhook), {"before": before}).text
@@ -92,7 +92,7 @@ def test_the_partial_is_given_the_newest_entries_and_the_address_of_all() -> Non
 # ---- The page of a connection -----------------------------------------------------------------
 
 
-def test_whoever_may_only_look_reads_a_connection_without_its_secrets() -> None:
+def test_people_who_may_only_look_read_a_connection_without_its_secrets() -> None:
     connection = make_oauth_connection(client_secret="canary-secret", client_id="the-client")
     token_for(connection, access_token="canary-token")
     make_webhook(name="Its user", credential=connection)

@@ -245,7 +245,7 @@ def _tell_channels(claimed: list[Incident], now: datetime, *, is_reminder: bool)
             is_first = incident.notified_at is None and incident.channels_notified_at is None
             if event_type and is_first:
                 _publish(event_type, incident.subject, problems.sentence(incident.message))
-        # A mute reaches nobody: a channel that is added before it ends still gets the message.
+        # A mute reaches no one: a channel that is added before it ends still gets the message.
         reached = [incident.pk for incident in missed if not _is_muted(incident.subject, now)]
         Incident.objects.filter(pk__in=reached).update(channels_notified_at=now)
     return headline, text
@@ -270,7 +270,7 @@ def _unclaim(incident: Incident, now: datetime) -> None:
 
 
 def _notified_at(subject: Subject, now: datetime) -> datetime:
-    """Return `now`; if nobody is reached, a time that makes the next message due after the mute."""
+    """Return `now`; if no one is reached, a time that makes the next message due after the mute."""
     return now - _REMIND_AFTER if _is_muted(subject, now) else now
 
 
@@ -280,7 +280,7 @@ def _cut_message(message: str) -> str:
 
 
 def _is_muted(subject: Subject, now: datetime) -> bool:
-    """Return whether nobody is notified until a person or the time ends the mute."""
+    """Return whether no one is notified until a person or the time ends the mute."""
     if not any(one.alert_recipients and one.mutes_alerts(now) for one in _concerned(subject)):
         return False
     return not (_recipients(subject, now) or _channels(subject).exists())

@@ -143,7 +143,7 @@ class Throttle:
 
     @property
     def is_to_come(self) -> bool:
-        """Whether a call is scheduled already, so that another one would do nothing."""
+        """Return whether a call is scheduled already, so that another one would do nothing."""
         return self._is_to_come
 
     def call(self) -> None:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 # How often to look for expired leases: after this part of a lease, at most these seconds.
 _EXPIRE_PART, EXPIRE_SECONDS = 0.05, 5.0
-# The owner of a row that was locked until now may have a result, which it writes within a second.
+# The holder of a row that was locked until now may have a result, which it writes within a second.
 # So a lease is taken back if it had ended, and its row was not locked, this long before as well. An
 # observation older than the second duration does not count.
 FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0

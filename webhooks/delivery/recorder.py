@@ -267,7 +267,7 @@ class Recorder:
         locked = self.queue.locked_deliveries([row.delivery_id for row in self.locked])
         free = [row for row in self.locked if row.delivery_id not in locked]
         if len(free) > RECORD_ROWS:
-            # Other workers leave their owner little time after the lock.
+            # Other workers leave their holder little time after the lock.
             self._locked_at = 0.0
         free = free[:RECORD_ROWS]
         taken = {row.delivery_id for row in free}

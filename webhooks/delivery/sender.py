@@ -37,8 +37,8 @@ _NO_AUTHORITIES = "the file of certificate authorities cannot be read"
 # A clock reading this much too late means that this process stood still. Responses that arrived in
 # that time are read, for the second duration, before any timeout counts.
 _STOOD_SECONDS, _READ_SECONDS = 1.0, 1.0
-# How often to look for requests that take longer than a quick receiver does. So many times the
-# places may be in flight in addition, as these requests cost nothing but memory and a connection.
+# How often to look for requests that take longer than a quick receiver does, and how many of them
+# may be in flight in addition, as a multiple of the places: they cost only memory and a connection.
 _LATE_LOOK_SECONDS = 0.25
 _LATE_PLACES = 2
 # After this many failures in a row, waiting requests are handed back to make room in memory.

@@ -1,7 +1,7 @@
 """Divide the log into partitions of time on PostgreSQL, its ids in the order of their bytes.
 
 Ids are ASCII and begin with the time, so in that order a range of them is a span of time. The
-tables are empty and made anew; `webhooks.delivery.queue.partitions` makes what comes. Does nothing on
+tables are empty and created again; `webhooks.delivery.queue.partitions` makes what comes. Does nothing on
 SQLite.
 """
 

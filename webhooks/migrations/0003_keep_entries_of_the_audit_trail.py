@@ -1,7 +1,7 @@
 """Let the database refuse to change or delete an entry of the audit trail.
 
-The model refuses it too; this holds for raw statements, other programs and a shell. Whoever owns
-the table can drop the triggers: SECURITY.md.
+The model refuses it too; this holds for raw statements, other programs and a shell. The owner
+of the table can drop the triggers: SECURITY.md.
 """
 
 from django.db import migrations

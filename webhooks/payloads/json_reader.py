@@ -346,14 +346,14 @@ class _Reader:
 
     def _fail_at_bare_placeholder(self, position: int) -> NoReturn:
         end = self._text.find("}}", position)
-        place = self._text[position : end + 2] if 0 < end < position + 100 else "{{ … }}"
+        placeholder = self._text[position : end + 2] if 0 < end < position + 100 else "{{ … }}"
         self.fail(
             position,
             _(
                 "Put double quotes around %s. A text that is only one variable keeps the "
                 "variable's type: a number stays a number."
             )
-            % place,
+            % placeholder,
         )
 
     def _fail_at_value(self, position: int) -> NoReturn:

@@ -21,10 +21,10 @@ class Draft:
     """The typed secrets of one form, by field name."""
 
     def __init__(
-        self, session: MutableMapping[str, Any], *, draft_id: str = "", owner: str = "new"
+        self, session: MutableMapping[str, Any], *, draft_id: str = "", form_key: str = "new"
     ) -> None:
         self._session = session
-        self._owner = owner
+        self._form_key = form_key
         self.id = draft_id if draft_id in self._all() else secrets.token_urlsafe(12)
 
     def get(self, field: str) -> str:
@@ -56,7 +56,7 @@ class Draft:
             self._store({})
 
     def _place(self, field: str) -> str:
-        return f"draft.{field}:{self._owner}:{self.id}"
+        return f"draft.{field}:{self._form_key}:{self.id}"
 
     def _all(self) -> dict[str, dict[str, str]]:
         drafts: dict[str, dict[str, str]] = self._session.get(_SESSION_KEY, {})

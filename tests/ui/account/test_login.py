@@ -71,7 +71,7 @@ def test_the_admin_s_next_page_survives_the_lock() -> None:
     assert 'name="next" value="/admin/webhooks/"' in answer.text
 
 
-def test_the_lock_ends_when_it_said_whoever_goes_on_trying() -> None:
+def test_the_lock_ends_when_it_said_even_if_somebody_goes_on_trying() -> None:
     guess()
     AccessAttempt.objects.update(attempt_time=timezone.now() - dt.timedelta(minutes=10))
     answer = guess(3)
@@ -80,7 +80,7 @@ def test_the_lock_ends_when_it_said_whoever_goes_on_trying() -> None:
     assert log_in(PASSWORD).status_code == 302
 
 
-def test_nobody_else_at_the_same_address_is_locked_out() -> None:
+def test_no_one_else_at_the_same_address_is_locked_out() -> None:
     guess()
     assert log_in(PASSWORD, name="taras").status_code == 302
 

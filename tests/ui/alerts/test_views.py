@@ -71,7 +71,7 @@ def test_a_test_that_is_refused_says_why(browser: Client, receiver: Receiver) ->
         ("telegram", {"name": "Ops", "secret": "1234567:" + "a" * 35, "recipient": "a chat"}),
     ],
 )
-def test_what_can_reach_nobody_is_refused(
+def test_what_can_reach_no_one_is_refused(
     browser: Client, kind: str, fields: dict[str, str]
 ) -> None:
     answer = browser.post(reverse("webhooks:alert_add", args=[kind]), fields)
@@ -79,7 +79,7 @@ def test_what_can_reach_nobody_is_refused(
     assert not AlertChannel.objects.exists()
 
 
-def test_a_mistyped_recipient_is_told_in_our_words(browser: Client) -> None:
+def test_a_mistyped_recipient_is_explained_in_our_words(browser: Client) -> None:
     answer = browser.post(reverse("webhooks:alert_add", args=["email"]), {"recipient": "nobody"})
     assert "Enter an e-mail address, like ops@example.com." in answer.text
 

@@ -94,7 +94,7 @@ def test_one_token_serves_every_webhook_and_one_reauthorization_releases_all(
     assert grants == ["authorization_code"]
 
 
-def test_people_of_every_webhook_that_uses_it_are_told_when_its_grant_is_lost() -> None:
+def test_people_of_every_webhook_that_uses_it_are_notified_when_its_grant_is_lost() -> None:
     connection = make_credential(alert_recipients=["owner@example.com"])
     Credential.objects.filter(pk=connection.pk).update(authorization_type="oauth2")
     OAuthToken.objects.create(credential=connection, state="needs_reauthorization")

@@ -36,7 +36,7 @@ def test_each_is_authorized_and_leads_back_until_nothing_waits(
 ) -> None:
     webhooks = webhooks_with_ended_grants(provider, me(browser), 2)
     assert f'href="{PAGE}"' in browser.get(reverse("webhooks:connections")).content.decode()
-    # A valid grant is not listed, nor one that nobody can approve or that nothing uses.
+    # A valid grant is not listed, nor one that no one can approve or that nothing uses.
     valid = make_webhook(provider, name="Valid")
     make_token(valid.credential)
 

@@ -33,7 +33,7 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_deleting_waits_for_whoever_begins_to_use_it_and_is_then_refused() -> None:
+def test_deleting_waits_for_those_who_begin_to_use_it_and_is_then_refused() -> None:
     connection = make_connection()
     is_held = threading.Event()
     outcomes: list[str] = []
@@ -157,7 +157,7 @@ def test_a_connection_deleted_while_its_form_is_validated_gets_no_secret(
 
 
 @pytest.mark.django_db
-def test_a_copy_is_not_made_of_a_webhook_whose_connection_is_gone() -> None:
+def test_a_copy_is_not_made_of_a_webhook_whose_connection_was_deleted() -> None:
     connection = make_connection()
     webhook = make_webhook(credential=connection)
     Credential.objects.shared().update(deleted_at="2026-01-01T00:00Z")

@@ -391,7 +391,7 @@ def test_a_connection_for_other_hosts_cannot_be_chosen_and_the_page_says_why(
     assert "Elsewhere" in str(page.context["form"].problems())
 
 
-def test_a_connection_that_was_deleted_meanwhile_is_refused(browser: Client) -> None:
+def test_a_connection_that_was_deleted_concurrently_is_refused(browser: Client) -> None:
     connection = make_connection()
     shared_credentials.delete(connection)
     make_connection(name="Another")

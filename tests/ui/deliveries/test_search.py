@@ -44,8 +44,8 @@ def test_a_number_that_one_may_not_see_is_not_found_digit_by_digit(path: str) ->
     def finds(words: str) -> bool:
         answer = client.get(path, {"q": words})
         assert answer.status_code in (200, 302)
-        told = answer.headers.get("Location", "") + text(answer)
-        return delivery.pk in told or delivery.event_id in told
+        reported = answer.headers.get("Location", "") + text(answer)
+        return delivery.pk in reported or delivery.event_id in reported
 
     assert not finds("34567")
     assert not finds("1234567")
@@ -108,7 +108,7 @@ def test_a_changed_filter_is_said_to_be_todays(browser: Client) -> None:
     assert "Based on today's settings" in page.replace("&#x27;", "'")
 
 
-def test_an_event_that_nobody_wanted_is_found_among_others(browser: Client) -> None:
+def test_an_event_that_no_one_wanted_is_found_among_others(browser: Client) -> None:
     for call in ("call-1", "call-2"):
         events.publish("call.incoming.after", {"caller": "0671234567", "call_id": call})
     page = text_of(browser.get(f"{ROOT}search/", {"q": "0671234567"}).content)
@@ -165,7 +165,7 @@ def test_the_start_page_is_the_first_that_one_may_open(
     assert (f'href="{ROOT}"' in page.text) == ("view_webhook" in permissions)
 
 
-def test_who_may_open_nothing_is_told_so() -> None:
+def test_who_may_open_nothing_is_informed() -> None:
     page = logged_in().get("/", follow=True)
     assert "Your account has no permissions yet." in page.text
     assert f'href="{ROOT}"' not in page.text

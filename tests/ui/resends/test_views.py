@@ -108,14 +108,14 @@ def test_htmx_gets_the_count_alone(browser: Client) -> None:
     ],
 )
 def test_the_live_count_names_the_field_that_is_wrong(
-    browser: Client, wrong: dict[str, str], told: str
+    browser: Client, wrong: dict[str, str], reported: str
 ) -> None:
     part = browser.get(FOR_ALL, {**FAILED_DAY, **wrong}, headers={"HX-Request": "true"})
-    assert told in part.text
+    assert reported in part.text
     assert "Fix the marked fields" not in part.text
     page = browser.get(FOR_ALL, {**FAILED_DAY, **wrong})
     assert "Fix the marked fields" in page.text
-    assert told not in page.text
+    assert reported not in page.text
 
 
 def test_the_rate_has_its_limits_on_the_page(browser: Client) -> None:

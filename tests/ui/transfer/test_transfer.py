@@ -227,7 +227,7 @@ def test_a_webhook_is_known_by_its_uid_or_by_its_only_name() -> None:
     assert "2 webhooks have this name here" in errors(minimal())
 
 
-def test_a_deleted_webhook_is_made_anew_with_another_uid() -> None:
+def test_a_deleted_webhook_is_created_again_with_another_uid() -> None:
     webhook = make_full()
     entry = as_json(webhook)
     events.delete(webhook)

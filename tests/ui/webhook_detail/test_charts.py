@@ -218,7 +218,7 @@ def test_nothing_new_is_answered_without_a_body(browser: Client) -> None:
         assert (answer.status_code, answer.content) == (204, b"")
 
 
-def test_the_charts_are_asked_for_anew_each_half_a_minute(browser: Client) -> None:
+def test_the_charts_are_asked_for_again_each_half_a_minute(browser: Client) -> None:
     webhook = make_webhook()
     count(webhook, 1)
     page = page_of(webhook, browser)
@@ -257,7 +257,7 @@ def test_the_problem_and_the_head_name_the_same_error_after_a_refresh(browser: C
     assert "It fell." not in answer.text
 
 
-def test_a_changed_delivery_is_told_but_is_not_new(browser: Client) -> None:
+def test_a_changed_delivery_is_reported_but_is_not_new(browser: Client) -> None:
     webhook = make_webhook()
     row = make_delivery(webhook)
     seen = seen_in(page_of(webhook, browser), "recent")

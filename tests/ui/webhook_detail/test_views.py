@@ -97,7 +97,7 @@ def test_a_pause_is_counted_behind_many_that_wait_for_a_token(
 # ---- Incidents -------------------------------------------------------------------------------
 
 
-def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) -> None:
+def test_a_lost_grant_is_reported_in_plain_words_with_its_button(browser: Client) -> None:
     webhook = lost_grant(alert_recipients=["ops@example.com"])
     notifications.run()
     page = page_of(webhook, browser)
@@ -109,7 +109,7 @@ def test_a_lost_grant_is_told_in_plain_words_with_its_button(browser: Client) ->
     assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
 
 
-def test_a_lost_grant_of_a_connection_is_told_on_each_of_its_webhooks(browser: Client) -> None:
+def test_a_lost_grant_of_a_connection_is_shown_on_each_of_its_webhooks(browser: Client) -> None:
     shared = make_credential(authorization_type="oauth2")
     OAuthToken.objects.create(credential=shared, state="needs_reauthorization", last_error="Lost.")
     webhook = make_webhook(credential=shared)
@@ -144,7 +144,7 @@ def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) 
     assert notice["since"] == state.get().failing_since_at
 
 
-def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
+def test_the_banner_is_in_the_readers_language(browser: Client) -> None:
     webhook = failing(alert_after_failures=1)
     error = dump("not_connected", host="127.0.0.1", reason="Connection refused")
     WebhookState.objects.update(failures_in_a_row=8, last_error=error)
@@ -155,7 +155,7 @@ def test_the_banner_is_told_in_the_readers_language(browser: Client) -> None:
     assert notice["sentence"].endswith("127.0.0.1: Connection refused.")
 
 
-def test_the_banner_of_a_share_of_failures_counts_them_anew(browser: Client) -> None:
+def test_the_banner_of_a_share_of_failures_counts_them_from_zero(browser: Client) -> None:
     webhook = make_webhook(alert_failure_percent=20)
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)
     count = {"webhook": webhook, "hour": hour, "duration_step": 1}

@@ -60,7 +60,7 @@ def test_a_wrong_address_is_named(browser: Client) -> None:
     assert mail.outbox == []
 
 
-def test_a_mail_server_that_refuses_is_told(
+def test_a_mail_server_that_refuses_is_reported(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: EmailMessage, fail_silently: bool = False) -> int:

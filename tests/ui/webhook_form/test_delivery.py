@@ -122,14 +122,14 @@ def test_what_was_typed_wrong_is_shown_again_in_an_open_section() -> None:
     assert problem["target"] == "id_retry_schedule_seconds"
 
 
-def test_the_default_schedule_is_told_where_an_own_one_is_typed() -> None:
+def test_the_default_schedule_is_shown_where_an_own_one_is_typed() -> None:
     help_text = str(shown(make_webhook()).fields["retry_schedule_seconds"].help_text)
     assert schedule_text(RETRY_SCHEDULE_SECONDS) in help_text
     assert "5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 1d" in help_text
     assert rough_duration(sum(RETRY_SCHEDULE_SECONDS)) == "3 d 3 h"
 
 
-def test_a_schedule_is_told_and_typed_in_ukrainian_too() -> None:
+def test_a_schedule_is_shown_and_typed_in_ukrainian_too() -> None:
     with translation.override("uk"):
         assert rough_duration(90_061) == "1 д 1 год"
         assert rough_duration(61) == "1 хв 1 с"
@@ -215,5 +215,5 @@ def test_recipients_are_muted_and_taken_away() -> None:
         ({"alert_recipients": ["a@example.com"], "alerts_are_muted": True}, "Muted"),
     ],
 )
-def test_the_folded_alerts_say_who_is_told(fields: dict[str, Any], line: str) -> None:
+def test_the_folded_alerts_say_who_is_notified(fields: dict[str, Any], line: str) -> None:
     assert shown(make_webhook(**fields)).alerts_summary == line

@@ -168,7 +168,7 @@ def test_a_button_answers_with_the_whole_section(browser: Client) -> None:
     assert 'id="filter"' not in tried(browser).text
 
 
-def test_a_mistake_is_told_while_typing(browser: Client) -> None:
+def test_a_mistake_is_reported_while_typing(browser: Client) -> None:
     page = tried(
         browser,
         **{
@@ -197,13 +197,13 @@ def test_a_mistake_is_told_while_typing(browser: Client) -> None:
         ("[]", "filter"),
     ],
 )
-def test_a_wrong_json_filter_is_told_while_typing_and_counts_nothing(
+def test_a_wrong_json_filter_is_reported_while_typing_and_counts_nothing(
     browser: Client, written: str, words_of_it: str
 ) -> None:
     publish(3, disposition="NO ANSWER")
     page = tried(browser, **{"filter-mode": "json", "filter-json": written})
-    told = page.text.partition('<p class="field-errors">')[2].partition("</p>")[0]
-    assert words_of_it in told
+    reported = page.text.partition('<p class="field-errors">')[2].partition("</p>")[0]
+    assert words_of_it in reported
     assert "Matches" not in page.text
     assert "Every chosen event is sent" not in page.text
     assert "Fix the filter to see how many events match." in page.text

@@ -72,7 +72,7 @@ def bound(
     return WebhookForm(
         multi_value(posted(**overrides)),
         instance=instance,
-        draft=draft or Draft({} if session is None else session, owner=owner),
+        draft=draft or Draft({} if session is None else session, form_key=owner),
         is_checked=is_checked,
     )
 
@@ -182,7 +182,7 @@ def test_a_space_around_an_address_is_refused_and_stays_to_be_seen(field: str, s
 
 
 @pytest.mark.parametrize("before", ["", " "], ids=ascii)
-def test_a_curl_command_for_a_url_is_told_where_it_goes(before: str) -> None:
+def test_a_curl_command_for_a_url_learns_where_it_goes(before: str) -> None:
     command = f"{before}curl -X POST https://example.com/hooks -d a=1"
     assert "Put it into “Paste a cURL command” below." in error("url", url=command)
 
@@ -203,7 +203,7 @@ def test_a_wildcard_takes_the_place_of_its_types() -> None:
     assert webhook.event_types == ["call.incoming.*", "deal.created"]
 
 
-def test_one_event_type_has_at_most_so_many_webhooks(settings: Any) -> None:
+def test_one_event_type_has_a_limited_number_of_webhooks(settings: Any) -> None:
     settings.WEBHOOKS_MAX_PER_EVENT_TYPE = 2
     first = saved()
     saved(event_types=["call.incoming.*"])
@@ -380,10 +380,10 @@ def test_a_draft_keeps_nothing_that_is_longer_than_a_secret() -> None:
 
 def test_a_draft_of_one_webhook_is_of_no_use_to_another() -> None:
     session: dict[str, Any] = {}
-    draft = Draft(session, owner="1")
+    draft = Draft(session, form_key="1")
     draft.keep("client_secret", "typed")
-    assert Draft(session, draft_id=draft.id, owner="1").get("client_secret") == "typed"
-    assert Draft(session, draft_id=draft.id, owner="2").get("client_secret") == ""
+    assert Draft(session, draft_id=draft.id, form_key="1").get("client_secret") == "typed"
+    assert Draft(session, draft_id=draft.id, form_key="2").get("client_secret") == ""
 
 
 def test_a_session_keeps_only_the_latest_drafts() -> None:
@@ -480,7 +480,7 @@ def secret_header() -> Webhook:
 
 def test_a_secret_header_is_not_shown_and_kept_when_left_empty() -> None:
     webhook = secret_header()
-    shown = WebhookForm(None, instance=webhook, draft=Draft({}, owner=str(webhook.pk)))
+    shown = WebhookForm(None, instance=webhook, draft=Draft({}, form_key=str(webhook.pk)))
     assert "k3y" not in str(shown.headers)
     row = {"name": "X-Renamed", "value": "", "is_secret": "on", "stored_name": "X-Key"}
     webhook = saved(webhook, **header_fields(row))

@@ -103,7 +103,9 @@ def test_what_is_there_already_needs_no_button(browser: Client, provider: Provid
         ("no address", "Issuer"),
     ],
 )
-def test_an_issuer_that_cannot_be_asked_is_told(browser: Client, issuer: str, words: str) -> None:
+def test_an_issuer_that_cannot_be_asked_is_reported(
+    browser: Client, issuer: str, words: str
+) -> None:
     assert words in browser.post(FIND, {"issuer": issuer}, headers=HTMX).text
 
 

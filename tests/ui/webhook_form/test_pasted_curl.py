@@ -156,7 +156,7 @@ def test_a_place_without_quotes_becomes_a_json_body_to_be_corrected() -> None:
     assert "double quotes around {{ client_number }}" in problem.sentence
 
 
-def test_places_of_a_form_become_variables_or_are_told_of() -> None:
+def test_places_of_a_form_become_variables_or_are_reported() -> None:
     command = "curl https://crm.test/in -d 'a={{ client_number }}' -d 'b=from {{ client_number }}'"
     data, pasted = paste(command)
     assert rows(data) == [
@@ -232,7 +232,7 @@ def test_a_password_that_a_shell_fills_in_is_not_taken_for_one() -> None:
 
 
 @pytest.mark.parametrize("said", ["many", "300000000", "-1", ""])
-def test_a_number_of_header_rows_that_means_nothing_harms_nobody(said: str) -> None:
+def test_a_number_of_header_rows_that_means_nothing_harms_no_one(said: str) -> None:
     typed = {"headers-TOTAL_FORMS": said}
     data, _pasted = paste("curl https://crm.test/ -H 'X-Team: sales'", **typed)
     assert "X-Team" in [data[name] for name in data if name.endswith("-name")]
@@ -293,7 +293,7 @@ def test_a_json_body_sends_numbers_as_they_are_typed(body: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["a=%FF", "a=x%00", "a=1%0D%0A2", "+a+=1", "%FF=1"])
-def test_what_a_row_of_a_form_would_change_is_told(body: str) -> None:
+def test_what_a_row_of_a_form_would_change_is_shown(body: str) -> None:
     data, pasted = paste(f"curl https://crm.test/in -d '{body}&b=2'")
     (note,) = [note for note in pasted.notes if "exactly as it was pasted" in note]
     assert "“b”" not in note
@@ -310,7 +310,7 @@ def test_a_body_of_a_get_is_left_out_and_named() -> None:
 
 
 @pytest.mark.parametrize("options", ["-d ''", "--json ''", "-X DELETE"])
-def test_an_empty_body_is_told_as_every_variable_would_be_sent(options: str) -> None:
+def test_an_empty_body_is_described_as_every_variable_would_be_sent(options: str) -> None:
     data, pasted = paste(f"curl {options} https://crm.test/in")
     assert any("sends every variable" in note for note in pasted.notes)
     assert "parameters_mode" not in data

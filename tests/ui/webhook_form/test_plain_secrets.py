@@ -41,7 +41,7 @@ def test_secrets_over_plain_http_need_a_tick(secret: dict[str, Any]) -> None:
         (PLAIN, {}),
     ],
 )
-def test_nothing_is_asked_where_nobody_else_can_read_a_secret(
+def test_nothing_is_asked_where_no_one_else_can_read_a_secret(
     url: str, secret: dict[str, Any]
 ) -> None:
     assert not error("accepts_plain_http", url=url, **secret)

@@ -239,7 +239,7 @@ def test_a_preview_costs_few_queries(browser: Client, django_assert_max_num_quer
         preview(browser, webhook, preview_event="real", event_types=["call.*"])
 
 
-def test_what_became_wrong_meanwhile_is_said_and_no_save_is_blamed(browser: Client) -> None:
+def test_what_became_wrong_since_is_said_and_no_save_is_blamed(browser: Client) -> None:
     webhook = make_webhook(body_template='{"a": }')
     page = browser.get(edit_url(webhook)).text
     assert "Line 1, column 7" in page
@@ -276,7 +276,7 @@ def test_the_preview_has_a_button_of_its_own(browser: Client) -> None:
     assert not Webhook.objects.exists()
 
 
-def test_a_pasted_command_fills_the_page_and_keeps_its_password_unseen(browser: Client) -> None:
+def test_a_pasted_command_fills_the_page_and_keeps_its_password_hidden(browser: Client) -> None:
     command = """curl -X PUT http://127.0.0.1:9/in -u demo:p4ss-w0rd -d '{"a": 5}'"""
     page = browser.post(CREATE, posted(url="", curl=command, action="paste_curl"))
     assert "Filled in from the command: method, URL, parameters (1), login, password" in page.text

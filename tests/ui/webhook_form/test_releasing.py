@@ -35,7 +35,7 @@ def test_another_kind_of_authorization_releases(reason: str, chosen: dict[str, s
     assert is_released(delivery)
 
 
-def test_another_kind_at_a_connection_releases_at_whoever_uses_it() -> None:
+def test_another_kind_at_a_connection_releases_at_those_who_use_it() -> None:
     connection = make_oauth_connection()
     delivery = held(make_webhook(credential=connection), HoldReason.NO_TOKEN)
     browser = logged_in(is_superuser=True)

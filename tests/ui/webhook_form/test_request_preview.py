@@ -129,7 +129,7 @@ def test_a_long_query_is_noticed() -> None:
     ).is_address_too_long
 
 
-def test_a_query_that_nobody_would_read_is_not_made() -> None:
+def test_a_query_that_no_one_would_read_is_not_made() -> None:
     rows = [{"name": f"n{number}", "value": "є" * 8000} for number in range(2)]
     webhook = Webhook(url="https://crm.test/in", method="GET", parameters=rows)
     source = request_preview.sample(webhook, "form.submitted")

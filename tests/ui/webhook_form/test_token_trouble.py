@@ -81,7 +81,7 @@ def test_the_list_says_why_a_webhook_is_on_hold(browser: Client) -> None:
         ),
     ],
 )
-def test_a_grant_that_ends_soon_is_told_while_it_does(
+def test_a_grant_that_ends_soon_is_reported_while_it_does(
     browser: Client, token: dict[str, Any], is_shown: bool
 ) -> None:
     webhook = make_webhook(**OAUTH)

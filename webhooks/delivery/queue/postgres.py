@@ -744,7 +744,7 @@ def claim_paced(
 def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
-    A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` the previous
+    A delivery whose lease was lost keeps what its new holder wrote. With `is_repeat` the previous
     try may have been committed before the connection broke, so only attempts of deliveries that
     are still ours are written.
     """

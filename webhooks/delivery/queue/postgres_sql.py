@@ -218,7 +218,7 @@ WHERE NOT EXISTS (SELECT FROM webhooks_webhookstate WHERE webhook_id = w.id)
 ON CONFLICT DO NOTHING
 """
 
-# Apart from PACING: only a statement after the lock counts what the previous owner wrote.
+# Apart from PACING: only a statement after the lock counts what the previous holder wrote.
 LOCK_STATES = """
 SELECT webhook_id FROM webhooks_webhookstate WHERE webhook_id = ANY(%s)
 ORDER BY webhook_id FOR UPDATE SKIP LOCKED

@@ -313,7 +313,7 @@ def _claim_paced(
 def record(results: Sequence[AttemptResult], *, lease: str, is_repeat: bool = False) -> int:
     """Write attempts and deliveries in one transaction; return how many deliveries were ours.
 
-    A delivery whose lease was lost keeps what its new owner wrote. With `is_repeat` a part of the
+    A delivery whose lease was lost keeps what its new holder wrote. With `is_repeat` a part of the
     batch may be written already, so only attempts of deliveries that are still ours are written.
     """
     with transaction.atomic(), connection.cursor() as cursor:

@@ -96,8 +96,8 @@ def bind_form(request: HttpRequest, subject: Webhook | Credential, *, seen: str 
     return form
 
 
-def _draft(request: HttpRequest, owner: str) -> Draft:
-    return Draft(request.session, draft_id=request.POST.get("draft", ""), owner=owner)
+def _draft(request: HttpRequest, form_key: str) -> Draft:
+    return Draft(request.session, draft_id=request.POST.get("draft", ""), form_key=form_key)
 
 
 def check_editor(request: HttpRequest, *any_of: str) -> None:

@@ -30,7 +30,7 @@ FIELDS = (
 _HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
 # Submit buttons that fill in a known API's rule, and apply the rule to the last response.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
-# The last response is that of one of so many newest deliveries; a webhook may have millions.
+# How many of the newest deliveries are searched for the last response; a webhook may have millions.
 DELIVERIES_LOOKED_AT = 500
 
 

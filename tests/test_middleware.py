@@ -94,7 +94,7 @@ def test_static_files_send_them(url: str) -> None:
     assert missing(answer) == {}
 
 
-def test_without_tls_no_browser_is_told_to_insist_on_it() -> None:
+def test_without_tls_no_browser_is_made_to_insist_on_it() -> None:
     answer = Client().get("/login/")
     assert "Strict-Transport-Security" not in answer
     assert missing(answer).keys() == {"Strict-Transport-Security"}
