@@ -380,7 +380,9 @@ class TestExchange:
 
         assert not OAuthToken.objects.get().has_refresh_token()
 
-    @pytest.mark.parametrize("told", [{}, {"scopes": []}, {"scopes": [{"n": 1}]}, {"scopes": ""}])
+    @pytest.mark.parametrize(
+        "reported", [{}, {"scopes": []}, {"scopes": [{"n": 1}]}, {"scopes": ""}]
+    )
     def test_scope_that_is_not_in_the_response_is_the_one_asked_for(
         self, fake: FakeProvider, reported: dict[str, Any]
     ) -> None:

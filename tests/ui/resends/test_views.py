@@ -101,7 +101,7 @@ def test_htmx_gets_the_count_alone(browser: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         ({"rate": "5000000"}, "Deliveries per second: Enter a whole number from 1 to 10,000."),
         ({"since": "custom", "since_at": ""}, "Since this time: Choose a time."),
