@@ -49,10 +49,21 @@ IP_LOCAL_PORT_RANGE = 51
 
 
 def two_ports() -> bytes:
-    """Return the value of this option for two ports of those for outgoing connections."""
-    own = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    low = int(own[0]) + 5000
-    return struct.pack("=I", (low + 1) << 16 | low)
+    """Return the value of this option for two free ports of those for outgoing connections."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    pairs = ((port, port + 1) for port in range(low + 5000, high, 2))
+    first, second = next(pair for pair in pairs if all(map(_is_free, pair)))
+    return struct.pack("=I", second << 16 | first)
+
+
+def _is_free(port: int) -> bool:
+    """Return whether no process of this machine listens or sends at a port."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _limit_ports_to(port: int) -> None:
