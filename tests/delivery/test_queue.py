@@ -432,6 +432,16 @@ def test_holding_leaves_tests_alone() -> None:
     assert Delivery.objects.get(pk=rows[0]).status == Status.PENDING
 
 
+def test_no_backlog_keeps_the_rows_of_another_webhook_from_being_held() -> None:
+    webhook, other = make_webhook(), make_webhook(event_types=["form.submitted"])
+    for _ in range(5):
+        make_delivery(webhook)
+    last = make_delivery(other, form_id="f", page_url="p").pk
+    assert queue.backend().hold([webhook.pk, other.pk], "no_token", 4) == 3
+    assert Delivery.objects.get(pk=last).status == Status.HELD
+    assert queue.backend().hold([webhook.pk, other.pk], "no_token", 1) == 1
+
+
 def test_a_thread_whose_drain_ended_publishes_after_a_rollback() -> None:
     """Tasks run in such threads and publish too: incident notices are events."""
     webhook = make_webhook()

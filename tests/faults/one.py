@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.faults.catalogue import Fault
     from tests.faults.world import World
 
-# Large enough for a run's database and for a log; small enough to fill.
-_DATABASE_DISK, _LOG_DISK = "400m", "8m"
+# Large enough for a run's database, with `--quick` too, and for a log; small enough to fill.
+_DATABASE_DISK, _QUICK_DATABASE_DISK, _LOG_DISK = "2g", "400m", "8m"
 RECEIVER_IDS = [f"R{n}" for n in range(1, 41)]
 
 
@@ -41,7 +41,7 @@ def main() -> int:
     # The parent may ignore SIGHUP, as nohup does, and processes started here would inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with ExitStack() as stack:
-        world = _world(stack, options.database)
+        world = _world(stack, options.database, is_quick=options.quick)
         for row in _rows(world, options):
             print(json.dumps(asdict(row)), flush=True)
         world.clear()
@@ -67,12 +67,13 @@ def _small_disk(place: Path, size: str) -> Iterator[Path | None]:
             subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def _world(stack: ExitStack, database: str) -> "World":
+def _world(stack: ExitStack, database: str, *, is_quick: bool) -> "World":
     """Start the servers, set the environment, and only then let Django read it."""
     directory = Path(tempfile.mkdtemp(prefix="webhooks-faults-"))
     directory.chmod(0o755)
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    disk = stack.enter_context(_small_disk(directory / "disk", _DATABASE_DISK))
+    size = _QUICK_DATABASE_DISK if is_quick else _DATABASE_DISK
+    disk = stack.enter_context(_small_disk(directory / "disk", size))
     log_disk = stack.enter_context(_small_disk(directory / "logs", _LOG_DISK))
     postgres: PostgresServer | None = None
     url = f"sqlite:///{(disk or directory) / 'webhooks.sqlite3'}"
@@ -105,6 +106,7 @@ def _world(stack: ExitStack, database: str) -> "World":
         postgres=postgres,
         database_disk=disk,
         log_disk=log_disk,
+        is_quick=is_quick,
     )
     stack.callback(world.clear)
     return world

@@ -121,8 +121,12 @@ def _delete_others() -> None:
 
 
 def note_alone(world: World, published: Mapping[str, float], count: int) -> None:
-    """Note the p99 of healthy deliveries beside the others, and when the others are gone."""
-    alone = publish_steadily(world, 6)
+    """Note the p99 of healthy deliveries beside the others, and when the others are gone.
+
+    For as long as before, so that as many drains end.
+    """
+    seconds = max(published.values()) - min(published.values())
+    alone = publish_steadily(world, seconds)
     world.wait(lambda: len(_waits(world, alone)) >= count * len(alone), 30, "Arriving alone")
     waits = [_waits(world, one) for one in (published, alone)]
     p99 = [1000 * one[int(len(one) * 0.99)] for one in waits]

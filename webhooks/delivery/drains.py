@@ -28,7 +28,7 @@ DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
 # The longest pause between two drains. Where all wanted drains are known to run, as in a pool of
 # threads, a look only finds failures and is made more rarely.
-_LOOK_SECONDS, REST_SECONDS = 0.25, 5.0
+_LOOK_SECONDS, REST_SECONDS = 0.05, 5.0
 # A request for a drain that no worker took within this time is superfluous.
 _EXPIRES_SECONDS = 20.0
 # New objects kept between two runs of the garbage collector; Python's own value is 700.

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import ModuleType
@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 # How often to look for webhooks with due rows while claims come back full, and after a wakeup.
 LOOK_SECONDS, WOKEN_LOOK_SECONDS = 0.3, 0.1
 # And at least this multiple of a look's time, capped as the machine may have stood still in it.
-_LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
+_LOOK_PAUSES, LONGEST_LOOK_SECONDS = 4, 1.0
 # Plans and names that arrive within this time cause one look.
 _READY_SECONDS = 0.01
 # After work was found, the next scan is this soon, then less and less often.
@@ -87,8 +87,10 @@ _ENDING_SECONDS = 60.0
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
 FINISH_SECONDS = 10.0
-# How often to log a request that could not be made.
+# How often to log requests that could not be made, and rows that were held.
 LOG_SECONDS = 1.0
+# How many rows that wait for a person are held at a time, and in which share of the time.
+HOLD_ROWS, HOLD_PART = 200, 0.1
 # How often to try to hand back what somebody keeps locked.
 _LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
@@ -264,6 +266,9 @@ class Engine:
         # tests cannot be sent, with the problem, by outcome.
         self._blocked: dict[HoldReason, list[int]] = {}
         self._untestable: dict[Outcome, dict[int, str]] = {}
+        self._hold_at = self._held_logged_at = 0.0
+        # Held rows that are not logged yet.
+        self._held: Counter[HoldReason] = Counter()
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self.look_at = self._looked_at = self._look_cost = 0.0
@@ -583,14 +588,14 @@ class Engine:
         self.candidates = [
             one for one in found if not self._needs_no_plan(one) and self._is_ready(one)
         ]
-        self._hold_blocked()
         self.claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
         self._note_sendable(found)
-        self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
+        self._look_cost = min(self._looked_at - began_at, LONGEST_LOOK_SECONDS)
         self.look_at = self._look_again_at(is_woken=False)
+        self._hold_blocked()
         return self.candidates
 
     def _needs_no_plan(self, candidate: Candidate) -> bool:
@@ -660,17 +665,26 @@ class Engine:
         return True
 
     def _hold_blocked(self) -> None:
-        """Hold rows that wait for a person, with one statement for hundreds of webhooks."""
-        for reason, webhook_ids in self._blocked.items():
-            held = self.session.run(partial(self._queue.hold, webhook_ids, reason.value))
-            if held:
-                first, count = webhook_ids[0], len(webhook_ids)
-                logger.info(
-                    "held webhooks=%d first=%d rows=%d reason=%s", count, first, held, reason
-                )
+        """Hold rows that wait for a person, with one statement for hundreds of webhooks.
+
+        Nothing sends them, so a million of them may take minutes, and delay no others.
+        """
+        began_at = time.monotonic()
+        if self._blocked and began_at >= self._hold_at:
+            for reason, webhook_ids in self._blocked.items():
+                hold = partial(self._queue.hold, webhook_ids, reason.value, HOLD_ROWS)
+                self._held[reason] += self.session.run(hold) or 0
+            ended_at = time.monotonic()
+            pause = min(LONGEST_LOOK_SECONDS, (ended_at - began_at) / HOLD_PART)
+            self._hold_at = ended_at + pause
         for outcome, problems in self._untestable.items():
             self.session.run(partial(fail_tests, problems, outcome=outcome))
         self._blocked, self._untestable = {}, {}
+        if began_at - self._held_logged_at > LOG_SECONDS:
+            for reason, rows in (+self._held).items():
+                self._held_logged_at = began_at
+                logger.info("held rows=%d reason=%s", rows, reason)
+            self._held.clear()
 
     def submit(self, batch: ClaimBatch) -> None:
         requests: list[Request] = []

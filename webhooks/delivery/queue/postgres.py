@@ -883,11 +883,12 @@ def expire(ids: Sequence[str], before: float) -> list[Expired]:
 
 
 def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
-    """Hold waiting deliveries of webhooks, except tests; return how many (at most `limit`).
+    """Hold waiting deliveries of webhooks, except tests; return how many.
 
-    Those of a deleted webhook are cancelled, since nothing could release them.
+    Those of a deleted webhook are cancelled, since nothing could release them. Each webhook has its
+    share of `limit`, one at least.
     """
-    parameters = [list(webhook_ids), limit, limit, reason, reason]
+    parameters = [list(webhook_ids), max(1, limit // len(webhook_ids)), reason, reason]
     _plan_again(limit)
     with _cursor() as cursor:
         return cursor.execute(sql.HOLD, parameters).rowcount

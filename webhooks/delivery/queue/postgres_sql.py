@@ -314,8 +314,7 @@ WITH waiting AS MATERIALIZED (
   SELECT oldest.id, oldest.place FROM unnest(%s::bigint[]) AS w(id) CROSS JOIN LATERAL (
     SELECT d.id, d.ctid AS place FROM webhooks_delivery d
     WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.trigger <> 'test'
-    ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED) oldest
-  LIMIT %s)
+    ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED) oldest)
 UPDATE webhooks_delivery d
 SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     hold_reason = CASE WHEN w.deleted_at IS NULL THEN %s ELSE '' END, next_attempt_at = NULL,

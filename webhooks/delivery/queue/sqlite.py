@@ -411,14 +411,16 @@ def expire(ids: Sequence[str], before: float) -> list[Expired]:
 
 
 def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
-    """Hold waiting deliveries of webhooks, except tests; return how many (at most `limit`).
+    """Hold waiting deliveries of webhooks, except tests; return how many.
 
-    Those of a deleted webhook are cancelled, since nothing could release them.
+    Those of a deleted webhook are cancelled, since nothing could release them. Each webhook has its
+    share of `limit`, one at least.
     """
+    share = max(1, limit // len(webhook_ids))
     with transaction.atomic(), connection.cursor() as cursor:
         held = 0
         for webhook_id in webhook_ids:
-            cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, limit - held])
+            cursor.execute(sql.HOLD, [reason, _now(), reason, webhook_id, share])
             held += cursor.rowcount
         return held
 
