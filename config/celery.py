@@ -19,6 +19,7 @@ for _scheme in ("redis", "rediss"):
     TRANSPORT_ALIASES[_scheme] = f"{__name__}:Transport"
 # The clock sleeps until an entry is due, for at most this long.
 _CLOCK_SECONDS = 60
+_EARLY_SECONDS = 0.01
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
@@ -45,7 +46,8 @@ class Scheduler(beat.Scheduler):
                 entry.last_run_at = now
                 self._heap = None
         seconds: float = super().tick(*args, **options)
-        return seconds
+        # Celery looks 10 ms too early, and would try again without a pause until then.
+        return seconds if seconds >= 0 else _EARLY_SECONDS
 
 
 class Clock(bootsteps.StartStopStep):

@@ -50,6 +50,13 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / _TICKS_PER_SECOND
 
 
+def stolen_seconds() -> float:
+    """Return the CPU time that other machines of this host took from this one, since its start."""
+    # "cpu", then user, nice, system, idle, iowait, irq, softirq, steal, in ticks of all cores.
+    fields = Path("/proc/stat").read_text().split(maxsplit=9)
+    return int(fields[8]) / _TICKS_PER_SECOND / (os.cpu_count() or 1)
+
+
 def pin(pids: Iterable[int], cores: Iterable[int] = _CORES) -> None:
     """Restrict every thread of these process trees to these cores; new children inherit this."""
     wanted = set(cores)

@@ -162,6 +162,8 @@ def _isolation_rows(found: Findings) -> list[Row]:
                 values = [times.percentile_from_call(percent) for times in rounds]
                 rows.append(_row(f"  from the call, p{percent} (ms)", values, "{:.1f}"))
     rows.append(_row("  published steadily (/s)", [times.rate for times in latency.half]))
+    stolen = [100 * times.stolen for times in latency.half]
+    rows.append(_row("  taken by other machines of the host (% of CPU)", stolen, "{:.1f}"))
     rows.append(("  p99 beside over alone", f"{found.isolation_p99_ratio():.2f}", "under 2"))
     return rows
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.bench import machine
 from tests.bench.receivers import OwnReceiver, TimedArrival
 from tests.bench.stage import PAYLOAD, make_webhooks
 
@@ -29,6 +30,8 @@ class Times:
     from_call: list[float] = field(default_factory=list)
     # Deliveries published per second.
     rate: float = 0.0
+    # Part of the CPU that other machines of the host took.
+    stolen: float = 0.0
 
     def __repr__(self) -> str:
         shown = " ".join(f"p{percent}={self.percentile(percent):.1f}" for percent in (50, 90, 99))
@@ -131,7 +134,7 @@ def publish_steadily(receiver: OwnReceiver, rate: float, seconds: float) -> Time
 
     publisher = _Publisher()
     types = event_types()
-    began = time.monotonic()
+    began, stolen = time.monotonic(), machine.stolen_seconds()
     published = 0
     while (elapsed := time.monotonic() - began) < seconds:
         # A late tick publishes what it missed: the load does not wait for a slow system.
@@ -145,8 +148,11 @@ def publish_steadily(receiver: OwnReceiver, rate: float, seconds: float) -> Time
         left = _TICK_SECONDS - (time.monotonic() - began - elapsed)
         time.sleep(max(0.0, left))
     spent = time.monotonic() - began
+    stolen = machine.stolen_seconds() - stolen
     arrived = _collect(receiver, published * _HEALTHY_EACH)
-    return publisher.times(arrived, rate=published * _HEALTHY_EACH / spent)
+    times = publisher.times(arrived, rate=published * _HEALTHY_EACH / spent)
+    times.stolen = stolen / spent
+    return times
 
 
 def _collect(receiver: OwnReceiver, expected: int) -> list[TimedArrival]:

@@ -94,6 +94,20 @@ def test_the_schedule_goes_on_when_the_clock_was_set_back(monkeypatch: pytest.Mo
     assert tick(now + dt.timedelta(seconds=301)) == everything
 
 
+def test_the_clock_does_not_spin_until_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery's scheduler looks 10 ms too early, and then asks for a negative pause."""
+    clock = Clock(SimpleNamespace(), clock=True).create(SimpleNamespace(app=app))
+    schedule = clock.service.scheduler
+    monkeypatch.setattr(schedule, "apply_async", lambda entry, **_: None)
+    now = dt.datetime(2026, 11, 29, tzinfo=dt.UTC)
+    monkeypatch.setattr(app, "now", lambda: now)
+    while schedule.tick() == 0:
+        pass
+    early = now + dt.timedelta(seconds=9.995)
+    monkeypatch.setattr(app, "now", lambda: early)
+    assert schedule.tick() > 0
+
+
 def test_the_clock_sleeps_until_something_is_due() -> None:
     clock = Clock(SimpleNamespace(), clock=True).create(SimpleNamespace(app=app))
     periods = [entry["schedule"] for entry in settings.CELERY_BEAT_SCHEDULE.values()]
