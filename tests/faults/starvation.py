@@ -30,6 +30,7 @@ from webhooks.models import Attempt, Delivery, HourlyCount, Webhook
 # machine with a load of at most twice its cores; it grows with a higher load.
 _LONGEST_SECONDS = 2.0
 _HEALTHY = "/healthy"
+_WARM_SECONDS = 4.0
 # Drains of a few seconds, so that each run has several handovers; few requests in flight.
 _SHORT_DRAINS = {"WEBHOOKS_DRAIN_SECONDS": "4", "WEBHOOKS_MAX_IN_FLIGHT": "64"}
 
@@ -123,10 +124,12 @@ def _delete_others() -> None:
 def note_alone(world: World, published: Mapping[str, float], count: int) -> None:
     """Note the p99 of healthy deliveries beside the others, and when the others are gone.
 
-    For as long as before, so that as many drains end.
+    Without the first seconds, in which plans are made and pool processes begin; and for as long, so
+    that as many drains end.
     """
-    seconds = max(published.values()) - min(published.values())
-    alone = publish_steadily(world, seconds)
+    begins, ends = min(published.values()) + _WARM_SECONDS, max(published.values())
+    published = {event_id: at for event_id, at in published.items() if at >= begins}
+    alone = publish_steadily(world, ends - begins)
     world.wait(lambda: len(_waits(world, alone)) >= count * len(alone), 30, "Arriving alone")
     waits = [_waits(world, one) for one in (published, alone)]
     p99 = [1000 * one[int(len(one) * 0.99)] for one in waits]
