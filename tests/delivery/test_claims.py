@@ -281,31 +281,6 @@ def until_ready(engine: Engine) -> None:
     eventually(look)
 
 
-def test_rows_that_wait_for_a_person_are_held_in_a_part_of_the_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """So that a backlog of a paused webhook delays no others."""
-    monkeypatch.setattr(engine_module, "HOLD_ROWS", 2)
-    monkeypatch.setattr(engine_module, "HOLD_PART", 1e-9)
-    monkeypatch.setattr(engine_module, "LONGEST_LOOK_SECONDS", 3600.0)
-    webhook = make_webhook()
-    fill(webhook, 5)
-    paused = {"is_active": False, "pause_reason": "person", "paused_at": timezone.now()}
-    Webhook.objects.filter(pk=webhook.pk).update(version=F("version") + 1, **paused)
-    engine = Engine(ProcessWakeup(), lambda: False)
-    for _ in range(2):
-        engine.look_at = 0.0
-        engine.look(time.monotonic())
-    held = Delivery.objects.filter(status=Status.HELD)
-    assert held.count() == 2
-    another = Engine(ProcessWakeup(), lambda: False)
-    monkeypatch.setattr(engine_module, "LONGEST_LOOK_SECONDS", 0.0)
-    for _ in range(2):
-        another.look_at = 0.0
-        another.look(time.monotonic())
-    assert held.count() == 5
-
-
 def test_the_next_rows_are_claimed_while_the_last_are_prepared(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

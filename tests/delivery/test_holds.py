@@ -1,6 +1,9 @@
 """Held deliveries that can be sent: the sweep finds them, and leaves those held for a reason."""
 
+import math
+import re
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +14,18 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.bench import history
-from tests.factories import deliver_all, make_delivery, make_webhook
+from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.sandbox import Receiver
 from tests.ui.connections.test_race import in_thread
 from tests.ui.connections.test_views import make_connection, make_oauth_connection
 from webhooks import events, tasks
-from webhooks.delivery import holds, retention
+from webhooks.delivery import holds, maintenance, queue, retention
+from webhooks.delivery.engine import Engine
+from webhooks.delivery.maintenance import PendingHolds
+from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
     Credential,
     Delivery,
@@ -409,3 +416,58 @@ def test_what_a_resume_dropped_is_not_sent_by_the_next_one(monkeypatch: pytest.M
     tasks.sweep()
     assert status_of(late) == Status.PENDING
     assert Delivery.objects.filter(status=Status.CANCELLED).count() == 8
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine(ProcessWakeup(), lambda: False)
+
+
+def hold_all(pending: PendingHolds, engine: Engine, *, all_at_once: bool = False) -> int:
+    """Hold rows of every webhook; return how many are held then."""
+    for pk in Webhook.objects.values_list("pk", flat=True):
+        pending.add(pk, HoldReason.NO_TOKEN)
+    pending.hold(engine.session, queue.backend(), all_at_once=all_at_once)
+    return Delivery.objects.filter(status=Status.HELD).count()
+
+
+def test_a_backlog_is_held_some_rows_at_a_time_with_a_pause_after_each(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it delays no others."""
+    monkeypatch.setattr(maintenance, "HOLD_ROWS", 2)
+    monkeypatch.setattr(maintenance, "HOLD_PAUSES", 1e9)
+    monkeypatch.setattr(maintenance, "LONGEST_HOLD_PAUSE", 3600.0)
+    webhook = make_webhook()
+    for _ in range(7):
+        make_delivery(webhook)
+    pending = PendingHolds()
+    assert hold_all(pending, engine) == 2
+    assert hold_all(pending, engine) == 2
+    assert 3000 < pending.look_at - time.monotonic() <= 3600
+    # With very many webhooks, these may have their next turn much later.
+    assert hold_all(pending, engine, all_at_once=True) == 4
+    monkeypatch.setattr(maintenance, "LONGEST_HOLD_PAUSE", 0.0)
+    another = PendingHolds()
+    assert hold_all(another, engine) == 6
+    assert another.takes_look(time.monotonic())
+    assert not another.takes_look(time.monotonic())
+    assert [hold_all(another, engine) for _ in range(2)] == [7, 7]
+    assert another.look_at == math.inf
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_engine_looks_for_the_rest_of_a_backlog_to_hold(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without it, scans would come less and less often."""
+    settings.WEBHOOKS_POLL_SECONDS = 3600.0
+    monkeypatch.setattr(maintenance, "HOLD_ROWS", 1)
+    webhook = make_webhook(**OAUTH)
+    for _ in range(15):
+        make_delivery(webhook)
+    held = Delivery.objects.filter(hold_reason=HoldReason.NO_TOKEN)
+    with caplog.at_level("INFO", logger="webhooks.delivery.maintenance"):
+        run_engine(lambda: held.count() == 15)
+    logged = re.findall(rf"held rows=(\d+) first_webhook={webhook.pk} reason=no_token", caplog.text)
+    assert sum(map(int, logged)) == 15

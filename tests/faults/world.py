@@ -304,6 +304,10 @@ class World:
                 # A trigger prevents emptying the audit trail.
                 if not model._meta.proxy and model not in (EncryptionCanary, AuditEntry):
                     cursor.execute(f"DELETE FROM {model._meta.db_table}")
+        if self.postgres is None:
+            # The same for SQLite, which keeps the pages of deleted rows.
+            with fresh_connection(), connection.cursor() as cursor:
+                cursor.execute("VACUUM")
         self.flush_redis()
         self.receiver.clear()
         self.accepted = self.allowed = 0

@@ -26,9 +26,10 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "webhooks.tasks.drain"
 QUEUE = settings.CELERY_TASK_ROUTES[DRAIN]["queue"]
-# The longest pause between two drains. Where all wanted drains are known to run, as in a pool of
-# threads, a look only finds failures and is made more rarely.
-_LOOK_SECONDS, REST_SECONDS = 0.05, 5.0
+# The longest pause between two drains, and how long a request for one may take to be received.
+# Where all wanted drains are known to run, as in a pool of threads, a look only finds failures and
+# is made more rarely.
+_LOOK_SECONDS, _REQUEST_SECONDS, REST_SECONDS = 0.05, 0.25, 5.0
 # A request for a drain that no worker took within this time is superfluous.
 _EXPIRES_SECONDS = 20.0
 # New objects kept between two runs of the garbage collector; Python's own value is 700.
@@ -147,14 +148,16 @@ def stop_worker(**_: object) -> None:
 def watch_slots(controller: Any) -> None:
     task = controller.app.tasks[DRAIN]
     while not is_stopping():
+        pause = _LOOK_SECONDS
         try:
             if has_free_slot(controller):
+                pause = _REQUEST_SECONDS
                 task.apply_async(expires=_EXPIRES_SECONDS)
         except Exception as error:
             # Without a broker, running drains continue; the next look tries again.
             logger.warning("drain_request_failed error=%s", type(error).__name__)
         is_complete = wanted is not None and _running >= wanted
-        slots_changed.wait(REST_SECONDS if is_complete else _LOOK_SECONDS)
+        slots_changed.wait(REST_SECONDS if is_complete else pause)
         slots_changed.clear()
 
 

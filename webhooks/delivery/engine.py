@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import ModuleType
@@ -34,7 +34,7 @@ from webhooks.delivery.claims import (
 from webhooks.delivery.db_session import DatabaseClock, DatabaseSession
 from webhooks.delivery.due import DueWebhooks
 from webhooks.delivery.limiter import Limiters
-from webhooks.delivery.maintenance import Maintenance, PendingPauses
+from webhooks.delivery.maintenance import Maintenance, PendingHolds, PendingPauses
 from webhooks.delivery.plans import Plans
 from webhooks.delivery.queue.rows import Candidate, Claimed
 from webhooks.delivery.recorder import RECORD_SECONDS, Counts, Recorder, Writer, fail_tests
@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 # How often to look for webhooks with due rows while claims come back full, and after a wakeup.
 LOOK_SECONDS, WOKEN_LOOK_SECONDS = 0.3, 0.1
 # And at least this multiple of a look's time, capped as the machine may have stood still in it.
-_LOOK_PAUSES, LONGEST_LOOK_SECONDS = 4, 1.0
+_LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
 # Plans and names that arrive within this time cause one look.
 _READY_SECONDS = 0.01
 # After work was found, the next scan is this soon, then less and less often.
@@ -87,10 +87,8 @@ _ENDING_SECONDS = 60.0
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
 FINISH_SECONDS = 10.0
-# How often to log requests that could not be made, and rows that were held.
+# How often to log a request that could not be made.
 LOG_SECONDS = 1.0
-# How many rows that wait for a person are held at a time, and in which share of the time.
-HOLD_ROWS, HOLD_PART = 200, 0.1
 # How often to try to hand back what somebody keeps locked.
 _LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
@@ -262,13 +260,10 @@ class Engine:
         self._oldest_plans: dict[int, RequestPlan] = {}
         # Whether any webhook has due rows, even if none can be sent to.
         self._has_due = False
-        # Found by a look: webhooks whose rows wait for a person, by reason; and webhooks whose
-        # tests cannot be sent, with the problem, by outcome.
-        self._blocked: dict[HoldReason, list[int]] = {}
+        # Found by a look: webhooks whose rows wait for a person; and webhooks whose tests cannot be
+        # sent, with the problem, by outcome.
+        self._pending_holds = PendingHolds()
         self._untestable: dict[Outcome, dict[int, str]] = {}
-        self._hold_at = self._held_logged_at = 0.0
-        # Held rows that are not logged yet.
-        self._held: Counter[HoldReason] = Counter()
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self.look_at = self._looked_at = self._look_cost = 0.0
@@ -393,12 +388,16 @@ class Engine:
                     self._note_plan(self._planned.popleft())
                 for _ in range(len(self._resolved_names)):
                     self._due.wake(self._waiting_for_name.pop(self._resolved_names.popleft(), ()))
-            is_time = self._is_notified or now >= self._scan_at
+            is_time = self._is_notified or now >= min(self._scan_at, self._pending_holds.look_at)
             if is_time and self._may_claim:
                 if self._is_notified:
                     self.look_at = min(self.look_at, self._look_again_at(is_woken=True))
+                if self._pending_holds.takes_look(now):
+                    self.look_at = 0.0
                 self._is_notified = False
                 self._scan(now)
+                # Beside the claim.
+                self._pending_holds.hold(self.session, self._queue, all_at_once=self._due.are_many)
         if batch is not None and batch.is_full:
             # More rows are due: prepare these while the next ones are claimed.
             self.submit(batch)
@@ -410,7 +409,9 @@ class Engine:
             return
         now = time.monotonic()
         # While a claim is under way, wait for its rows.
-        scan_at = self._scan_at if self._may_claim else self.maintenance.look_at
+        scan_at = self.maintenance.look_at
+        if self._may_claim:
+            scan_at = min(self._scan_at, self._pending_holds.look_at)
         look_at = self.maintenance.look_at
         if self._pending_pauses:
             look_at = min(look_at, self._pending_pauses.apply_at)
@@ -588,14 +589,16 @@ class Engine:
         self.candidates = [
             one for one in found if not self._needs_no_plan(one) and self._is_ready(one)
         ]
+        for outcome, problems in self._untestable.items():
+            self.session.run(partial(fail_tests, problems, outcome=outcome))
+        self._untestable = {}
         self.claims.most_rows = ROWS_OF_MANY if self._due.are_many else ROWS
         if self._due.are_many:
             self._leave_out(found, now)
         self._looked_at = time.monotonic()
         self._note_sendable(found)
-        self._look_cost = min(self._looked_at - began_at, LONGEST_LOOK_SECONDS)
+        self._look_cost = min(self._looked_at - began_at, _LONGEST_LOOK_SECONDS)
         self.look_at = self._look_again_at(is_woken=False)
-        self._hold_blocked()
         return self.candidates
 
     def _needs_no_plan(self, candidate: Candidate) -> bool:
@@ -642,14 +645,13 @@ class Engine:
     def _is_ready(self, candidate: Candidate) -> bool:
         """Return whether this webhook can be sent to; note it if its rows wait for a person."""
         if not candidate.is_active:
-            self._blocked.setdefault(HoldReason.PAUSED, []).append(candidate.webhook_id)
+            self._pending_holds.add(candidate.webhook_id, HoldReason.PAUSED)
         entry = self.plans.get(candidate)
         if entry is None:
             return False
         if entry.plan is None:
             if entry.hold_reason:
-                reason = HoldReason(entry.hold_reason)
-                self._blocked.setdefault(reason, []).append(candidate.webhook_id)
+                self._pending_holds.add(candidate.webhook_id, HoldReason(entry.hold_reason))
             if candidate.has_tests and (entry.hold_reason or entry.retry_seconds):
                 outcome = Outcome.UNAUTHORIZED if entry.hold_reason else Outcome.REFUSED
                 problems = self._untestable.setdefault(outcome, {})
@@ -663,28 +665,6 @@ class Engine:
             return False
         self.ready[candidate.webhook_id] = entry.plan
         return True
-
-    def _hold_blocked(self) -> None:
-        """Hold rows that wait for a person, with one statement for hundreds of webhooks.
-
-        Nothing sends them, so a million of them may take minutes, and delay no others.
-        """
-        began_at = time.monotonic()
-        if self._blocked and began_at >= self._hold_at:
-            for reason, webhook_ids in self._blocked.items():
-                hold = partial(self._queue.hold, webhook_ids, reason.value, HOLD_ROWS)
-                self._held[reason] += self.session.run(hold) or 0
-            ended_at = time.monotonic()
-            pause = min(LONGEST_LOOK_SECONDS, (ended_at - began_at) / HOLD_PART)
-            self._hold_at = ended_at + pause
-        for outcome, problems in self._untestable.items():
-            self.session.run(partial(fail_tests, problems, outcome=outcome))
-        self._blocked, self._untestable = {}, {}
-        if began_at - self._held_logged_at > LOG_SECONDS:
-            for reason, rows in (+self._held).items():
-                self._held_logged_at = began_at
-                logger.info("held rows=%d reason=%s", rows, reason)
-            self._held.clear()
 
     def submit(self, batch: ClaimBatch) -> None:
         requests: list[Request] = []
@@ -1036,6 +1016,7 @@ class Engine:
         if self._is_own_cache:
             self._cache.close()
         self.sender.close()
+        self._pending_holds.log()
         self.session.run(self._queue.reset_session)
 
     def _write_rest(self) -> None:

@@ -2,7 +2,8 @@
 
 `Maintenance` runs every second: it takes back rows of dead processes and requests that wait for
 changed webhooks, and writes health and hourly counts. `PendingPauses` pauses the webhooks of
-receivers that answered 410 before that is recorded. Used by the engine thread only.
+receivers that answered 410 before that is recorded, and `PendingHolds` holds what waits for a
+person. Used by the engine thread only.
 """
 
 import logging
@@ -24,7 +25,7 @@ from webhooks.delivery.plans import present_versions
 from webhooks.delivery.recorder import UNWRITTEN_SECONDS, Recorder, Writer, pause
 from webhooks.delivery.requests import Request, Response
 from webhooks.delivery.sender import Sender
-from webhooks.models import Outcome, PauseReason, Status, Webhook
+from webhooks.models import HoldReason, Outcome, PauseReason, Status, Webhook
 from webhooks.network import HostResolver
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ _STATE_SECONDS = 0.5
 # How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
 # At the end of a drain it is not waited for.
 _PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 5.0, 0.1
+# How many rows that wait for a person are held at a time. The pause after that is so many times as
+# long as it took, and at most these seconds.
+HOLD_ROWS, HOLD_PAUSES, LONGEST_HOLD_PAUSE = 200, 9, 10.0
+_LOG_SECONDS = 1.0
 # A longer time without a turn means that this process stood still.
 _STOOD_SECONDS = 3.0
 # How long a lack of this machine is shown.
@@ -222,6 +227,64 @@ class PendingPauses:
                 outcome = Outcome.GONE if webhook_id in paused else Outcome.REFUSED
                 decided.append((request, response, outcome))
         return decided
+
+
+class PendingHolds:
+    """Webhooks whose due rows wait for a person. Used by the engine thread only.
+
+    Nothing sends these rows, so holding a million of them may take minutes and delays no others.
+    """
+
+    def __init__(self) -> None:
+        self._blocked: dict[HoldReason, list[int]] = {}
+        # Monotonic seconds: nothing is held before, and when to look for more rows.
+        self._hold_at, self.look_at = 0.0, math.inf
+        # What is not logged yet, by reason: a webhook, and how many rows of all.
+        self._held: dict[HoldReason, tuple[int, int]] = {}
+        self._logged_at = 0.0
+
+    def add(self, webhook_id: int, reason: HoldReason) -> None:
+        self._blocked.setdefault(reason, []).append(webhook_id)
+
+    def takes_look(self, now: float) -> bool:
+        """Return whether it is time to look for more rows; once for each time."""
+        if now < self.look_at:
+            return False
+        self.look_at = math.inf
+        return True
+
+    def hold(self, session: DatabaseSession, queue: ModuleType, *, all_at_once: bool) -> None:
+        """Hold some rows of the webhooks that the last look found, one statement for each reason.
+
+        With `all_at_once` of each of them, as a webhook may have its next turn much later.
+        """
+        blocked, self._blocked = self._blocked, {}
+        began_at = time.monotonic()
+        if blocked and (all_at_once or began_at >= self._hold_at):
+            is_any = False
+            for reason, webhook_ids in blocked.items():
+                chosen = webhook_ids
+                if not all_at_once and len(chosen) > HOLD_ROWS:
+                    chosen = random.sample(webhook_ids, HOLD_ROWS)
+                held = session.run(partial(queue.hold, chosen, reason.value, HOLD_ROWS))
+                if held:
+                    is_any = True
+                    first, rows = self._held.get(reason, (chosen[0], 0))
+                    self._held[reason] = first, rows + held
+            ended_at = time.monotonic()
+            self._hold_at = ended_at + min(LONGEST_HOLD_PAUSE, HOLD_PAUSES * (ended_at - began_at))
+            self.look_at = self._hold_at if is_any and not all_at_once else math.inf
+        elif blocked:
+            self.look_at = self._hold_at
+        if began_at - self._logged_at > _LOG_SECONDS:
+            self._logged_at = began_at
+            self.log()
+
+    def log(self) -> None:
+        """Log what was held since the last time."""
+        for reason, (first, rows) in self._held.items():
+            logger.info("held rows=%d first_webhook=%d reason=%s", rows, first, reason)
+        self._held.clear()
 
 
 def _paused_by_now(asked: Mapping[int, int]) -> tuple[set[int], set[int]]:
