@@ -52,14 +52,18 @@ def healthy(world: World, count: int, *, urls: Iterable[str] = ()) -> None:
         world.webhook(path, url=next(given, world.receiver.url(path)))
 
 
+def load_factor() -> float:
+    """Return 1, or more if more than twice as many processes want to run as there are cores."""
+    return max(1.0, os.getloadavg()[0] / 2 / len(os.sched_getaffinity(0)))
+
+
 def longest_seconds(world: World) -> float:
     """Return the maximum seconds of a healthy delivery under this machine's current load.
 
     On SQLite the process that publishes here sends no wakeup: the next poll finds the rows.
     """
     poll = settings.WEBHOOKS_POLL_SECONDS if world.database == "sqlite" else 0.0
-    load = os.getloadavg()[0] / 2 / len(os.sched_getaffinity(0))
-    return poll + _LONGEST_SECONDS * max(1.0, load)
+    return poll + _LONGEST_SECONDS * load_factor()
 
 
 def publish_steadily(world: World, seconds: float, *, each: float = 0.25) -> dict[str, float]:
@@ -569,7 +573,9 @@ def suspects_of_hanging(world: World) -> None:
         world.notes.append(f"{of.total()} suspects of {len(of)} webhooks")
         check(of.keys() >= set(paths), f"too few suspects: {of}")
         world.wait(_are_healthy_done, 60, "Sending the healthy suspects")
-        check(_timeouts() - hung <= 6, f"{_timeouts() - hung} timeouts came first")
+        # A busy machine makes receivers that answer slow as well.
+        came_first = _timeouts() - hung
+        check(came_first <= 6 * load_factor(), f"{came_first} timeouts came first")
 
 
 def _sending(crashes: int) -> int:

@@ -44,8 +44,8 @@ _STATE_SECONDS = 0.5
 # How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
 # At the end of a drain it is not waited for.
 _PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 5.0, 0.1
-# How many rows that wait for a person are held at a time. The pause after that is so many times as
-# long as it took, and at most these seconds.
+# How many rows that wait for a person are held at a time. The pause after that is this multiple of
+# the time it took, at most these seconds.
 HOLD_ROWS, HOLD_PAUSES, LONGEST_HOLD_PAUSE = 200, 9, 10.0
 _LOG_SECONDS = 1.0
 # A longer time without a turn means that this process stood still.
