@@ -17,9 +17,8 @@ os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 # Use the Transport below for redis:// and rediss:// URLs.
 for _scheme in ("redis", "rediss"):
     TRANSPORT_ALIASES[_scheme] = f"{__name__}:Transport"
-# The clock sleeps until an entry is due, for at most this long.
-_CLOCK_SECONDS = 60
-_EARLY_SECONDS = 0.01
+# The clock sleeps until an entry is due: at most, and at least if it looked too early.
+_CLOCK_SECONDS, _EARLY_SECONDS = 60, 0.01
 app = Celery("webhooks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -1,4 +1,4 @@
-"""Held deliveries that can be sent: the sweep finds them, and leaves those held for a reason."""
+"""What the engine holds, and what the sweep releases, cancels or leaves held for a reason."""
 
 import math
 import re
