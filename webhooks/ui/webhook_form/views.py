@@ -256,22 +256,16 @@ def preview(request: HttpRequest) -> HttpResponse:
 @button()
 def edit_parameters(request: HttpRequest) -> HttpResponse:
     """Render the rows of the parameters after one of their buttons, for htmx."""
-    form_context.check_editor(request)
     data = request.POST
-    section = MappingSection(_stored(request), data)
+    section = MappingSection(_webhook(request), data)
     section.check(method=data.get("method", ""), body_format=data.get("body_format", ""))
     return render(request, "webhooks/webhook_form/_parameter_rows.html", {"section": section})
 
 
 def _webhook(request: HttpRequest) -> Webhook:
     """Return the edited webhook, or a new one; check that the user may change or add it."""
-    is_stored = bool(request.POST.get("webhook"))
-    form_context.check_editor(request, "change_webhook" if is_stored else "add_webhook")
-    return _stored(request)
-
-
-def _stored(request: HttpRequest) -> Webhook:
     pk = request.POST.get("webhook", "")
+    form_context.check_editor(request, "change_webhook" if pk else "add_webhook")
     if not pk.isdecimal():
         return Webhook()
     present = Webhook.objects.present().select_related("credential")
