@@ -20,6 +20,10 @@ from webhooks.models import origin_of
         "http://[::1]:8080/x",
         "http://[::FFFF:127.0.0.1]/x",
         "https://crm.example./a?b#",
+        "https://my_app.приклад.укр/hook",
+        "https://r3---sn.приклад.укр:8443/hook",
+        "https://ab--c.рф/",
+        "https://xn--80aikifvh.укр/",
     ],
 )
 def test_an_origin_is_that_of_the_request(url: str) -> None:

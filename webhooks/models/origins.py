@@ -54,9 +54,9 @@ def _ascii(host: str) -> str:
     # Letter by letter, as the URL parser reads a host: in a word a capital sigma has two lower-case
     # forms. Cherokee letters keep their capitals, which are the basic form.
     lower = "".join(one.lower() if one.lower() == one.casefold() else one for one in host)
-    if lower.isascii():
-        return lower
     try:
-        return idna.encode(lower).decode()
+        # ASCII labels may have what IDNA does not allow, such as an underscore.
+        labels = (one if one.isascii() else idna.alabel(one).decode() for one in lower.split("."))
+        return ".".join(labels)
     except idna.IDNAError:
         return lower
