@@ -612,10 +612,13 @@ def test_a_reminder_says_so_and_how_it_is_by_now() -> None:
 
 
 def test_an_operational_event_carries_what_is_known_about_the_failure() -> None:
-    webhook = failing(alert_after_failures=1)
+    url = "https://crm.example:8443/hooks/T0KEN?key=K3Y"
+    webhook = failing(alert_after_failures=1, url=url)
     notifications.run(NOW)
     payload = json.loads(bytes(Event.objects.get(type="webhook.failing").payload))
     assert payload["webhook_id"] == webhook.uid
+    # Not the rest of the URL, which may be a secret.
+    assert payload["webhook_url"] == "https://crm.example:8443"
     assert payload["last_status_code"] == 500
     assert dt.datetime.fromisoformat(payload["failing_since_at"]) == NOW
 

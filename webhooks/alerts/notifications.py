@@ -37,6 +37,7 @@ from webhooks.models import (
     Status,
     Webhook,
     messages,
+    origin_of,
     token_of,
 )
 
@@ -352,7 +353,8 @@ def _publish(event_type: str, subject: Subject, message: str) -> None:
     payload = {
         "webhook_id": subject.uid,
         "webhook_name": subject.name,
-        "webhook_url": subject.url if isinstance(subject, Webhook) else "",
+        # Other receivers get this, and what comes after the origin may be a secret.
+        "webhook_url": origin_of(subject.url) if isinstance(subject, Webhook) else "",
         "message": message,
         **{name: value for name, value in facts.items() if value is not None},
     }

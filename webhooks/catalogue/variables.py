@@ -97,6 +97,7 @@ DESCRIPTIONS: Mapping[str, str | Promise] = {
     "pool_name": _("The number pool, that is the traffic channel."),
     "client_id": _("The visitor id of web analytics."),
     "fields": _("Every field of the form by its name; a filter reaches one as fields.city."),
+    "webhook_url": _("Scheme, host and port only, as the rest may contain a secret."),
 }
 
 _ALWAYS: tuple[_Row, ...] = (
@@ -188,7 +189,7 @@ _EVENT_VARIABLES: tuple[_Row, ...] = (
     # The webhooks themselves.
     ("webhook_id", STRING, _("Webhook id"), "whk_01K9XJ5Q0T3M7V8W2B4C6D8E9F"),
     ("webhook_name", STRING, _("Webhook"), "CRM"),
-    ("webhook_url", URL, _("URL of the webhook"), "https://crm.example.com/hooks/calls"),
+    ("webhook_url", URL, _("URL of the webhook"), "https://crm.example.com"),
     ("message", STRING, _("Message"), "The receiver answered 503 to the last 12 requests."),
     ("failing_since_at", DATETIME, _("Failing since"), "2026-05-14T08:41:00Z"),
     ("last_status_code", INTEGER, _("Last response code"), 503),

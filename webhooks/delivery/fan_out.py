@@ -24,7 +24,16 @@ from webhooks import catalogue, filters, payloads
 from webhooks.catalogue import phones
 from webhooks.delivery import queue
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
-from webhooks.models import Event, HoldReason, IdempotencyKey, Status, Trigger, Webhook, ids
+from webhooks.models import (
+    Event,
+    HoldReason,
+    IdempotencyKey,
+    Status,
+    Trigger,
+    Webhook,
+    ids,
+    origin_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -533,7 +542,11 @@ def _deliveries(receivers: Sequence[tuple[str, _Subscriber]]) -> list[NewDeliver
 def sample_payload(webhook: Webhook, event_type: str) -> dict[str, Any]:
     """Return the sample values of an event type; those about a webhook are about this one."""
     sample = catalogue.sample_event(event_type)
-    own = {"webhook_id": webhook.uid, "webhook_name": webhook.name, "webhook_url": webhook.url}
+    own = {
+        "webhook_id": webhook.uid,
+        "webhook_name": webhook.name,
+        "webhook_url": origin_of(webhook.url),
+    }
     return {**sample, **{key: own[key] for key in own.keys() & sample.keys()}}
 
 
