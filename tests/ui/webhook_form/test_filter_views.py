@@ -152,13 +152,14 @@ def test_tricky_values_of_events_are_shown_as_escapes(browser: Client) -> None:
     assert "\\x1b" in page.text
 
 
-def test_who_may_not_see_payloads_gets_the_count_only() -> None:
-    publish(disposition="BUSY", call_id="was-stopped")
+def test_who_may_not_see_payloads_tries_samples() -> None:
+    """The number of real events that match would let them guess a value piece by piece."""
+    publish(disposition="NO ANSWER", call_id="went-through")
     page = tried(logged_in("change_webhook"), **{"filter-shown": "all"})
-    assert "Matches 0 of the last 1 event" in page.text
-    assert "was-stopped" not in page.text
-    assert "BUSY, but" not in page.text
-    assert "counted but not listed" in page.text
+    assert "0 of 1 sample matches. Real events are tried only for users" in words(page)
+    assert "Matches" not in page.text
+    assert "No such event yet" not in page.text
+    assert "went-through" not in page.text
 
 
 def test_a_button_answers_with_the_whole_section(browser: Client) -> None:

@@ -262,13 +262,14 @@ def _preview(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
 
 
 def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict[str, Any]:
-    """Try a valid filter; show values of real events only to users who may see payloads."""
+    """Try a valid filter, on real events only for users who may see payloads."""
     if section.is_wrong:
         # The counts would be those of another filter.
         return {}
-    found = filter_preview.preview(compile_filter(section.usable_tree), section.types)
-    may_see = found["is_of_samples"] or request.user.has_perm("webhooks.view_payload")
-    wanted = request.POST.get("filter-shown", "") if may_see else ""
+    may_see = request.user.has_perm("webhooks.view_payload")
+    compiled = compile_filter(section.usable_tree)
+    found = filter_preview.preview(compiled, section.types, may_see_payload=may_see)
+    wanted = request.POST.get("filter-shown", "")
     rows = [
         {"event": one, "reason": refusal_words(one["refusals"])}
         for one in found["events"]
@@ -277,7 +278,7 @@ def filter_preview_context(request: HttpRequest, section: FilterSection) -> dict
     return {
         "filter_preview": found,
         "rows": rows,
-        "may_see_values": may_see,
+        "may_see_payload": may_see,
         "shown": wanted if wanted in _FILTER_SHOWN else "",
         "shown_choices": _FILTER_SHOWN.items(),
     }
