@@ -201,7 +201,7 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
         ("http://127.0.0.xn--e4b/", "literal"),
         ("http://XN--E4B./", "literal"),
         ("https://" + "a." * 130 + "com/", "host_name"),
-        ("https://example.com/" + "ä" * 1000, "url_too_long"),
+        ("https://example.com/" + "ä" * 1000, "encoded_url_too_long"),
         ("http:///example.com/", "authority"),
         ("javascript://example.com/%0aalert(1)", "scheme"),
     ],

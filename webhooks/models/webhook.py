@@ -103,6 +103,8 @@ class Webhook(EditedRow):
     # A resume dropped the deliveries made before this; nothing is sent until the sweep has ended.
     drops_before = models.DateTimeField(null=True, blank=True)
     url = models.CharField(_("URL"), max_length=2048)
+    # Without it no form saves a URL with a secret in its query string.
+    accepts_secret_in_url = models.BooleanField(_("Send a secret in the URL"), default=False)
     method = models.CharField(
         _("Method"), max_length=6, choices=Method.choices, default=Method.POST
     )

@@ -67,6 +67,9 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     # The URL.
     "url_empty": _("The URL is empty."),
     "url_too_long": _("The URL is longer than %(limit)d characters."),
+    "encoded_url_too_long": _(
+        "Encoded for the request, the URL is longer than %(limit)d characters."
+    ),
     "scheme": _("The URL must start with http:// or https://."),
     "invisible_character": _("The URL has a space or an invisible character in it."),
     "character": _("The URL may not have the character %(character)s in it."),

@@ -80,7 +80,7 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     # Encode characters that RFC 3986 does not allow; keep existing percent-encoding.
     rest = quote(typed, safe="%/?:@!$&'()*+,;=~")
     if len(origin) + len(rest) > MAX_URL_LENGTH:
-        raise UnsafeURLError(blocked("url_too_long", limit=MAX_URL_LENGTH))
+        raise UnsafeURLError(blocked("encoded_url_too_long", limit=MAX_URL_LENGTH))
     return Target(
         scheme=scheme,
         host=host,

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from tests.factories import make_webhook
 from tests.people import logged_in
 from tests.ui.transfer.test_views import look
 from tests.ui.webhook_form.test_forms import BASIC, bound, error, header_fields, saved
@@ -96,9 +95,13 @@ def test_a_file_says_it_too() -> None:
      "code=" + "aZ0_" * 14],
 )  # fmt: skip
 def test_a_new_url_with_a_secret_in_it_is_refused_with_advice(query: str) -> None:
-    sentence = error("url", url=f"https://crm.example.com/hook?{query}")
+    url = f"https://crm.example.com/hook?{query}"
+    form = bound(url=url)
+    sentence = error("accepts_secret_in_url", url=url)
     assert "looks like a secret" in sentence
     assert "secret header" in sentence
+    assert form.asks_secret_in_url
+    assert saved(url=url, accepts_secret_in_url="on").url == url
 
 
 @pytest.mark.parametrize(
@@ -110,15 +113,32 @@ def test_a_new_url_with_a_secret_in_it_is_refused_with_advice(query: str) -> Non
      "order_key=a", "nextPageToken=a", "sync_token=a"],
 )  # fmt: skip
 def test_an_ordinary_query_is_not(query: str) -> None:
-    assert not error("url", url=f"https://crm.example.com/hook?{query}")
+    url = f"https://crm.example.com/hook?{query}"
+    assert not bound(url=url).errors
+    assert not saved(url=url).accepts_secret_in_url
 
 
-def test_a_webhook_that_has_one_goes_on_working_and_can_be_edited() -> None:
-    url = "https://crm.example.com/hook?token=abc"
-    webhook = make_webhook(url=url)
-    assert saved(webhook, url=url, name="Renamed").name == "Renamed"
-    assert saved(webhook, url=url.replace("hook", "other")).url.endswith("token=abc")
-    assert "“secret”" in error("url", webhook, url=f"{url}&secret=x")
+def test_the_box_for_a_secret_in_the_url_stays_ticked_and_goes_with_it() -> None:
+    """Google Chat, Power Automate and DingTalk take their key only in the URL."""
+    url = "https://chat.example.com/v1/spaces/A/messages?key=abc&token=def"
+    webhook = saved(url=url, accepts_secret_in_url="on")
+    assert 'name="accepts_secret_in_url"' in page_of(webhook)
+    webhook = saved(webhook, url="https://chat.example.com/v1/spaces/A/messages")
+    assert not webhook.accepts_secret_in_url
+    assert 'name="accepts_secret_in_url"' not in page_of(webhook)
+
+
+def test_a_file_may_have_a_secret_in_a_url() -> None:
+    entry = {
+        "name": "Chat",
+        "url": "https://chat.example.com/?token=abc",
+        "event_types": ["form.submitted"],
+    }
+    browser = logged_in(is_superuser=True)
+    (refused,) = look(browser, entry).context["plan"].items
+    assert "looks like a secret" in " ".join(refused.errors)
+    (planned,) = look(browser, {**entry, "accepts_secret_in_url": True}).context["plan"].items
+    assert planned.errors == []
 
 
 def test_a_login_inside_a_url_is_refused() -> None:

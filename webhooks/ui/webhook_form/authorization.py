@@ -114,20 +114,10 @@ _NO_SECRET_NAME = re.compile(
 _SHORTEST_CODE = 40
 
 
-def secret_in_url(url: str, *, was: str = "") -> str:
-    """Return the name of a query parameter that looks like a secret; empty when none does.
-
-    Names that the previous URL `was` already had are accepted.
-    """
-    known = {name for name, _value in _query_of(was)}
-    return next(
-        (
-            name
-            for name, value in _query_of(url)
-            if value and name not in known and _is_secret(name, value)
-        ),
-        "",
-    )
+def secret_in_url(url: str) -> str:
+    """Return the name of a query parameter that looks like a secret; empty when none does."""
+    names = (name for name, value in _query_of(url) if value and _is_secret(name, value))
+    return next(names, "")
 
 
 def _is_secret(name: str, value: str) -> bool:

@@ -45,7 +45,8 @@ CREDENTIAL_FIELDS = (
 _ADDRESSES = ("url", "issuer", "auth_url", "token_url", "refresh_url", "revocation_url")
 _PAGE_ORDER = (
     *("is_active", "held", "name", "allowed_hosts", "method", "url"),
-    *("accepts_plain_http", "event_types", "connection", "authorization_type"),
+    *("accepts_secret_in_url", "accepts_plain_http", "event_types"),
+    *("connection", "authorization_type"),
     *authorization.BASIC_FIELDS,
     *authorization.OAUTH_FIELDS,
     authorization.CERTIFICATE,

@@ -47,6 +47,10 @@ from webhooks.ui.webhook_form.success import SuccessFields
 
 # Help for fields that are easily misunderstood, and the error messages of empty fields.
 HELP = {
+    "accepts_secret_in_url": _(
+        "Everyone who may see the webhook can read it. Only for receivers that take it in no other "
+        "way."
+    ),
     "body_format": _("GET sends everything in the query string."),
     "uses_older_names": _("For receivers that expect “billsec” instead of “talk_seconds”."),
 }
@@ -153,6 +157,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         fields = [
             "name",
             "url",
+            "accepts_secret_in_url",
             "accepts_plain_http",
             "method",
             "body_format",
@@ -188,7 +193,6 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         is_checked: bool = True,
     ) -> None:
         used = instance.credential
-        self._known_url = instance.url
         super().__init__(
             data,
             instance=instance,
@@ -260,6 +264,12 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
 
     def has_secret_header(self) -> bool:
         return any(row["is_secret"].value() and row["name"].value() for row in self.headers.forms)
+
+    @property
+    def asks_secret_in_url(self) -> bool:
+        """Return whether the page shows the checkbox for a secret in the URL."""
+        field = self["accepts_secret_in_url"]
+        return bool(field.errors or field.value())
 
     def plain_http_origins(self) -> list[str]:
         url = str(self["url"].value() or "").strip()
@@ -341,19 +351,6 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
                 raise ValidationError(
                     sentence, code=error.code, params={"reason": error.reason}
                 ) from error
-        if name := authorization.secret_in_url(url, was=self._known_url):
-            # Added instead of raised, because the validation of other fields needs the URL.
-            problem = ValidationError(
-                _(
-                    "The parameter “%(name)s” looks like a secret, and everyone who sees "
-                    "the webhook or a log sees its URL. Send it as a secret header or "
-                    "with Basic authentication. For a token from a provider use OAuth "
-                    "2.0, which can also send it as a query parameter."
-                ),
-                code="secret",
-                params={"name": name[:60]},
-            )
-            self.add_error("url", problem)
         return url
 
     def clean_event_types(self) -> list[str]:
@@ -378,8 +375,20 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         is_resumed = values.get("is_active") and "is_active" in self.changed_data
         if "held" in self.fields and is_resumed and not values.get("held"):
             self.add_error("held", _("Choose what happens to the deliveries on hold."))
+        self._check_secret_in_url(values)
         self.check_rule(values)
         return values
+
+    def _check_secret_in_url(self, values: dict[str, Any]) -> None:
+        name = authorization.secret_in_url(values.get("url", ""))
+        if name and not values.get("accepts_secret_in_url"):
+            problem = _(
+                "The parameter “%(name)s” in the URL looks like a secret, and everyone who may see "
+                "the webhook sees its URL. Send it as a secret header or with Basic "
+                "authentication. For a token from a provider use OAuth 2.0, which can also send it "
+                "as a query parameter. If the receiver takes it only in the URL, tick this box."
+            )
+            self.add_error("accepts_secret_in_url", problem % {"name": name[:60]})
 
     def _check_authorization(self, values: dict[str, Any]) -> None:
         """Validate the webhook's own credential, or only the connection if one is chosen."""
