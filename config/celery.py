@@ -8,6 +8,7 @@ from celery import Celery, beat, bootsteps, signals
 from django.db import close_old_connections
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,14 @@ class Channel(redis.Channel):
         except Exception as error:
             self.close()
             raise RedisConnectionError(str(error)) from error
+
+    def _put(self, *args: Any, **options: Any) -> None:
+        try:
+            super()._put(*args, **options)
+        except ReadOnlyError:
+            # After a failover the name leads to another server, while this one still responds.
+            self.pool.disconnect(inuse_connections=False)
+            raise
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

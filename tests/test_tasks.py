@@ -4,12 +4,14 @@ import time
 
 import psycopg
 import pytest
+import redis
 from django.core.cache import cache
 from django.db import OperationalError, connection
 from kombu import Connection
 from kombu.exceptions import OperationalError as BrokerError
 
 import config.celery  # noqa: F401 - maps `redis://` to the product's transport.
+from tests.relay import Relay
 from tests.services import RedisServer
 from webhooks import tasks
 from webhooks.delivery import backlog, holds
@@ -42,6 +44,24 @@ def test_a_worker_without_a_database_does_not_count_as_one_that_sweeps(
     tasks.sweep()
     assert cache.get(backlog.SWEPT_RECENTLY) is True
     assert time.time() - cache.get(backlog.LAST_SWEEP) < 10
+
+
+def test_a_producer_follows_the_name_of_the_broker_after_a_failover(
+    redis_server: RedisServer,
+) -> None:
+    """Beat keeps its producer for ever, and the old primary stays up as a replica."""
+    with RedisServer() as after, Relay(redis_server.port) as relay:
+        with Connection(f"redis://127.0.0.1:{relay.port}/0") as own:
+            producer = own.Producer()
+            producer.publish("before", routing_key="failover")
+            with redis.Redis(port=redis_server.port) as client:
+                client.replicaof("127.0.0.1", "1")
+            relay.target = after.port
+            with pytest.raises(redis.ReadOnlyError):
+                producer.publish("lost", routing_key="failover")
+            producer.publish("after", routing_key="failover")
+        with redis.Redis(port=after.port) as client:
+            assert client.llen("failover") == 1
 
 
 def test_a_broker_that_takes_no_writes_is_away(redis_server: RedisServer) -> None:

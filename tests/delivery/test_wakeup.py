@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+import redis
 from pytest_django import Settings
 
+from tests.relay import Relay
 from tests.services import RedisServer, free_port
 from webhooks.delivery.wakeup import ProcessWakeup, RedisWakeup, Wakeup
 
@@ -82,6 +84,21 @@ def test_wakeups_come_back_with_redis(redis_server: RedisServer) -> None:
     redis_server.start()
     time.sleep(2.1)
     assert heard_by(RedisWakeup(redis_server.url), wakeup.notify)
+
+
+def test_wakeups_follow_the_name_of_redis_after_a_failover(redis_server: RedisServer) -> None:
+    """The old primary stays up as a replica, which refuses writes."""
+    with RedisServer() as after, Relay(redis_server.port) as relay:
+        wakeup, listener = (RedisWakeup(f"redis://127.0.0.1:{relay.port}/0") for _ in range(2))
+        assert heard_by(listener, wakeup.notify)
+        with redis.Redis(port=redis_server.port) as client:
+            client.replicaof("127.0.0.1", "1")
+        relay.target = after.port
+        assert not wakeup.notify()
+        assert not listener.wait(0.01)
+        time.sleep(2.1)
+        assert heard_by(listener, wakeup.notify)
+        assert not wakeup.is_broken
 
 
 @pytest.mark.parametrize(

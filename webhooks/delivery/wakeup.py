@@ -87,7 +87,7 @@ class RedisWakeup:
             return is_heard
         except Exception as error:
             # Not only errors of redis-py: another service may answer at its port.
-            self._failed("notify", error)
+            self._failed("notify", error, self._redis)
             return False
 
     def wait(self, timeout_seconds: float) -> bool:
@@ -100,11 +100,13 @@ class RedisWakeup:
             return is_woken
         except Exception as error:
             # Not raised: a drain ends with its listener.
-            self._failed("wait", error)
+            self._failed("wait", error, self._listener)
             time.sleep(timeout_seconds)
             return False
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, what: str, error: Exception, client: redis.Redis) -> None:
+        # After a failover its name leads to another server, while this one may still respond.
+        client.connection_pool.disconnect(inuse_connections=False)
         self._sign_at = 0.0
         self.failures += 1
         self.is_broken = True

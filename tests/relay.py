@@ -1,0 +1,47 @@
+"""A TCP relay whose target can change while its open connections stay, as a name's address can."""
+
+import contextlib
+import socket
+import socketserver
+import threading
+from typing import Any, Self
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Listens on a free port of 127.0.0.1 and forwards each connection to `target`, a port."""
+
+    daemon_threads = True
+
+    def __init__(self, target: int) -> None:
+        super().__init__(("127.0.0.1", 0), _RelayHandler)
+        self.target = target
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _RelayHandler(socketserver.BaseRequestHandler):
+    server: Any
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.target)) as there:
+            back = threading.Thread(target=_forward, args=(there, self.request), daemon=True)
+            back.start()
+            _forward(self.request, there)
+
+
+def _forward(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while received := source.recv(65536):
+            target.sendall(received)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
