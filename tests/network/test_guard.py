@@ -5,6 +5,7 @@ import io
 import ipaddress
 import os
 import re
+import resource
 import socket
 import threading
 import time
@@ -1047,6 +1048,26 @@ def test_without_a_server_to_ask_a_name_is_not_looked_up_yet_and_asked_again(
     assert resolver.missing_resource[1] == "no server"
     clock.now += 6
     assert looked_up(resolver, "example.com").addresses == (PUBLIC,)
+
+
+def test_without_a_free_descriptor_a_name_is_not_looked_up_yet() -> None:
+    """The channel to the name servers is opened with the first name."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir("/proc/self/fd"))) + 8
+    resolver = HostResolver(CLOSED)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        assert resolver.lookup("example.com", 443) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in held:
+            os.close(descriptor)
+    assert resolver.missing_resource is not None
+    resolver.close()
 
 
 def test_a_look_up_that_breaks_is_a_failure_and_asked_again(

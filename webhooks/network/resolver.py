@@ -513,6 +513,9 @@ class HostResolver:
             self._ask_servers(*key, lambda answer: self._answered(key, answer))
         except UnsafeURLError as error:
             self._answered(key, error.failure)
+        except pycares.AresError as error:
+            # As where this machine has no descriptor left for the channel.
+            self._answered(key, _no_resources_failure(str(error)))
         except Exception:
             # A name left pending would never be looked up again.
             logger.exception("lookup_failed host=%s", key[0])
