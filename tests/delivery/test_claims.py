@@ -479,6 +479,50 @@ def test_rows_whose_events_cannot_be_read_go_back_at_once(monkeypatch: pytest.Mo
     engine.finish()
 
 
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("limits", [{}, {"rate_limit": 100}, {"is_ordered": True}])
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_an_event_that_cannot_be_read_stops_no_others_and_is_parked(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], size: int
+) -> None:
+    """As with a lost chunk of a large value, PostgreSQL fails at each statement that reads it."""
+    webhook = make_webhook(**limits)
+    other = make_webhook(event_types=["form.submitted"], **limits)
+    damaged, *behind = [make_delivery(webhook, note="x" * size) for _ in range(3)]
+    free = [make_delivery(other, note="x" * size) for _ in range(3)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION pg_temp.payload_of(text, bytea) RETURNS bytea LANGUAGE plpgsql AS $$"
+            f"BEGIN IF $1 = '{damaged.event_id}' THEN RAISE data_corrupted; END IF;"
+            "RETURN $2; END $$"
+        )
+    reads = {
+        "SMALL_EVENTS": ("THEN e.payload", "THEN pg_temp.payload_of(wanted.id, e.payload)"),
+        "EVENTS": ("id, payload", "id, pg_temp.payload_of(id, payload)"),
+    }
+    for name, (before, after) in reads.items():
+        statement = getattr(postgres_sql, name)
+        assert before in statement
+        monkeypatch.setattr(postgres_sql, name, statement.replace(before, after))
+    claims = make_claims()
+    sent: set[str] = set()
+    for _ in range(4):
+        taken = take(claims)
+        assert damaged.pk not in {one.id for one in taken}
+        sent |= {one.id for one in taken}
+        Delivery.objects.filter(pk__in=sent).update(
+            status=Status.SUCCEEDED, next_attempt_at=None, finished_at=timezone.now()
+        )
+        release(claims, taken)
+        waiting = Delivery.objects.filter(pk=damaged.pk).exclude(status=Status.PARKED)
+        waiting.update(next_attempt_at=timezone.now())
+        queue.backend().expire([damaged.pk], time.time() + 1)
+    assert sent >= {one.pk for one in free}
+    assert Delivery.objects.get(pk=damaged.pk).status == Status.PARKED
+    if not limits.get("is_ordered"):
+        assert sent == {one.pk for one in (*free, *behind)}
+
+
 def test_what_becomes_slow_while_a_drain_ends_goes_back_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1020,3 +1064,31 @@ def test_a_drain_of_some_shards_and_a_backlog_leave_the_oldest_alone(settings: S
     engine.look(time.monotonic())
     assert not engine.oldest_until
     engine.finish()
+
+
+def test_many_tests_to_a_receiver_that_hangs_leave_the_places_to_others() -> None:
+    hanging = make_webhook(event_types=["deal.*"])
+    for _ in range(10):
+        events.send_test(hanging)
+    claims = Claims(queue.backend(), "here", Limiters(64))
+    taken: list[Claimed] = []
+    for _ in range(5):
+        taken += take(claims)
+    # As many as its limit allows, by each of the two statements that claim tests.
+    assert 1 <= len(taken) <= 2
+    other = make_webhook(event_types=["call.*"])
+    fill(other, 1)
+    assert [one.webhook_id for one in take(claims)] == [other.pk]
+    release(claims, taken)
+    assert {one.webhook_id for one in take(claims)} == {hanging.pk}
+
+
+def test_a_test_goes_although_deliveries_use_the_whole_limit() -> None:
+    busy = make_webhook()
+    claims = Claims(queue.backend(), "here", Limiters(64))
+    fill(busy, 5)
+    assert len(take(claims)) == 1
+    test = events.send_test(busy)
+    assert [one.id for one in take(claims)] == [test.pk]
+    events.send_test(busy)
+    assert take(claims) == []

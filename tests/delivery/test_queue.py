@@ -432,6 +432,18 @@ def test_holding_leaves_tests_alone() -> None:
     assert Delivery.objects.get(pk=rows[0]).status == Status.PENDING
 
 
+def test_a_test_that_comes_back_after_its_webhook_was_deleted_is_cancelled() -> None:
+    webhook, other = make_webhook(), make_webhook()
+    test = events.send_test(webhook)
+    assert [row.has_tests for row in queue.backend().page().candidates] == [True]
+    Webhook.objects.filter(pk=webhook.pk).update(deleted_at=timezone.now())
+    assert [row.has_tests for row in queue.backend().page().candidates] == [False]
+    kept = events.send_test(other)
+    assert queue.backend().hold([webhook.pk, other.pk], "paused") == 1
+    assert Delivery.objects.get(pk=test.pk).status == Status.CANCELLED
+    assert Delivery.objects.get(pk=kept.pk).status == Status.PENDING
+
+
 def test_no_backlog_keeps_the_rows_of_another_webhook_from_being_held() -> None:
     webhook, other = make_webhook(), make_webhook(event_types=["form.submitted"])
     for _ in range(5):

@@ -26,6 +26,7 @@ from webhooks.delivery.queue.rows import (
     bytes_left,
 )
 from webhooks.delivery.requests import RequestPlan
+from webhooks.models import Trigger
 
 # Rows claimed at once: enough that the wait for the commit is a small part of sending them.
 CLAIM_ROWS = 1000
@@ -52,6 +53,8 @@ FIRST_MEAN_BYTES = 256 * 1024
 _MEAN_OF = 200
 # Tests claimed at once.
 _TEST_ROWS = 50
+# A plain string: a member of a TextChoices takes longer to compare.
+_TEST = Trigger.TEST.value
 
 
 class _HeldEvent:
@@ -110,6 +113,8 @@ class Claims:
         self._webhooks: set[int] = set()
         # By delivery: event id, size of the row's own body, attempt number.
         self._rows: dict[str, tuple[str, int, int]] = {}
+        # The webhook of each test among them.
+        self._tests: dict[str, int] = {}
         # Attempts, as (delivery id, number), that were recorded while a claim was under way.
         self.recorded: set[tuple[str, int]] = set()
         # An event is held once for all its rows.
@@ -175,8 +180,8 @@ class Claims:
             if self.is_closed or not ready:
                 return True
         tested = [candidate.webhook_id for candidate in ready if candidate.has_tests]
-        if tested:
-            claims += self._queue.claim_tests(tested, limit=_TEST_ROWS, **self.terms)
+        if quotas := self._test_quotas(tested):
+            claims += self._queue.claim_tests(quotas, limit=_TEST_ROWS, **self.terms)
         active = [candidate for candidate in ready if candidate.is_active]
         self._paced = {candidate.webhook_id for candidate in active if candidate.is_paced}
         quotas = self._shares([one for one in active if one.wait_seconds == 0])
@@ -204,6 +209,21 @@ class Claims:
         elif not (self._paced or self.is_ending or tested):
             self.is_all = len(self.exhausted) == len(free) == len(active) == len(ready)
         return True
+
+    def _test_quotas(self, webhook_ids: list[int]) -> list[ClaimQuota]:
+        """Return how many tests of each webhook may be claimed.
+
+        They fit into its limit, or go one at a time: a person waits for it, and many to a receiver
+        that hangs would fill the places of all slow ones.
+        """
+        held = Counter(list(self._tests.values()))
+        quotas: list[ClaimQuota] = []
+        for webhook_id in webhook_ids:
+            limiter = self.limiters.get(webhook_id)
+            quota = max(limiter.limit - limiter.claimed, 1 - held[webhook_id])
+            if quota > 0:
+                quotas.append(ClaimQuota(webhook_id, quota))
+        return quotas
 
     def _begin(self) -> None:
         self.is_all = False
@@ -259,7 +279,8 @@ class Claims:
             return []
         claimed: list[Claimed] = []
         if tested:
-            claimed = self._queue.claim_tests(tested, limit=1, is_quarantine=True, **self.terms)
+            quotas = [ClaimQuota(webhook_id, 1) for webhook_id in tested]
+            claimed = self._queue.claim_tests(quotas, limit=1, is_quarantine=True, **self.terms)
         now = time.monotonic()
         ranks: dict[int, int] = {}
         for one in random.sample(active, len(active)):
@@ -392,6 +413,8 @@ class Claims:
         self._bytes += size
         self._rows[delivery_id] = event_id, 0, number
         self._mean_bytes += (size - self._mean_bytes) / _MEAN_OF
+        if trigger == _TEST:
+            self._tests[delivery_id] = webhook_id
         limiter = self.limiters.get(webhook_id)
         limiter.claimed += 1
         if limiter.claimed == 1:
@@ -421,6 +444,7 @@ class Claims:
             if held is None:
                 continue
             del self._rows[delivery_id]
+            self._tests.pop(delivery_id, None)
             self._forget(*held[:2])
             limiter = self.limiters.get(webhook_id)
             limiter.claimed -= 1

@@ -530,22 +530,38 @@ def _fetch(statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         return cursor.execute(statement, parameters, binary=True).fetchall()
 
 
-def _read_events(rows: Sequence[tuple[Any, ...]], lease: str, max_bytes: int) -> list[Claimed]:
+def _read_events(
+    rows: Sequence[tuple[Any, ...]],
+    lease: str,
+    max_bytes: int,
+    *,
+    damaged: set[str] | None = None,
+) -> list[Claimed]:
     small: dict[str, bytes] = {}
     try:
         with _cursor() as cursor:
-            return _with_events(cursor, rows, lease, max_bytes, small)
+            return _with_events(cursor, rows, lease, max_bytes, small, damaged)
     except DatabaseError as error:
+        if damaged is None and _is_damage(error):
+            return _read_events(rows, lease, max_bytes, damaged=set())
         logger.warning("events_not_read rows=%d error=%s", len(rows), error)
         return [Claimed._make([*row, small.get(row[2], b"")]) for row in rows]
 
 
+def _is_damage(error: DatabaseError) -> bool:
+    return isinstance(error.__cause__, psycopg.errors.DataCorrupted)
+
+
 def _claim_in_transaction(
-    cursor: "psycopg.Cursor[Any]", statement: str, parameters: dict[str, Any], max_bytes: int
+    cursor: "psycopg.Cursor[Any]",
+    statement: str,
+    parameters: dict[str, Any],
+    max_bytes: int,
+    damaged: set[str] | None,
 ) -> list[Claimed]:
     """Return rows that are claimed in the caller's transaction."""
     rows = cursor.execute(statement, parameters, binary=True).fetchall()
-    return _with_events(cursor, rows, parameters["lease"], max_bytes, {})
+    return _with_events(cursor, rows, parameters["lease"], max_bytes, {}, damaged)
 
 
 def _with_events(
@@ -554,11 +570,13 @@ def _with_events(
     lease: str,
     max_bytes: int,
     small: dict[str, bytes],
+    damaged: set[str] | None,
 ) -> list[Claimed]:
     """Return claimed rows with their events; rows with events beyond `max_bytes` go back.
 
     A row whose event is missing is cancelled. Small events are put into `small`, where they stay
-    if the large ones cannot be read.
+    if the large ones cannot be read. Rows whose events are found to be damaged are left to their
+    lease, so that they end up parked.
     """
     if not rows:
         return []
@@ -567,7 +585,7 @@ def _with_events(
     lost: list[str] = []
     sizes: dict[str, int] = {}
     event_ids = list({row[2]: None for row in rows})
-    for event_id, payload, size in cursor.execute(sql.SMALL_EVENTS, [event_ids], binary=True):
+    for event_id, payload, size in _read(cursor, sql.SMALL_EVENTS, event_ids, damaged):
         if payload is not None:
             small[event_id] = payload
             max_bytes -= size
@@ -580,12 +598,38 @@ def _with_events(
             claims.append(claim)
         elif event_id in sizes:
             large.append(claim)
-        else:
+        elif event_id not in (damaged or ()):
             lost.append(pk)
     if lost:
         cursor.execute(sql.CANCEL_LOST, [lost, lease])
         logger.error("events_missing deliveries=%s", ",".join(lost))
-    return claims + _with_large_events(cursor, large, sizes, lease, max_bytes) if large else claims
+    if large:
+        claims += _with_large_events(cursor, large, sizes, lease, max_bytes, damaged)
+    if damaged:
+        logger.error("events_damaged events=%s", ",".join(sorted(damaged)))
+    return claims
+
+
+def _read(
+    cursor: "psycopg.Cursor[Any]", statement: str, event_ids: list[str], damaged: set[str] | None
+) -> list[tuple[Any, ...]]:
+    """Return what a statement finds about events.
+
+    One that cannot be read makes all of them fail. With `damaged`, halves are read until it is
+    known which those are; they are added to it.
+    """
+    if damaged is None:
+        return cursor.execute(statement, [event_ids], binary=True).fetchall()
+    try:
+        with transaction.atomic():
+            return cursor.execute(statement, [event_ids], binary=True).fetchall()
+    except psycopg.errors.DataCorrupted:
+        if len(event_ids) == 1:
+            damaged.update(event_ids)
+            return []
+    half = len(event_ids) // 2
+    first = _read(cursor, statement, event_ids[:half], damaged)
+    return first + _read(cursor, statement, event_ids[half:], damaged)
 
 
 def _with_large_events(
@@ -594,12 +638,13 @@ def _with_large_events(
     sizes: dict[str, int],
     lease: str,
     max_bytes: int,
+    damaged: set[str] | None,
 ) -> list[Claimed]:
     """Read each event once; rows whose events do not fit go back."""
     chosen = affordable(sizes.items(), max_bytes)
-    cursor.execute(sql.EVENTS, [chosen], binary=True)
-    payloads: dict[str, bytes] = dict(cursor.fetchall())
-    if left := [claim for claim in claims if claim.event_id not in payloads]:
+    payloads: dict[str, bytes] = dict(_read(cursor, sql.EVENTS, chosen, damaged))
+    kept = payloads.keys() | (damaged or ())
+    if left := [claim for claim in claims if claim.event_id not in kept]:
         numbers = [claim.number for claim in left]
         cursor.execute(sql.HAND_BACK, [[claim.id for claim in left], numbers, lease])
     return [
@@ -663,7 +708,7 @@ def claim_oldest(
 
 
 def claim_tests(
-    webhook_ids: list[int],
+    quotas: Sequence[ClaimQuota],
     *,
     limit: int,
     lease: str,
@@ -671,12 +716,20 @@ def claim_tests(
     max_bytes: int = MAX_EVENT_BYTES,
     is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take test deliveries, which no limit applies to.
+    """Take test deliveries of several webhooks, each up to its quota, oldest first.
 
-    With `is_quarantine` only those that were in flight at several crashes, otherwise the others.
+    The limits of a webhook do not apply to them. With `is_quarantine` only those that were in
+    flight at several crashes, otherwise the others.
     """
-    terms = {"lease": lease, "lease_seconds": lease_seconds, "is_quarantine": is_quarantine}
-    return _take(sql.CLAIM_TESTS, terms | {"ids": webhook_ids, "limit": limit}, max_bytes)
+    terms = {
+        "ids": [one.webhook_id for one in quotas],
+        "quotas": [one.quota for one in quotas],
+        "limit": limit,
+        "lease": lease,
+        "lease_seconds": lease_seconds,
+        "is_quarantine": is_quarantine,
+    }
+    return _take(sql.CLAIM_TESTS, terms, max_bytes)
 
 
 def claim_quarantined(
@@ -701,6 +754,23 @@ def claim_paced(
     flight at several crashes, if possible of the first webhooks. Skips webhooks that another worker
     is claiming from.
     """
+    terms: dict[str, Any] = {"lease": lease, "lease_seconds": lease_seconds}
+    try:
+        return _claim_paced(quotas, terms, max_bytes, is_quarantine, damaged=None)
+    except DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        return _claim_paced(quotas, terms, max_bytes, is_quarantine, damaged=set())
+
+
+def _claim_paced(
+    quotas: Sequence[ClaimQuota],
+    terms: dict[str, Any],
+    max_bytes: int,
+    is_quarantine: bool,
+    *,
+    damaged: set[str] | None,
+) -> list[Claimed]:
     places = {one.webhook_id: place for place, one in enumerate(quotas)}
     wanted = {one.webhook_id: one.quota for one in sorted(quotas)}
     _plan_again(sum(wanted.values()))
@@ -722,18 +792,19 @@ def claim_paced(
                 ordered.append(pk)
         ordered.sort(key=places.__getitem__)
         limited.sort(key=lambda one: places[one.webhook_id])
-        terms: dict[str, Any] = {"lease": lease, "lease_seconds": lease_seconds}
         claimed: list[Claimed] = []
         if ordered:
             most = 1 if is_quarantine else len(ordered)
             parameters = terms | {"ids": ordered, "is_quarantine": is_quarantine, "limit": most}
-            claimed += _claim_in_transaction(cursor, sql.CLAIM_HEADS, parameters, max_bytes)
+            claimed += _claim_in_transaction(
+                cursor, sql.CLAIM_HEADS, parameters, max_bytes, damaged
+            )
         left = bytes_left(max_bytes, claimed)
         if limited and not (claimed and (is_quarantine or left <= 0)):
             ids, counts = map(list, zip(*limited, strict=True))
             statement = sql.CLAIM_QUARANTINED if is_quarantine else sql.CLAIM
             parameters = terms | {"ids": ids, "quotas": counts, "since": 0.0}
-            claimed += _claim_in_transaction(cursor, statement, parameters, left)
+            claimed += _claim_in_transaction(cursor, statement, parameters, left, damaged)
         counted = Counter(claim.webhook_id for claim in claimed)
         after = {pk: paces[pk].after(n) for pk, n in counted.items() if paces[pk].rate}
         if after:
@@ -885,8 +956,8 @@ def expire(ids: Sequence[str], before: float) -> list[Expired]:
 def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of webhooks, except tests; return how many.
 
-    Those of a deleted webhook are cancelled, since nothing could release them. Each webhook has its
-    share of `limit`, one at least.
+    Those of a deleted webhook are cancelled, tests too, since nothing could release them. Each
+    webhook has its share of `limit`, one at least.
     """
     parameters = [list(webhook_ids), max(1, limit // len(webhook_ids)), reason, reason]
     _plan_again(limit)

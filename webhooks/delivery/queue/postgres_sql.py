@@ -48,7 +48,7 @@ _HAS_TESTS = """EXISTS (
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL AND w.drops_before IS NULL, {IS_PACED},
-  {_HAS_TESTS} AND w.id IN (
+  {_HAS_TESTS} AND w.deleted_at IS NULL AND w.id IN (
     SELECT webhook_id FROM webhooks_delivery
     WHERE status = 'pending' AND trigger = 'test' AND next_attempt_at <= now()),
   EXISTS (SELECT FROM webhooks_delivery
@@ -179,13 +179,23 @@ WITH due AS MATERIALIZED (
   WHERE due.is_wanted
 {TAKE}, EXISTS (SELECT FROM due WHERE NOT is_wanted)"""
 
+# All due tests are numbered first: there are few, and the index of tests alone finds them.
 CLAIM_TESTS = f"""
-WITH wanted AS MATERIALIZED (
-  SELECT d.id, d.ctid AS place FROM webhooks_delivery d
+WITH tests AS MATERIALIZED (
+  SELECT d.id, d.ctid AS place, d.webhook_id, d.next_attempt_at AS due_at,
+    row_number() OVER (PARTITION BY d.webhook_id ORDER BY d.next_attempt_at) AS number
+  FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.trigger = 'test' AND d.next_attempt_at <= now()
-    AND d.webhook_id = ANY(%(ids)s::bigint[])
     AND (d.unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s
-  ORDER BY d.next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), wanted AS MATERIALIZED (
+  SELECT free.* FROM (
+    SELECT tests.id, tests.place
+    FROM unnest(%(ids)s::bigint[], %(quotas)s::int[]) AS w(id, quota)
+    JOIN tests ON tests.webhook_id = w.id AND tests.number <= w.quota
+    ORDER BY tests.due_at LIMIT %(limit)s) oldest
+  CROSS JOIN LATERAL (
+    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
+    WHERE d.id = oldest.id AND d.ctid = oldest.place FOR UPDATE SKIP LOCKED) free
 {TAKE}"""
 
 CLAIM_QUARANTINED = f"""
@@ -313,7 +323,8 @@ HOLD = """
 WITH waiting AS MATERIALIZED (
   SELECT oldest.id, oldest.place FROM unnest(%s::bigint[]) AS w(id) CROSS JOIN LATERAL (
     SELECT d.id, d.ctid AS place FROM webhooks_delivery d
-    WHERE d.status = 'pending' AND d.webhook_id = w.id AND d.trigger <> 'test'
+    WHERE d.status = 'pending' AND d.webhook_id = w.id AND (d.trigger <> 'test'
+      OR (SELECT deleted_at FROM webhooks_webhook WHERE id = w.id) IS NOT NULL)
     ORDER BY d.next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED) oldest)
 UPDATE webhooks_delivery d
 SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,

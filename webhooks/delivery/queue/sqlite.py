@@ -222,7 +222,7 @@ def claim(
 
 
 def claim_tests(
-    webhook_ids: list[int],
+    quotas: Sequence[ClaimQuota],
     *,
     limit: int,
     lease: str,
@@ -230,15 +230,17 @@ def claim_tests(
     max_bytes: int = MAX_EVENT_BYTES,
     is_quarantine: bool = False,
 ) -> list[Claimed]:
-    """Take test deliveries, which no limit applies to.
+    """Take test deliveries of several webhooks, each up to its quota.
 
-    With `is_quarantine` only those that were in flight at several crashes, otherwise the others.
+    The limits of a webhook do not apply to them. With `is_quarantine` only those that were in
+    flight at several crashes, otherwise the others.
     """
-    if not webhook_ids:
-        return []
     with transaction.atomic(), connection.cursor() as cursor:
-        due = sql.DUE_TESTS.format(ids=_marks(webhook_ids))
-        ids = _ids(cursor, due, [*webhook_ids, _now(), is_quarantine, limit])
+        now = _now()
+        ids: list[str] = []
+        for one in quotas:
+            least = min(one.quota, limit - len(ids))
+            ids += _ids(cursor, sql.DUE_TESTS, [one.webhook_id, now, is_quarantine, least])
         return _take(cursor, ids, lease, lease_seconds, max_bytes)
 
 
@@ -413,8 +415,8 @@ def expire(ids: Sequence[str], before: float) -> list[Expired]:
 def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
     """Hold waiting deliveries of webhooks, except tests; return how many.
 
-    Those of a deleted webhook are cancelled, since nothing could release them. Each webhook has its
-    share of `limit`, one at least.
+    Those of a deleted webhook are cancelled, tests too, since nothing could release them. Each
+    webhook has its share of `limit`, one at least.
     """
     share = max(1, limit // len(webhook_ids))
     with transaction.atomic(), connection.cursor() as cursor:

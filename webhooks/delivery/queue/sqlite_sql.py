@@ -26,8 +26,9 @@ CANDIDATES = f"""{_WAITING}
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL AND w.drops_before IS NULL,
   w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
-  w.id IN (SELECT webhook_id FROM webhooks_delivery
-           WHERE status = 'pending' AND "trigger" = 'test' AND next_attempt_at > '2000'),
+  w.deleted_at IS NULL AND w.id IN (
+    SELECT webhook_id FROM webhooks_delivery
+    WHERE status = 'pending' AND "trigger" = 'test' AND next_attempt_at > '2000'),
   EXISTS (SELECT 1 FROM webhooks_delivery
           WHERE status = 'pending' AND unknown_count >= {QUARANTINE_FROM}
             AND webhook_id %% %s IN ({{numbers}})),
@@ -64,7 +65,7 @@ ORDER BY next_attempt_at LIMIT %s
 
 DUE_TESTS = f"""
 SELECT id FROM webhooks_delivery
-WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id IN ({{ids}})
+WHERE status = 'pending' AND "trigger" = 'test' AND webhook_id = %s
   AND next_attempt_at <= %s AND (unknown_count >= {QUARANTINE_FROM}) = %s
 ORDER BY next_attempt_at LIMIT %s
 """
@@ -149,7 +150,9 @@ WHERE w.id = webhook_id
   AND (%s <> 'paused' OR NOT w.is_active OR w.drops_before IS NOT NULL OR w.deleted_at IS NOT NULL)
   AND webhooks_delivery.id IN (
   SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
-  AND "trigger" <> 'test' ORDER BY next_attempt_at LIMIT %s)
+  AND ("trigger" <> 'test'
+    OR (SELECT deleted_at FROM webhooks_webhook WHERE id = webhook_id) IS NOT NULL)
+  ORDER BY next_attempt_at LIMIT %s)
 """
 
 HAND_BACK = """
