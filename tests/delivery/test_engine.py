@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 import errno
+import gzip
 import json
 import math
 import os
@@ -191,7 +192,7 @@ def test_of_a_long_answer_little_more_than_what_is_stored_waits_for_the_database
     assert reload(delivery).status == Status.SUCCEEDED
 
 
-def test_long_answers_to_judge_wait_behind_all_others_and_are_judged_few_at_a_time(
+def test_long_responses_wait_behind_all_others_and_their_webhooks_take_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = Engine(ProcessWakeup(), lambda: False)
@@ -201,22 +202,27 @@ def test_long_answers_to_judge_wait_behind_all_others_and_are_judged_few_at_a_ti
         handled.append(request.plan.webhook_id)
         time.sleep(0.03)
 
-    def ended(webhook_id: int, rule: object, length: int) -> Any:
-        plan = SimpleNamespace(webhook_id=webhook_id, success_rule=rule)
-        return SimpleNamespace(plan=plan), SimpleNamespace(body=bytes(length))
+    def ended(webhook_id: int, body: bytes, headers: bytes = b"") -> Any:
+        plan = SimpleNamespace(webhook_id=webhook_id)
+        return SimpleNamespace(plan=plan), SimpleNamespace(body=body, headers=headers)
 
     monkeypatch.setattr(engine, "handle", handle)
-    engine.sender.responses.extend([ended(1, object(), 60_000)] * 20)
-    engine.sender.responses.extend([ended(2, object(), 100), ended(3, None, 60_000)])
+    engine.sender.responses.extend([ended(1, bytes(60_000))] * 20)
+    engine.sender.responses.extend([ended(2, bytes(100)), ended(3, bytes(60_000))])
+    engine.sender.responses.append(ended(4, gzip.compress(b"x" * 20_000)))
+    engine.sender.responses.append(ended(5, b"", bytes(3000)))
     engine.collect()
-    assert handled == [2, 3, 1]
+    assert handled == [2, 1]
     # The webhook gets no more claims until most of its responses are judged.
     assert set(engine.claims.slow_to_judge) == {1}
-    while len(engine.unjudged) > 10:
+    for _ in range(4):
+        engine.collect()
+    assert handled == [2, 1, 3, 4, 5, 1]
+    while len(engine.unjudged[1]) > 10:
         engine.collect()
     assert set(engine.claims.slow_to_judge) == set()
     engine.judge_long(math.inf)
-    assert len(handled) == 22
+    assert len(handled) == 24
 
 
 def test_an_event_that_makes_too_large_a_body_is_refused_alone(

@@ -316,6 +316,25 @@ def test_the_next_drain_hands_back_what_was_locked_at_the_end_of_one(
     assert len(slow.requests) == Attempt.objects.count() == 101
 
 
+def test_the_next_drain_writes_the_health_that_was_locked_at_the_end_of_one(
+    other: Other, receiver: Receiver
+) -> None:
+    webhook = make_webhook(url=f"{receiver.url}/open/hook")
+    state = WebhookState.objects.create(webhook=webhook, failures_in_a_row=3)
+    make_delivery(webhook)
+    lock(other, "webhookstate", webhook)
+    cache = DrainCache()
+    run_engine(lambda: of(webhook).status == Status.SUCCEEDED, cache=cache)
+    assert cache.has_rest()
+    other.rollback()
+    Engine(ProcessWakeup(), lambda: False, cache).run(0.1)
+    assert not cache.has_rest()
+    cache.close()
+    state.refresh_from_db()
+    assert state.last_success_at
+    assert state.failures_in_a_row == 0
+
+
 def test_a_drain_does_not_wait_for_its_registration_or_that_of_a_dead_one(
     other: Other, receiver: Receiver, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -486,12 +486,24 @@ def large_bodies(world: World) -> None:
         check_healthy(world, published, 6)
 
 
-@fault("F64", "ten receivers whose answers take long to judge", databases=BOTH)
+@fault("F64", "twenty receivers whose answers take long to judge or mask", databases=BOTH)
 def answers_to_judge(world: World) -> None:
+    secret = "whsec_" + "RmVpbmRsaWNoZXIgRW1wZmFlbmdlcg" * 2
+    begun = b"".join(secret[6:15].encode() + code for code in (b"%25", b"\\u0025", b"&amp;")) * 600
+    to_mask = (
+        b"HTTP/1.1 500 No\r\nX: " + begun[:16_000] + b"\r\nContent-Length: 20000\r\n\r\n"
+    ) + begun[:20_000]
+
     async def say_commas(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while not reader.at_eof():
             await read_request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"," * 70_000)
+            await writer.drain()
+
+    async def say_secret(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof():
+            await read_request(reader)
+            writer.write(to_mask)
             await writer.drain()
 
     with ending(world):
@@ -508,6 +520,14 @@ def answers_to_judge(world: World) -> None:
                 answer_variable="ok",
                 answer_operator="equals",
                 answer_value="true",
+            )
+        url = f"http://127.0.0.1:{world.loop.serve(say_secret)}"
+        for number in range(10):
+            world.webhook(
+                f"/secret/{number}",
+                url=f"{url}/{number}",
+                event_types=["form.submitted"],
+                signing_secret=secret,
             )
         for _ in range(200):
             _publish_form(world)

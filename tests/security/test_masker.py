@@ -316,3 +316,14 @@ def test_answers_to_many_receivers_take_little_memory_however_they_are_escaped()
     finally:
         tracemalloc.stop()
     assert kept < 25_000_000
+
+
+@pytest.mark.parametrize("between", [b" ", b"%25", b"\\u0025", b"&amp;"])
+def test_a_text_of_nothing_but_beginnings_of_a_secret_is_masked_as_a_whole(between: bytes) -> None:
+    """Its receiver knows the secret, and wrote it so that to look at each of them takes long."""
+    secret = "k3y-of-the-receiver-0123456789"
+    masker = Masker([secret])
+    begun = secret[:9].encode() + between
+    assert masker.mask_bytes(b"said: " + begun * 2001) == MASK.encode()
+    # As a page full of links is kept, if the secret is a URL.
+    assert masker.mask_bytes(b"said: " + begun * 100).startswith(b"said: ")

@@ -36,7 +36,7 @@ from webhooks.delivery.due import DueWebhooks
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.maintenance import Maintenance, PendingHolds, PendingPauses
 from webhooks.delivery.plans import Plans
-from webhooks.delivery.queue.rows import Candidate, Claimed
+from webhooks.delivery.queue.rows import Candidate, Claimed, StateChange
 from webhooks.delivery.recorder import RECORD_SECONDS, Counts, Recorder, Writer, fail_tests
 from webhooks.delivery.requests import (
     NextStep,
@@ -45,6 +45,7 @@ from webhooks.delivery.requests import (
     Response,
     challenge_error,
     classify,
+    is_long,
     judge,
     next_step,
     no_response,
@@ -78,9 +79,9 @@ _TEST = Trigger.TEST.value
 _FEW_ROWS = 100
 # The statuses whose Retry-After is honoured.
 _RETRY_AFTER_STATUSES = frozenset({408, 425, 429, 503})
-# Success rules judge longer responses for this long per turn. More of them than this many turns
+# Long responses are judged and masked for this long per turn. More of them than this many turns
 # would handle are too many.
-_LONG_RESPONSE_BYTES, _JUDGE_SECONDS, _TURNS_BEHIND = 8192, 0.02, 10
+_JUDGE_SECONDS, _TURNS_BEHIND = 0.02, 10
 # How long an ending drain continues with receivers that answer quickly.
 _ENDING_SECONDS = 60.0
 # Limiters and plans that no drain used for this long, or up to twice as long, are forgotten.
@@ -110,15 +111,17 @@ class DrainCache:
         self.clock = DatabaseClock()
         self.resolver = network.HostResolver(network.Policy.from_settings())
         self._forgot_at = time.monotonic()
-        # What somebody keeps locked: rows to hand back, with their leases, and counts to write.
+        # What somebody keeps locked: rows to hand back, with their leases, and counts and health to
+        # write.
         self.locked: dict[str, tuple[Claimed, str]] = {}
         self.counts: deque[Counts] = deque()
+        self.states: deque[StateChange] = deque()
         # The thread that writes what the last drain left.
         self._rest: threading.Thread | None = None
 
     def has_rest(self) -> bool:
         """Return whether a drain left something that was locked."""
-        return bool(self.locked or any(self.counts))
+        return bool(self.locked or any(self.counts) or self.states)
 
     @property
     def is_writing_rest(self) -> bool:
@@ -139,10 +142,16 @@ class DrainCache:
                     time.sleep(session.backoff_seconds)
             finally:
                 session.close()
-                self.counts.append(recorder.take_counts())
+                self.take_unwritten(recorder)
 
         self._rest = threading.Thread(target=run, name="rest", daemon=True)
         self._rest.start()
+
+    def take_unwritten(self, recorder: Recorder) -> None:
+        """Keep what an ended drain could not write, for the next one."""
+        if counts := recorder.take_counts():
+            self.counts.append(counts)
+        self.states.extend(recorder.take_states())
 
     def wait_for_rest(self, seconds: float) -> None:
         if self._rest is not None:
@@ -217,6 +226,8 @@ class Engine:
         )
         self.claimer = Claimer(self.claims, self._queue, self.session, self.event.set)
         self._recorder = Recorder(self._queue, self._lease, self.claims.__len__)
+        while self._cache.states:
+            self._recorder.add_state(self._cache.states.popleft())
         self.writer = Writer(
             self._recorder, self._queue, self.session, self._on_response, self._cache.counts
         )
@@ -247,8 +258,8 @@ class Engine:
         self._is_claim_open = False
         # When a request that could not be made was logged.
         self._logged_at = -math.inf
-        # Long responses that a success rule has to judge.
-        self.unjudged: deque[tuple[Request, Response]] = deque()
+        # Long responses, by webhook.
+        self.unjudged: dict[int, deque[tuple[Request, Response]]] = {}
         self.ready: dict[int, RequestPlan] = {}
         self.candidates: list[Candidate] = []
         # Webhooks that could be sent to without a limit at a recent look, each with its plan and
@@ -786,8 +797,9 @@ class Engine:
         responses = self.sender.responses
         while responses:
             request, response = responses.popleft()
-            if request.plan.success_rule is not None and len(response.body) > _LONG_RESPONSE_BYTES:
-                self.unjudged.append((request, response))
+            if is_long(response):
+                waiting = self.unjudged.setdefault(request.plan.webhook_id, deque())
+                waiting.append((request, response))
             else:
                 self.handle(request, response)
         if self.unjudged or self.claims.slow_to_judge:
@@ -797,18 +809,25 @@ class Engine:
         self._hand_back_locked(time.monotonic())
 
     def judge_long(self, ends: float) -> None:
-        """Handle long responses with a success rule, until `ends` on the monotonic clock.
+        """Handle long responses, of one webhook after another, until `ends` (monotonic seconds).
 
-        One takes as long as hundreds of others. While there are too many, their webhooks get no
-        new rows.
+        One may take as long as hundreds of others: its receiver may have written it so that a
+        success rule or the masker takes long. Webhooks with too many of them get no new rows.
         """
         count = 0
         while self.unjudged and (not count or time.monotonic() < ends):
-            self.handle(*self.unjudged.popleft())
+            webhook_id = next(iter(self.unjudged))
+            waiting = self.unjudged.pop(webhook_id)
+            request, response = waiting.popleft()
+            if waiting:
+                self.unjudged[webhook_id] = waiting
+            self.handle(request, response)
             count += 1
-        is_behind = len(self.unjudged) > _TURNS_BEHIND * count
-        left = self.unjudged if is_behind else ()
-        self.claims.slow_to_judge = {request.plan.webhook_id for request, _ in left}
+        self.claims.slow_to_judge = {
+            webhook_id
+            for webhook_id, waiting in self.unjudged.items()
+            if len(waiting) * len(self.unjudged) > _TURNS_BEHIND * count
+        }
         for webhook_id in self.claims.slow_to_judge:
             if self.limiters.get(webhook_id).waiting:
                 self.sender.recall(webhook_id, -1)
@@ -1031,7 +1050,7 @@ class Engine:
         else:
             self._cache.wait_for_rest(FINISH_SECONDS)
             self.session.run(self._recorder.write_rest)
-            if counts := self._recorder.take_counts():
-                self._cache.counts.append(counts)
+            if left := self._recorder.rest:
                 # If this process ends, they are lost.
-                logger.warning("counts_left keys=%d", len(counts))
+                logger.warning("rest_not_written rows=%d", left)
+            self._cache.take_unwritten(self._recorder)

@@ -352,6 +352,18 @@ class Recorder:
         """Keep counts that could not be written, here or by another recorder."""
         self._counts.update(counts)
 
+    def take_states(self) -> list[StateChange]:
+        """Return the health that is not written yet, which is no longer kept here."""
+        states, self._states = self._states, {}
+        self._changed.clear()
+        self._unchanged_status.clear()
+        return list(states.values())
+
+    def add_state(self, change: StateChange) -> None:
+        """Keep health that an earlier drain could not write; call it before `add`."""
+        self._states[change.webhook_id] = change
+        self._changed.add(change.webhook_id)
+
     @property
     def rest(self) -> int:
         """Return how many counts, and webhooks with health, are not written."""

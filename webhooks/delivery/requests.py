@@ -20,7 +20,7 @@ from webhooks import payloads
 from webhooks.delivery import outcomes
 from webhooks.delivery.auth import Authorization
 from webhooks.delivery.queue.rows import AttemptResult, Claimed
-from webhooks.delivery.success import SuccessRule, compile_rule, unpacked
+from webhooks.delivery.success import SuccessRule, compile_rule, is_packed, unpacked
 from webhooks.models import Header, HoldReason, Outcome, Status, Trigger, Webhook
 from webhooks.models.log import MAX_REQUEST_LINE
 from webhooks.models.messages import Message
@@ -60,6 +60,8 @@ _FULL_SCHEDULE = frozenset(
 # Bytes of a response that are stored, and kept until then to mask a secret that crosses the end.
 STORED_BODY_BYTES, KEPT_BODY_BYTES = 20_000, 21_000
 _MAX_HEADERS_STORED, _REMEMBERED_BYTES = 16_384, 1024
+# What can be written so that it takes milliseconds to judge or mask.
+_LONG_BYTES = 2048
 _LINE_END = re.compile("[\r\n\0]")
 # Stored as escapes: C0 and C1 controls (but tab and newline), bidi marks and half surrogate pairs,
 # which no database can hold.
@@ -396,6 +398,13 @@ def challenge_error(response: Response) -> str:
         return ""
     found = _CHALLENGE_ERROR.search(response.headers)
     return found[1].decode().lower() if found else ""
+
+
+def is_long(response: Response) -> bool:
+    """Return whether it may take long to judge and mask a response."""
+    headers, body = response.headers, response.body
+    is_large = len(headers) + len(body) > _LONG_BYTES
+    return is_large or (not body.isascii() and is_packed(body, headers))
 
 
 def result(request: Request, response: Response, outcome: Outcome, step: NextStep) -> AttemptResult:

@@ -45,9 +45,17 @@ def unpacked(body: bytes, headers: bytes, *, max_bytes: int) -> bytes:
 
     At most one byte more than `max_bytes`; a body that is not compressed is returned unchanged.
     """
+    return network.unpack(body, _coding(headers), max_bytes=max_bytes)
+
+
+def is_packed(body: bytes, headers: bytes) -> bool:
+    """Return whether `unpacked` decompresses a body."""
+    return network.is_packed(body, _coding(headers))
+
+
+def _coding(headers: bytes) -> str:
     found = _CONTENT_ENCODING.search(headers)
-    coding = found[1].decode("latin-1") if found else ""
-    return network.unpack(body, coding, max_bytes=max_bytes)
+    return found[1].decode("latin-1") if found else ""
 
 
 class Judged(NamedTuple):

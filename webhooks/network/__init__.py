@@ -6,7 +6,7 @@ Start reading at `guard`.
 
 from webhooks.network.adapter import GuardedSession, GuardedSessionMixin, before_waiting
 from webhooks.network.addresses import METADATA, Policy, parse_allowed_network
-from webhooks.network.body import declared_charset, decode, unpack
+from webhooks.network.body import declared_charset, decode, is_packed, unpack
 from webhooks.network.failures import (
     SENTENCES,
     DeadlineExceededError,

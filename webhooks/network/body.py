@@ -38,15 +38,22 @@ def decode(body: bytes, content_type: str = "") -> str:
     return body.decode(detected, errors="replace").removeprefix("\ufeff")
 
 
+def is_packed(body: bytes, coding: str) -> bool:
+    """Return whether a body is compressed in a way that `unpack` knows.
+
+    Some servers compress although the request asked for identity, and some send no Content-Encoding
+    then.
+    """
+    codings = {one.strip().lower() for one in coding.split(",")} - {"", "identity"}
+    return (bool(codings) or body.startswith(_GZIP)) and codings <= {"gzip", "x-gzip", "deflate"}
+
+
 def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
     """Return the body decompressed, at most one byte more than `max_bytes`.
 
-    Some servers compress although the request asked for identity, and some send no Content-Encoding
-    then. A broken body, or one with another coding, is returned unchanged.
+    A broken body, or one with another coding, is returned unchanged.
     """
-    codings = {one.strip().lower() for one in coding.split(",")} - {"", "identity"}
-    is_packed = bool(codings) or body.startswith(_GZIP)
-    if not is_packed or not codings <= {"gzip", "x-gzip", "deflate"}:
+    if not is_packed(body, coding):
         return body
     try:
         # Both the gzip and the zlib format (RFC 9110 section 8.4.1).
@@ -55,7 +62,7 @@ def unpack(body: bytes, coding: str, *, max_bytes: int) -> bytes:
         # One or two bytes of plain text give no output: zlib waits for the rest of its header.
         return text if text or unpacker.eof else body
     except zlib.error:
-        return _inflate(body, max_bytes) if "deflate" in codings else body
+        return _inflate(body, max_bytes) if "deflate" in coding.lower() else body
 
 
 def _inflate(body: bytes, max_bytes: int) -> bytes:

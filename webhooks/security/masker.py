@@ -38,6 +38,9 @@ _CACHE_SIZE, _MAX_CACHED_BYTES = 4096, 1024
 # From this many searches on, a text is split into its parts, which costs as much as about fifty
 # searches.
 _SPLIT_AFTER_SEARCHES = 50
+# A text in which more beginnings of secrets are found, in all its layers, was written to make this
+# take long. It is masked as a whole.
+_MOST_BEGINNINGS = 2000
 # Charsets of responses in Western Europe and Ukraine, and those of two bytes.
 _CHARSETS = ("latin-1", "cp1251", "koi8-u", "cp866", "iso8859-5", "utf-16-le", "utf-16-be")
 # Fold URL-safe Base64 (RFC 4648 section 5) and form-encoded spaces to the usual forms.
@@ -52,6 +55,11 @@ class _Needle(NamedTuple):
     shown: bytes
     # Its first bytes, at most `_SEED`.
     seed: bytes
+
+    @property
+    def overlaps(self) -> int:
+        """Return how many beginnings a text may have for each one that overlaps no other."""
+        return len(self.seed) if self.seed in self.whole[1:] else 1
 
 
 class _Span(NamedTuple):
@@ -134,11 +142,18 @@ class Masker:
         if not self._needles:
             return
         layers = _layers if len(data) > _MAX_CACHED_BYTES else _cached_layers
+        left = _MOST_BEGINNINGS
         for layer, text in layers(data):
             cut_at = _cut_at(text) if is_cut else len(text) + 1
             for needle in self._needles:
-                if is_cut or needle.seed in text:
-                    yield from layer.spans(text, needle, cut_at=cut_at)
+                if needle.seed in text:
+                    left -= text.count(needle.seed) * needle.overlaps
+                    if left < 0:
+                        yield _Span(0, len(data), True, MASK.encode())
+                        return
+                elif not is_cut:
+                    continue
+                yield from layer.spans(text, needle, cut_at=cut_at)
 
 
 def _has_any(seeds: Iterable[bytes], text: bytes) -> bool:
