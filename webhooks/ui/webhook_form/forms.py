@@ -380,7 +380,8 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         return values
 
     def _check_secret_in_url(self, values: dict[str, Any]) -> None:
-        name = authorization.secret_in_url(values.get("url", ""))
+        # Even if the URL has another error, so that both are shown.
+        name = authorization.secret_in_url(str(self["url"].value() or ""))
         if name and not values.get("accepts_secret_in_url"):
             problem = _(
                 "The parameter “%(name)s” in the URL looks like a secret, and everyone who may see "
