@@ -88,7 +88,7 @@ class AuditEntry(models.Model):
     )
     # The names of the changed fields, sorted.
     fields = models.JSONField(_("Fields"), default=list, blank=True)
-    # A sentence or a count, such as "37 deliveries"; never a secret or a payload.
+    # A code of `audit.SENTENCES` with its parameters, or a value such as an id; never a secret.
     note = models.CharField(_("Note"), max_length=300, blank=True, default="")
 
     objects = AuditQuerySet.as_manager()
