@@ -73,7 +73,7 @@ def test_what_is_wrong_with_a_names_address_is_kept_with_the_name(
         network.check_url("https://crm.example.com/", policy=network.Policy())
     failure = caught.value.failure
     assert messages.render(messages.dump(failure.code, **failure.params), network.SENTENCES) == (
-        "crm.example.com leads to an address that is refused: 10.0.0.1 is a private address, "
+        "crm.example.com resolves to a blocked address: 10.0.0.1 is a private address, "
         "which is not on the public internet."
     )
 

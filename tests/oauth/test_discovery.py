@@ -129,7 +129,7 @@ def test_document_of_another_issuer_is_not_believed(fake: FakeProvider, named: s
 def test_document_without_an_issuer_is_not_believed(fake: FakeProvider, named: Any) -> None:
     serve(fake, OPENID, issuer=named)
 
-    with pytest.raises(oauth.MisconfiguredError, match="names no issuer"):
+    with pytest.raises(oauth.MisconfiguredError, match="has no issuer"):
         oauth.discover(fake.url)
 
 
@@ -168,9 +168,9 @@ def test_addresses_may_be_written_carelessly(fake: FakeProvider) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"token_endpoint": None}, "names no token_endpoint"),
-        ({"token_endpoint": " "}, "names no token_endpoint"),
-        ({"authorization_endpoint": ["x"]}, "names no authorization_endpoint"),
+        ({"token_endpoint": None}, "has no token_endpoint"),
+        ({"token_endpoint": " "}, "has no token_endpoint"),
+        ({"authorization_endpoint": ["x"]}, "has no authorization_endpoint"),
         ({"token_endpoint": "http://provider.example/token"}, "must start with https://"),
         ({"token_endpoint": "/token"}, "http"),
         ({"authorization_endpoint": "javascript:alert(1)"}, "http"),
@@ -463,7 +463,7 @@ def test_a_server_without_pages_is_enough_for_a_machine(fake: FakeProvider) -> N
     serve(fake, OAUTH, authorization_endpoint=None)
 
     assert oauth.discover(fake.url, grant=GrantType.CLIENT_CREDENTIALS).fields["token_url"]
-    with pytest.raises(oauth.MisconfiguredError, match="names no device_authorization_endpoint"):
+    with pytest.raises(oauth.MisconfiguredError, match="has no device_authorization_endpoint"):
         oauth.discover(fake.url, grant=GrantType.DEVICE_CODE)
 
 

@@ -266,7 +266,7 @@ def test_real_provider_is_well(provider: Provider) -> None:
         ("auth_url", True),
         ("token_url", True),
     ]
-    assert "letter by letter" in findings[0].message
+    assert "exactly as shown" in findings[0].message
 
 
 def test_check_sends_no_credentials_and_is_kept(fake: FakeProvider) -> None:
@@ -463,8 +463,8 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
     ("reply", "words"),
     [
         (Reply(status=401, body={"error": "invalid_client"}), "in neither way"),
-        (Reply(status=503), "cannot be told"),
-        (Reply(body=b"<html>"), "cannot be told"),
+        (Reply(status=503), "is unclear which way"),
+        (Reply(body=b"<html>"), "is unclear which way"),
         # Keycloak, with a wrong secret.
         (
             Reply(status=401, body={"error": "unauthorized_client"}),
@@ -480,12 +480,12 @@ def test_both_ways_are_tried(fake: FakeProvider, chosen: str, taken: str, words:
         ),
         (Reply(status=401), "in neither way"),
         # None of these responses says that the client was accepted.
-        (Reply(status=400, body={"error": "unsupported_grant_type"}), "cannot be told"),
-        (Reply(status=400, body={"error": "invalid_request"}), "cannot be told"),
-        (Reply(status=403, body={"error": "access_denied"}), "cannot be told"),
+        (Reply(status=400, body={"error": "unsupported_grant_type"}), "is unclear which way"),
+        (Reply(status=400, body={"error": "invalid_request"}), "is unclear which way"),
+        (Reply(status=403, body={"error": "access_denied"}), "is unclear which way"),
         (Reply(status=400, body={"error": "made_up"}), "with “made_up”"),
-        (Reply(status=404), "cannot be told"),
-        (Reply(status=307, headers={"Location": "/elsewhere"}), "cannot be told"),
+        (Reply(status=404), "is unclear which way"),
+        (Reply(status=307, headers={"Location": "/elsewhere"}), "is unclear which way"),
         (Reply(body={"access_token": "T"}), "as they are sent now"),
         (Reply(status=400, body={"error": "invalid_grant"}), "as they are sent now"),
         (

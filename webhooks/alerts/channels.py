@@ -1,6 +1,6 @@
 """Alerts to Slack, Microsoft Teams, Telegram and any webhook URL: recipients, formats, retries.
 
-E-mail is sent by `notifications`. A message stays in the database until its channel has accepted
+Email is sent by `notifications`. A message stays in the database until its channel has accepted
 it; the next run of the same task sends it again.
 """
 
@@ -32,12 +32,12 @@ _TRANSIENT = (408, 425, 429)
 
 
 def covering(webhook_ids: Collection[int]) -> QuerySet[AlertChannel]:
-    """Return the channels that are notified of these webhooks, e-mail included."""
+    """Return the channels that are notified of these webhooks, email included."""
     return AlertChannel.objects.filter(Q(webhooks=None) | Q(webhooks__in=webhook_ids)).distinct()
 
 
 def queue(channels: QuerySet[AlertChannel], content: Mapping[str, Any], now: datetime) -> None:
-    """Store a message for each channel except e-mail addresses; `send_due` sends it."""
+    """Store a message for each channel except email addresses; `send_due` sends it."""
     others = channels.exclude(kind=ChannelKind.EMAIL)
     AlertMessage.objects.bulk_create(
         AlertMessage(channel=channel, content=dict(content), next_attempt_at=now)
@@ -98,7 +98,7 @@ def _send(row: AlertMessage, now: datetime) -> bool:
 
 
 def deliver(channel: AlertChannel, content: Mapping[str, Any], now: datetime) -> bool:
-    """Send one message now; return whether the result is final: accepted, or rejected for good.
+    """Send one message now; return whether the result is final: accepted, or rejected permanently.
 
     The channel stores the reason for a failure, as a code of `outcomes.SENTENCES`.
     """

@@ -1,4 +1,4 @@
-"""Notifies people of problems with their webhooks by e-mail, channels and operational events.
+"""Notifies people of problems with their webhooks by email, channels and operational events.
 
 Stores an `Incident` for each problem that `problems` finds, and sends one message when it opens, a
 reminder a day, and one when it is over. Safe with any number of beats: a conditional UPDATE decides
@@ -395,8 +395,8 @@ def _text_of_many(group: list[Incident]) -> str:
         _("%(person)s granted all of them at %(server)s.") % about,
         problems.sentence(group[0].message),
         _(
-            "This page leads through all of them, one after another, or makes one connection of "
-            "them, for which it takes one approval:"
+            "This page leads through all of them, one after another, or combines them into one "
+            "connection that needs a single approval:"
         ),
         settings.PUBLIC_URL + reverse("webhooks:grants"),
         *(f"“{one.subject.name}”: {_link(one.subject)}" for one in group),
@@ -498,7 +498,7 @@ def _credential_of(subject: Subject) -> Credential:
 def _recipients(subject: Subject, now: datetime) -> list[str]:
     """Return the recipients of a webhook, or of a connection and its webhooks, except muted ones.
 
-    The addresses of e-mail channels that cover them are included.
+    The addresses of email channels that cover them are included.
     """
     unmuted = [one for one in _concerned(subject) if not one.mutes_alerts(now)]
     people = [who for one in unmuted for who in one.alert_recipients]
@@ -552,7 +552,7 @@ def _send(about: str, recipients: list[str], subject: str, text: str) -> Excepti
 
 
 def _is_final(error: Exception) -> bool:
-    """Return whether the mail server refuses the mail, or all its recipients, for good.
+    """Return whether the mail server refuses the mail, or all its recipients, permanently.
 
     Such a mail is not repeated (RFC 5321 section 4.2.1).
     """

@@ -196,7 +196,7 @@ def unavailable(error: Exception) -> ApiResponse:
 @csrf_exempt
 def not_found(request: HttpRequest, address: str) -> ApiHttpResponse:
     """Respond 404 for every other URL below /api/, such as one with an extra slash."""
-    message = _("There is no such address. Send one event to %(one)s, or many to %(many)s.")
+    message = _("Unknown URL. Send one event to %(one)s, or many to %(many)s.")
     one, many = ENDPOINTS
     message %= {"one": one, "many": many}
     return ApiHttpResponse(RequestError(404, "not_found", message).answer())
@@ -207,7 +207,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     is_api = request.path_info.startswith("/api/")
     if not is_api or not isinstance(exception, DisallowedHost):
         return defaults.bad_request(request, exception)
-    message = _("This site has another host name. Send events to the address people open it by.")
+    message = _("Unknown host name. Use the URL at which people open this site.")
     return ApiHttpResponse(RequestError(400, "wrong_host", message).answer())
 
 

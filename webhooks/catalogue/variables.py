@@ -162,7 +162,7 @@ _EVENT_VARIABLES: tuple[_Row, ...] = (
     # Forms.
     ("form_name", STRING, _("Form"), "Замовити замір"),
     ("form_url", URL, _("Page of the form"), "https://vikna.example.com/kyiv/zamir"),
-    ("email", STRING, _("E-mail"), "taras.melnyk@example.com"),
+    ("email", STRING, _("Email"), "taras.melnyk@example.com"),
     ("fields", OBJECT, _("All fields"), {"city": "Київ", "windows": 3, "comment": "Після 18:00"}),
     # Forms and dialogues.
     ("name", STRING, _("Name"), "Тарас Мельник"),

@@ -34,7 +34,7 @@ SENTENCES: Mapping[str, Sentence] = {
         "The receiver redirected (%(status)s); redirects are not followed. "
         "Enter the final address as the URL."
     ),
-    "http_gone": _("The receiver is gone for good (410), so the webhook is paused."),
+    "http_gone": _("The receiver is permanently gone (410), so the webhook is paused."),
     "http_protocol": _(
         "The receiver answered with status %(status)s, which does not end a request."
     ),

@@ -428,7 +428,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('at', models.DateTimeField(auto_now_add=True, verbose_name='Time')),
                 ('username', models.CharField(blank=True, default='', max_length=150, verbose_name='Person')),
-                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('restored', 'Restored'), ('purged', 'Deleted for good'), ('reverted', 'Reverted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('secret_revealed', 'Signing secret revealed'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('resent', 'Resent'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('resend_started', 'Resend started'), ('resend_stopped', 'Resend stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
+                ('action', models.CharField(choices=[('created', 'Created'), ('changed', 'Changed'), ('deleted', 'Deleted'), ('restored', 'Restored'), ('purged', 'Deleted permanently'), ('reverted', 'Reverted'), ('paused', 'Paused'), ('resumed', 'Resumed'), ('secret_rotated', 'Signing secret rotated'), ('secret_revealed', 'Signing secret revealed'), ('authorized', 'Access token obtained'), ('token_refreshed', 'Access token refreshed'), ('token_cleared', 'Access token cleared'), ('authorization_lost', 'Authorization lost'), ('tested', 'Test sent'), ('resent', 'Resent'), ('edited_and_resent', 'Edited and resent'), ('cancelled', 'Deliveries cancelled'), ('resend_started', 'Resend started'), ('resend_stopped', 'Resend stopped'), ('exported', 'Exported'), ('imported', 'Imported'), ('key_issued', 'API key issued'), ('key_revoked', 'API key revoked')], max_length=24, verbose_name='Action')),
                 ('object_type', models.CharField(max_length=24, verbose_name='Kind')),
                 ('object_id', models.CharField(max_length=40, verbose_name='Object id')),
                 ('object_name', models.CharField(blank=True, default='', max_length=100, verbose_name='Name')),
@@ -452,7 +452,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('uid', models.CharField(default=webhooks.models.ids.channel_uid, editable=False, max_length=30, unique=True)),
-                ('kind', models.CharField(choices=[('email', 'E-mail'), ('slack', 'Slack'), ('teams', 'Microsoft Teams'), ('telegram', 'Telegram'), ('webhook', 'Webhook URL')], max_length=8, verbose_name='Kind')),
+                ('kind', models.CharField(choices=[('email', 'Email'), ('slack', 'Slack'), ('teams', 'Microsoft Teams'), ('telegram', 'Telegram'), ('webhook', 'Webhook URL')], max_length=8, verbose_name='Kind')),
                 ('name', models.CharField(max_length=100, verbose_name='Name')),
                 ('recipient', models.CharField(blank=True, default='', max_length=254, verbose_name='Address')),
                 ('secret', webhooks.security.encryption.SecretField(blank=True, default='', verbose_name='URL')),

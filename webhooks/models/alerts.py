@@ -13,7 +13,7 @@ from webhooks.security.encryption import SecretField
 
 
 class ChannelKind(models.TextChoices):
-    EMAIL = "email", _("E-mail")
+    EMAIL = "email", _("Email")
     SLACK = "slack", "Slack"
     TEAMS = "teams", "Microsoft Teams"
     TELEGRAM = "telegram", "Telegram"
@@ -26,7 +26,7 @@ class AlertChannel(models.Model):
     uid = models.CharField(max_length=30, unique=True, default=ids.channel_uid, editable=False)
     kind = models.CharField(_("Kind"), max_length=8, choices=ChannelKind.choices)
     name = models.CharField(_("Name"), max_length=100)
-    # An e-mail address or the id of a Telegram chat.
+    # An email address or the id of a Telegram chat.
     recipient = models.CharField(_("Address"), max_length=254, blank=True, default="")
     # A URL, or the token of a Telegram bot: anyone who knows it can post there.
     secret = SecretField(_("URL"))
@@ -59,7 +59,7 @@ class AlertChannel(models.Model):
 
 
 class AlertMessage(models.Model):
-    """A message that a channel has not accepted yet. Unsent e-mail is tracked on its incident."""
+    """A message that a channel has not accepted yet. Unsent email is tracked on its incident."""
 
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
     # Made by `alerts.notifications`: texts for people, facts for programs.

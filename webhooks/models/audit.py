@@ -20,7 +20,7 @@ class Action(models.TextChoices):
     CHANGED = "changed", _("Changed")
     DELETED = "deleted", _("Deleted")
     RESTORED = "restored", _("Restored")
-    PURGED = "purged", _("Deleted for good")
+    PURGED = "purged", _("Deleted permanently")
     REVERTED = "reverted", _("Reverted")
     PAUSED = "paused", _("Paused")
     RESUMED = "resumed", _("Resumed")

@@ -16,7 +16,7 @@ from webhooks.security.encryption import Sealed, SecretField
 class EditedRow(models.Model):
     """Base with a version, the dates of secrets, recipients of alerts, and the history."""
 
-    # E-mail addresses notified of failures; muting keeps them.
+    # Email addresses notified of failures; muting keeps them.
     alert_recipients = models.JSONField(_("Alert recipients"), default=list, blank=True)
     alerts_are_muted = models.BooleanField(_("Mute alerts"), default=False)
     # When muted: the end of the muting; None until a person unmutes.

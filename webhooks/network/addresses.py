@@ -227,7 +227,7 @@ def _ipv6_reason(ip: ipaddress.IPv6Address) -> str | None:
     if ip not in GLOBAL_IPV6:
         return gettext_noop("is outside of the global IPv6 range")
     if (int(ip) >> 32) & ISATAP_MASK == ISATAP:
-        return gettext_noop("hides an IPv4 address")
+        return gettext_noop("embeds an IPv4 address")
     return next((reason for network, reason in DENIED_IPV6 if ip in network), None)
 
 

@@ -57,7 +57,7 @@ def _denied_network(*, address: str, is_what: str, **_name: object) -> str:
 
 
 def _name_refused(*, host: str, problem: str, **params: str | int) -> str:
-    return gettext("%(host)s leads to an address that is refused: %(problem)s") % {
+    return gettext("%(host)s resolves to a blocked address: %(problem)s") % {
         "host": host,
         "problem": _render(problem, {"host": host, **params}),
     }

@@ -97,7 +97,7 @@ def discover(
             named = issuer
         if not isinstance(named, str) or not named:
             # An error response, for example: the metadata may be at the next URL.
-            problem = problem or _("The provider's description names no %s.") % "issuer"
+            problem = problem or _("The provider's metadata has no %s.") % "issuer"
             continue
         if issuer not in (named, f"{named}/", named.removesuffix("/")):
             # The server may return its own metadata at every path: the right one may be next.
@@ -114,7 +114,7 @@ def discover(
             % {"named": exchange_log.clean(other, limit=200), "issuer": issuer}
         )
     raise MisconfiguredError(
-        _("No description of the provider was found: %s Fill in the addresses by hand.") % problem
+        _("No provider metadata was found: %s Fill in the addresses by hand.") % problem
     )
 
 
@@ -174,7 +174,7 @@ def _read(
         value = addresses.get(key)
         if not isinstance(value, str) or not value.strip():
             if is_required:
-                raise MisconfiguredError(_("The provider's description names no %s.") % key)
+                raise MisconfiguredError(_("The provider's metadata has no %s.") % key)
             continue
         try:
             fields[name] = _allowed_endpoint(value.strip(), key)

@@ -234,7 +234,7 @@ _MISCONFIGURED = {
         "“Get new access token” again."
     ),
     "no_state": _(
-        "The provider's response has no state, so it cannot be told who asked for it. Press “Get "
+        "The provider's response has no state, so it cannot be matched to a request. Press “Get "
         "new access token” again; if it happens again, the provider does not support the "
         "authorization code grant."
     ),
@@ -340,7 +340,8 @@ _MISCONFIGURED = {
 # Warnings about a stored token.
 _WARNINGS = {
     "no_refresh_token": _(
-        "The provider gave no refresh token, so somebody has to come back in time. %(hint)s"
+        "The provider gave no refresh token, so someone must authorize again before the access "
+        "token expires. %(hint)s"
     ),
     "bad_refresh_token": _("The provider's refresh token cannot be used and was not stored."),
     "no_nonce": _(

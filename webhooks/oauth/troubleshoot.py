@@ -211,7 +211,7 @@ def try_authentication(credential: Credential) -> AuthenticationCheck:
     codes = {one.code for one in answers.values()}
     if not codes <= {"invalid_client", "client_or_grant"}:
         message = _(
-            "The provider did not answer clearly, so it cannot be told which way works. Its last "
+            "The provider did not answer clearly, so it is unclear which way works. Its last "
             "response: %s"
         )
         return AuthenticationCheck(message=message % sentence(now.message))
@@ -249,7 +249,7 @@ def _try_method(credential: Credential, method: str) -> TokenResponse:
 
 def _check_callback(credential: Credential) -> str:
     endpoints.check_callback_url(endpoints.callback_url(credential))
-    return _("Leads back to this site. Register it with the provider, letter by letter.")
+    return _("Leads back to this site. Register it with the provider exactly as shown.")
 
 
 def _check_auth_url(credential: Credential) -> str:
@@ -311,7 +311,7 @@ def _judge_answer(credential: Credential, answer: dict[str, str], redirect_uri: 
         callback.code_of(answer, pending)
     except AuthorizationError as error:
         raise MisconfiguredError(error.message) from error
-    return _("Approves without asking anybody.")
+    return _("Approves without asking for consent.")
 
 
 def _doubt_page(status: int, text: str, redirect_uri: str) -> None:
@@ -361,7 +361,7 @@ def _check_revocation_url(credential: Credential) -> str:
         network.check_url(target.url)
     except network.NetworkError as error:
         raise MisconfiguredError(error.reason) from error
-    return _("May be asked, which happens only when a token is cleared.")
+    return _("Not tested: it is only called when a token is cleared.")
 
 
 def _send_check(credential: Credential, request: token_requests.TokenRequest) -> TokenResponse:

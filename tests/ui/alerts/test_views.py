@@ -81,7 +81,7 @@ def test_what_can_reach_no_one_is_refused(
 
 def test_a_mistyped_recipient_is_explained_in_our_words(browser: Client) -> None:
     answer = browser.post(reverse("webhooks:alert_add", args=["email"]), {"recipient": "nobody"})
-    assert "Enter an e-mail address, like ops@example.com." in answer.text
+    assert "Enter an email address, like ops@example.com." in answer.text
 
 
 PLAIN = "http://chat.example.com/hooks/T0KEN"

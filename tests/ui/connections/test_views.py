@@ -182,7 +182,7 @@ def test_a_typed_secret_outlives_another_error(browser: Client) -> None:
         ("authorization_type", None, "required"),
         ("basic_login", "", "Enter the login"),
         ("basic_password", "", "Enter the password"),
-        ("alert_recipients", "nobody", "not an e-mail address"),
+        ("alert_recipients", "nobody", "not an email address"),
     ],
 )
 def test_wrong_input_gets_one_sentence_at_its_field(

@@ -316,7 +316,7 @@ def test_the_limit_of_an_event_type_counts_the_entries_above(settings: Any) -> N
         ({"filter": []}, "“filter” has a value of the wrong type."),
         ({"parameters": [{"name": "a", "variable": "no_such"}]}, "Parameters:"),
         ({"body_template": "{"}, "JSON body:"),
-        ({"alert_recipients": ["nobody"]}, "is not an e-mail address"),
+        ({"alert_recipients": ["nobody"]}, "is not an email address"),
         ({"headers": [{"name": "Host", "value": "x"}]}, "is set automatically"),
         ({"headers": [{"name": "X-A"}]}, "has no value"),
         ({"headers": [{"name": "X-A", "value": "1\r\nX-B: 2"}]}, "X-A:"),

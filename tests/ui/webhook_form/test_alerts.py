@@ -56,7 +56,7 @@ def test_without_recipients_nothing_is_sent(browser: Client) -> None:
 
 def test_a_wrong_address_is_named(browser: Client) -> None:
     text = send(browser, make_webhook(), "ops@example.com, <script>")
-    assert "“&lt;script&gt;” is not an e-mail address." in text
+    assert "“&lt;script&gt;” is not an email address." in text
     assert mail.outbox == []
 
 

@@ -183,11 +183,11 @@ def test_recipients_are_read_a_line_or_a_comma_each(typed: str, addresses: list[
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ("ops@", "“ops@” is not an e-mail address."),
-        ("a@example.com\nnobody", "“nobody” is not an e-mail address."),
-        ("Ops <ops@example.com>", "“Ops” is not an e-mail address."),
+        ("ops@", "“ops@” is not an email address."),
+        ("a@example.com\nnobody", "“nobody” is not an email address."),
+        ("Ops <ops@example.com>", "“Ops” is not an email address."),
         ("a@example.com\0", "Null characters are not allowed."),
-        ("a" * 65 + "@example.com" * 20, "is not an e-mail address."),
+        ("a" * 65 + "@example.com" * 20, "is not an email address."),
         (
             "\n".join(f"p{n}@example.com" for n in range(21)),
             "21 addresses are too many; the limit is 20",

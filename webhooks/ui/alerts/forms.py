@@ -65,10 +65,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         if kind == ChannelKind.EMAIL:
             del self.fields["name"], self.fields["secret"]
             self.fields["recipient"] = forms.EmailField(
-                label=_("E-mail address"),
+                label=_("Email address"),
                 max_length=100,
-                # Django's own sentence spells "email".
-                error_messages={"invalid": _("Enter an e-mail address, like ops@example.com.")},
+                error_messages={"invalid": _("Enter an email address, like ops@example.com.")},
             )
         elif kind == ChannelKind.TELEGRAM:
             secret.label, recipient.label = _("Bot token"), _("Chat ID")

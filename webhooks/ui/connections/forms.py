@@ -100,7 +100,7 @@ class ConnectionForm(CredentialForm):
             data, instance=instance, credential=instance, draft=draft, is_checked=is_checked
         )
         self.fields["alert_recipients"].help_text = _(
-            "One e-mail address per line. They and the recipients of its webhooks are "
+            "One email address per line. They and the recipients of its webhooks are "
             "notified when the access token is lost, daily until it is replaced, and when "
             "it works again."
         )

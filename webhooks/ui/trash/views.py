@@ -80,5 +80,5 @@ def purge(request: HttpRequest, pk: int) -> HttpResponse:
     if not events.purge(webhook):
         raise Http404
     audit.record(Action.PURGED, webhook, user=request.user)
-    messages.success(request, _("“%s” is deleted for good.") % webhook)
+    messages.success(request, _("“%s” was permanently deleted.") % webhook)
     return redirect("webhooks:trash")

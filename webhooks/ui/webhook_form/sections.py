@@ -178,7 +178,7 @@ def default_schedule_help() -> str:
 
 # ---- Alerts -----------------------------------------------------------------------------------
 
-# The button that adds the e-mail address of the user who edits the form.
+# The button that adds the email address of the user who edits the form.
 USE_MY_ADDRESS = "use_my_address"
 ALERT_FIELDS = ("alert_recipients", "alerts_are_muted", "alerts_muted_until")
 # Only webhooks have these: a connection sends no deliveries that could fail.
@@ -197,7 +197,7 @@ _MAX_ADDRESS = 254
 
 
 class RecipientsField(ListField):
-    """E-mail addresses, one per line or comma-separated; cleans to a list without duplicates."""
+    """Email addresses, one per line or comma-separated; cleans to a list without duplicates."""
 
     limit = MAX_RECIPIENTS
     too_many = gettext_lazy(
@@ -210,10 +210,7 @@ class RecipientsField(ListField):
         addresses = list({part.lower(): part for part in reversed(typed)}.values())[::-1]
         if bad := next((part for part in addresses if not _is_address(part)), None):
             raise ValidationError(
-                _(
-                    "“%(typed)s” is not an e-mail address. Enter one per line, like "
-                    "ops@example.com."
-                ),
+                _("“%(typed)s” is not an email address. Enter one per line, like ops@example.com."),
                 code="invalid",
                 params={"typed": bad[:80]},
             )
@@ -285,7 +282,7 @@ class AlertFields(forms.Form):
             {"rows": 3, "autocomplete": "off", "spellcheck": "false", "inputmode": "email"}
         ),
         help_text=gettext_lazy(
-            "One e-mail address per line. They are notified when the webhook is failing, "
+            "One email address per line. They are notified when the webhook is failing, "
             "paused or needs a new access token, and when it works again."
         ),
     )

@@ -217,7 +217,7 @@ def _done_sentence(action: str, done: int) -> str:
         already = {
             "pause": _("Nothing changed: they are all paused already."),
             "resume": _("Nothing changed: they are all active already."),
-            "delete": _("Nothing changed: they are gone already."),
+            "delete": _("Nothing changed: they were already deleted."),
             "restore": _("Nothing changed: they are not in the trash any more."),
         }
         return already[action]
