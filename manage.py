@@ -24,7 +24,7 @@ def main() -> None:
             raise
         from webhooks.models.tables import missing_migrations, older_tables
 
-        # A table or column that is not there means most often that it never was.
+        # Most often, a table or column is missing because `migrate` did not run.
         problem = ""
         with contextlib.suppress(DatabaseError):
             problem = older_tables()
@@ -39,9 +39,9 @@ if __name__ == "__main__":
     except ImproperlyConfigured as error:
         sys.exit(f"The settings cannot be used. {error}")
     except KeyboardInterrupt:
-        # As a shell says of what Ctrl-C ended.
+        # The exit status of a shell after Ctrl-C.
         sys.exit(130)
     except BrokenPipeError:
-        # Who reads the output, such as head, has enough of it. Nor is the rest written at the end.
+        # The reader, such as `head`, closed the pipe; write nothing more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

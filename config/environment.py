@@ -90,8 +90,8 @@ def read_file(path: Path) -> None:
         elif line.strip() and not line.lstrip().startswith("#"):
             # The message leaves out the line, which may contain a key.
             raise ImproperlyConfigured(
-                f"Line {number} of {path} is no setting. Write NAME=value, without blanks before "
-                "NAME and around =."
+                f"Line {number} of {path} is not a setting. Write NAME=value, without blanks "
+                "before NAME and around =."
             )
     Env.read_env(io.StringIO("\n".join(lines)))
 
@@ -135,7 +135,7 @@ def prepare(arguments: list[str]) -> None:
         make_keys(data_dir)
     except OSError as error:
         raise ImproperlyConfigured(
-            f"No files can be made in {str(data_dir)!a}: {error.strerror}. Choose another "
+            f"Files cannot be created in {str(data_dir)!a}: {error.strerror}. Choose another "
             "directory with DATA_DIR."
         ) from None
     _set_if_missing("PUBLIC_URL", f"http://{LOOPBACK}:{options.port}")

@@ -238,8 +238,8 @@ def test_an_isolation_level_in_the_address_of_the_database_is_not_used() -> None
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"# Keys\n\nSECRET_KEY = secret\n", "Line 3 of .* is no setting"),
-        (b"A=1\n  SECRET_KEY=secret\n", "Line 2 of .* is no setting"),
+        (b"# Keys\n\nSECRET_KEY = secret\n", "Line 3 of .* is not a setting"),
+        (b"A=1\n  SECRET_KEY=secret\n", "Line 2 of .* is not a setting"),
         (b"SECRET_KEY=secret\xff\n", "cannot be read"),
     ],
 )

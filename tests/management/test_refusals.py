@@ -66,8 +66,8 @@ def test_a_file_that_is_no_database_is_named_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "sentence"),
     [
-        ("file", "No files can be made in '{}/file': File exists. Choose another directory"),
-        ("file/in", "No files can be made in '{}/file/in': Not a directory. Choose another"),
+        ("file", "Files cannot be created in '{}/file': File exists. Choose another directory"),
+        ("file/in", "Files cannot be created in '{}/file/in': Not a directory. Choose another"),
         ("data", "{}/data/run.lock cannot be written: Is a directory."),
     ],
 )
