@@ -11,16 +11,21 @@ from django.utils import timezone
 
 from tests.alerts.test_notifications import failing, granted_by, lost_grant
 from tests.factories import make_delivery, make_webhook
+from tests.log_rows import make_attempt
 from tests.sandbox import Receiver
 from webhooks.alerts import channels, notifications
 from webhooks.models import (
     AlertChannel,
     AlertMessage,
+    Credential,
     Delivery,
+    Incident,
     OAuthToken,
     Webhook,
     WebhookState,
+    messages,
 )
+from webhooks.ui import shared_credentials
 
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
@@ -61,6 +66,57 @@ def test_each_kind_names_webhook_event_answer_time_and_delivery(
     else:
         assert AlertChannel.objects.get().sent_at is not None
     assert not AlertMessage.objects.exists()
+
+
+def test_a_url_gets_data_beside_the_texts(receiver: Receiver) -> None:
+    make_channel(receiver, "webhook", "/status/200")
+    ill()
+    delivery = Delivery.objects.get()
+    make_attempt(delivery, error=messages.dump("http_server_error", status=503))
+    notifications.run(NOW)
+    [request] = receiver.requests()
+    content = json.loads(request.body)
+    assert content.pop("title") == "“CRM <1>” is failing"
+    assert delivery.pk in content.pop("text")
+    assert content.pop("link").endswith(f"/integrations/webhooks/{delivery.webhook_id}/")
+    assert dt.datetime.fromisoformat(content.pop("opened_at")) == Incident.objects.get().opened_at
+    assert content.pop("delivery_url").endswith(f"/{delivery.pk}/")
+    assert content == {
+        "kind": "failing",
+        "is_closed": False,
+        "webhook_name": "CRM <1>",
+        "connection_name": None,
+        "event_type": delivery.event.type,
+        "last_status_code": 503,
+        "last_error": "The receiver failed with 503.",
+        "delivery_id": delivery.pk,
+    }
+
+
+def test_data_without_a_response_or_a_delivery_is_null() -> None:
+    AlertChannel.objects.create(kind="webhook", name="Ops", secret="http://127.0.0.1:9/")
+    ill()
+    Delivery.objects.update(status_code=None)
+    make_attempt(Delivery.objects.get(), status_code=None, error="Timed out.")
+    lost_grant(name="Billing")
+    notifications.run(NOW)
+    sent = AlertMessage.objects.values_list("content", flat=True)
+    found = {content["webhook_name"]: content for content in sent}
+    silent, lost = found["CRM <1>"], found["Billing"]
+    assert silent["last_status_code"] is None
+    assert silent["last_error"] == "Timed out."
+    names = ("event_type", "last_status_code", "last_error", "delivery_id", "delivery_url")
+    assert [lost[name] for name in names] == [None] * len(names)
+    assert lost["kind"] == "reauthorization"
+
+
+def test_a_problem_of_a_connection_names_it_instead_of_a_webhook() -> None:
+    AlertChannel.objects.create(kind="webhook", name="Ops", secret="http://127.0.0.1:9/")
+    shared_credentials.save_as_connection(lost_grant(), created_by_id=None)
+    notifications.run(NOW)
+    content = AlertMessage.objects.get().content
+    connection = Credential.objects.shared().get()
+    assert (content["webhook_name"], content["connection_name"]) == (None, connection.name)
 
 
 def test_a_card_for_teams_has_no_markdown(receiver: Receiver) -> None:
@@ -164,7 +220,7 @@ def test_programs_learn_whether_a_problem_begins_or_is_over() -> None:
     OAuthToken.objects.update(state="valid")
     notifications.run(NOW + dt.timedelta(minutes=1))
     sent = AlertMessage.objects.order_by("pk").values_list("content", flat=True)
-    assert [content["is_over"] for content in sent] == [False, True]
+    assert [content["is_closed"] for content in sent] == [False, True]
 
 
 def test_works_again_does_not_arrive_before_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:

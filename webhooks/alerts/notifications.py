@@ -195,7 +195,7 @@ def send_test(channel: AlertChannel, now: datetime) -> bool:
             return False
         AlertChannel.objects.filter(pk=channel.pk).update(sent_at=now)
         return True
-    content = {"title": headline, "text": text, "link": link, "problem": "test", "is_over": False}
+    content = {"title": headline, "text": text, "link": link, "kind": "test", "is_closed": False}
     channels.deliver(channel, content, now)
     return not channel.last_error
 
@@ -410,7 +410,7 @@ def _text(incident: Incident) -> str:
     lines = [
         f"{_headline(incident, is_reminder=False)}.",
         problems.sentence(incident.message),
-        "\n".join(f"{label}: {value}" for label, value in _facts(incident).values()),
+        "\n".join(f"{label}: {value}" for label, value in _facts(incident)),
         _waiting(incident.subject),
         str(advice),
         _link(incident.subject),
@@ -418,24 +418,62 @@ def _text(incident: Incident) -> str:
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def _facts(incident: Incident) -> dict[str, tuple[str, str]]:
-    """Return label and value of each fact about an incident, by machine-readable name."""
+def _facts(incident: Incident) -> list[tuple[str, str]]:
+    """Return label and value of each fact about an incident, for people."""
     subject = incident.subject
-    found = {
-        "name": (_("Webhook") if isinstance(subject, Webhook) else _("Connection"), subject.name),
-        "since": (_("Since"), f"{incident.opened_at:%Y-%m-%d %H:%M} UTC"),
-    }
+    found = [
+        (_("Webhook") if isinstance(subject, Webhook) else _("Connection"), subject.name),
+        (_("Since"), f"{incident.opened_at:%Y-%m-%d %H:%M} UTC"),
+    ]
     delivery = _failed_delivery(subject)
     if delivery is None:
         return found
     event_type = delivery.event.type
+    answer = str(delivery.status_code or "") or _last_error(delivery)
+    return [
+        *found,
+        (_("Event"), f"{catalogue.label_of(event_type)} ({event_type})"),
+        (_("Last response"), answer or _("none")),
+        (_("Delivery"), _delivery_url(delivery)),
+    ]
+
+
+def _data(incident: Incident) -> dict[str, Any]:
+    """Return the data about an incident, for programs; what does not apply is None."""
+    subject = incident.subject
+    is_webhook = isinstance(subject, Webhook)
+    found = {
+        "kind": incident.kind,
+        "is_closed": incident.closed_at is not None,
+        "opened_at": incident.opened_at.isoformat(),
+        "webhook_name": subject.name if is_webhook else None,
+        "connection_name": None if is_webhook else subject.name,
+        "event_type": None,
+        "last_status_code": None,
+        "last_error": None,
+        "delivery_id": None,
+        "delivery_url": None,
+    }
+    if (delivery := _failed_delivery(subject)) is None:
+        return found
+    return {
+        **found,
+        "event_type": delivery.event.type,
+        "last_status_code": delivery.status_code,
+        # A sentence: an attempt can have several errors, each a code with parameters.
+        "last_error": _last_error(delivery) or None,
+        "delivery_id": delivery.pk,
+        "delivery_url": _delivery_url(delivery),
+    }
+
+
+def _last_error(delivery: Delivery) -> str:
     attempt = delivery.attempts.order_by("-number").only("error").first()
-    answer = str(delivery.status_code or "") or outcomes.sentence(attempt.error if attempt else "")
-    address = reverse("webhooks:delivery", args=[delivery.pk])
-    found["event_type"] = (_("Event"), f"{catalogue.label_of(event_type)} ({event_type})")
-    found["last_answer"] = (_("Last response"), answer or _("none"))
-    found["delivery"] = (_("Delivery"), f"{settings.PUBLIC_URL}{address}")
-    return found
+    return outcomes.sentence(attempt.error) if attempt else ""
+
+
+def _delivery_url(delivery: Delivery) -> str:
+    return f"{settings.PUBLIC_URL}{reverse('webhooks:delivery', args=[delivery.pk])}"
 
 
 def _failed_delivery(subject: Subject) -> Delivery | None:
@@ -448,18 +486,11 @@ def _failed_delivery(subject: Subject) -> Delivery | None:
 
 
 def _content(incident: Incident, headline: str, text: str) -> dict[str, Any]:
-    """Return the content of a channel's message: texts for people, facts for programs."""
+    """Return the content of a channel's message: texts for people, data for programs."""
     link = _link(incident.subject)
     # Without the headline, and without the link that ends the mail about a single subject.
     _headline, *lines = text.removesuffix(f"\n\n{link}\n").strip().split("\n\n")
-    return {
-        "title": headline,
-        "text": "\n\n".join(lines),
-        "link": link,
-        "problem": incident.kind,
-        "is_over": incident.closed_at is not None,
-        **{name: value for name, (_label, value) in _facts(incident).items()},
-    }
+    return {"title": headline, "text": "\n\n".join(lines), "link": link, **_data(incident)}
 
 
 def _waiting(subject: Subject) -> str:

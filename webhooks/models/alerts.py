@@ -62,7 +62,7 @@ class AlertMessage(models.Model):
     """A message that a channel has not accepted yet. Unsent email is tracked on its incident."""
 
     channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
-    # Made by `alerts.notifications`: texts for people, facts for programs.
+    # Made by `alerts.notifications`: texts for people, data for programs.
     content = models.JSONField()
     attempt_count = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)

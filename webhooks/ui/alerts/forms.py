@@ -22,7 +22,7 @@ _HINTS = {
     ChannelKind.TEAMS: _(
         "The URL that the workflow “Post to a channel when a webhook request is received” shows."
     ),
-    ChannelKind.WEBHOOK: _("Gets a POST with JSON: title, text, link, name, since, last_answer …"),
+    ChannelKind.WEBHOOK: _("Gets a POST with JSON: title, text, link, kind, opened_at, …"),
 }
 
 _MISSING = {
