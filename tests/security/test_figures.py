@@ -24,10 +24,12 @@ def test_numbers_of_one_name_are_added_up(
 
 
 def test_nothing_is_written_when_no_run_collects(
-    monkeypatch: pytest.MonkeyPatch, security_figure: Callable[..., None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security_figure: Callable[..., None]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SECURITY_FIGURES", raising=False)
     security_figure("urls", right=1, of=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "number"), [("url", "right"), ("urls", "found")])
