@@ -1,244 +1,122 @@
-"""Query plans of the queue on PostgreSQL, made with statistics of another hour.
+"""Plans of many webhooks: their rows are read together, and nothing is read twice."""
 
-Statistics are gathered between backlogs, so they are usually wrong about waiting rows, and no plan
-may depend on them.
-"""
+from collections.abc import Sequence
 
-import json
-import time
-from collections.abc import Iterator
-from typing import Any
-
-import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from tests.bench import history
 from tests.factories import make_webhook
-from webhooks import events
-from webhooks.delivery.queue import postgres
-from webhooks.delivery.queue import postgres_sql as sql
-from webhooks.delivery.queue.rows import ClaimQuota
-from webhooks.models import Delivery
+from webhooks.delivery import plans
+from webhooks.delivery.engine import DrainCache
+from webhooks.delivery.plans import PlanEntry, Plans
+from webhooks.delivery.queue.rows import Candidate
+from webhooks.models import OAuthToken, TokenState, Webhook
+from webhooks.security import key_check
+from webhooks.security.encryption import Sealed
 
-pytestmark = [pytest.mark.database("postgres"), pytest.mark.django_db, pytest.mark.together]
-
-WEBHOOKS, ROWS = 40, 12_000
-_LEASE = {"lease": "plans", "lease_seconds": 60}
-_TERMS = ("ids", "quotas", "since", "lease", "lease_seconds")
-_SHARDS = {"shards": 1, "numbers": [0]}
-_OPEN = {
-    "succeeded": "next_attempt_at = NULL, finished_at = now()",
-    "pending": "next_attempt_at = now() - interval '1 minute', finished_at = NULL",
-    "held": "next_attempt_at = NULL, finished_at = NULL",
-}
+pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def webhooks() -> Iterator[list[int]]:
-    made = [
-        make_webhook(name=f"Webhook {number}", is_ordered=True).pk for number in range(WEBHOOKS)
-    ]
-    with connection.cursor() as cursor:
-        for _ in history.fill(cursor.connection, made, ROWS):
-            pass
-    postgres.prepare_session()
-    yield made
-    postgres.reset_session()
+def some_of_each_kind(count: int) -> list[Webhook]:
+    made = []
+    for number in range(count):
+        basic = {"authorization_type": "basic", "basic_login": "a", "basic_password": "secret"}
+        template = {"body_template": '{"id": "{{ call_id }}"}', "success_codes": [200]}
+        headers = '[{"name": "X-Key", "value": "top-secret", "secret": true}]'
+        kinds = [{}, basic, template, {"headers_json": headers}]
+        made += [make_webhook(name=f"{number} {kind}", **kind) for kind in kinds]
+        webhook = make_webhook(
+            name=f"{number} OAuth",
+            authorization_type="oauth2",
+            grant_type="client_credentials",
+            token_url="http://127.0.0.1:9/token",
+            client_id="c",
+            client_secret="secret",
+        )
+        token = OAuthToken(credential=webhook.credential, version=1, state=TokenState.VALID)
+        token.access_token, token.bound_origins = "an-access-token", ["http://127.0.0.1:9"]
+        token.save()
+        made.append(webhook)
+    return made
 
 
-@pytest.mark.parametrize("now", ["pending", "held"])
-@pytest.mark.parametrize("before", ["succeeded", "pending", "held"])
-def test_a_look_at_a_webhook_reads_its_own_first_rows(
-    before: str, now: str, webhooks: list[int]
-) -> None:
-    with connection.cursor() as cursor:
-        _become(cursor, before)
-        cursor.execute("ANALYZE webhooks_delivery")
-        _become(cursor, now)
-        statements: dict[str, tuple[str, dict[str, Any]]] = {
-            "page": (sql.PAGE, {"after": 0, "limit": 1000, "since": 0.0, **_SHARDS}),
-            "walk": (sql.WALK, {"after": 0, "limit": 1000, **_SHARDS}),
-            "candidates": (sql.CANDIDATES, {"ids": webhooks, **_SHARDS}),
-            "became due": (sql.BECAME_DUE, {"since": time.time(), "limit": 100, **_SHARDS}),
-            "late": (sql.LATE, {"before": time.time(), "held": [], "limit": 100}),
-            "expired": (sql.EXPIRE, {"before": time.time(), "ids": ["dlv_0"], "limit": 1}),
-            "heads": (
-                sql.CLAIM_HEADS,
-                {"ids": webhooks, "is_quarantine": False, "limit": WEBHOOKS, **_LEASE},
-            ),
-            "claim": (
-                sql.CLAIM,
-                {"ids": webhooks, "quotas": [5] * WEBHOOKS, "since": 0.0, **_LEASE},
-            ),
-            "oldest": (
-                sql.CLAIM_OLDEST,
-                {"ids": webhooks, "limit": 200, "since": 0.0, **_LEASE},
-            ),
-        }
-        read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
-    # A few rows of each webhook from each partition, and not the 300 that it has; the head of an
-    # ordered webhook costs no more with more rows behind it. A partition of a single page, such as
-    # the one in which the month begins, may be read whole.
-    assert {name: rows for name, rows in read.items() if rows > 100 * WEBHOOKS} == {}
-    assert (read["claim"] >= 5 * WEBHOOKS) is (now == "pending")
-    # Found by time, looked up by key to be locked and to be changed.
-    assert (200 <= read["oldest"] <= 1000) is (now == "pending")
-
-
-def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
-    """PostgreSQL 18.6 crashes where a CTE does it after another part met a changed row."""
-    terms = {"ids": webhooks, "quotas": [5] * WEBHOOKS, "limit": 5, "since": 0.0, **_LEASE}
-    terms["is_quarantine"] = False
-    claims = (
-        sql.CLAIM,
-        sql.CLAIM_OLDEST,
-        sql.CLAIM_TESTS,
-        sql.CLAIM_QUARANTINED,
-        sql.CLAIM_HEADS,
+def plans_of(webhooks: Sequence[Webhook]) -> list[PlanEntry]:
+    made = Plans()
+    made.make(
+        [Candidate(one.pk, one.version_sent, 1, 0, True, False, False, False) for one in webhooks]
     )
-    with connection.cursor() as cursor:
-        for statement in claims:
-            cursor.execute(f"EXPLAIN {statement}", terms)
-            plan = [row[0] for row in cursor.fetchall()]
-            assert plan[0].startswith("Update on webhooks_delivery d")
-            assert sum("Update on webhooks_delivery " in line for line in plan) == 1
+    found = [made.entries[one.pk] for one in webhooks]
+    made.close()
+    return found
 
 
-@pytest.mark.parametrize("before", [0, 1, 25])
-def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
-    made = [make_webhook(name=f"Webhook {number}").pk for number in range(WEBHOOKS)]
-    quotas = [ClaimQuota(pk, 5) for pk in made]
-    of_claim = sql.CLAIM % dict(zip(_TERMS, ("$1", "$2", "$3", "$4", "$5"), strict=True))
-    oldest = ("ids", "limit", "since", "lease", "lease_seconds")
-    of_oldest = sql.CLAIM_OLDEST % dict(zip(oldest, ("$1", "$2", "$3", "$4", "$5"), strict=True))
-    statements: dict[str, tuple[str, list[Any]]] = {
-        "oldest": (of_oldest, [[0], 200, 0.0, "plans", 60]),
-        "claim": (of_claim, [made, [5] * WEBHOOKS, 0.0, "plans", 60]),
-        "record": (sql.SUCCEEDED, [["dlv_0"], [1], [204], "plans"]),
-        "failed": (
-            sql.OTHERS,
-            [["dlv_0"], [1], [503], ["failed"], [""], [""], [0], [None], "plans"],
-        ),
-        "back": (sql.HAND_BACK, [["dlv_0"], [1], "plans"]),
-    }
-    # As after a drain on the same connection that had claimed many rows.
-    postgres.prepare_session()
+def test_plans_of_many_are_made_with_as_many_queries_as_those_of_few() -> None:
+    key_check.require()
+    few, many = some_of_each_kind(1), some_of_each_kind(5)
+    counts = []
+    for webhooks in (few, many):
+        with CaptureQueriesContext(
+            connection,
+        ) as asked:
+            entries = plans_of(webhooks)
+        assert all(entry.plan for entry in entries)
+        counts.append(len(asked))
+    assert counts[0] == counts[1] <= 2
+
+
+def test_each_secret_of_a_webhook_is_decrypted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = some_of_each_kind(1)[0]
+    key_check.require()
+    opened: list[str] = []
+    open_sealed = Sealed.open
+
+    def note(self: Sealed, place: str) -> str:
+        if self:
+            opened.append(place)
+        return open_sealed(self, place)
+
+    monkeypatch.setattr(Sealed, "open", note)
+    [entry] = plans_of([webhook])
+    assert entry.plan is not None
+    assert len(opened) == len(set(opened)) == 1
+
+
+def test_no_secret_and_no_origin_of_one_is_left_out_of_what_plans_are_made_from() -> None:
+    """A secret that is missing here would count as bound to every receiver."""
+    webhook = some_of_each_kind(1)[0]
+    [read] = plans.rows_of([webhook.pk])[0].values()
+    for row, whole in ((read, webhook), (read.credential, webhook.credential)):
+        names = {field.attname for field in whole.secret_fields()} | {"secret_origins"}
+        assert names <= row.__dict__.keys()
+        for name in names:
+            assert getattr(row, name) == getattr(whole, name)
+
+
+def test_a_plan_of_many_is_that_of_the_whole_row() -> None:
+    key_check.require()
+    made = some_of_each_kind(1)
+    rows, _tokens = plans.rows_of([one.pk for one in made])
+    for whole in Webhook.objects.select_related("credential").filter(pk__in=rows):
+        read = rows[whole.pk]
+        assert read == whole
+        assert read.credential == whole.credential
+        for row, other in ((read, whole), (read.credential, whole.credential)):
+            assert not row._state.adding
+            known = {name: other.__dict__[name] for name in row.__dict__ if name[0] != "_"}
+            assert {name: row.__dict__[name] for name in known} == known
+
+
+def test_plans_outlast_short_drains_and_are_forgotten_when_not_used() -> None:
+    key_check.require()
+    webhook = some_of_each_kind(1)[0]
+    candidate = Candidate(webhook.pk, webhook.version_sent, 0, 0, True, False, False, False)
+    cache = DrainCache()
+    cache.plans.make([candidate])
     for _ in range(3):
-        postgres.claim([ClaimQuota(made[0], 10_000)], **_LEASE)
-    postgres.prepare_session()
-    with connection.cursor() as cursor:
-        # With pages left by rows of other tests, the planner would not see an empty table.
-        cursor.execute("TRUNCATE webhooks_event, webhooks_delivery")
-        _publish(before)
-        cursor.execute("ANALYZE webhooks_delivery")
-        for name, (statement, values) in statements.items():
-            places = tuple(f"${place}" for place in range(1, len(values) + 1))
-            text = statement % places if "%s" in statement else statement
-            cursor.connection.execute(f"PREPARE {name} AS {text}".encode())
-            # The first execution makes the plan.
-            _rows_read_by(cursor, name, values)
-        _publish(100)
-        read = {"oldest": _rows_read_by(cursor, "oldest", statements.pop("oldest")[1])}
-        found = postgres.claim(quotas, **_LEASE) + postgres.claim(quotas, **_LEASE)
-        keys = [[one.id for one in found], [one.number for one in found]]
-        for name in ("record", "failed", "back"):
-            _, values = statements[name]
-            more = [column * len(found) for column in values[2:-1]]
-            statements[name] = "", [*keys, *more, "plans"]
-        read |= {
-            name: _rows_read_by(cursor, name, values) for name, (_, values) in statements.items()
-        }
-    postgres.reset_session()
-    # The claim finds 200 rows and updates them; the others look up 400.
-    assert {name: rows for name, rows in read.items() if not 200 <= rows <= 600} == {}
-
-
-def _publish(count: int) -> None:
-    one = events.NewEvent("call.incoming.after", {"call_id": "call-1"})
-    events.publish_many([one] * count)
-
-
-def _rows_read_by(cursor: Any, name: str, values: list[Any]) -> int:
-    """Return how many deliveries a prepared statement reads, including those it filters out."""
-    listed = ", ".join(["%s"] * len(values))
-    with psycopg.ClientCursor(cursor.connection) as own:
-        own.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({listed})".encode(), values)
-        found = own.fetchone()[0]
-    plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
-    return _touched(plan)
-
-
-def _become(cursor: Any, status: str) -> None:
-    cursor.execute(
-        f"UPDATE webhooks_delivery SET status = %s, lease = '', unknown_count = 0,"
-        f" hold_reason = %s, {_OPEN[status]}",
-        [status, "paused" if status == "held" else ""],
-    )
-    assert Delivery.objects.filter(status=status).count() >= ROWS
-
-
-def _rows_read(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
-    """Return how many deliveries a statement reads, including those it filters out."""
-    cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-    found = cursor.fetchone()[0]
-    return _touched((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])
-
-
-def _touched(node: dict[str, Any]) -> int:
-    own = 0
-    if (
-        str(node.get("Relation Name")).startswith("webhooks_delivery")
-        and "Scan" in node["Node Type"]
-    ):
-        kept = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-        own = round(kept * node["Actual Loops"])
-    return own + sum(_touched(child) for child in node.get("Plans", []))
-
-
-@pytest.mark.django_db(transaction=True)
-def test_entries_of_finished_rows_that_a_transaction_keeps_are_passed_over() -> None:
-    """As while a dump of the log runs for hours."""
-    made = [make_webhook(name=f"Webhook {number}").pk for number in range(4)]
-    quotas = [ClaimQuota(pk, 500) for pk in made]
-    with psycopg.connect(**connection.get_connection_params()) as other:
-        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        other.execute("SELECT FROM webhooks_webhook")
-        _publish(1000)
-        over: dict[str, Any] = {"lease": "over", "lease_seconds": 0}
-        claimed = postgres.claim(quotas, **over) + postgres.claim(quotas, **over)
-        assert len(claimed) == 4000
-        Delivery.objects.update(status="succeeded", next_attempt_at=None)
-        time.sleep(0.1)
-        since = time.time()
-        time.sleep(0.1)
-        _publish(1)
-        postgres.prepare_session()
-        terms = {"after": 0, "limit": 1000, **_SHARDS}
-        quota = {"ids": made, "quotas": [5] * len(made), **_LEASE}
-        oldest = {"ids": [], "limit": 200, **_LEASE}
-        late = {"before": since, "held": [], "limit": 5}
-        with connection.cursor() as cursor:
-            for statement, parameters in (
-                (sql.PAGE, terms),
-                (sql.CLAIM, quota),
-                (sql.CLAIM_OLDEST, oldest),
-                (sql.IS_LATE, late),
-            ):
-                all_blocks, few_blocks = (
-                    _blocks_read(cursor, statement, {**parameters, "since": start})
-                    for start in (0.0, since)
-                )
-                assert all_blocks > 3 * few_blocks
-        postgres.reset_session()
-        other.rollback()
-
-
-def _blocks_read(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
-    """Return how many blocks a statement reads; it changes nothing."""
-    with transaction.atomic():
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
-        plan = cursor.fetchone()[0]
-        transaction.set_rollback(True)
-    found = json.loads(plan) if isinstance(plan, str) else plan
-    return int(found[0]["Plan"]["Shared Hit Blocks"])
+        cache.hand_over()
+    assert cache.plans.get(candidate) is not None
+    for known in (True, True, False):
+        assert bool(cache.plans.entries or cache.plans.before) is known
+        cache.plans.hand_over(forgets=True)
+    cache.close()

@@ -552,7 +552,7 @@ def test_heads_of_many_webhooks_are_claimed_at_once() -> None:
 @pytest.mark.database("sqlite")
 @pytest.mark.slow
 def test_a_head_is_found_without_reading_what_waits_behind_it_or_was_sent() -> None:
-    """For PostgreSQL see `test_plans`."""
+    """For PostgreSQL see `test_query_plans`."""
     webhook = make_webhook(is_ordered=True)
     head = make_delivery(webhook)
     quotas = [ClaimQuota(webhook.pk, 1)]
