@@ -208,7 +208,7 @@ AUTHORIZING = [
 CONNECTIONS = [
     line(f"{P}connections/", "view_connection", 200, 405),
     line(f"{P}connections/grants/", "authorize_webhook", 200, 405),
-    line(f"{P}connections/grants/unite/", "change_webhook+add_connection+authorize_webhook",
+    line(f"{P}connections/grants/combine/", "change_webhook+add_connection+authorize_webhook",
          405, 302),
     line(f"{P}connections/panel/", "view_connection", 200, 405),
     line(f"{P}connections/new/", "add_connection", 200, 302, action=Action.CREATED,

@@ -185,7 +185,7 @@ def test_combining_grants_says_why_it_does_nothing(use_keys: Keys, provider: Pro
     use_keys(SECOND_KEY)
     before = rows_of(Webhook, Credential, OAuthToken)
     asked = {"credential": [str(one.pk) for one in credentials]}
-    answer = client.post(reverse("webhooks:unite_grants"), asked, follow=True)
+    answer = client.post(reverse("webhooks:combine_grants"), asked, follow=True)
     assert "FIELD_ENCRYPTION_KEY" in answer.text
     assert rows_of(Webhook, Credential, OAuthToken) == before
 

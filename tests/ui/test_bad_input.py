@@ -148,7 +148,7 @@ def test_an_edited_payload_is_kept_with_what_is_wrong(browser: Client, payload: 
         ("export/", {"ids": ["9" * 30, "\0"], "q": "\0"}),
         ("deliveries/cancel/", {"delivery": ["dlv_" + "x" * 5000, "\0"]}),
         ("deliveries/views/", {"name": "a", "query": "webhook=" + "9" * 30}),
-        ("connections/grants/unite/", {"credential": ["9" * 30, "\0"], "name": "\0"}),
+        ("connections/grants/combine/", {"credential": ["9" * 30, "\0"], "name": "\0"}),
         ("preview/", posted(**{"headers-TOTAL_FORMS": HUGE, "webhook": "\0"})),
         ("parameters/", posted(parameter=["9" * 30, "٣"], action="parameter:up:" + HUGE)),
         ("filter/", posted(**condition("a\0"), event_types=["\0"])),

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # Measured with eight clients: 0.4 ms is too short for them to send again, 1.5 ms is no better.
-_COMPANY_SECONDS = 0.001
+_COMMIT_DELAY_SECONDS = 0.001
 
 
 class _Waiting(Generic[Item, Result]):
@@ -113,7 +113,7 @@ class AsyncGroupCommit(Generic[Item, Result]):
         size = 0
         while self._waiting:
             if size > 1 and len(self._waiting) < self._at_most:
-                await asyncio.sleep(_COMPANY_SECONDS)
+                await asyncio.sleep(_COMMIT_DELAY_SECONDS)
             size = min(len(self._waiting), self._at_most)
             group = [self._waiting.popleft() for _ in range(size)]
             try:

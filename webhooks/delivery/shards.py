@@ -19,9 +19,9 @@ from webhooks.delivery.db_session import DatabaseSession
 from webhooks.models import Drain
 
 # How often a drain renews its registration, and how long after the last renewal others take over.
-_SEEN_SECONDS, _GONE_SECONDS = 1.0, 5.0
+_HEARTBEAT_SECONDS, _EXPIRY_SECONDS = 1.0, 5.0
 # When the row is deleted that a dead process left.
-_FORGOTTEN = timedelta(hours=1)
+_DELETE_AFTER = timedelta(hours=1)
 
 
 class Shards:
@@ -48,7 +48,7 @@ class Shards:
         """Renew the registration and learn which shards are its own; `now` is monotonic."""
         if self.count == 1 or now < self._look_at:
             return
-        self._look_at = now + _SEEN_SECONDS
+        self._look_at = now + _HEARTBEAT_SECONDS
         members = self._session.run(self._members)
         if members and self._member in members:
             index = members.index(self._member) % self.count
@@ -61,10 +61,10 @@ class Shards:
             if own.exists():
                 _free(own).update(**seen)
             else:
-                _free(Drain.objects.filter(seen_at__lt=Now() - _FORGOTTEN)).delete()
+                _free(Drain.objects.filter(seen_at__lt=Now() - _DELETE_AFTER)).delete()
                 Drain.objects.create(pk=self._member, **seen)
         present = Drain.objects.filter(
-            shards=self.count, seen_at__gt=Now() - timedelta(seconds=_GONE_SECONDS)
+            shards=self.count, seen_at__gt=Now() - timedelta(seconds=_EXPIRY_SECONDS)
         )
         return list(present.order_by("pk").values_list("pk", flat=True))
 

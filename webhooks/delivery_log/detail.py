@@ -70,7 +70,7 @@ def context_of(
         "comparison": _comparison(rows, wanted, against, payload, may_see_payload),
         "wanted": wanted,
         "against": against,
-        "next_step": next_step(delivery),
+        "status_sentence": status_sentence(delivery),
         "shown_bytes": SHOWN_BYTES,
         "payload_bytes": PAYLOAD_BYTES,
         "may_see_payload": may_see_payload,
@@ -129,7 +129,7 @@ def is_due_within(delivery: Delivery, seconds: float) -> bool:
     return due_at is not None and (due_at - queue.now()).total_seconds() < seconds
 
 
-def next_step(delivery: Delivery) -> str:
+def status_sentence(delivery: Delivery) -> str:
     """Return one sentence about what became of a delivery, or what it waits for."""
     match delivery.status:
         case Status.PENDING:

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from webhooks import catalogue, payloads
-from webhooks.delivery_log.detail import next_step
+from webhooks.delivery_log.detail import status_sentence
 from webhooks.filters import Filter, FilterError, Folded, compile_filter
 from webhooks.models import (
     Action,
@@ -145,7 +145,7 @@ def _sent(deliveries: Sequence[Delivery]) -> Verdict:
     delivery = deliveries[0]
     is_retried = delivery.status == Status.PENDING and delivery.attempt_count > 0
     kind = "warning" if is_retried else _KINDS[Status(delivery.status)]
-    sentence = next_step(delivery)
+    sentence = status_sentence(delivery)
     if all(one.trigger in (Trigger.RESENT, Trigger.BULK) for one in deliveries):
         sentence = _("%s Not at once: a person resent it later.") % sentence
     label = delivery.get_status_display()

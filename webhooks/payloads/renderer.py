@@ -35,7 +35,7 @@ from webhooks.payloads.variables import (
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
 # Eight times the limit of common servers (about 8,000).
-MAX_ADDRESS_LENGTH = 65_536
+MAX_RENDERED_URL_LENGTH = 65_536
 # An escaped quote in JSON; pairs of backslashes before it are escaped backslashes.
 _ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 # Characters with a meaning within a placeholder, unless already escaped.
@@ -280,11 +280,11 @@ def _flat(url: str, kind: str, pairs: Pairs) -> Rendered:
     if kind == "form":
         return _with_body(url, urlencode(pairs), FORM_TYPE)
     address = with_query(url, urlencode(pairs, quote_via=quote))
-    if len(address) > MAX_ADDRESS_LENGTH:
+    if len(address) > MAX_RENDERED_URL_LENGTH:
         sentence = _(
             "The address would be %(length)d characters long, more than the %(limit)d that are "
             "sent. Choose fewer parameters, or a method and a format with a body."
-        ) % {"length": len(address), "limit": MAX_ADDRESS_LENGTH}
+        ) % {"length": len(address), "limit": MAX_RENDERED_URL_LENGTH}
         raise MappingError(Violation(sentence=sentence))
     return Rendered(url=address, body=b"", content_type=None)
 

@@ -32,7 +32,7 @@ from webhooks.ui.status import SECRETS_OF_TOKEN
 _MAX_NAME = 100
 
 
-class ConnectionInUseError(ValueError):
+class ConnectionUnavailableError(ValueError):
     """The requested action is not possible now; str() is a sentence with the reason."""
 
 
@@ -86,27 +86,30 @@ def users_of(connection: Credential) -> QuerySet[Webhook]:
     return Webhook.objects.present().filter(credential=connection.pk)
 
 
-def hold(pk: int) -> None:
+def lock_connection(pk: int) -> None:
     """Lock a connection against deletion until the end of the current transaction.
 
-    Call it before a webhook begins to use the connection. Raises ConnectionInUseError.
+    Call it before a webhook begins to use the connection. Raises ConnectionUnavailableError.
     """
     present = Credential.objects.shared().select_for_update().filter(pk=pk)
     if not present.values_list("pk", flat=True):
-        raise ConnectionInUseError(
+        raise ConnectionUnavailableError(
             _("The connection was deleted in the meantime. Choose another, or other credentials.")
         )
 
 
 def delete(connection: Credential) -> None:
-    """Erase a connection's secrets and revoke its token. Raises ConnectionInUseError if in use."""
+    """Erase a connection's secrets and revoke its token.
+
+    Raises ConnectionUnavailableError if webhooks use it.
+    """
     before = copy.copy(connection)
     with transaction.atomic():
-        # Locked, so that no webhook begins to use it between query and deletion: see `hold`.
+        # So that no webhook begins to use it between query and deletion: see `lock_connection`.
         locked = Credential.objects.select_for_update().filter(pk=connection.pk)
         list(locked.values_list("pk"))
         if users_of(connection).exists():
-            raise ConnectionInUseError(
+            raise ConnectionUnavailableError(
                 _("“%s” is used by webhooks. Choose other credentials for them first.") % connection
             )
         tokens = events.erase(connection)
@@ -118,15 +121,15 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
     """Convert a webhook's own credential, with its token, to a connection bound to its host.
 
     The webhook keeps using it, and gets a new, empty credential of its own. Raises
-    ConnectionInUseError.
+    ConnectionUnavailableError.
     """
     credential = webhook.credential
     if credential.is_shared or credential.authorization_type == AuthorizationType.NONE:
-        raise ConnectionInUseError(_("This webhook has no credentials of its own."))
+        raise ConnectionUnavailableError(_("This webhook has no credentials of its own."))
     try:
         origin = network.parse_url(webhook.url).origin
     except network.UnsafeURLError as error:
-        raise ConnectionInUseError(error.reason) from error
+        raise ConnectionUnavailableError(error.reason) from error
     credential.webhook = None
     credential.name = _free_name(webhook.name)
     # A host without a scheme means https.
@@ -138,15 +141,17 @@ def save_as_connection(webhook: Webhook, *, created_by_id: int | None) -> Creden
     return credential
 
 
-def unite(webhooks: list[Webhook], *, created_by_id: int | None) -> Credential:
+def combine(webhooks: list[Webhook], *, created_by_id: int | None) -> Credential:
     """Combine the credentials of several webhooks with the same client into one connection.
 
     It requests the scopes of all, may be sent to the receivers of all, and needs a new token,
-    since no token was granted for all of them. Raises ConnectionInUseError.
+    since no token was granted for all of them. Raises ConnectionUnavailableError.
     """
     clients = {client_of(webhook.credential) for webhook in webhooks}
     if len(webhooks) < 2 or len(clients) != 1:
-        raise ConnectionInUseError(_("These webhooks do not have the same client at one provider."))
+        raise ConnectionUnavailableError(
+            _("These webhooks do not have the same client at one provider.")
+        )
     first, *others = webhooks
     credentials = [webhook.credential for webhook in webhooks]
     origins = [origin_of(webhook.url) for webhook in webhooks]

@@ -160,7 +160,7 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
     """Return the context of the part of the page above the recent deliveries."""
     held = _held(webhook)
     parked = Delivery.objects.in_status(Status.PARKED, webhook=webhook.pk).count_to(MAX_COUNTED)
-    problems_shown = problems_of(webhook)
+    problems_shown = open_problems(webhook)
     has_only_channels = not webhook.alert_recipients and problems_shown["has_channel"]
     return {
         **problems_shown,
@@ -181,7 +181,7 @@ def page_status(webhook: Webhook) -> dict[str, Any]:
     }
 
 
-def problems_of(webhook: Webhook) -> dict[str, Any]:
+def open_problems(webhook: Webhook) -> dict[str, Any]:
     """Return the context of the open problems, the part that a page refresh replaces."""
     has_channel = channels.covering([webhook.pk]).exists()
     notices = _notices(webhook, has_channel=has_channel)

@@ -76,10 +76,10 @@ def test_one_connection_of_them_takes_one_approval(
     deliver_all()
     delivery.refresh_from_db()
     assert delivery.hold_reason == "reauthorization"
-    assert reverse("webhooks:unite_grants") in browser.get(PAGE).content.decode()
+    assert reverse("webhooks:combine_grants") in browser.get(PAGE).content.decode()
 
     asked = {"credential": [str(one.credential_id) for one in webhooks]}
-    begun = browser.post(reverse("webhooks:unite_grants"), asked)
+    begun = browser.post(reverse("webhooks:combine_grants"), asked)
     come_back(browser, answer_consent(begun["Location"]))
 
     used = {one.credential for one in Webhook.objects.all()}
@@ -108,10 +108,10 @@ def test_what_is_not_the_same_client_is_not_made_one(browser: Client, provider: 
     first, second = webhooks_with_ended_grants(provider, person, 1) + webhooks_with_ended_grants(
         provider, person, 1, client_id="other"
     )
-    assert reverse("webhooks:unite_grants") not in browser.get(PAGE).content.decode()
+    assert reverse("webhooks:combine_grants") not in browser.get(PAGE).content.decode()
 
     for asked in ([first, second], [first], []):
         data = {"credential": [str(one.credential_id) for one in asked] + ["x", "999", "9" * 5000]}
-        assert browser.post(reverse("webhooks:unite_grants"), data)["Location"] == PAGE
+        assert browser.post(reverse("webhooks:combine_grants"), data)["Location"] == PAGE
 
     assert not any(one.credential.is_shared for one in Webhook.objects.all())

@@ -40,7 +40,7 @@ def test_deleting_waits_for_those_who_begin_to_use_it_and_is_then_refused() -> N
 
     def use() -> None:
         with transaction.atomic():
-            shared_credentials.hold(connection.pk)
+            shared_credentials.lock_connection(connection.pk)
             is_held.set()
             # Give the other thread time to start deleting.
             threading.Event().wait(0.5)
@@ -49,7 +49,7 @@ def test_deleting_waits_for_those_who_begin_to_use_it_and_is_then_refused() -> N
 
     thread = in_thread(use)
     assert is_held.wait(10)
-    with pytest.raises(shared_credentials.ConnectionInUseError, match="is used by webhooks"):
+    with pytest.raises(shared_credentials.ConnectionUnavailableError, match="is used by webhooks"):
         shared_credentials.delete(Credential.objects.get(pk=connection.pk))
     outcomes.append("refused")
     thread.join()
@@ -86,7 +86,9 @@ def test_a_form_that_was_right_is_not_saved_with_a_connection_deleted_since() ->
     form = bound(connection=str(connection.pk))
     assert form.is_valid(), form.errors
     shared_credentials.delete(Credential.objects.get(pk=connection.pk))
-    with pytest.raises(shared_credentials.ConnectionInUseError, match="deleted in the meantime"):
+    with pytest.raises(
+        shared_credentials.ConnectionUnavailableError, match="deleted in the meantime"
+    ):
         form.save()
     assert not Webhook.objects.present().exists()
 

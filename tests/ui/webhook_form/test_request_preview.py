@@ -126,7 +126,7 @@ def test_a_long_query_is_noticed() -> None:
     webhook = Webhook(url="https://crm.test/in", method="GET", parameters=rows)
     assert request_preview.build(
         webhook, request_preview.sample(webhook, "form.submitted"), now=0
-    ).is_address_too_long
+    ).is_url_too_long
 
 
 def test_a_query_that_no_one_would_read_is_not_made() -> None:

@@ -102,7 +102,7 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         try:
             shared_credentials.delete(connection)
-        except shared_credentials.ConnectionInUseError:
+        except shared_credentials.ConnectionUnavailableError:
             return _confirm_delete(request, connection, status=409)
         audit.record(Action.DELETED, connection, user=request.user)
         messages.success(request, _("The connection “%s” is deleted.") % connection)
@@ -137,7 +137,7 @@ def grants(request: HttpRequest) -> HttpResponse:
             "rows": found,
             "token": found[0].token,
             "server": origin_of(found[0].token_url).partition("://")[2],
-            "can_unite": len(found) > 1
+            "can_combine": len(found) > 1
             and len({shared_credentials.client_of(one) for one in found}) == 1,
         }
         for found in shared_credentials.ended_grants(timezone.now())
@@ -146,7 +146,7 @@ def grants(request: HttpRequest) -> HttpResponse:
 
 
 @button("webhooks.change_webhook", "webhooks.add_connection", "webhooks.authorize_webhook")
-def unite_grants(request: HttpRequest) -> HttpResponse:
+def combine_grants(request: HttpRequest) -> HttpResponse:
     """Combine several webhooks' credentials into one connection, and request its token."""
     asked = set(request.POST.getlist("credential"))
     ended = {one.pk for found in shared_credentials.ended_grants(timezone.now()) for one in found}
@@ -155,12 +155,12 @@ def unite_grants(request: HttpRequest) -> HttpResponse:
         with transaction.atomic():
             webhooks = list(present.filter(credential__in=[pk for pk in ended if str(pk) in asked]))
             before = [audit.snapshot(Webhook.objects.get(pk=one.pk)) for one in webhooks]
-            connection = shared_credentials.unite(webhooks, created_by_id=request.user.pk)
+            connection = shared_credentials.combine(webhooks, created_by_id=request.user.pk)
             note = audit.note("from_credentials_of", name=webhooks[0].name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             for webhook, earlier in zip(webhooks, before, strict=True):
                 form_context.record_changes(request, webhook, earlier)
-    except (shared_credentials.ConnectionInUseError, SecretUnreadableError) as error:
+    except (shared_credentials.ConnectionUnavailableError, SecretUnreadableError) as error:
         messages.error(request, str(error))
         return redirect("webhooks:grants")
     return form_context.begin_authorization(request, connection)
@@ -179,7 +179,7 @@ def save_as_connection(request: HttpRequest, pk: int) -> HttpResponse:
             note = audit.note("from_credentials_of", name=webhook.name)
             audit.record(Action.CREATED, connection, user=request.user, note=note)
             form_context.record_changes(request, webhook, before)
-    except (shared_credentials.ConnectionInUseError, SecretUnreadableError) as error:
+    except (shared_credentials.ConnectionUnavailableError, SecretUnreadableError) as error:
         messages.error(request, str(error))
         return redirect("webhooks:edit", pk)
     sentence = _(

@@ -22,7 +22,7 @@ from webhooks.models import Action, Webhook, WebhookVersion
 from webhooks.security.encryption import Sealed, SecretUnreadableError, seal
 from webhooks.ui.expired_session import is_shown_again, keeps_typed, returns_to_selection
 from webhooks.ui.requests import button, page, redirect_back
-from webhooks.ui.shared_credentials import ConnectionInUseError
+from webhooks.ui.shared_credentials import ConnectionUnavailableError
 from webhooks.ui.transfer import document, plans
 from webhooks.ui.transfer.document import FileError
 from webhooks.ui.transfer.plans import Change, ImportPlan, PlannedEntry
@@ -165,7 +165,7 @@ def _import(request: HttpRequest) -> HttpResponse:
         done = _carry_out(request, plan, numbers)
     except DatabaseError:
         sentence = _("The database refused the import. Nothing was saved. Try again.")
-    except (FileError, ConnectionInUseError) as error:
+    except (FileError, ConnectionUnavailableError) as error:
         sentence = str(error)
     else:
         messages.success(request, _sentence(done))
@@ -241,7 +241,7 @@ def revert(request: HttpRequest, pk: int, entry: int) -> HttpResponse:
             after = Webhook.objects.get(pk=pk)
             fields = audit.changed_fields(before, after)
             audit.record(Action.REVERTED, after, user=request.user, fields=fields, note=note)
-    except ConnectionInUseError as error:
+    except ConnectionUnavailableError as error:
         messages.error(request, str(error))
         return redirect("webhooks:audit", pk)
     messages.success(request, _("“%s” has its earlier settings again.") % after)

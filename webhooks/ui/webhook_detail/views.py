@@ -51,8 +51,8 @@ from webhooks.ui.status import (
     count_open,
     held_by_pause,
     needs_token,
+    open_problems,
     page_status,
-    problems_of,
     status_of,
     sweep_progress,
 )
@@ -139,7 +139,7 @@ def recent_part(request: HtmxRequest, pk: int) -> HttpResponse:
         # No changes: htmx leaves the page as it is.
         return HttpResponse(status=204)
     # The status above is part of the response, so that both show the same last error.
-    context |= {"needs_token": needs_token(webhook.credential), **problems_of(webhook)}
+    context |= {"needs_token": needs_token(webhook.credential), **open_problems(webhook)}
     return render(request, "webhooks/webhook_detail/_recent_part.html", context)
 
 
@@ -254,14 +254,14 @@ def duplicate(request: HttpRequest, pk: int) -> HttpResponse:
         copy.created_by_id = request.user.pk
         with transaction.atomic():
             if webhook.credential.is_shared:
-                shared_credentials.hold(webhook.credential_id)
+                shared_credentials.lock_connection(webhook.credential_id)
                 # The copy also has its own credential, as on the form.
                 copy.credential.save()
                 copy.credential = webhook.credential
             copy.save()
             note = audit.note("copy_of", name=webhook.name)
             audit.record(Action.CREATED, copy, user=request.user, note=note)
-    except (SecretUnreadableError, shared_credentials.ConnectionInUseError) as error:
+    except (SecretUnreadableError, shared_credentials.ConnectionUnavailableError) as error:
         messages.error(request, str(error))
         return redirect_back(request, "webhooks:detail", webhook.pk)
     text = _(

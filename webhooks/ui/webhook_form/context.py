@@ -131,7 +131,7 @@ def save_if_valid(request: HttpRequest, form: CredentialForm) -> bool:
             sentence = _("Saved as paused: DNS does not know the host of the URL yet.")
             messages.warning(request, sentence)
         return is_saved
-    except shared_credentials.ConnectionInUseError as error:
+    except shared_credentials.ConnectionUnavailableError as error:
         # The connection was deleted after the form was validated.
         form.add_error("connection", str(error))
     except SecretUnreadableError:

@@ -173,7 +173,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
     def problems(self) -> list[dict[str, Any]]:
         """Return every error with its field's label and id, in the order of the page."""
         first, last = (
-            problems_of(self[name] for name in names if name in self.fields)
+            field_errors(self[name] for name in names if name in self.fields)
             for names in (_PAGE_ORDER, self.page_end)
         )
         return [*first, *self.part_problems(), *last]
@@ -381,7 +381,7 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         widget.changed_at = self.credential.secrets_changed_at.get(field, "")
 
 
-def problems_of(fields: Iterable[forms.BoundField]) -> list[dict[str, Any]]:
+def field_errors(fields: Iterable[forms.BoundField]) -> list[dict[str, Any]]:
     """Return every error of bound fields with its field's label and id."""
     return [
         {"target": field.auto_id, "label": field.label, "sentence": sentence}

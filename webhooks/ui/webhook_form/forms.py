@@ -32,7 +32,7 @@ from webhooks.security.drafts import Draft
 from webhooks.ui import event_limit, shared_credentials
 from webhooks.ui.fields import EventTypesField, NumberText, require_visible, url_problem
 from webhooks.ui.webhook_form import authorization, success
-from webhooks.ui.webhook_form.credential_form import CredentialForm, problems_of
+from webhooks.ui.webhook_form.credential_form import CredentialForm, field_errors
 from webhooks.ui.webhook_form.filter import FilterSection
 from webhooks.ui.webhook_form.headers import header_rows
 from webhooks.ui.webhook_form.mapping import EVERYTHING, MappingSection
@@ -305,9 +305,9 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     def part_problems(self) -> list[dict[str, Any]]:
         return [
             *self.conditions.problems(),
-            *problems_of(self[name] for name in ("body_format", *_FORMAT_DEFAULTS)),
+            *field_errors(self[name] for name in ("body_format", *_FORMAT_DEFAULTS)),
             *self.mapping.page_problems(),
-            *problems_of(row[name] for row in self.headers for name in ("name", "value")),
+            *field_errors(row[name] for row in self.headers for name in ("name", "value")),
             *(
                 {"target": "headers", "label": _("Headers"), "sentence": sentence}
                 for sentence in self.headers.non_form_errors()
@@ -418,7 +418,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         fields |= self.mapping.write(webhook)
         with transaction.atomic():
             if webhook.credential.is_shared:
-                shared_credentials.hold(webhook.credential_id)
+                shared_credentials.lock_connection(webhook.credential_id)
             if is_new and not self.cleaned_data["is_active"]:
                 webhook.pause(PauseReason.PERSON)
             self.save_credential()

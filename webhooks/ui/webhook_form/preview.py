@@ -47,7 +47,7 @@ _NEWEST_EVENT = "real"
 # Showing a megabyte of body would make every keystroke slow.
 _SHOWN_BYTES = 20_000
 # Apache and nginx refuse request lines of about 8,190 bytes by default; some proxies sooner.
-MAX_ADDRESS_LENGTH = 8_000
+RECOMMENDED_URL_LENGTH = 8_000
 _SIGNATURE = "webhook-signature"
 
 
@@ -232,8 +232,8 @@ class Preview:
         return [] if self.body else parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
 
     @property
-    def is_address_too_long(self) -> bool:
-        return len(self.url) > MAX_ADDRESS_LENGTH
+    def is_url_too_long(self) -> bool:
+        return len(self.url) > RECOMMENDED_URL_LENGTH
 
 
 def sample(webhook: Webhook, event_type: str) -> Source:
@@ -339,7 +339,7 @@ def preview_context(request: HttpRequest, form: WebhookForm) -> dict[str, Any]:
         "wanted": wanted if wanted in types or wanted == _NEWEST_EVENT else types[0],
         "sample_types": [catalogue.EVENT_TYPES[key] for key in types],
         "may_see_payload": may_see,
-        "max_address_length": MAX_ADDRESS_LENGTH,
+        "recommended_url_length": RECOMMENDED_URL_LENGTH,
     }
 
 
