@@ -520,9 +520,9 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         attack(lambda q: q.update(error=["access_denied"])),
         "a code and an error at once",
     ),
-    "code with an empty error": (
-        attack(lambda q: q.update(error=[""])),
-        "a code and an error at once",
+    "code with an empty error twice": (
+        attack(lambda q: q.update(error=["", ""])),
+        "“error” more than once",
     ),
     "neither code nor error": (attack(lambda q: q.pop("code")), "no authorization code"),
     "two codes by other names": (
@@ -530,7 +530,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         "no authorization code",
     ),
     "code by another name with error": (
-        attack(lambda q: q.update(auth_code=q.pop("code"), error=[""])),
+        attack(lambda q: q.update(auth_code=q.pop("code"), error=["access_denied"])),
         "a code and an error at once",
     ),
     "code of something else": (
@@ -728,6 +728,15 @@ class TestAttacks:
 
         assert finish({**query, "auth_code": ["another"]}, user) == credential
         assert fake.requests[-1].fields["code"] == query["code"][0]
+
+    @pytest.mark.parametrize("name", ["code", "auth_code"])
+    def test_error_without_a_value_is_absent(self, fake: FakeProvider, name: str) -> None:
+        """RFC 6749 section 3.1."""
+        credential, user, query = started(fake)
+        code, empty = query.pop("code"), {"error": [""], "error_description": [""]}
+
+        assert finish({**query, **empty, name: code}, user) == credential
+        assert fake.requests[-1].fields["code"] == code[0]
 
     def test_other_parameters_do_not_matter(self, fake: FakeProvider) -> None:
         credential, user, query = started(fake)

@@ -155,8 +155,8 @@ def code_of(parameters: Mapping[str, str], found: AuthorizationRequest) -> str:
     if not error and not code:
         # Some providers use other names than the standard's.
         error = next(filter(None, map(parameters.get, _OTHER_ERRORS)), error)
-    # An empty code counts as absent (RFC 6749 section 3.1); an error, even empty, rejects a code.
-    if code and error is not None:
+    # A parameter without a value counts as absent (RFC 6749 section 3.1).
+    if code and error:
         _refuse("code_and_error", found.credential)
     description = _readable(next(filter(None, map(parameters.get, _DESCRIPTIONS)), ""))
     if error:
