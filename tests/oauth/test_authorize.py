@@ -403,6 +403,41 @@ class TestExchange:
         assert (row.state, row.granted_scope) == ("valid", "read")
         assert oauth.sentence(row.warning) == "Not granted of the scopes asked for: write."
 
+    @pytest.mark.parametrize(
+        ("answered", "reported", "granted", "missing"),
+        [
+            # Strava, with commas.
+            ("read", {}, "read", "write"),
+            ("read,write", {}, "read write", ""),
+            # Repeated as requested.
+            ("read write", {}, "read write", ""),
+            ("", {}, "read write", ""),
+            # The token response counts first, even with an empty scope.
+            ("read", {"scope": "read write"}, "read write", ""),
+            ("read write", {"scope": "write"}, "write", "read"),
+            ("read write", {"scope": ""}, "", "read write"),
+        ],
+    )
+    def test_scope_of_the_callback_counts_if_the_token_has_none(
+        self,
+        fake: FakeProvider,
+        answered: str,
+        reported: dict[str, str],
+        granted: str,
+        missing: str,
+    ) -> None:
+        _, user, query = started(fake, scope="read write")
+        fake.reply(token(**reported))
+
+        finish({**query, "scope": [answered]}, user)
+
+        row = OAuthToken.objects.get()
+        words = f"Not granted of the scopes asked for: {missing}." if missing else ""
+        assert (row.state, row.granted_scope) == ("valid", granted)
+        assert oauth.sentence(row.warning) == words
+        kept = OAuthExchange.objects.get(kind="token")
+        assert kept.result == ("ok_with_warning" if words else "ok")
+
 
 Attack = Callable[[Credential, Any, Query], tuple[Query, Any, str]]
 

@@ -178,8 +178,24 @@ def _finish(
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, found.credential) from error
     result, transcripts = client.send(request)
+    result = _scoped(result, answer, found.credential)
     nonce = _nonce(found.credential, answer["state"])
     settle(found, result, transcripts, user, now, nonce=nonce, answered=answered)
+
+
+def _scoped(
+    result: TokenResponse, answer: Mapping[str, str], credential: Credential
+) -> TokenResponse:
+    """Return the token with the scope of the authorization response if it came without one.
+
+    Strava says only there which scopes the person approved; an empty one counts as absent.
+    """
+    token, scope = result.token, granted_token.read_scope(answer.get("scope"))
+    if token is None or token.scope is not None or not scope:
+        return result
+    warning = joined(result.warning, granted_token.scope_change(scope, credential.scope))
+    kind = TokenResult.OK_WITH_WARNING if warning else TokenResult.OK
+    return replace(result, token=replace(token, scope=scope), warning=warning, result=kind)
 
 
 def settle(

@@ -212,12 +212,12 @@ def read_grant(
         raise UnusableResponseError("unsafe_token")
     refresh_token, is_refused = _refresh_token(token_fields.get("refresh_token"))
     # Bitbucket writes "scopes"; an empty list there counts as no scope.
-    scopes = _scope(token_fields.get("scopes")) or None
+    scopes = read_scope(token_fields.get("scopes")) or None
     token = GrantedToken(
         access_token=value,
         refresh_token=refresh_token,
         token_type=_checked_type(token_fields.get("token_type"), token_types),
-        scope=_scope(token_fields["scope"]) if "scope" in token_fields else scopes,
+        scope=read_scope(token_fields["scope"]) if "scope" in token_fields else scopes,
         expires_in=expires_in({**token_fields, "access_token": value}, now),
         refresh_expires_in=refresh_expires_in(token_fields, now),
         id_token=id_token if isinstance(id_token := token_fields.get("id_token"), str) else "",
@@ -281,7 +281,7 @@ def _short(scope: str) -> str:
     return scope.rpartition("/")[2].lower().removeprefix("userinfo.")
 
 
-def _scope(value: Any) -> str | None:
+def read_scope(value: Any) -> str | None:
     """Return the granted scopes joined by spaces, from a list or a text with spaces or commas."""
     if isinstance(value, str) and value.startswith(("[", '"')):
         value = _json(value)
