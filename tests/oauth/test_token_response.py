@@ -270,7 +270,7 @@ def test_clock_that_is_none_is_not_used(date: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["bearer", "BEARER", "Bearer", " bearer ", "", None],
+    ["bearer", "BEARER", "Bearer", " bearer ", "", None, "null", " None ", "undefined"],
 )
 def test_bearer_is_understood_however_it_is_written(value: str | None) -> None:
     token = ask(good(token_type=value)).token
@@ -436,6 +436,10 @@ def test_scope_is_cut_at_a_whole_word() -> None:
         ("user:email", "gist", "Not granted of the scopes asked for: user:email."),
         ("admin:org write:org read:org repo public_repo", "admin:org,repo", ""),
         ("write:org", "read:org", "Not granted of the scopes asked for: write:org."),
+        # Reddit.
+        ("identity read", "*", ""),
+        ("*", "identity read", ""),
+        ("a b", "a:*", "Not granted of the scopes asked for: a b."),
         ("openid offline_access a", "a", ""),
         ("offline_access", "a", ""),
         ("email", "https://www.googleapis.com/auth/userinfo.email openid", ""),

@@ -244,7 +244,9 @@ def scope_change(granted: str | None, requested: str) -> str:
     asked = set(re.split(r"[\s,]+", requested)) - _SILENT_SCOPES - {""}
     given = set((granted or "").split())
     # Microsoft's ".default" requests all scopes of the application; the response lists them.
-    if granted is None or not asked or any(_short(one) == ".default" for one in asked):
+    # Reddit's "*" is all scopes.
+    is_all = "*" in asked | given or any(_short(one) == ".default" for one in asked)
+    if granted is None or not asked or is_all:
         return ""
     # Microsoft and Google use both the short name and the URL of a scope.
     if missing := _without(asked, given):
@@ -359,8 +361,8 @@ def _token_type(value: Any) -> str | None:
         return "Bearer"
     if not isinstance(value, str) or len(value) > 32:
         return None
-    value = value.strip() or "Bearer"
-    return "Bearer" if value.lower() == "bearer" else value
+    value = value.strip()
+    return "Bearer" if _is_missing(value) or value.lower() == "bearer" else value
 
 
 def _at_path(fields: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
