@@ -337,6 +337,27 @@ def test_client_on_its_own_is_not_asked_to_approve(error: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("grant", "status", "body", "code"),
+    [
+        # Auth0.
+        (Grant.CLIENT_CREDENTIALS, 403, {"error": "access_denied", "error_description":
+         "No audience parameter was provided, and no default audience has been configured"},
+         "invalid_target"),
+        # Google, for a service account without domain-wide delegation.
+        (Grant.JWT_BEARER, 401, {"error": "unauthorized_client", "error_description":
+         "Client is unauthorized to retrieve access tokens using this method, or client not "
+         "authorized for any of the scopes requested."}, "unauthorized_client"),
+    ],
+)  # fmt: skip
+def test_client_on_its_own_is_told_what_to_correct(
+    grant: Grant, status: int, body: dict[str, Any], code: str
+) -> None:
+    answer = ask(body, status, expected=Expected(grant=grant))
+
+    assert (answer.result, answer.code) == (WRONG, code)
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
         ("Access Denied", "access_denied"),
@@ -360,6 +381,7 @@ def test_codes_have_one_spelling(error: str, code: str) -> None:
         "too many " * 7_000,
         "refresh token " * 4_500,
         "invalid token" + " " * 60_000,
+        "unexpected token " * 4_000,
     ],
     ids=lambda text: text[:13],
 )

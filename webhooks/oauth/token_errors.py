@@ -42,7 +42,7 @@ _AADSTS = re.compile(r"AADSTS(\d{5,8})")
 # Entra ID returns the code invalid_client for these too; the number shows the cause: callback URL,
 # scope, resource or PKCE.
 _AADSTS_ERROR_CODES = {
-    **dict.fromkeys(("50011", "500112"), "redirect_uri_mismatch"),
+    **dict.fromkeys(("50011", "500112", "500113"), "redirect_uri_mismatch"),
     **dict.fromkeys(("650053", "70011", "28002", "28003", "1002012"), "invalid_scope"),
     **dict.fromkeys(("50001", "500011", "650057"), "invalid_target"),
     # Permissions of the application at another one; only the description says which.
@@ -215,6 +215,7 @@ _GRANT_ENDED = re.compile(
     r"|\b(access_)?token (has been|has|was|is) (already |now )?(expired|revoked|inactive"
     r"|not active|stale|blacklisted)|\btoken not valid for any token type\b"
     rf"|\btoken\b{_GAP}\b(has been|was) (revoked|expired)\b"
+    r"|\btoken (used|sent|provided|presented)( in the request)? (has|is) expired\b"
     r"|\bstale (refresh )?token\b|\btoken (was|has) already (been )?used\b"
     # Instagram says "Matching code".
     r"|\b(authorization|auth|matching)[ _-]code( grant)? (has|was|is|does) (already |been |not )*"
@@ -289,7 +290,7 @@ _ABOUT_TARGET = re.compile(
     r"|\b(audience|resource)\b(?! (owner|server))[^.;\n]{0,40}?\b(missing|required|invalid|unknown"
     r"|not (been )?(white-?listed|allowed|found|registered|valid))\b"
     # Auth0.
-    r"|\bservice not (?:found: |enabled within domain)",
+    r"|\bno audience\b|\bservice not (?:found: |enabled within domain)",
     re.IGNORECASE,
 )
 # The scope is missing or wrong.
@@ -302,8 +303,10 @@ _ABOUT_SCOPE = re.compile(
 # The provider expected JSON and got form data, or the reverse.
 _ABOUT_FORMAT = re.compile(
     r"\bcontent[ -]type\b|\bunsupported media type\b|\bapplication/(json|x-www-form-urlencoded)\b"
-    r"|\b(must|should) be (in |valid )?json\b|\b(invalid|malformed) json\b(?! web)"
-    r"|\bin json at position\b",
+    r"|\b(must|should) be (in |valid )?json\b|\b(invalid|malformed)[ _]?json\b(?! web)"
+    # The parsers of JavaScript, Django REST framework, Spring and GitHub.
+    r"|\bin json at position\b|\bunexpected token\b.{1,80} is not valid json\b(?! web)"
+    r"|\bjson parse error\b|\bproblems parsing json\b(?! web)|\bbody is not valid json\b",
     re.IGNORECASE,
 )
 _UNSUPPORTED_FORMAT_STATUS = 415
@@ -354,7 +357,9 @@ _NOT_OF_CREDENTIALS = re.compile(
 _DENIED = re.compile(r"access[ _]denied|unauthori[sz]ed|credential", re.IGNORECASE)
 _ABOUT_GRANT = re.compile(
     r"\bgrants?(?:[ _-]?types?)?\b|\bflow\b|service[ _]accounts?\b|response[ _]type"
-    r"|client_credentials",
+    r"|client_credentials"
+    # Google, for a service account without domain-wide delegation.
+    r"|\bretrieve access tokens using this method\b",
     re.IGNORECASE,
 )
 # DocuSign, Salesforce, Zoom.
@@ -513,9 +518,12 @@ def _by_number(refusal: TokenRefusal, words: str) -> TokenResult | None:
     numbers = [match[1] for match in _AADSTS.finditer(words) if match[1] in _AADSTS_RESULTS]
     if numbers:
         return _AADSTS_RESULTS[min(numbers, key=lambda one: one == _AADSTS_GENERAL)]
-    if normalized(refusal.code) == _FACEBOOK:
-        return next((_FACEBOOK_RESULTS[n] for n in refusal.codes if n in _FACEBOOK_RESULTS), None)
-    return None
+    if normalized(refusal.code) != _FACEBOOK:
+        return None
+    # Code 1 is that of a wrong secret, too.
+    if "1" in refusal.codes and "unknown error" in words.lower():
+        return TokenResult.TRANSIENT
+    return next((_FACEBOOK_RESULTS[n] for n in refusal.codes if n in _FACEBOOK_RESULTS), None)
 
 
 def _error_code_by_number(words: str) -> str:
