@@ -497,13 +497,19 @@ class TestDeviceCode:
         assert (found.poll_seconds, found.poll_at) == (10, now + timedelta(seconds=40))
 
     @pytest.mark.parametrize(
-        ("status", "error"), [(503, "server_error"), (400, "authorization_pending")]
+        ("status", "body"),
+        [
+            (503, {"error": "server_error"}),
+            (400, {"error": "authorization_pending"}),
+            # Twitch.
+            (400, {"status": 400, "message": "authorization_pending"}),
+        ],
     )
     def test_time_that_a_provider_asks_for_is_kept_to(
-        self, fake: FakeProvider, status: int, error: str
+        self, fake: FakeProvider, status: int, body: dict[str, Any]
     ) -> None:
         _credential, user, state = self.begun(fake)
-        fake.reply(Reply(status=status, body={"error": error}, headers={"Retry-After": "40"}))
+        fake.reply(Reply(status=status, body=body, headers={"Retry-After": "40"}))
         now = timezone.now()
 
         assert oauth.poll_device(state, user=user, session_key=SESSION, now=now) is None

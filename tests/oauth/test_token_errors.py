@@ -349,7 +349,7 @@ def test_client_on_its_own_is_not_asked_to_approve(error: str) -> None:
          "authorized for any of the scopes requested."}, "unauthorized_client"),
     ],
 )  # fmt: skip
-def test_client_on_its_own_is_told_what_to_correct(
+def test_refusal_of_a_grant_without_a_person_says_what_to_correct(
     grant: Grant, status: int, body: dict[str, Any], code: str
 ) -> None:
     answer = ask(body, status, expected=Expected(grant=grant))

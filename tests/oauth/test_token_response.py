@@ -614,7 +614,10 @@ def test_error_decides_whatever_the_status(error: str, result: TokenResult) -> N
             {"status": "error", "message": "bad", "category": "BAD_AUTH_CODE"},
             "BAD_AUTH_CODE",
         ),
-        ({"status": 400, "title": "Bad", "hint": "Token has been revoked"}, "Bad"),
+        (
+            {"status": 400, "title": "Bad", "hint": "Token has been revoked"},
+            "Token has been revoked",
+        ),
         ({"message": "no"}, "http_400"),
         ({}, "http_400"),
     ],

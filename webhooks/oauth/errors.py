@@ -451,12 +451,11 @@ _VARIANTS = {
         unmet_authentication_requirements insufficient_user_authentication
     """,
     "temporarily_unavailable": """
-        server_error slow_down too_many_requests rate_limit_exceeded rate_limited ratelimited
-        throttled internal_error internal_server_error service_unavailable fatal_error
-        request_timeout timeout unavailable try_again backend_error bad_gateway deadline_exceeded
-        gateway_timeout internal_failure overloaded resource_exhausted server_busy
-        server_unavailable service_temporarily_unavailable system_error throttling
-        team_added_to_org
+        server_error authorization_pending slow_down too_many_requests rate_limit_exceeded
+        rate_limited ratelimited throttled internal_error internal_server_error service_unavailable
+        fatal_error request_timeout timeout unavailable try_again backend_error bad_gateway
+        deadline_exceeded gateway_timeout internal_failure overloaded resource_exhausted server_busy
+        server_unavailable service_temporarily_unavailable system_error throttling team_added_to_org
     """,
 }
 ERRORS: dict[str, OAuthErrorKind] = {

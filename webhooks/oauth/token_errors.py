@@ -88,6 +88,8 @@ _MAY_BE_CLIENT = frozenset({_NOT_ALLOWED, "invalid_request", "access_denied", "p
 _VAGUE_MISTAKES = frozenset({_NOT_ALLOWED, "invalid_request"})
 # Codes whose description is more specific; Zoho answers too many requests with "Access Denied".
 _GENERAL_ERRORS = frozenset({"invalid_request", "access_denied"})
+# Codes that do not count in words: firewalls say "Permission denied", any site "Login required".
+_SAID_BY_OTHERS = ("access_denied", "interaction_required", "invalid_request")
 # Patterns for variants of known codes that are in no table: bad_authorization_code, wrong_client.
 _WRONG = (
     r"(?:bad|invalid|illegal|incorrect|wrong|unknown|unrecogni[sz]ed|unregistered|deleted|disabled"
@@ -304,9 +306,9 @@ _ABOUT_SCOPE = re.compile(
 _ABOUT_FORMAT = re.compile(
     r"\bcontent[ -]type\b|\bunsupported media type\b|\bapplication/(json|x-www-form-urlencoded)\b"
     r"|\b(must|should) be (in |valid )?json\b|\b(invalid|malformed)[ _]?json\b(?! web)"
-    # The parsers of JavaScript, Django REST framework, Spring and GitHub.
+    # The parsers of JavaScript, Django REST framework, FastAPI, Spring and GitHub.
     r"|\bin json at position\b|\bunexpected token\b.{1,80} is not valid json\b(?! web)"
-    r"|\bjson parse error\b|\bproblems parsing json\b(?! web)|\bbody is not valid json\b",
+    r"|\bjson (parse|decode) error\b|\bproblems parsing json\b(?! web)|\bbody is not valid json\b",
     re.IGNORECASE,
 )
 _UNSUPPORTED_FORMAT_STATUS = 415
@@ -390,7 +392,7 @@ _OR_SECRET = re.compile(r"or '?client_secret|client_secret'? or", re.IGNORECASE)
 
 
 def refusal_of(
-    codes: Iterable[str], texts: Iterable[str], *, description: str = ""
+    codes: Iterable[str], texts: Iterable[str], *, description: str = "", status: int = 0
 ) -> TokenRefusal:
     """Return the refusal of codes and texts; `code` is the first of the most specific, or ""."""
     found = tuple(one for one in codes if normalized(one) not in NO_ERRORS)
@@ -398,6 +400,9 @@ def refusal_of(
     words = (*texts, *(one for one in found if " " in one.strip()))
     words = (*words, *(_spelled_out(one) for one in (*found, *texts) if _DOTTED.fullmatch(one)))
     named = tuple(word for text in (*found, *words) for word in _codes_in(text))
+    if status not in WRONG_ADDRESS_STATUSES:
+        # With these a router or a proxy may say "Application not found".
+        named += tuple(filter(_is_code_in_words, texts))
     best = min((*found, *named), key=_vagueness, default="")
     return TokenRefusal(code=best, codes=found, description=description, texts=words)
 
@@ -427,6 +432,13 @@ def _spelled_out(name: str) -> str:
 def _codes_in(text: str) -> Iterator[str]:
     words = (match[0] for match in _CODE_WORD.finditer(text[:_MAX_JUDGED]))
     return (word for word in words if is_known(word))
+
+
+def _is_code_in_words(text: str) -> bool:
+    """Return whether a text is a specific code in words, such as "Expired code"."""
+    if " " not in text.strip() or len(text) > _LONGEST_CODE:
+        return False
+    return _error_code_of(normalized(text)) not in ("", *_SAID_BY_OTHERS)
 
 
 def is_known(code: str) -> bool:
@@ -555,8 +567,7 @@ def error_code(
 ) -> str:
     """Return the code in the table of errors that says what to change after this refusal."""
     name = normalized(refusal.code)
-    # The code itself may be a sentence.
-    words = (refusal.description or " ".join(refusal.texts) or refusal.code)[:_MAX_JUDGED]
+    words = _cause_of(refusal)[:_MAX_JUDGED]
     known = _error_code_of(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
         return "not_expired" if _NOT_EXPIRED.search(words) else "temporarily_unavailable"
@@ -606,6 +617,13 @@ def error_code(
     if known == "invalid_scope" and not scope:
         return "missing_scope"
     return known if result_of(known) is TokenResult.MISCONFIGURED else "provider_error"
+
+
+def _cause_of(refusal: TokenRefusal) -> str:
+    """Return the texts that may say the cause: with a general code all, else the first."""
+    texts = ("",) if refusal.description and is_known(refusal.code) else refusal.texts
+    # The code itself may be a sentence.
+    return "\n".join(filter(None, (refusal.description, *texts))) or refusal.code
 
 
 def assertion_code(refusal: TokenRefusal, code: str) -> str:

@@ -32,6 +32,7 @@ from webhooks.oauth.granted_token import (
     read_grant,
     rotated_token,
     scope_change,
+    snake_case,
 )
 from webhooks.oauth.token_errors import (
     CONFLICT_STATUS,
@@ -182,6 +183,13 @@ _TEXTS = (
 # Objects that may contain an error; inside them only the names in _NESTED_NAMES count.
 _ERROR_CONTAINERS = ("data", "response", "result", "detail", "details", "meta")
 _NESTED_NAMES = frozenset({*_ERRORS, "code", "reason", *_TEXTS})
+# The codes that a refusal's text alone may name.
+_CAUSES = frozenset(
+    {
+        *("redirect_uri_mismatch", "invalid_scope", "missing_scope", "unauthorized_client"),
+        *("invalid_target", "pkce_required", "pkce_mismatch", "pkce_refused"),
+    }
+)
 # Token types that Intuit, Apigee, eBay and Azure DevOps use for bearer tokens, and Slack's, which
 # count only in a response with "ok".
 _BEARER_TYPES = (
@@ -316,7 +324,7 @@ def _answered_at(raw: RawResponse, now: datetime) -> datetime:
 def _read(
     fields: dict[str, Any], raw: RawResponse, expected: Expected, now: datetime
 ) -> TokenResponse:
-    refusal = _refusal_in(fields)
+    refusal = _refusal_in(fields, raw.status)
     if _declares_error(fields):
         refusal = replace(refusal, code=refusal.code or "error")
     elif raw.status < 300:
@@ -438,14 +446,17 @@ def _refused_without_code(
     text = network.decode(raw.body, raw.content_type).strip()
     is_page = is_html(text, raw.content_type)
     if refusal:
+        named = refusal
         # Each text separately, so that no pattern matches across two fields.
-        refusal = refusal_of(
-            refusal.codes, (*refusal.texts, *text.split('"')), description=refusal.description
-        )
+        texts, description = (*named.texts, *text.split('"')), named.description
+        refusal = refusal_of(named.codes, texts, description=description, status=raw.status)
     else:
         is_sentence = _PLAIN_WORDS.fullmatch(text) is not None
         is_readable = is_sentence or not is_page
-        refusal = refusal_of((), (text,)) if is_readable else refusal_on_page(text)
+        refusal = (
+            refusal_of((), (text,), status=raw.status) if is_readable else refusal_on_page(text)
+        )
+        named = refusal
     if is_known(refusal.code) or (is_page and refusal.code):
         return _refused(refusal, raw, expected, now)
     challenge = _challenged(raw)
@@ -453,7 +464,9 @@ def _refused_without_code(
         return _refused(challenge, raw, expected, now)
     result = _judged(refusal, raw, expected)
     if result is not TokenResult.MISCONFIGURED:
-        message = stored_refusal(refusal, result, expected, status=raw.status)
+        # The other texts may repeat the request: "redirect_uri".
+        said = named if named.description else refusal
+        message = stored_refusal(said, result, expected, status=raw.status)
     elif wants_certificate(text):
         method = "tls_client_auth"
         code = client_code("client_key_needed", method, expected.authentication)
@@ -461,6 +474,8 @@ def _refused_without_code(
     elif is_page and raw.status not in WRONG_ADDRESS_STATUSES:
         # A page from something in front of the token endpoint (a firewall, a login, an outage).
         result, message = TokenResult.TRANSIENT, stored("web_page", status=raw.status)
+    elif not is_page and _says_cause(named, raw, expected):
+        message = stored_refusal(named, result, expected, status=raw.status)
     else:
         words = "" if is_page else _words(refusal.description or text, expected)
         code = "invalid_client" if names_client(refusal, raw.status) else "refused_without_code"
@@ -474,6 +489,20 @@ def _refused_without_code(
         message=message,
         retry_after_seconds=retry_after(raw.retry_after, now),
     )
+
+
+def _says_cause(refusal: TokenRefusal, raw: RawResponse, expected: Expected) -> bool:
+    """Return whether texts without a code name a mistake in the settings other than the client."""
+    if lacks_endpoint("", raw.status):
+        return False
+    code = error_code(
+        refusal,
+        TokenResult.MISCONFIGURED,
+        status=raw.status,
+        scope=expected.scope,
+        uses_pkce=expected.uses_pkce,
+    )
+    return code in _CAUSES
 
 
 def _challenged(raw: RawResponse) -> TokenRefusal:
@@ -490,7 +519,7 @@ def _words(text: str, expected: Expected) -> str:
     return clean(text, secrets=expected.secrets, limit=200)
 
 
-def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
+def _refusal_in(fields: dict[str, Any], status: int = 0) -> TokenRefusal:
     """Return the refusal with all error codes and texts of a response, nested ones included."""
     codes: list[str] = []
     texts: list[str] = []
@@ -499,7 +528,8 @@ def _refusal_in(fields: dict[str, Any]) -> TokenRefusal:
     if isinstance(hint, str) and hint not in description:
         # league/oauth2-server (Laravel, Kommo) puts the cause here; its description is general.
         description = f"{description} ({hint})"
-    return refusal_of(codes, (*texts, *_implied_words(fields)), description=description)
+    words = (*texts, *_implied_words(fields))
+    return refusal_of(codes, words, description=description, status=status)
 
 
 def _collect(value: Any, codes: list[str], texts: list[str]) -> None:
@@ -551,12 +581,16 @@ def _implied_words(fields: dict[str, Any]) -> Iterator[str]:
     errors = fields.get("errors")
     if isinstance(errors, dict):
         # Laravel: {"refresh_token": ["The refresh token is invalid."]}.
-        for named in errors.values():
-            yield from (one for one in _listed(named) if isinstance(one, str))
+        for name, named in errors.items():
+            texts = [one for one in _listed(named) if isinstance(one, str)]
+            yield from texts
+            yield from (f"{name} {one}" for one in texts if isinstance(named, list))
     for one in errors if isinstance(errors, list) else ():
-        # Strava: {"field": "refresh_token", "code": "invalid"}.
-        if isinstance(one, dict) and isinstance(one.get("field"), str):
-            yield f"{one['field']} {one.get('code')}"
+        # Strava: {"field": "refresh_token", "code": "invalid"}, and
+        # {"resource": "AuthorizationCode", "field": "", "code": "expired"}.
+        named = (one.get("field") or one.get("resource")) if isinstance(one, dict) else None
+        if isinstance(named, str):
+            yield f"{snake_case(named)} {one.get('code')}"
 
 
 def _declares_error(fields: dict[str, Any]) -> bool:
