@@ -82,7 +82,7 @@ class AsyncInserts:
         asyncio.get_running_loop().add_reader(socket, self._read)
 
     async def close(self) -> None:
-        """Close the connection for good."""
+        """Close the connection permanently."""
         self._is_closed = True
         if self._opening is not None:
             await self._opening
