@@ -347,6 +347,12 @@ def test_client_on_its_own_is_not_asked_to_approve(error: str) -> None:
         (Grant.JWT_BEARER, 401, {"error": "unauthorized_client", "error_description":
          "Client is unauthorized to retrieve access tokens using this method, or client not "
          "authorized for any of the scopes requested."}, "unauthorized_client"),
+        # No grant can have ended.
+        (Grant.CLIENT_CREDENTIALS, 401, {"message": "User not found"}, "invalid_client"),
+        (Grant.CLIENT_CREDENTIALS, 401, {"error": "invalid_token"}, "invalid_client"),
+        (Grant.CLIENT_CREDENTIALS, 400, {"message": "Invalid token"}, "provider_error"),
+        (Grant.CLIENT_CREDENTIALS, 401, {"error": "subscription_expired"}, "provider_error"),
+        (Grant.JWT_BEARER, 401, {"message": "User not found"}, "assertion_refused"),
     ],
 )  # fmt: skip
 def test_refusal_of_a_grant_without_a_person_says_what_to_correct(

@@ -359,7 +359,7 @@ _NOT_OF_CREDENTIALS = re.compile(
 _DENIED = re.compile(r"access[ _]denied|unauthori[sz]ed|credential", re.IGNORECASE)
 _ABOUT_GRANT = re.compile(
     r"\bgrants?(?:[ _-]?types?)?\b|\bflow\b|service[ _]accounts?\b|response[ _]type"
-    r"|client_credentials"
+    r"|client_credentials|_grant_type\b|\bunsupported_grant\b"
     # Google, for a service account without domain-wide delegation.
     r"|\bretrieve access tokens using this method\b",
     re.IGNORECASE,
@@ -370,6 +370,8 @@ _CONSENT_MISSING = re.compile(
     r"(?:been )?(?:approved|authori[sz]ed|consented|granted consent)",
     re.IGNORECASE,
 )
+# Links to documentation, such as ".../errors#redirect_uri".
+_LINK = re.compile(r"https?://\S+")
 # Dotted message keys, such as Zitadel's and DingTalk's.
 _DOTTED = re.compile(r"[A-Za-z_]{1,40}(\.[A-Za-z_]{1,40}){1,6}")
 # Client authentication methods other than a plain secret: a signed JWT or a certificate.
@@ -621,7 +623,8 @@ def error_code(
 
 def _cause_of(refusal: TokenRefusal) -> str:
     """Return the texts that may say the cause: with a general code all, else the first."""
-    texts = ("",) if refusal.description and is_known(refusal.code) else refusal.texts
+    is_first = bool(refusal.description) and is_known(refusal.code)
+    texts = () if is_first else (_LINK.sub("", one) for one in refusal.texts)
     # The code itself may be a sentence.
     return "\n".join(filter(None, (refusal.description, *texts))) or refusal.code
 

@@ -404,6 +404,10 @@ def stored_refusal(
     code = error_code(
         refusal, result, status=status, scope=expected.scope, uses_pkce=expected.uses_pkce
     )
+    is_machine = expected.grant is Grant.CLIENT_CREDENTIALS
+    if is_machine and status == 401 and code == "provider_error" and names_client(refusal, status):
+        # RFC 6749 section 5.2: without a grant that could have ended, 401 is about the client.
+        code = "invalid_client"
     code = client_code(code, missing_method(refusal), expected.authentication)
     if expected.grant is Grant.JWT_BEARER and result is TokenResult.MISCONFIGURED:
         code = assertion_code(refusal, code)
