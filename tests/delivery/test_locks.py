@@ -29,7 +29,7 @@ from webhooks.alerts import notifications
 from webhooks.delivery import holds, maintenance, queue, retention
 from webhooks.delivery import recorder as recorder_module
 from webhooks.delivery.engine import DrainCache, Engine
-from webhooks.delivery.queue.rows import ClaimQuota
+from webhooks.delivery.queue.rows import ClaimQuota, StateChange
 from webhooks.delivery.recorder import Recorder, note_unusable, pause
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.models import (
@@ -314,6 +314,26 @@ def test_the_next_drain_hands_back_what_was_locked_at_the_end_of_one(
     cache.close()
     assert set(Attempt.objects.values_list("outcome", flat=True)) == {Outcome.SUCCEEDED}
     assert len(slow.requests) == Attempt.objects.count() == 101
+
+
+def test_a_test_that_is_locked_does_not_keep_the_next_one_waiting(other: Other) -> None:
+    webhook = make_webhook()
+    events.send_test(webhook)
+    lock(other, "delivery", webhook)
+    test = events.send_test(webhook)
+    quota = [ClaimQuota(webhook.pk, 1)]
+    taken = queue.backend().claim_tests(quota, limit=50, lease="here", lease_seconds=60)
+    assert [one.id for one in taken] == [test.pk]
+
+
+def test_health_that_two_drains_could_not_write_counts_in_the_order_of_its_end() -> None:
+    failed = StateChange(1, False, 500, "", 2, False, 10.0)
+    succeeded = StateChange(1, True, 200, "", 0, True, 20.0)
+    for changes in ([failed, succeeded], [succeeded, failed]):
+        recorder = Recorder(queue.backend(), "here")
+        for change in changes:
+            recorder.add_state(change)
+        assert recorder.take_states() == [succeeded]
 
 
 def test_the_next_drain_writes_the_health_that_was_locked_at_the_end_of_one(

@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import islice
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -360,8 +361,15 @@ class Recorder:
         return list(states.values())
 
     def add_state(self, change: StateChange) -> None:
-        """Keep health that an earlier drain could not write; call it before `add`."""
-        self._states[change.webhook_id] = change
+        """Keep health that earlier drains could not write, in any order; call it before `add`."""
+        first, last = sorted(
+            (self._states.get(change.webhook_id, change), change), key=attrgetter("ended_at")
+        )
+        if first is not last:
+            failures = last.failures if last.had_success else first.failures + last.failures
+            had_success = first.had_success or last.had_success
+            last = last._replace(failures=failures, had_success=had_success)
+        self._states[change.webhook_id] = last
         self._changed.add(change.webhook_id)
 
     @property

@@ -59,7 +59,9 @@ class _Needle(NamedTuple):
     @property
     def overlaps(self) -> int:
         """Return how many beginnings a text may have for each one that overlaps no other."""
-        return len(self.seed) if self.seed in self.whole[1:] else 1
+        ends = (self.seed[length:] for length in range(1, len(self.seed)))
+        is_periodic = self.seed in self.whole[1:] or any(map(self.seed.startswith, ends))
+        return len(self.seed) if is_periodic else 1
 
 
 class _Span(NamedTuple):

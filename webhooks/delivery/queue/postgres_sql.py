@@ -179,23 +179,19 @@ WITH due AS MATERIALIZED (
   WHERE due.is_wanted
 {TAKE}, EXISTS (SELECT FROM due WHERE NOT is_wanted)"""
 
-# All due tests are numbered first: there are few, and the index of tests alone finds them.
+# All due tests are listed first: there are few, and the index of tests alone finds them.
 CLAIM_TESTS = f"""
 WITH tests AS MATERIALIZED (
-  SELECT d.id, d.ctid AS place, d.webhook_id, d.next_attempt_at AS due_at,
-    row_number() OVER (PARTITION BY d.webhook_id ORDER BY d.next_attempt_at) AS number
-  FROM webhooks_delivery d
+  SELECT d.id, d.webhook_id FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.trigger = 'test' AND d.next_attempt_at <= now()
     AND (d.unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s
 ), wanted AS MATERIALIZED (
-  SELECT free.* FROM (
-    SELECT tests.id, tests.place
-    FROM unnest(%(ids)s::bigint[], %(quotas)s::int[]) AS w(id, quota)
-    JOIN tests ON tests.webhook_id = w.id AND tests.number <= w.quota
-    ORDER BY tests.due_at LIMIT %(limit)s) oldest
+  SELECT free.* FROM unnest(%(ids)s::bigint[], %(quotas)s::int[]) AS w(id, quota)
   CROSS JOIN LATERAL (
     SELECT d.id, d.ctid AS place FROM webhooks_delivery d
-    WHERE d.id = oldest.id AND d.ctid = oldest.place FOR UPDATE SKIP LOCKED) free
+    WHERE d.id = ANY(ARRAY(SELECT id FROM tests WHERE webhook_id = w.id)) AND d.status = 'pending'
+    ORDER BY d.next_attempt_at LIMIT w.quota FOR UPDATE SKIP LOCKED) free
+  LIMIT %(limit)s
 {TAKE}"""
 
 CLAIM_QUARANTINED = f"""
