@@ -359,26 +359,26 @@ def pause(webhook: Webhook, reason: PauseReason = PauseReason.PERSON) -> None:
     holds.stop(webhook.pk, holds.ROWS_AT_ONCE)
 
 
-def resume(webhook: Webhook, drop_held: bool = False) -> int:
-    """Resume sending, oldest first; return how many held deliveries were released or dropped.
+def resume(webhook: Webhook, cancels_held: bool = False) -> int:
+    """Resume sending, oldest first; return how many held deliveries were released or cancelled.
 
-    At most 2,000 at once; the sweep releases or drops the rest.
+    At most 2,000 at once; the sweep releases or cancels the rest.
     """
     webhook.resume()
     with transaction.atomic():
-        if drop_held:
+        if cancels_held:
             # Set first, so that waiting deliveries are not sent in between.
-            Webhook.objects.filter(pk=webhook.pk).update(drops_before=Now(), **bump_version())
+            Webhook.objects.filter(pk=webhook.pk).update(cancels_before=Now(), **bump_version())
         webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
         _forget_failures(webhook)
-    if drop_held:
-        return holds.drop_paused(webhook.pk, holds.ROWS_AT_ONCE)
+    if cancels_held:
+        return holds.cancel_paused(webhook.pk, holds.ROWS_AT_ONCE)
     held = Delivery.objects.filter(
         webhook=webhook, status=Status.HELD, hold_reason=HoldReason.PAUSED
     )
-    # Deliveries dropped by an earlier resume stay dropped, even if the sweep has not reached them.
-    dropping = Webhook.objects.filter(pk=webhook.pk, drops_before__isnull=False)
-    for before in dropping.values_list("drops_before", flat=True):
+    # What an earlier resume cancels stays cancelled, even if the sweep has not reached it yet.
+    cancelling = Webhook.objects.filter(pk=webhook.pk, cancels_before__isnull=False)
+    for before in cancelling.values_list("cancels_before", flat=True):
         held = held.filter(created_at__gte=before)
     return _release(held, at_most=holds.ROWS_AT_ONCE)
 

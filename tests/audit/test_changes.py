@@ -103,7 +103,7 @@ def test_resuming_says_what_became_of_the_held_deliveries(browser: Client) -> No
     webhook = make_webhook()
     make_delivery(webhook)
     browser.post(reverse("webhooks:pause", args=[webhook.pk]))
-    browser.post(reverse("webhooks:resume", args=[webhook.pk]), {"held": "drop"})
+    browser.post(reverse("webhooks:resume", args=[webhook.pk]), {"held": "cancel"})
     assert "1 delivery on hold was cancelled" in audit.sentence(only(Action.RESUMED).note)
 
 

@@ -1028,7 +1028,7 @@ def test_the_oldest_are_not_claimed_while_due_rows_have_to_wait(
         {"is_active": False, "pause_reason": "person", "paused_at": timezone.now()},
         {"is_ordered": True},
         {"rate_limit": 5},
-        {"drops_before": timezone.now()},
+        {"cancels_before": timezone.now()},
     ],
     ids=lambda change: next(iter(change)),
 )

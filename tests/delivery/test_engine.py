@@ -505,7 +505,7 @@ def test_held_deliveries_can_be_dropped_on_resume(receiver: Receiver) -> None:
     webhook = make_webhook(url=f"{receiver.url}/open/hook")
     events.pause(webhook)
     delivery = make_delivery(webhook)
-    assert events.resume(webhook, drop_held=True) == 1
+    assert events.resume(webhook, cancels_held=True) == 1
     deliver_all()
     assert reload(delivery).status == Status.CANCELLED
     assert receiver.requests() == []
@@ -1219,7 +1219,7 @@ def test_a_wakeup_while_a_drain_ends_is_left_to_the_next_one() -> None:
         {"concurrency_limit": 0},
         {"body_format": "xyz"},
         {"parameters": 5},
-        {"answer_rule": "succeeds", "answer_operator": "nonsense"},
+        {"response_rule": "succeeds", "response_operator": "nonsense"},
     ],
     ids=str,
 )

@@ -181,7 +181,7 @@ def test_a_look_moves_rows_of_each_webhook(
 def test_two_sweeps_may_come_to_the_end_of_a_drop_at_once() -> None:
     webhook = make_webhook()
     WebhookState.objects.create(webhook=webhook)
-    assert holds.drop_paused(webhook.pk, 3) == 0
+    assert holds.cancel_paused(webhook.pk, 3) == 0
 
 
 def test_the_sweep_releases_and_notifies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_a_resume_drops_the_first_rows_and_the_sweep_the_rest(
     events.pause(webhook)
     for _ in range(8):
         make_delivery(webhook)
-    assert events.resume(webhook, drop_held=True) == 3
+    assert events.resume(webhook, cancels_held=True) == 3
     page = admin_client.get(reverse("webhooks:detail", args=[webhook.pk])).content.decode()
     assert "Cancelling deliveries: 5 left." in page
     tasks.sweep()
@@ -374,7 +374,7 @@ def test_a_resume_drops_what_its_pause_did_not_hold_yet(
     for _ in range(12):
         make_delivery(webhook)
     events.pause(webhook)
-    assert events.resume(webhook, drop_held=True) == 3
+    assert events.resume(webhook, cancels_held=True) == 3
     late = make_delivery(webhook)
     page = admin_client.get(reverse("webhooks:detail", args=[webhook.pk])).content.decode()
     assert "Cancelling deliveries: 10 left." in page
@@ -395,7 +395,7 @@ def test_a_drop_that_is_through_keeps_no_later_rows_on_hold(
     webhook = make_webhook()
     events.pause(webhook)
     make_delivery(webhook)
-    assert events.resume(webhook, drop_held=True) == 1
+    assert events.resume(webhook, cancels_held=True) == 1
     events.pause(webhook)
     for _ in range(5):
         make_delivery(webhook)
@@ -409,7 +409,7 @@ def test_what_a_resume_dropped_is_not_sent_by_the_next_one(monkeypatch: pytest.M
     events.pause(webhook)
     for _ in range(8):
         make_delivery(webhook)
-    events.resume(webhook, drop_held=True)
+    events.resume(webhook, cancels_held=True)
     events.pause(webhook)
     late = make_delivery(webhook)
     assert events.resume(webhook) == 1

@@ -1,4 +1,4 @@
-"""What somebody keeps locked, such as a forgotten transaction, keeps nothing else waiting."""
+"""What another transaction locked, such as a forgotten transaction, keeps nothing else waiting."""
 
 import datetime as dt
 import importlib
@@ -157,14 +157,14 @@ def test_a_resume_that_drops_is_not_over_while_rows_are_locked(other: Other) -> 
     events.pause(webhook)
     soon = timezone.now() + dt.timedelta(seconds=1)
     Webhook.objects.filter(pk=webhook.pk).update(
-        is_active=True, pause_reason="", paused_at=None, drops_before=soon
+        is_active=True, pause_reason="", paused_at=None, cancels_before=soon
     )
     lock(other, "delivery", webhook)
     assert holds.stop_overlooked() == 0
-    assert Webhook.objects.get().drops_before
+    assert Webhook.objects.get().cancels_before
     other.rollback()
     assert holds.stop_overlooked() == 1
-    assert Webhook.objects.get().drops_before is None
+    assert Webhook.objects.get().cancels_before is None
     assert of(webhook).pk == delivery.pk
     assert of(webhook).status == Status.CANCELLED
 

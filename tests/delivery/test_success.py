@@ -40,19 +40,19 @@ def judged(rule: SuccessRule, answer: object, status: int = 200, content_type: s
     return rule.judge(status, body[:BODY_BYTES], len(body), by_status, headers=headers)
 
 
-FAILS = {"answer_rule": "fails", "answer_variable": "error", "answer_operator": "exists"}
+FAILS = {"response_rule": "fails", "response_variable": "error", "response_operator": "exists"}
 SUCCEEDS = {
-    "answer_rule": "succeeds",
-    "answer_variable": "ok",
-    "answer_operator": "equals",
-    "answer_value": "true",
+    "response_rule": "succeeds",
+    "response_variable": "ok",
+    "response_operator": "equals",
+    "response_value": "true",
 }
 
 
 CONTAINS = SUCCEEDS | {
-    "answer_variable": "answer",
-    "answer_operator": "contains",
-    "answer_value": "done",
+    "response_variable": "answer",
+    "response_operator": "contains",
+    "response_value": "done",
 }
 
 
@@ -64,17 +64,17 @@ CONTAINS = SUCCEEDS | {
         (FAILS, {"error": None}, 200, Outcome.SUCCEEDED),
         *((FAILS, {"error": none}, 200, Outcome.SUCCEEDED) for none in (False, 0, "", [], {})),
         *((FAILS, {"error": some}, 200, Outcome.REJECTED) for some in (True, 7, "0", [0])),
-        (FAILS | {"answer_variable": "answer[0].error"}, [{"error": "x"}], 200, Outcome.REJECTED),
-        (FAILS | {"answer_variable": "answer[1][0].error"}, [[], [{"error": "x"}]], 200,
+        (FAILS | {"response_variable": "answer[0].error"}, [{"error": "x"}], 200, Outcome.REJECTED),
+        (FAILS | {"response_variable": "answer[1][0].error"}, [[], [{"error": "x"}]], 200,
          Outcome.REJECTED),
-        (FAILS | {"answer_variable": "errors[0]"}, {"errors": [{"code": 1}]}, 200,
+        (FAILS | {"response_variable": "errors[0]"}, {"errors": [{"code": 1}]}, 200,
          Outcome.REJECTED),
-        (FAILS | {"answer_variable": "errors[0]"}, {"errors": []}, 200, Outcome.SUCCEEDED),
-        (FAILS | {"answer_variable": "data.errors"}, {"data": [{"errors": 1}]}, 200,
+        (FAILS | {"response_variable": "errors[0]"}, {"errors": []}, 200, Outcome.SUCCEEDED),
+        (FAILS | {"response_variable": "data.errors"}, {"data": [{"errors": 1}]}, 200,
          Outcome.SUCCEEDED),
         (FAILS, {"error": " \n"}, 200, Outcome.SUCCEEDED),
-        (FAILS | {"answer_variable": "answer"}, b"\r\n", 200, Outcome.SUCCEEDED),
-        (FAILS | {"answer_variable": r"error\.code"}, {"error.code": 7}, 200, Outcome.REJECTED),
+        (FAILS | {"response_variable": "answer"}, b"\r\n", 200, Outcome.SUCCEEDED),
+        (FAILS | {"response_variable": r"error\.code"}, {"error.code": 7}, 200, Outcome.REJECTED),
         (FAILS, {"result": 1}, 201, Outcome.SUCCEEDED),
         (FAILS, b"OK", 200, Outcome.SUCCEEDED),
         (FAILS, b"", 204, Outcome.SUCCEEDED),
@@ -84,26 +84,26 @@ CONTAINS = SUCCEEDS | {
         (SUCCEEDS, {"ok": "TRUE"}, 200, Outcome.SUCCEEDED),
         *((SUCCEEDS, {"ok": yes}, 200, Outcome.SUCCEEDED) for yes in (1, "1", "True", " true ")),
         *((SUCCEEDS, {"ok": no}, 200, Outcome.REJECTED) for no in (0, 2, "yes", "", None, [True])),
-        (SUCCEEDS | {"answer_value": "False"}, {"ok": 0}, 200, Outcome.SUCCEEDED),
-        (SUCCEEDS | {"answer_value": "1"}, {"ok": True}, 200, Outcome.REJECTED),
+        (SUCCEEDS | {"response_value": "False"}, {"ok": 0}, 200, Outcome.SUCCEEDED),
+        (SUCCEEDS | {"response_value": "1"}, {"ok": True}, 200, Outcome.REJECTED),
         (SUCCEEDS, {"ok": False}, 200, Outcome.REJECTED),
         (SUCCEEDS, {}, 200, Outcome.REJECTED),
         (SUCCEEDS, b"<html>", 200, Outcome.REJECTED),
         (SUCCEEDS, b"[" * 60_000, 200, Outcome.REJECTED),
         (SUCCEEDS, {"ok": True}, 401, Outcome.UNAUTHORIZED),
-        (SUCCEEDS | {"answer_variable": "data[0].status"}, {"data": [{"status": True}]}, 200,
+        (SUCCEEDS | {"response_variable": "data[0].status"}, {"data": [{"status": True}]}, 200,
          Outcome.SUCCEEDED),
-        (SUCCEEDS | {"answer_operator": "one_of", "answer_value": "1, yes"}, {"ok": "Yes"}, 200,
+        (SUCCEEDS | {"response_operator": "one_of", "response_value": "1, yes"}, {"ok": "Yes"}, 200,
          Outcome.SUCCEEDED),
-        *((SUCCEEDS | {"answer_variable": "answer", "answer_value": "ok"}, ok, 200,
+        *((SUCCEEDS | {"response_variable": "answer", "response_value": "ok"}, ok, 200,
            Outcome.SUCCEEDED) for ok in (b"OK", b"OK\r\n", b'"ok"\n', b"\xef\xbb\xbfok")),
         (CONTAINS, {"status": "Done"}, 200, Outcome.SUCCEEDED),
         (CONTAINS, b'{"status": "done"', 200, Outcome.SUCCEEDED),
         (CONTAINS, {"status": "failed"}, 200, Outcome.REJECTED),
         (CONTAINS, {"answer": "no", "status": "done"}, 200, Outcome.REJECTED),
-        (CONTAINS | {"answer_rule": "fails"}, {"status": "done"}, 200, Outcome.REJECTED),
-        (CONTAINS | {"answer_operator": "exists"}, {"status": "done"}, 200, Outcome.SUCCEEDED),
-        (CONTAINS | {"answer_operator": "exists"}, b"{}", 200, Outcome.REJECTED),
+        (CONTAINS | {"response_rule": "fails"}, {"status": "done"}, 200, Outcome.REJECTED),
+        (CONTAINS | {"response_operator": "exists"}, {"status": "done"}, 200, Outcome.SUCCEEDED),
+        (CONTAINS | {"response_operator": "exists"}, b"{}", 200, Outcome.REJECTED),
         ({"success_codes": [200, 409]}, b"", 409, Outcome.SUCCEEDED),
         ({"success_codes": [200, 409]}, b"", 202, Outcome.REJECTED),
         ({"success_codes": [200, 409]}, b"", 404, Outcome.REFUSED),
@@ -123,7 +123,7 @@ def said(found: Judged) -> str:
 
 
 def test_the_reason_is_what_the_answer_says() -> None:
-    rule = rule_of(**FAILS, answer_reason="error.code")
+    rule = rule_of(**FAILS, response_error="error.code")
     answer = {"error": {"code": "INVALID_CREDENTIALS"}}
     assert "200, but the response says “INVALID_CREDENTIALS”" in said(judged(rule, answer))
     assert "does not meet the success rule" in said(judged(rule, {"error": "x"}))
@@ -132,7 +132,7 @@ def test_the_reason_is_what_the_answer_says() -> None:
 
 @pytest.mark.parametrize("error", [{"echo": "+380671234567"}, ["+380671234567"]])
 def test_a_reason_is_no_object_and_no_list(error: object) -> None:
-    rule = rule_of(**FAILS, answer_reason="error")
+    rule = rule_of(**FAILS, response_error="error")
     assert "does not meet the success rule" in said(judged(rule, {"error": error}))
 
 
@@ -155,14 +155,14 @@ NO = '{"error":"INVALID_CREDENTIALS","text":"Невірний пароль"}'
     ],
 )
 def test_an_answer_is_read_in_any_charset(body: bytes, content_type: str) -> None:
-    found = judged(rule_of(**FAILS, answer_reason="error"), body, 200, content_type)
+    found = judged(rule_of(**FAILS, response_error="error"), body, 200, content_type)
     assert "the response says “INVALID_CREDENTIALS”" in said(found)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
 def test_an_answer_that_was_packed_unasked_is_unpacked(coding: str) -> None:
     body = zlib.compress(NO.encode()) if coding == "deflate" else gzip.compress(NO.encode())
-    rule = rule_of(**FAILS, answer_reason="error")
+    rule = rule_of(**FAILS, response_error="error")
     head = f"content-encoding: {coding}\r\ncontent-type: application/json\r\n".encode()
     found = rule.judge(200, body, len(body), Outcome.SUCCEEDED, headers=head)
     assert "the response says “INVALID_CREDENTIALS”" in said(found)
@@ -177,7 +177,7 @@ def test_of_a_packed_answer_no_more_is_read_than_of_another() -> None:
 
 
 def test_a_reason_is_read_in_the_charset_of_the_answer() -> None:
-    rule = rule_of(**FAILS, answer_reason="text")
+    rule = rule_of(**FAILS, response_error="text")
     found = judged(rule, NO.encode("cp1251"), 200, "application/json; charset=windows-1251")
     assert "Невірний пароль" in said(found)
 
@@ -202,7 +202,7 @@ ESCAPES = "\\u0451" * 6_000
     ],
 )
 def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
-    rule = rule_of(**FAILS, answer_reason="error")
+    rule = rule_of(**FAILS, response_error="error")
     for cut in range(8):
         # Wherever the text is cut.
         assert "the response says “INVALID" in said(judged(rule, (" " * cut + body).encode()))
@@ -218,13 +218,15 @@ def test_what_was_read_of_a_long_answer_counts(body: str) -> None:
         (FAILS, {"ok": True, "rows": LONG}, Outcome.SUCCEEDED),
         (CONTAINS, {"status": "done", "rows": LONG}, Outcome.SUCCEEDED),
         (CONTAINS, {"rows": LONG, "status": "done"}, Outcome.REJECTED),
-        (CONTAINS | {"answer_rule": "fails"}, {"rows": LONG, "status": "done"}, Outcome.SUCCEEDED),
+        (CONTAINS | {"response_rule": "fails"},
+         {"rows": LONG, "status": "done"}, Outcome.SUCCEEDED),
         # The part that was cut off may contain the error.
-        (SUCCEEDS | {"answer_variable": "error", "answer_operator": "not_exists"},
+        (SUCCEEDS | {"response_variable": "error", "response_operator": "not_exists"},
          {"ok": True, "rows": LONG}, Outcome.REJECTED),
-        (FAILS | {"answer_variable": "ok", "answer_operator": "not_exists"},
+        (FAILS | {"response_variable": "ok", "response_operator": "not_exists"},
          {"rows": LONG, "ok": True}, Outcome.SUCCEEDED),
-        (FAILS | {"answer_variable": "ok", "answer_operator": "not_equals", "answer_value": "true"},
+        (FAILS | {"response_variable": "ok", "response_operator": "not_equals",
+                  "response_value": "true"},
          {"ok": False, "rows": LONG}, Outcome.REJECTED),
     ],
 )  # fmt: skip
@@ -258,8 +260,8 @@ def test_an_answer_whose_end_was_needed_says_so() -> None:
 def test_an_answer_that_python_reads_and_json_forbids_ends_nothing(
     error: bytes, operator: Operator
 ) -> None:
-    rule = rule_of(**FAILS | {"answer_operator": operator, "answer_value": "a"},
-                   answer_reason="error", answer_expired=["gone"])  # fmt: skip
+    rule = rule_of(**FAILS | {"response_operator": operator, "response_value": "a"},
+                   response_error="error", expired_token_errors=["gone"])  # fmt: skip
     found = judged(rule, b'{"error":' + error + b"}")
     assert found.outcome in (Outcome.SUCCEEDED, Outcome.REJECTED)
     if found.message is not None:
@@ -268,7 +270,7 @@ def test_an_answer_that_python_reads_and_json_forbids_ends_nothing(
 
 @pytest.mark.parametrize("status", [200, 400])
 def test_a_reason_may_mean_that_the_token_has_expired(status: int) -> None:
-    rule = rule_of(**FAILS, answer_reason="error", answer_expired=["token_expired"])
+    rule = rule_of(**FAILS, response_error="error", expired_token_errors=["token_expired"])
     found = judged(rule, {"error": "TOKEN_EXPIRED"}, status)
     assert (found.outcome, found.is_token_expired) == (Outcome.UNAUTHORIZED, True)
     assert not judged(rule, {"error": "other"}, status).is_token_expired
@@ -276,7 +278,7 @@ def test_a_reason_may_mean_that_the_token_has_expired(status: int) -> None:
 
 def test_a_rule_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(MappingError):
-        compile_rule(Webhook(**SUCCEEDS | {"answer_value": ""}))
+        compile_rule(Webhook(**SUCCEEDS | {"response_value": ""}))
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
@@ -315,8 +317,8 @@ def test_a_preset_knows_the_answers_of_its_api(
     ids=["lists", "objects", "marks", "numbers", "escapes"],
 )
 def test_the_worst_answer_is_judged_quickly(body: bytes, security_figure: Any) -> None:
-    fields = FAILS | {"answer_operator": "contains", "answer_value": "z" * 500}
-    rule = rule_of(**fields, answer_reason="error", answer_expired=["x"])
+    fields = FAILS | {"response_operator": "contains", "response_value": "z" * 500}
+    rule = rule_of(**fields, response_error="error", expired_token_errors=["x"])
     began = time.process_time()
     judged(rule, body)
     seconds = time.process_time() - began
@@ -338,7 +340,7 @@ def http(answer: object) -> bytes:
 def test_an_answer_that_says_no_is_no_delivery(is_retried: bool, status: str) -> None:
     with answering({"/in": http({"error": "INVALID_CREDENTIALS"})}) as address:
         webhook = make_webhook(
-            url=f"{address}/in", **FAILS, answer_reason="error", retries_rejected=is_retried
+            url=f"{address}/in", **FAILS, response_error="error", retries_rejected=is_retried
         )
         delivery = make_delivery(webhook)
         run_engine(lambda: Attempt.objects.exists())
@@ -366,7 +368,7 @@ def test_a_long_answer_is_judged_by_its_beginning(
     fields: dict[str, Any], answer: object, sentence: str
 ) -> None:
     with answering({"/in": http(answer)}) as address:
-        make_delivery(make_webhook(url=f"{address}/in", **fields, answer_reason="error"))
+        make_delivery(make_webhook(url=f"{address}/in", **fields, response_error="error"))
         run_engine(lambda: Attempt.objects.exists())
     error = Attempt.objects.get().error
     assert sentence in outcomes.sentence(error) if sentence else error == ""
@@ -378,7 +380,7 @@ def test_an_answer_of_another_charset_says_no_too() -> None:
     body = NO.encode("cp1251")
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=windows-1251\r\n"
     with answering({"/in": head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)}) as address:
-        make_delivery(make_webhook(url=f"{address}/in", **FAILS, answer_reason="text"))
+        make_delivery(make_webhook(url=f"{address}/in", **FAILS, response_error="text"))
         run_engine(lambda: Attempt.objects.exists())
     assert "Невірний пароль" in outcomes.sentence(Attempt.objects.get().error)
 
@@ -390,13 +392,13 @@ def test_a_reason_that_is_cut_in_a_secret_shows_nothing_of_it(before: int) -> No
     password = "secrettoken-123456"
     with answering({"/in": http({"error": "x" * before + password})}) as address:
         webhook = make_webhook(
-            url=f"{address}/in", **FAILS, answer_reason="error",
+            url=f"{address}/in", **FAILS, response_error="error",
             authorization_type="basic", basic_login="me", basic_password=password,
         )  # fmt: skip
         make_delivery(webhook)
         run_engine(lambda: Attempt.objects.exists())
     stored = Attempt.objects.get().error
-    assert "answer_says" in stored
+    assert "response_says" in stored
     assert "secre" not in stored
 
 
@@ -420,8 +422,8 @@ def test_an_expired_token_is_refreshed_and_the_request_sent_once_more(
             provider,
             url=f"{address}/in",
             **FAILS,
-            answer_reason="error",
-            answer_expired=["token_expired"],
+            response_error="error",
+            expired_token_errors=["token_expired"],
         )
         connect(webhook.credential)
         before = OAuthToken.objects.get().access_token

@@ -516,10 +516,10 @@ def answers_to_judge(world: World) -> None:
                 f"/commas/{number}",
                 url=f"{url}/{number}",
                 event_types=["form.submitted"],
-                answer_rule="succeeds",
-                answer_variable="ok",
-                answer_operator="equals",
-                answer_value="true",
+                response_rule="succeeds",
+                response_variable="ok",
+                response_operator="equals",
+                response_value="true",
             )
         url = f"http://127.0.0.1:{world.loop.serve(say_secret)}"
         for number in range(10):

@@ -57,8 +57,8 @@ _CLAIM = Claimed(
 )  # fmt: skip
 _PLAN = requests.make_plan(_webhook, _AUTHORIZATION)
 _RULE = compile_rule(
-    Webhook(answer_rule="fails", answer_variable="a", answer_operator="contains",
-            answer_value="x", answer_reason="a", answer_expired=["x"])
+    Webhook(response_rule="fails", response_variable="a", response_operator="contains",
+            response_value="x", response_error="a", expired_token_errors=["x"])
 )  # fmt: skip
 _REQUEST = requests.prepare(_CLAIM, _PLAN, 1_800_000_000.0)
 

@@ -81,7 +81,7 @@ def test_dropped_answer_is_named_and_what_to_set_at_the_provider(
 
     with pytest.raises(oauth.TokenUnavailableError, match="was lost") as lost:
         oauth.usable_token(credential.pk, now=later)
-    lost_at = stored().answer_lost_at
+    lost_at = stored().response_lost_at
     with pytest.raises(oauth.TokenUnavailableError) as ended:
         oauth.usable_token(credential.pk, now=later + timedelta(seconds=10))
 
@@ -162,7 +162,7 @@ def test_request_that_never_left_is_no_lost_answer(credential: Credential) -> No
     with pytest.raises(oauth.TokenUnavailableError, match="refused"):
         oauth.usable_token(credential.pk, now=timezone.now() + HOUR)
 
-    assert stored().answer_lost_at is None
+    assert stored().response_lost_at is None
 
 
 def test_provider_whose_refresh_tokens_work_often_is_just_asked_again(
@@ -176,7 +176,7 @@ def test_provider_whose_refresh_tokens_work_often_is_just_asked_again(
         oauth.usable_token(credential.pk, now=later)
 
     assert "lost" not in str(failure.value)
-    assert stored().answer_lost_at is None
+    assert stored().response_lost_at is None
 
 
 def test_refresh_shows_whether_refresh_tokens_work_once(

@@ -142,9 +142,9 @@ def test_nothing_comes_back_where_no_browser_is_sent(provider: Provider) -> None
 def test_values_go_with_the_token(fake: FakeProvider) -> None:
     credential = credential_at(fake, refresh_parameters=TAKES_DEVICE)
     authorize(fake, credential, device_id=DEVICE)
-    assert tokens.answered_values(OAuthToken.objects.get()) == {"device_id": DEVICE}
+    assert tokens.stored_placeholder_values(OAuthToken.objects.get()) == {"device_id": DEVICE}
 
     fake.reply(Reply(status=400, body={"error": "invalid_grant"}))
     oauth.clear_token(credential)
 
-    assert tokens.answered_values(OAuthToken.objects.get()) == {}
+    assert tokens.stored_placeholder_values(OAuthToken.objects.get()) == {}

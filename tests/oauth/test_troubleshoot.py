@@ -159,7 +159,7 @@ def test_other_exchanges_are_no_failure(fields: dict[str, Any]) -> None:
     [
         (("unavailable", "no_endpoint"), ("no_endpoint", ("token_url",))),
         (("unavailable", "html"), ("html", ("token_url",))),
-        (("answer_lost", "unavailable"), ("unavailable", ())),
+        (("response_lost", "unavailable"), ("unavailable", ())),
     ],
 )
 def test_message_of_two_lines_is_about_the_last(

@@ -17,10 +17,10 @@ ROOT = "/integrations/webhooks/"
 HUGE = "9" * 5000
 NULL = "Null characters are not allowed."
 RULE = {
-    "answer_rule": "fails",
-    "answer_variable": "error",
-    "answer_operator": "exists",
-    "answer_reason": "error",
+    "response_rule": "fails",
+    "response_variable": "error",
+    "response_operator": "exists",
+    "response_error": "error",
 }
 
 
@@ -56,7 +56,7 @@ def json_filter(text: str) -> dict[str, str]:
 WITH_NULL: list[tuple[dict[str, str], str]] = [
     ({"name": "a\0b"}, NULL),
     ({"alert_recipients": "ops\0@example.com"}, NULL),
-    (RULE | {"answer_expired": "token\0expired"}, NULL),
+    (RULE | {"expired_token_errors": "token\0expired"}, NULL),
     (OAUTH | {"reauthorization_words": "revoked\0"}, NULL),
     (OAUTH | {"token_parameters": "a=\0"}, "Enter one per line"),
     (header_fields({"name": "X-A\0", "value": "v"}), NULL),
@@ -74,8 +74,8 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"retry_schedule_seconds": "%(typed)s"}, "“%(typed)s” is not a waiting time."),
     ({"retry_schedule_seconds": HUGE}, "is not a waiting time."),
     ({"success_codes": "²00"}, "Enter status codes from 200 to 599"),
-    (RULE | {"answer_variable": "tags[]"}, "write its number"),
-    (RULE | {"answer_variable": "a" + ".a" * 150}, "at most 200 characters"),
+    (RULE | {"response_variable": "tags[]"}, "write its number"),
+    (RULE | {"response_variable": "a" + ".a" * 150}, "at most 200 characters"),
     (OAUTH | {"scope": "читання"}, "A scope is ASCII words"),
     (header_fields({"name": "X-A", "value": "“v”"}), "one line of plain ASCII"),
     (condition("fields..city"), "There is nothing between two dots"),

@@ -136,13 +136,13 @@ def run(now: datetime | None = None) -> int:
     )
     # An ending token still works.
     affected = {key[:2] for key in found if key[2] != IncidentKind.TOKEN_ENDING}
-    owing = Incident.objects.filter(owes_mail=True, closed_at__gt=now - _REMIND_AFTER)
+    owing = Incident.objects.filter(owes_email=True, closed_at__gt=now - _REMIND_AFTER)
     over = [incident for key, incident in open_now.items() if key not in found]
     sent, ends_at = 0, time.monotonic() + NOTIFY_SECONDS
     for incident in [*over, *owing]:
         is_well = _is_well(incident, affected)
         with queue.unless_locked("incident"):
-            sent += (_mail_again if incident.owes_mail else _close)(incident, now, is_well=is_well)
+            sent += (_mail_again if incident.owes_email else _close)(incident, now, is_well=is_well)
         if time.monotonic() > ends_at:
             break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
@@ -332,7 +332,7 @@ def _texts_of_end(incident: Incident) -> tuple[str, str]:
 
 def _mail_again(incident: Incident, now: datetime, *, is_well: bool) -> int:
     """Repeat the mail that an incident is over, unless that is no longer so."""
-    if not Incident.objects.filter(pk=incident.pk, owes_mail=True).update(owes_mail=False):
+    if not Incident.objects.filter(pk=incident.pk, owes_email=True).update(owes_email=False):
         return 0
     return 0 if _is_gone(incident) or not is_well else _mail_end(incident, now)
 
@@ -341,7 +341,7 @@ def _mail_end(incident: Incident, now: datetime) -> int:
     """Mail that an incident is over; return 1 if it was accepted or has no recipient, else 0."""
     error = _mail_people(incident.subject, *_texts_of_end(incident), now)
     if error and not _is_final(error):
-        Incident.objects.filter(pk=incident.pk).update(owes_mail=True)
+        Incident.objects.filter(pk=incident.pk).update(owes_email=True)
     return int(error is None)
 
 

@@ -68,7 +68,7 @@ SENTENCES: Mapping[str, messages.Sentence] = {
         "“%(name)s” is active again. %(count)d deliveries on hold are sent now.",
         "count",
     ),
-    "resumed_and_dropped": ngettext_lazy(
+    "resumed_and_cancelled": ngettext_lazy(
         "“%(name)s” is active again. %(count)d delivery on hold was cancelled.",
         "“%(name)s” is active again. %(count)d deliveries on hold were cancelled.",
         "count",
@@ -77,7 +77,7 @@ SENTENCES: Mapping[str, messages.Sentence] = {
     "resumed_and_sent_many": _(
         "“%(name)s” is active again. At least %(count)d deliveries on hold are sent now."
     ),
-    "resumed_and_dropped_many": _(
+    "resumed_and_cancelled_many": _(
         "“%(name)s” is active again. At least %(count)d deliveries on hold were cancelled."
     ),
     "held_dropped": _("Deliveries on hold were cancelled."),

@@ -90,7 +90,7 @@ _FORGET_SECONDS = 120.0
 FINISH_SECONDS = 10.0
 # How often to log a request that could not be made.
 LOG_SECONDS = 1.0
-# How often to try to hand back what somebody keeps locked.
+# How often to try to hand back what another transaction locked.
 _LOCKED_SECONDS = 1.0
 # The next drain does not wait for more counts and webhooks with health to write than this.
 SHORT_REST = 2000
@@ -111,8 +111,8 @@ class DrainCache:
         self.clock = DatabaseClock()
         self.resolver = network.HostResolver(network.Policy.from_settings())
         self._forgot_at = time.monotonic()
-        # What somebody keeps locked: rows to hand back, with their leases, and counts and health to
-        # write.
+        # What another transaction locked: rows to hand back, with their leases, and counts and
+        # health to write.
         self.locked: dict[str, tuple[Claimed, str]] = {}
         self.counts: deque[Counts] = deque()
         self.states: deque[StateChange] = deque()
@@ -246,8 +246,8 @@ class Engine:
         # Requests that ended, with any outcome.
         self.sent = 0
         self.is_hand_back_open = False
-        # Rows to hand back that somebody keeps locked, each with its lease, which may be that of an
-        # earlier drain; and when to try again.
+        # Rows to hand back that another transaction locked, each with its lease, which may be that
+        # of an earlier drain; and when to try again.
         self._locked = self._cache.locked
         self._locked_at = 0.0
         # Rows of the last claim that are neither with the sender nor have a result.
@@ -360,8 +360,8 @@ class Engine:
     def may_end(self) -> bool:
         """Return whether no request is in hand and a broker can start the next drain.
 
-        What somebody keeps locked is left: its results are written later, by their thread, and the
-        next drain hands back the rest.
+        What another transaction locked is left: its results are written later, by their thread,
+        and the next drain hands back the rest.
         """
         if not self._is_rest_locked or self.claimer.is_busy:
             return False
@@ -371,7 +371,7 @@ class Engine:
 
     @property
     def _is_rest_locked(self) -> bool:
-        """Return whether somebody keeps every row in hand locked, or none is in hand."""
+        """Return whether another transaction locked every row in hand, or none is in hand."""
         unsent = sum(delivery_id in self.claims for delivery_id in self._locked)
         return len(self.claims) <= len(self._recorder.locked) + unsent
 
@@ -916,8 +916,8 @@ class Engine:
     def hand_back(self) -> None:
         """Hand back claimed rows that were not sent; while the database is away they stay here.
 
-        So do those that somebody keeps locked. A failed hand-back may have been committed, and a
-        database crash releases rows as well: the claim under way could then return the same rows,
+        So do those that another transaction locked. A failed hand-back may have been committed, and
+        a database crash releases rows as well: the claim under way could then return the same rows,
         so wait until it has arrived.
         """
         unsent, may_hand_back = self.sender.unsent, self._may_hand_back
@@ -991,7 +991,7 @@ class Engine:
             return
         self._is_claim_open = False
         if count:
-            logger.warning("claim_answer_lost rows=%d", count)
+            logger.warning("claim_response_lost rows=%d", count)
             self._is_notified = True
 
     def _has_rows_to_return(self) -> bool:
@@ -1028,7 +1028,7 @@ class Engine:
         is_left = self._recorder.locked and self._is_rest_locked and not self._should_stop()
         self.writer.finish(0.0 if is_left else ends)
         self._recorder.add_counts(self.writer.take_uncounted())
-        # First, as somebody may keep locked what the rest is written to.
+        # First, as another transaction may have locked what the rest is written to.
         self.shards.leave()
         self._write_rest()
         self._cache.hand_over()

@@ -60,7 +60,7 @@ def release(held: QuerySet[Delivery], at_most: int) -> int:
         size = min(BATCH, at_most - released)
         following = held.filter(status=Status.HELD, pk__gt=last).order_by("id")
         with transaction.atomic():
-            # Skip rows that another process is releasing or dropping.
+            # Skip rows that another process is releasing or cancelling.
             locked = following.select_for_update(skip_locked=True, of=("self",))
             batch = list(locked.values_list("pk", flat=True)[:size])
             if not batch:
@@ -97,10 +97,10 @@ def _cancel(held: QuerySet[Delivery], at_most: int) -> int:
         return Delivery.objects.filter(pk__in=chosen, status=Status.HELD).cancel()
 
 
-def drop_paused(webhook_id: int, at_most: int) -> int:
-    """Cancel the rows that a resume dropped, held or not; return how many, as `stop` does."""
+def cancel_paused(webhook_id: int, at_most: int) -> int:
+    """Cancel the rows that a resume is to cancel, held or not; return how many, as `stop` does."""
     webhooks = Webhook.objects.filter(pk=webhook_id)
-    before = webhooks.values_list("drops_before", flat=True).first()
+    before = webhooks.values_list("cancels_before", flat=True).first()
     if before is None:
         # Another sweep has finished it.
         return 0
@@ -111,19 +111,19 @@ def drop_paused(webhook_id: int, at_most: int) -> int:
         hold_reason=HoldReason.PAUSED,
         created_at__lt=before,
     )
-    dropped = _cancel(held, at_most)
+    cancelled = _cancel(held, at_most)
     waiting = Delivery.objects.in_status(Status.PENDING).filter(
         webhook=webhook_id, created_at__lt=before
     )
-    # Somebody may keep rows locked.
+    # Another transaction may keep rows locked.
     is_left = held.exists() or waiting.exclude(trigger=Trigger.TEST).exists()
-    if stopped < at_most and dropped < at_most and not is_left:
+    if stopped < at_most and cancelled < at_most and not is_left:
         with transaction.atomic():
             # Not equality, as SQLite stored milliseconds; the flag of a later resume stays.
-            finished = webhooks.filter(drops_before__lte=before)
+            finished = webhooks.filter(cancels_before__lte=before)
             free = list(finished.select_for_update(skip_locked=True).values_list("pk", flat=True))
-            finished.filter(pk__in=free).update(drops_before=None, **bump_version())
-    return max(stopped, dropped)
+            finished.filter(pk__in=free).update(cancels_before=None, **bump_version())
+    return max(stopped, cancelled)
 
 
 def stop_overlooked() -> int:
@@ -137,8 +137,8 @@ def stop_overlooked() -> int:
     ]
     deleted = Webhook.objects.filter(pk__in=held, deleted_at__isnull=False)
     work += [partial(cancel_held, pk) for pk in deleted.values_list("pk", flat=True)]
-    dropped = Webhook.objects.filter(pk__in={*pending, *held}, drops_before__isnull=False)
-    work += [partial(drop_paused, pk) for pk in dropped.values_list("pk", flat=True)]
+    cancelling = Webhook.objects.filter(pk__in={*pending, *held}, cancels_before__isnull=False)
+    work += [partial(cancel_paused, pk) for pk in cancelling.values_list("pk", flat=True)]
     return _move_in_turn(work, most=ROWS_AT_ONCE)
 
 
@@ -203,7 +203,7 @@ def release_overlooked() -> int:
 
 def _sendable(webhook_ids: Iterable[int]) -> list[Webhook]:
     """Return those of the webhooks that are active and whose requests can be authorized."""
-    active = Webhook.objects.active().filter(pk__in=webhook_ids, drops_before=None)
+    active = Webhook.objects.active().filter(pk__in=webhook_ids, cancels_before=None)
     active = active.select_related("credential")
     columns = ("webhook", "allowed_hosts", "authorization_type", "grant_type", "secret_origins")
     wanted = ("url", "filter", "secret_origins", *(f"credential__{name}" for name in columns))

@@ -41,7 +41,7 @@ FREE_SECONDS, _LONGEST_FREE_SECONDS = 2.0, 10.0
 EXPIRED_AT_ONCE = 500
 # How often to look for health to write: one statement for many webhooks.
 _STATE_SECONDS = 0.5
-# How long a pause waits for a webhook that somebody keeps locked, and how often it is tried.
+# How long a pause waits for a webhook that another transaction locked, and how often it is tried.
 # At the end of a drain it is not waited for.
 _PAUSE_SECONDS, _PAUSE_AGAIN_SECONDS = 5.0, 0.1
 # How many rows that wait for a person are held at a time. The pause after that is this multiple of
@@ -205,8 +205,8 @@ class PendingPauses:
         """Pause the webhooks and return the outcomes of the responses; nothing on a database fault.
 
         A webhook that was changed since is not paused: its new URL has not answered 410. If it is
-        paused by now, as by another response, its delivery waits all the same. One that somebody
-        keeps locked, perhaps to change it, is paused after a later response.
+        paused by now, as by another response, its delivery waits all the same. One that is
+        locked, perhaps to be changed, is paused after a later response.
         """
         now = time.monotonic()
         if now < self.apply_at and not is_end:
@@ -290,7 +290,7 @@ class PendingHolds:
 def _paused_by_now(asked: Mapping[int, int]) -> tuple[set[int], set[int]]:
     """Pause the webhooks that still have these versions.
 
-    Return all that are paused, and those that are not because somebody keeps them locked.
+    Return all that are paused, and those that are not because another transaction locked them.
     """
     present = present_versions(asked)
     gone = {pk for pk, version in asked.items() if present[pk].webhook == version}

@@ -39,18 +39,18 @@ SENTENCES: Mapping[str, Sentence] = {
         "The receiver answered with status %(status)s, which does not end a request."
     ),
     # The response was rejected by the webhook's success rule.
-    "answer_says": _("The receiver answered %(status)s, but the response says “%(reason)s”."),
-    "answer_refused": _(
+    "response_says": _("The receiver answered %(status)s, but the response says “%(reason)s”."),
+    "response_refused": _(
         "The receiver answered %(status)s, but the response does not meet the success rule."
     ),
-    "answer_unread": _(
+    "response_unread": _(
         "The receiver answered %(status)s, but the response is too long for the success "
         "rule: only its first 64 KiB are read."
     ),
-    "answer_status": _(
+    "response_status": _(
         "The receiver answered %(status)s, which the success rule does not count as a success."
     ),
-    "answer_expired": _(
+    "response_expired": _(
         "The receiver answered %(status)s and says “%(reason)s”: the access token has expired."
     ),
     # A request without a response.

@@ -63,7 +63,7 @@ _UNUSED = frozenset(
     """
     alert_recipients alerts_are_muted alerts_muted_until alert_after_failures alert_failure_percent
     secrets_changed_at created_at created_by updated_at deleted_at pause_reason paused_at purged_at
-    drops_before event_types filter authorization_parameters token_parameters refresh_parameters
+    cancels_before event_types filter authorization_parameters token_parameters refresh_parameters
     assertion_claims reauthorization_words next_send_at last_success_at failing_since_at last_error
     """.split()  # noqa: SIM905 - read as prose.
 )

@@ -60,10 +60,10 @@ _STATE_SECONDS, _STATES_AT_ONCE = 2.0, 250
 _REST_AT_ONCE = 2000
 # How often the hourly counts are written, and how many of them at a time.
 _COUNT_SECONDS, _COUNTS_AT_ONCE = 2.0, 1000
-# How long health and counts wait after a fault: if somebody keeps a whole table locked, each try
-# takes a thread's time, until PostgreSQL's `lock_timeout`.
+# How long health and counts wait after a fault: if another transaction locked a whole table, each
+# try takes a thread's time, until PostgreSQL's `lock_timeout`.
 UNWRITTEN_SECONDS = 10.0
-# How often to look whether what somebody keeps locked is free.
+# How often to look whether what another transaction locked is free.
 _LOCKED_SECONDS = 1.0
 # A plain string: a member of a TextChoices takes longer to compare.
 _SUCCEEDED = Outcome.SUCCEEDED.value
@@ -107,7 +107,7 @@ class Recorder:
         self._proved: dict[int, tuple[int, int]] = {}
         # The batch whose commit may or may not have happened.
         self._uncertain_batch: list[AttemptResult] = []
-        # Results of deliveries that somebody keeps locked, such as a forgotten transaction, and
+        # Results of deliveries that another transaction locked, such as one that was forgotten, and
         # when to look at them again.
         self.locked: list[AttemptResult] = []
         self._locked_at = 0.0
@@ -167,8 +167,8 @@ class Recorder:
     def token_refused(self, plan: RequestPlan) -> None:
         """Write a refused token before its delivery can be claimed again, here or elsewhere.
 
-        Must be called before `add`. If somebody keeps the token locked, its delivery does not wait,
-        and it is written with a later result: until then another process may send it.
+        Must be called before `add`. If another transaction locked the token, its delivery does not
+        wait, and it is written with a later result: until then another process may send it.
         """
         self._refused[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
@@ -177,7 +177,7 @@ class Recorder:
         self._proved[plan.credential_id] = (plan.token_version, plan.webhook_id)
 
     def _write_tokens(self) -> None:
-        """Write which tokens were refused, or proved good; later if somebody keeps one locked."""
+        """Write which tokens were refused, or proved good; later if one is locked."""
         if not (noted := [*self._refused, *self._proved]):
             return
         locked = self.queue.locked_tokens(noted)
@@ -207,11 +207,11 @@ class Recorder:
     def write(self, batch: Sequence[AttemptResult]) -> int | None:
         """Write a batch; return how many deliveries were still ours. Raises database errors.
 
-        Return None if nothing was written, as somebody keeps some of the deliveries locked: these
-        are set aside, and the rest is the next batch.
+        Return None if nothing was written, as another transaction locked some of the deliveries:
+        these are set aside, and the rest is the next batch.
         """
         self._write_tokens()
-        # Somebody who keeps one locked may keep others locked as well: do not wait for each.
+        # A transaction that locked one may have locked others as well: do not wait for each.
         if self.locked and self._set_locked_aside(batch):
             return None
         is_repeat = bool(self._uncertain_batch)
@@ -235,7 +235,7 @@ class Recorder:
         return ours
 
     def _set_locked_aside(self, batch: Sequence[AttemptResult]) -> bool:
-        """Let the rest of a batch not wait for deliveries that somebody keeps locked.
+        """Let the rest of a batch not wait for deliveries that another transaction locked.
 
         Return whether there are any.
         """
@@ -301,8 +301,8 @@ class Recorder:
     def write_states(self, changes: Sequence[StateChange]) -> None:
         """Write the health of webhooks and pause those that failed for too long.
 
-        What somebody keeps locked is left for later: to wait for it takes 1.5 s for each drain that
-        waits, one after the other.
+        What another transaction locked is left for later: to wait for it takes 1.5 s for each drain
+        that waits, one after the other.
         """
         locked = self.queue.locked_states([one.webhook_id for one in changes])
         changes = [one for one in changes if one.webhook_id not in locked]
@@ -333,7 +333,7 @@ class Recorder:
         return oldest
 
     def write_counts(self, counts: Counts) -> Counts:
-        """Add to the hourly counts; return those that somebody keeps locked."""
+        """Add to the hourly counts; return those that another transaction locked."""
         keys = {
             HourCount(webhook_id, _hour(hour), outcome, step, count): key
             for key, count in counts.items()
@@ -380,7 +380,7 @@ class Recorder:
     def write_rest(self) -> bool:
         """Write the remaining counts and health at the end of a drain; return True when done.
 
-        After a fault it can be called again. Counts that somebody keeps locked are left:
+        After a fault it can be called again. Counts that another transaction locked are left:
         `take_counts` returns them.
         """
         for _ in range(0, len(self._counts), _COUNTS_AT_ONCE):
@@ -409,7 +409,7 @@ def _hour(number: int) -> dt.datetime:
 def pause(webhook_ids: Sequence[int], reason: PauseReason) -> int:
     """Pause active webhooks; the engine holds their deliveries when it next looks.
 
-    Those that somebody else keeps locked stay active.
+    Those that another transaction locked stay active.
     """
     active = Webhook.objects.filter(pk__in=webhook_ids, is_active=True)
     with transaction.atomic():
@@ -504,7 +504,7 @@ class Writer(SessionThread):
     ) -> None:
         """Take as `uncounted` what an earlier drain could not count; it gets what this one cannot.
 
-        It may still get some after this one's end, if somebody keeps something locked.
+        It may still get some after this one's end, if another transaction locked something.
         """
         super().__init__("writer", queue, engine_session)
         self._recorder = recorder
@@ -529,7 +529,7 @@ class Writer(SessionThread):
             self._write_counts()
 
     def take_uncounted(self) -> Counts:
-        """Return the counts that somebody kept locked, or that a fault kept out."""
+        """Return the counts that another transaction locked, or that a fault kept out."""
         counts: Counts = Counter()
         while self._uncounted:
             counts.update(self._uncounted.popleft())

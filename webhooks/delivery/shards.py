@@ -79,7 +79,7 @@ class Shards:
 
 
 def _free(drains: QuerySet[Drain]) -> QuerySet[Drain]:
-    """Lock these rows until the transaction ends, without those that somebody else keeps locked.
+    """Lock these rows until the transaction ends, without those that another transaction locked.
 
     Each wait for a lock would delay all webhooks.
     """

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from webhooks import network
 from webhooks.filters import EQUALITY, LISTS, PRESENCE, FilterError, Operator, compile_filter
-from webhooks.models import AnswerRule, Outcome, Webhook
+from webhooks.models import Outcome, ResponseRule, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, Violation, as_text, finder
 
@@ -106,19 +106,19 @@ class SuccessRule:
         text = network.decode(body, found[1].decode("latin-1") if found else "")
         reading = self._read(text, is_whole=is_whole)
         if reading.reason.casefold() in self.expired:
-            said = Message("answer_expired", {"status": status_code, "reason": reading.reason})
+            said = Message("response_expired", {"status": status_code, "reason": reading.reason})
             return Judged(Outcome.UNAUTHORIZED, said, True)
         if not is_success:
             if by_status is not Outcome.SUCCEEDED:
                 return Judged(by_status)
-            return Judged(Outcome.REJECTED, Message("answer_status", {"status": status_code}))
+            return Judged(Outcome.REJECTED, Message("response_status", {"status": status_code}))
         if reading.is_as_wanted:
             return Judged(Outcome.SUCCEEDED)
         if not reading.is_read:
-            return Judged(Outcome.REJECTED, Message("answer_unread", {"status": status_code}))
+            return Judged(Outcome.REJECTED, Message("response_unread", {"status": status_code}))
         if not reading.reason:
-            return Judged(Outcome.REJECTED, Message("answer_refused", {"status": status_code}))
-        said = Message("answer_says", {"status": status_code, "reason": reading.reason})
+            return Judged(Outcome.REJECTED, Message("response_refused", {"status": status_code}))
+        said = Message("response_says", {"status": status_code, "reason": reading.reason})
         return Judged(Outcome.REJECTED, said)
 
     def _read(self, text: str, *, is_whole: bool) -> _Reading:
@@ -160,27 +160,30 @@ class SuccessRule:
 def compile_rule(webhook: Webhook) -> SuccessRule:
     """Return a webhook's rule; raise MappingError for one that cannot be read."""
     try:
-        condition = _condition(webhook) if webhook.answer_rule else None
+        condition = _condition(webhook) if webhook.response_rule else None
     except FilterError as error:
         raise MappingError(Violation(sentence=str(error))) from error
     return SuccessRule(
         codes=frozenset(webhook.success_codes),
         condition=condition,
-        find=finder(webhook.answer_variable),
-        is_of_whole=webhook.answer_variable == WHOLE_RESPONSE,
-        is_of_presence=webhook.answer_operator in PRESENCE,
-        is_met_by_success=webhook.answer_rule == AnswerRule.SUCCEEDS,
-        find_reason=finder(webhook.answer_reason) if webhook.answer_reason else None,
-        expired=frozenset(word.casefold() for word in webhook.answer_expired),
+        find=finder(webhook.response_variable),
+        is_of_whole=webhook.response_variable == WHOLE_RESPONSE,
+        is_of_presence=webhook.response_operator in PRESENCE,
+        is_met_by_success=webhook.response_rule == ResponseRule.SUCCEEDS,
+        find_reason=finder(webhook.response_error) if webhook.response_error else None,
+        expired=frozenset(word.casefold() for word in webhook.expired_token_errors),
         is_retried=webhook.retries_rejected,
     )
 
 
 def _condition(webhook: Webhook) -> Callable[[Mapping[str, Any]], bool]:
     compiled = compile_filter(condition_of(webhook))
-    if webhook.answer_operator not in PRESENCE:
+    if webhook.response_operator not in PRESENCE:
         return compiled.matches
-    find, is_wanted = finder(webhook.answer_variable), webhook.answer_operator == Operator.EXISTS
+    find, is_wanted = (
+        finder(webhook.response_variable),
+        webhook.response_operator == Operator.EXISTS,
+    )
     # Many APIs say with {"error": false}, 0, a blank text or an empty list that there is no error.
     return lambda response: _is_present(find(response)) is is_wanted
 
@@ -233,8 +236,8 @@ def _scan(text: str) -> _Scanned:
 
 def condition_of(webhook: Webhook) -> dict[str, Any]:
     """Return the condition on the response, in the form that filters have."""
-    operator, value = webhook.answer_operator, webhook.answer_value
-    condition: dict[str, Any] = {"variable": webhook.answer_variable, "operator": operator}
+    operator, value = webhook.response_operator, webhook.response_value
+    condition: dict[str, Any] = {"variable": webhook.response_variable, "operator": operator}
     if operator in LISTS:
         condition["value"] = [part.strip() for part in value.split(",") if part.strip()]
     elif operator not in PRESENCE:
@@ -254,32 +257,32 @@ class RulePreset:
 
 
 def _preset(
-    key: str, label: str, rule: AnswerRule, condition: tuple[str, Operator, str], **more: Any
+    key: str, label: str, rule: ResponseRule, condition: tuple[str, Operator, str], **more: Any
 ) -> RulePreset:
     variable, operator, value = condition
     fields = {
-        "answer_rule": rule.value,
-        "answer_variable": variable,
-        "answer_operator": operator.value,
-        "answer_value": value,
-        "answer_reason": "",
-        "answer_expired": [],
+        "response_rule": rule.value,
+        "response_variable": variable,
+        "response_operator": operator.value,
+        "response_value": value,
+        "response_error": "",
+        "expired_token_errors": [],
         **more,
     }
     return RulePreset(key=key, label=label, fields=fields)
 
 
-_SUCCEEDS, _FAILS = AnswerRule.SUCCEEDS, AnswerRule.FAILS
+_SUCCEEDS, _FAILS = ResponseRule.SUCCEEDS, ResponseRule.FAILS
 PRESETS: dict[str, RulePreset] = {
     preset.key: preset
     for preset in (
-        _preset("error", "error", _FAILS, ("error", Operator.EXISTS, ""), answer_reason="error"),
+        _preset("error", "error", _FAILS, ("error", Operator.EXISTS, ""), response_error="error"),
         _preset(
             "success",
             "success: true",
             _SUCCEEDS,
             ("success", Operator.EQUALS, "true"),
-            answer_reason="message",
+            response_error="message",
         ),
         # https://apidocs.bitrix24.com/error-codes.html
         _preset(
@@ -287,8 +290,8 @@ PRESETS: dict[str, RulePreset] = {
             "Bitrix24",
             _FAILS,
             ("error", Operator.EXISTS, ""),
-            answer_reason="error",
-            answer_expired=["expired_token"],
+            response_error="error",
+            expired_token_errors=["expired_token"],
         ),
         # https://docs.slack.dev/apis/web-api/#responses
         _preset(
@@ -296,8 +299,8 @@ PRESETS: dict[str, RulePreset] = {
             "Slack",
             _SUCCEEDS,
             ("ok", Operator.EQUALS, "true"),
-            answer_reason="error",
-            answer_expired=["token_expired"],
+            response_error="error",
+            expired_token_errors=["token_expired"],
         ),
         # https://core.telegram.org/bots/api#making-requests
         _preset(
@@ -305,7 +308,7 @@ PRESETS: dict[str, RulePreset] = {
             "Telegram",
             _SUCCEEDS,
             ("ok", Operator.EQUALS, "true"),
-            answer_reason="description",
+            response_error="description",
         ),
         # https://www.zoho.com/crm/developer/docs/api/v8/insert-records.html
         _preset(
@@ -313,7 +316,7 @@ PRESETS: dict[str, RulePreset] = {
             "Zoho CRM",
             _SUCCEEDS,
             ("data[0].status", Operator.EQUALS, "success"),
-            answer_reason="data[0].code",
+            response_error="data[0].code",
         ),
     )
 }

@@ -56,11 +56,11 @@ from webhooks.models.origins import host_entry, host_origin, is_plain_http, orig
 from webhooks.models.resends import Resend, ResendScope, ResendStatus
 from webhooks.models.webhook import (
     WEBHOOK_SECRETS,
-    AnswerRule,
     BodyFormat,
     Header,
     Method,
     PauseReason,
+    ResponseRule,
     Webhook,
     WebhookState,
     headers_as_json,

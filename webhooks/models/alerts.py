@@ -114,15 +114,15 @@ class Incident(models.Model):
     # that is later than `notified_at`.
     channels_notified_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
-    # No mail server has accepted the mail that it is over yet.
-    owes_mail = models.BooleanField(default=False)
+    # No mail server has accepted the email that it is over yet.
+    owes_email = models.BooleanField(default=False)
 
     class Meta:
         verbose_name = _("incident")
         ordering = ["-id"]
         indexes = [
             models.Index(
-                fields=["closed_at"], name="incident_owing_mail", condition=Q(owes_mail=True)
+                fields=["closed_at"], name="incident_owing_email", condition=Q(owes_email=True)
             )
         ]
         constraints = [

@@ -38,7 +38,7 @@ class OAuthToken(models.Model):
     # The origins it was entered for; if it is restored, it is sent to no others.
     replaced_secret_origins = models.JSONField(default=list, blank=True)
     # Values that extra parameters take from the provider's response in the browser: a JSON object.
-    answered = SecretField()
+    placeholder_values = SecretField()
     token_type = models.CharField(max_length=32, blank=True, default="")
     # None until a refresh has shown whether a refresh token works only once.
     is_single_use = models.BooleanField(null=True, blank=True)
@@ -64,7 +64,7 @@ class OAuthToken(models.Model):
     retry_refresh_at = models.DateTimeField(null=True, blank=True)
     refresh_failures = models.PositiveIntegerField(default=0)
     # When a refresh got no response: the provider may count the refresh token as used.
-    answer_lost_at = models.DateTimeField(null=True, blank=True)
+    response_lost_at = models.DateTimeField(null=True, blank=True)
     # The version that receivers refused last, and their webhooks. The version is reset to 0 once
     # the token proved valid, by an accepted request or by the provider; a webhook that is still
     # listed then has a problem of its own.

@@ -3,6 +3,7 @@
 from pkgutil import iter_modules
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 
 from webhooks import migrations
@@ -15,13 +16,22 @@ def older_tables(using: str = DEFAULT_DB_ALIAS) -> str:
     is_ours = "webhooks_webhook" in tables or any(
         app == "webhooks" for app, _name in MigrationRecorder(connection).applied_migrations()
     )
-    if not is_ours or "webhooks_credential" in tables:
+    # The last column that was renamed before the release.
+    if not is_ours or _has_column(connection, "webhooks_webhook", "response_rule", tables):
         return ""
     return (
         "This database was made by a version from before the first release, which cannot be "
         "upgraded. Set DATABASE_URL to an empty database, or move the old one away, and run "
         "migrate again."
     )
+
+
+def _has_column(connection: BaseDatabaseWrapper, table: str, column: str, tables: set[str]) -> bool:
+    if table not in tables:
+        return False
+    with connection.cursor() as cursor:
+        columns = connection.introspection.get_table_description(cursor, table)
+    return column in {one.name for one in columns}
 
 
 def missing_migrations(using: str = DEFAULT_DB_ALIAS) -> str:

@@ -47,7 +47,7 @@ class PauseReason(models.TextChoices):
     FAILING = "failing", _("No delivery succeeded for days")
 
 
-class AnswerRule(models.TextChoices):
+class ResponseRule(models.TextChoices):
     """What the condition on the response decides; empty: the status code alone counts."""
 
     SUCCEEDS = "succeeds", _("succeeds when")
@@ -100,8 +100,8 @@ class Webhook(EditedRow):
         max_length=16, choices=PauseReason.choices, blank=True, default=""
     )
     paused_at = models.DateTimeField(null=True, blank=True)
-    # A resume dropped the deliveries made before this; nothing is sent until the sweep has ended.
-    drops_before = models.DateTimeField(null=True, blank=True)
+    # A resume cancels the deliveries made before this; nothing is sent until the sweep has ended.
+    cancels_before = models.DateTimeField(null=True, blank=True)
     url = models.CharField(_("URL"), max_length=2048)
     # Without it no form saves a URL with a secret in its query string.
     accepts_secret_in_url = models.BooleanField(_("Send a secret in the URL"), default=False)
@@ -151,20 +151,22 @@ class Webhook(EditedRow):
     retry_schedule_seconds = models.JSONField(_("Retry schedule"), default=list, blank=True)
     # The success rule, see `delivery.success`. [] means every 2xx.
     success_codes = models.JSONField(_("Successful status codes"), default=list, blank=True)
-    answer_rule = models.CharField(
+    response_rule = models.CharField(
         _("Response condition"),
         max_length=8,
-        choices=AnswerRule.choices,
+        choices=ResponseRule.choices,
         blank=True,
         default="",
     )
     # A condition of `webhooks.filters` on the JSON of the response.
-    answer_variable = models.CharField(_("Response field"), max_length=200, blank=True, default="")
-    answer_operator = models.CharField(_("Compare"), max_length=16, blank=True, default="exists")
-    answer_value = models.CharField(_("Value"), max_length=500, blank=True, default="")
+    response_variable = models.CharField(
+        _("Response field"), max_length=200, blank=True, default=""
+    )
+    response_operator = models.CharField(_("Compare"), max_length=16, blank=True, default="exists")
+    response_value = models.CharField(_("Value"), max_length=500, blank=True, default="")
     # Path of the error in the response, and the errors that mean an expired access token.
-    answer_reason = models.CharField(_("Error field"), max_length=200, blank=True, default="")
-    answer_expired = models.JSONField(_("Expired-token errors"), default=list, blank=True)
+    response_error = models.CharField(_("Error field"), max_length=200, blank=True, default="")
+    expired_token_errors = models.JSONField(_("Expired-token errors"), default=list, blank=True)
     retries_rejected = models.BooleanField(_("Retry rejected responses"), default=True)
     signing_secret = SecretField(_("Signing secret"))
     previous_signing_secret = SecretField()
@@ -227,7 +229,7 @@ class Webhook(EditedRow):
     @property
     def has_success_rule(self) -> bool:
         """Return whether a custom rule instead of the usual 2xx decides about success."""
-        return bool(self.success_codes or self.answer_rule or self.answer_expired)
+        return bool(self.success_codes or self.response_rule or self.expired_token_errors)
 
     def read_headers(self) -> list[Header]:
         """Decrypt and return the custom headers. Errors: SecretUnreadableError."""
@@ -273,7 +275,7 @@ WEBHOOK_SECRETS = tuple(one.name for one in Webhook._meta.fields if isinstance(o
 class WebhookState(models.Model):
     """What the engine knows about a webhook: pacing and health. Written by workers and a resume."""
 
-    # No foreign key constraint: it would wait for a webhook that somebody keeps locked.
+    # No foreign key constraint: it would wait for a webhook that another transaction locked.
     webhook = models.OneToOneField(
         Webhook,
         primary_key=True,

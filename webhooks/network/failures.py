@@ -108,7 +108,7 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     # The transfer.
     "not_connected": _("%(host)s could not be connected to: %(reason)s."),
     "connect_timeout": _("No connection to %(host)s could be made in time."),
-    "answer_timeout": _("The receiver did not finish its response in %(seconds)d s."),
+    "response_timeout": _("The receiver did not finish its response in %(seconds)d s."),
     "tls": _("The TLS connection to %(host)s failed: %(reason)s."),
     "connection_broke": _("The connection to %(host)s broke: %(reason)s."),
     "broken_answer": _("The receiver's response is broken: %(reason)s."),
@@ -171,7 +171,7 @@ def classify(
     """
     if number == pycurl.E_OPERATION_TIMEDOUT:
         if is_connected:
-            return Failure(TIMEOUT, "answer_timeout", {"seconds": timeout_seconds})
+            return Failure(TIMEOUT, "response_timeout", {"seconds": timeout_seconds})
         return Failure(TIMEOUT, "connect_timeout", {"host": host})
     if number == _TOO_LARGE and not message:
         # The only error without a message from libcurl.

@@ -167,20 +167,22 @@ def _finish(
         raise
     _record(found, answer, moment, result=TokenResult.OK)
     try:
-        answered = parameters.answered_values(found.credential, answer)
+        placeholder_values = parameters.placeholder_values(found.credential, answer)
         request = token_requests.code_request(
             found.credential,
             code=code,
             code_verifier=found.code_verifier,
             redirect_uri=found.redirect_uri,
-            answered=answered,
+            placeholder_values=placeholder_values,
         )
     except MisconfiguredError as error:
         raise AuthorizationError(error.message, found.credential) from error
     result, transcripts = client.send(request)
     result = _scoped(result, answer, found.credential)
     nonce = _nonce(found.credential, answer["state"])
-    settle(found, result, transcripts, user, now, nonce=nonce, answered=answered)
+    settle(
+        found, result, transcripts, user, now, nonce=nonce, placeholder_values=placeholder_values
+    )
 
 
 def _scoped(
@@ -206,7 +208,7 @@ def settle(
     now: datetime | None,
     *,
     nonce: str = "",
-    answered: Mapping[str, str] | None = None,
+    placeholder_values: Mapping[str, str] | None = None,
 ) -> None:
     """Store the granted token, or raise AuthorizationError with what went wrong."""
     credential = found.credential
@@ -217,7 +219,7 @@ def settle(
         lambda: (
             revocation.stored_tokens(credential.pk),
             result.token is not None
-            and _store(found, result, user, answered_at, account, answered or {}),
+            and _store(found, result, user, answered_at, account, placeholder_values or {}),
         ),
     )
     for transcript in transcripts:
@@ -267,7 +269,7 @@ def _store(
     user: User,
     answered_at: datetime,
     account: str,
-    answered: Mapping[str, str],
+    placeholder_values: Mapping[str, str],
 ) -> bool:
     """Store the token unless its settings were changed during the exchange."""
     assert answer.token is not None
@@ -287,7 +289,7 @@ def _store(
             user=user if isinstance(user, AbstractBaseUser) else None,
             bound_origins=credential.token_origins,
             account=account,
-            answered=answered,
+            placeholder_values=placeholder_values,
         )
     return True
 

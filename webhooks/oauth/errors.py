@@ -71,7 +71,7 @@ _NEEDS_REAUTHORIZATION = {
         "The provider no longer accepts the authorization code or refresh token: it has expired, "
         "was used or was revoked. Press “Get new access token”."
     ),
-    "answer_lost_and_used": _(
+    "response_lost_and_used": _(
         "The response of %(time)s was lost, and the provider counts the refresh token as used, so "
         "the grant has ended. Press “Get new access token”. So that a lost response costs no "
         "grant, let the provider accept a refresh token again: Keycloak, Refresh Token Max Reuse; "
@@ -354,7 +354,7 @@ _WARNINGS = {
         "The provider says that its new tokens have expired already, so they are used until the "
         "receiver refuses them."
     ),
-    "answer_lost": _(
+    "response_lost": _(
         "The response of %(time)s was lost, so the provider may count the refresh token as used. "
         "It is sent once more as soon as the provider answers again."
     ),

@@ -99,17 +99,18 @@ def check_query(pairs: Iterable[tuple[str, str]], field: str) -> None:
 
 
 def extra_parameters(
-    credential: Credential, step: str, answered: Mapping[str, str] | None = None
+    credential: Credential, step: str, placeholder_values: Mapping[str, str] | None = None
 ) -> Pairs:
     """Return the parameters to add to the request of a step.
 
-    `answered` holds the parameters of the authorization response; other grants have none.
+    `placeholder_values` holds the parameters of the authorization response; other grants have none.
     Errors: MisconfiguredError.
     """
     own = _entered(credential, step)
     if step != "authorization":
         own = [
-            (name, _resolve_placeholder(value, credential, answered or {})) for name, value in own
+            (name, _resolve_placeholder(value, credential, placeholder_values or {}))
+            for name, value in own
         ]
     return [*resource_parameters(credential), *own]
 
@@ -136,7 +137,7 @@ def _can_resolve(value: str, credential: Credential) -> bool:
     return True
 
 
-def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[str, str]:
+def placeholder_values(credential: Credential, answer: Mapping[str, str]) -> dict[str, str]:
     """Return the values that placeholders take from an authorization response.
 
     Errors: MisconfiguredError.
@@ -148,7 +149,9 @@ def answered_values(credential: Credential, answer: Mapping[str, str]) -> dict[s
     }
 
 
-def _resolve_placeholder(value: str, credential: Credential, answered: Mapping[str, str]) -> str:
+def _resolve_placeholder(
+    value: str, credential: Credential, placeholder_values: Mapping[str, str]
+) -> str:
     match = _PLACEHOLDER.fullmatch(value)
     if match is None:
         return value
@@ -158,9 +161,9 @@ def _resolve_placeholder(value: str, credential: Credential, answered: Mapping[s
         return credential.client_secret
     if match[1] is None:
         return callback_url(credential)
-    if match[1] not in answered:
+    if match[1] not in placeholder_values:
         raise MisconfiguredError(stored("no_callback_value", name=match[1]))
-    return answered[match[1]]
+    return placeholder_values[match[1]]
 
 
 def resource_parameters(credential: Credential) -> Pairs:

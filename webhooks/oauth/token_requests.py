@@ -106,17 +106,17 @@ def code_request(
     code: str,
     code_verifier: str,
     redirect_uri: str,
-    answered: Mapping[str, str] | None = None,
+    placeholder_values: Mapping[str, str] | None = None,
 ) -> TokenRequest:
     """Return the request that exchanges a code. Errors: MisconfiguredError.
 
-    `answered` holds the values of the authorization response for placeholders in extra parameters.
+    `placeholder_values` are those of the authorization response, for extra parameters.
     """
     client_auth = client_credentials(credential, credential.token_url)
     body = WebApplicationClient(credential.client_id).prepare_request_body(
         code=code,
         redirect_uri=redirect_uri,
-        body=urlencode(parameters.extra_parameters(credential, "token", answered)),
+        body=urlencode(parameters.extra_parameters(credential, "token", placeholder_values)),
         code_verifier=code_verifier or None,
         **client_auth.fields,
     )
@@ -124,7 +124,7 @@ def code_request(
         grant=Grant.CODE,
         redirect_uri=redirect_uri,
         uses_pkce=bool(code_verifier),
-        secrets=(code, code_verifier, *(answered or {}).values()),
+        secrets=(code, code_verifier, *(placeholder_values or {}).values()),
     )
     request = _request(credential, credential.token_url, body, client_auth, expected)
     return replace(request, is_single_use=True)
@@ -135,7 +135,7 @@ def refresh_request(
     refresh_token: str,
     *,
     is_single_use: bool | None = False,
-    answered: Mapping[str, str] | None = None,
+    placeholder_values: Mapping[str, str] | None = None,
 ) -> TokenRequest:
     """Return the request of RFC 6749 section 6. Errors: MisconfiguredError."""
     url = credential.refresh_url or credential.token_url
@@ -143,10 +143,10 @@ def refresh_request(
     body = WebApplicationClient(credential.client_id).prepare_refresh_body(
         refresh_token=refresh_token,
         client_id=credential.client_id,
-        body=urlencode(parameters.extra_parameters(credential, "refresh", answered)),
+        body=urlencode(parameters.extra_parameters(credential, "refresh", placeholder_values)),
         **client_auth.fields,
     )
-    secrets = (refresh_token, *(answered or {}).values())
+    secrets = (refresh_token, *(placeholder_values or {}).values())
     expected = Expected(grant=Grant.REFRESH, secrets=secrets)
     request = _request(credential, url, body, client_auth, expected)
     return replace(request, is_single_use=is_single_use)

@@ -313,7 +313,7 @@ def refresh_expiring(now: datetime | None = None) -> int:
         .exclude(_waits(moment))
         .order_by("refresh_failures", "expires_at")
     )
-    # What somebody keeps locked would take the others' time in each run.
+    # What another transaction locked would take the others' time in each run.
     with transaction.atomic():
         rows = OAuthToken.objects.filter(pk__in=[row.pk for row in expiring])
         free = rows.select_for_update(skip_locked=True, no_key=True)
@@ -492,7 +492,7 @@ def renew(seen: OAuthToken, lease: str, taken_at: float, now: datetime | None) -
         release_lease(row, lease)
         raise _unreadable(error) from error
     needed = (client.timeout_seconds(request) if request else 0.0) + _WRITE_SECONDS
-    if row.answer_lost_at:
+    if row.response_lost_at:
         needed += client.TOTAL_SECONDS
     if time.monotonic() - taken_at > lease_seconds() - needed:
         # This process was suspended; the lease may expire before the response arrives.
@@ -525,16 +525,18 @@ def _exchange(
     refresh token twice. So a probe with a refresh token that does not exist is sent first. Only
     once the provider responds to the probe, the real one is sent, once.
     """
-    lost_at = row.answer_lost_at if request.is_single_use is not False else None
+    lost_at = row.response_lost_at if request.is_single_use is not False else None
     if lost_at:
         question = token_requests.refresh_request(
-            row.credential, random.token_urlsafe(32), answered=answered_values(row)
+            row.credential,
+            random.token_urlsafe(32),
+            placeholder_values=stored_placeholder_values(row),
         )
         reply, transcript, _raw = client.send_once(question, seconds=client.TOTAL_SECONDS)
         transcript = replace(transcript, kind=ExchangeKind.CHECK)
         if reply.result is TokenResult.TRANSIENT:
             # A failed probe loses no token.
-            message = joined(stored("answer_lost", time=_utc_text(lost_at)), reply.message)
+            message = joined(stored("response_lost", time=_utc_text(lost_at)), reply.message)
             return replace(reply, is_lost=False, message=message), [transcript]
         exchange_log.record(
             row.credential, transcript, result=reply.result, message=stored("only_checked")
@@ -546,12 +548,12 @@ def _exchange(
         # The first response was truncated.
         lost_at = lost_at or client.answered_at(transcripts[:1])
     if answer.is_lost:
-        lost = stored("answer_lost", time=_utc_text(client.answered_at(transcripts)))
+        lost = stored("response_lost", time=_utc_text(client.answered_at(transcripts)))
         return replace(answer, message=joined(lost, answer.message)), transcripts
     if lost_at and answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         refusal = messages.load(answer.message)
         said = str(refusal.params.get("said", "")) if refusal else ""
-        message = stored("answer_lost_and_used", time=_utc_text(lost_at), said=said)
+        message = stored("response_lost_and_used", time=_utc_text(lost_at), said=said)
         return replace(answer, message=message), transcripts
     return answer, transcripts
 
@@ -593,7 +595,7 @@ def _request(row: OAuthToken) -> tuple[token_requests.TokenRequest | None, Token
             credential,
             row.refresh_token,
             is_single_use=row.is_single_use,
-            answered=answered_values(row),
+            placeholder_values=stored_placeholder_values(row),
         )
         if (origin := origin_of(request.url)) not in row.bound_origins:
             raise MisconfiguredError(stored("granted_elsewhere", origin=origin))
@@ -632,7 +634,7 @@ def store_with_retries(credential_id: int, store: Callable[[], Stored]) -> Store
     """Store the outcome of an exchange, with retries through a short database outage.
 
     Until it is stored, a granted or rotated token exists only in this process. So it waits for as
-    long as somebody keeps the row locked.
+    long as another transaction locks the row.
     """
     waits = iter(STORE_WAITS_SECONDS)
     while True:
@@ -662,9 +664,9 @@ def read_row(credential_id: int) -> OAuthToken | None:
     return OAuthToken.objects.filter(credential_id=credential_id).first()
 
 
-def answered_values(row: OAuthToken) -> dict[str, str]:
+def stored_placeholder_values(row: OAuthToken) -> dict[str, str]:
     """Return the values of the authorization response for placeholders in refresh parameters."""
-    values: dict[str, str] = json.loads(row.answered or "{}")
+    values: dict[str, str] = json.loads(row.placeholder_values or "{}")
     return values
 
 
@@ -706,9 +708,9 @@ def take_lease(row: OAuthToken, *, is_forced: bool = False, now: datetime | None
         refresh_lease=lease,
         refresh_lease_until=Now() + timedelta(seconds=lease_seconds()),
         # An expired lease was left by a process that died during its exchange: response lost.
-        answer_lost_at=Case(
-            When(refresh_lease="", then=F("answer_lost_at")),
-            default=Coalesce("answer_lost_at", "refresh_lease_until"),
+        response_lost_at=Case(
+            When(refresh_lease="", then=F("response_lost_at")),
+            default=Coalesce("response_lost_at", "refresh_lease_until"),
         ),
         state=TokenState.REFRESHING,
     )
@@ -773,7 +775,7 @@ def store_granted(
     user: AbstractBaseUser | None,
     bound_origins: list[str],
     account: str = "",
-    answered: Mapping[str, str] | None = None,
+    placeholder_values: Mapping[str, str] | None = None,
 ) -> None:
     """Store the token a person just obtained; a refresh in progress can no longer store its own."""
     columns = _token_columns(credential_id, token, answered_at)
@@ -792,7 +794,11 @@ def store_granted(
         "refreshed_at": None,
         "granted_by": user,
         "account": account[:255],
-        "answered": _sealed(credential_id, "answered", json.dumps(answered) if answered else ""),
+        "placeholder_values": _sealed(
+            credential_id,
+            "placeholder_values",
+            json.dumps(placeholder_values) if placeholder_values else "",
+        ),
         "is_single_use": None,
         "refresh_end_moves": end_moves,
         "refused_version": 0,
@@ -853,11 +859,11 @@ def store_failure(
         "retry_refresh_at": None,
     }
     if lost_at is not None:
-        columns["answer_lost_at"] = lost_at
+        columns["response_lost_at"] = lost_at
     if answer.refresh_token:
         columns["refresh_token"] = _sealed(row.credential_id, "refresh_token", answer.refresh_token)
         columns["is_single_use"] = answer.refresh_token != row.refresh_token
-        columns |= {"refresh_token_expires_at": None, "answer_lost_at": None}
+        columns |= {"refresh_token_expires_at": None, "response_lost_at": None}
     if answer.result is TokenResult.NEEDS_REAUTHORIZATION:
         columns["state"] = TokenState.NEEDS_REAUTHORIZATION
     elif answer.result is TokenResult.MISCONFIGURED:
@@ -962,14 +968,14 @@ _EMPTY_COLUMNS: dict[str, Any] = {
     "refresh_end_moves": False,
     "is_single_use": None,
     "account": "",
-    "answered": "",
+    "placeholder_values": "",
     "refreshed_at": None,
     "granted_by": None,
     "refresh_lease": "",
     "refresh_lease_until": None,
     "retry_refresh_at": None,
     "refresh_failures": 0,
-    "answer_lost_at": None,
+    "response_lost_at": None,
     "refused_version": 0,
     "refused_by": [],
     "warning": "",
@@ -994,7 +1000,7 @@ def _token_columns(
         "refresh_lease_until": None,
         "retry_refresh_at": None,
         "refresh_failures": 0,
-        "answer_lost_at": None,
+        "response_lost_at": None,
         "last_error": "",
         "replaced_secret": "",
     }

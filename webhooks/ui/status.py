@@ -70,7 +70,7 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
     """
     if not webhook.is_active:
         return _paused(webhook)
-    if webhook.drops_before:
+    if webhook.cancels_before:
         sentence = _("Waiting deliveries are being cancelled. New events are sent after that.")
         return _status("neutral", _("Active"), sentence)
     if problem := _credentials_problem(webhook):
@@ -212,7 +212,7 @@ def held_by_pause(webhook: Webhook) -> int:
 
 def sweep_progress(webhook: Webhook) -> str:
     """Return how many deliveries the sweep still has to move after a pause or resume, or ""."""
-    stops = not webhook.is_active or webhook.drops_before
+    stops = not webhook.is_active or webhook.cancels_before
     waiting = Delivery.objects.in_status(Status.PENDING).filter(webhook=webhook)
     left = waiting.exclude(trigger=Trigger.TEST).count_to(MAX_COUNTED) if stops else 0
     held = held_by_pause(webhook) if webhook.is_active else 0
@@ -220,7 +220,7 @@ def sweep_progress(webhook: Webhook) -> str:
         return ""
     if not webhook.is_active:
         text = _("Putting deliveries on hold: %(count)s left.")
-    elif webhook.drops_before:
+    elif webhook.cancels_before:
         text = _("Cancelling deliveries: %(count)s left.")
     else:
         text = _("Releasing deliveries: %(count)s left.")

@@ -416,7 +416,7 @@ def test_held_deliveries_are_sent_on_resume(browser: Client) -> None:
 
 def test_held_deliveries_are_dropped_on_resume(browser: Client) -> None:
     webhook = paused()
-    page = browser.post(url("resume", webhook), {"held": "drop"}, follow=True)
+    page = browser.post(url("resume", webhook), {"held": "cancel"}, follow=True)
     assert "2 deliveries on hold were cancelled" in page.text
     assert statuses() == {"cancelled"}
     webhook.refresh_from_db()
@@ -426,7 +426,7 @@ def test_held_deliveries_are_dropped_on_resume(browser: Client) -> None:
 def test_what_waits_for_a_token_is_neither_sent_nor_dropped_by_a_resume(browser: Client) -> None:
     webhook = paused(held=0)
     hold(webhook, "reauthorization")
-    browser.post(url("resume", webhook), {"held": "drop"})
+    browser.post(url("resume", webhook), {"held": "cancel"})
     assert statuses() == {"held"}
 
 
@@ -591,7 +591,7 @@ def test_older_events_are_offered_only_if_there_are_any(
     assert not second["older"]
 
 
-@pytest.mark.parametrize(("held", "ending"), [("send", "sent now"), ("drop", "cancelled")])
+@pytest.mark.parametrize(("held", "ending"), [("send", "sent now"), ("cancel", "cancelled")])
 def test_a_resume_counts_no_deliveries_that_it_leaves_to_the_sweep(
     browser: Client, monkeypatch: pytest.MonkeyPatch, held: str, ending: str
 ) -> None:

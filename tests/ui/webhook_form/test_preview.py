@@ -263,7 +263,9 @@ def test_a_button_changes_the_rows_and_judges_nothing_else(browser: Client) -> N
 def test_a_success_rule_that_is_not_complete_is_named_and_the_request_is_shown(
     browser: Client,
 ) -> None:
-    answer = preview(browser, answer_rule="fails", answer_operator="equals", answer_value="true")
+    answer = preview(
+        browser, response_rule="fails", response_operator="equals", response_value="true"
+    )
     assert answer.context["preview_problems"] == [
         "Success rule: Enter a response field, like “error”."
     ]

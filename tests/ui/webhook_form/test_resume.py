@@ -36,7 +36,7 @@ def test_it_asks_before_it_becomes_active(held: Delivery) -> None:
     assert [one["target"] for one in form.problems()] == ["id_held"]
 
 
-@pytest.mark.parametrize(("choice", "status"), [("send", "pending"), ("drop", "cancelled")])
+@pytest.mark.parametrize(("choice", "status"), [("send", "pending"), ("cancel", "cancelled")])
 def test_what_is_held_is_sent_or_dropped(held: Delivery, choice: str, status: str) -> None:
     form = bound(webhook_of(held), held=choice, **TICKED)
     assert form.is_valid(), form.errors
@@ -73,8 +73,8 @@ def test_it_asks_nothing_when_nothing_is_held() -> None:
 def test_the_page_asks_and_the_trail_says_what_was_dropped(held: Delivery) -> None:
     browser: Client = logged_in(is_superuser=True)
     url = reverse("webhooks:edit", args=[held.webhook_id])
-    assert 'name="held" value="drop"' in browser.get(url).text
+    assert 'name="held" value="cancel"' in browser.get(url).text
     assert "Choose what happens to the deliveries" in browser.post(url, posted(**TICKED)).text
-    browser.post(url, posted(held="drop", event_types=["call.*"], **TICKED))
+    browser.post(url, posted(held="cancel", event_types=["call.*"], **TICKED))
     entry = AuditEntry.objects.get(action=Action.RESUMED)
     assert audit.sentence(entry.note) == "Deliveries on hold were cancelled."

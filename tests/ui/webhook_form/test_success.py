@@ -18,10 +18,10 @@ from webhooks.ui.webhook_form import success
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 RULE = {
-    "answer_rule": "fails",
-    "answer_variable": "error",
-    "answer_operator": "exists",
-    "answer_reason": "error",
+    "response_rule": "fails",
+    "response_variable": "error",
+    "response_operator": "exists",
+    "response_error": "error",
 }
 
 
@@ -41,20 +41,21 @@ def test_a_rule_is_saved_and_shown_again() -> None:
     webhook = saved(
         success_codes="200, 409 201",
         **RULE,
-        answer_expired="token_expired\nexpired",
+        expired_token_errors="token_expired\nexpired",
         retries_rejected="on",
     )
     assert webhook.success_codes == [200, 409, 201]
-    assert webhook.answer_expired == ["token_expired", "expired"]
-    assert (webhook.answer_rule, webhook.retries_rejected) == ("fails", True)
+    assert webhook.expired_token_errors == ["token_expired", "expired"]
+    assert (webhook.response_rule, webhook.retries_rejected) == ("fails", True)
     form = bound(webhook, **RULE, success_codes="200, 409, 201", retries_rejected="on")
     assert "success_codes" not in form.changed_data
     assert form.success_summary == "200, 409, 201; fails when error has a value"
 
 
 def test_without_a_rule_the_status_counts() -> None:
-    webhook = saved()
-    assert (webhook.success_codes, webhook.answer_rule) == ([], "")
+    webhook = saved(response_operator="")
+    assert (webhook.success_codes, webhook.response_rule) == ([], "")
+    assert webhook.response_operator == "exists"
     assert bound(webhook).success_summary == "every 2xx"
     assert not bound(webhook).has_success_open
 
@@ -65,18 +66,18 @@ def test_without_a_rule_the_status_counts() -> None:
         ("success_codes", {"success_codes": "ok"}, "200 to 599"),
         ("success_codes", {"success_codes": "199"}, "200 to 599"),
         ("success_codes", {"success_codes": " ".join(map(str, range(200, 221)))}, "200 to 599"),
-        ("answer_variable", {"answer_rule": "fails"}, "Enter a response field"),
-        ("answer_variable", RULE | {"answer_variable": "a..b"}, "between two dots"),
-        ("answer_variable", RULE | {"answer_variable": "data[]"}, "write its number"),
-        ("answer_value", RULE | {"answer_operator": "equals"}, "Give a value"),
+        ("response_variable", {"response_rule": "fails"}, "Enter a response field"),
+        ("response_variable", RULE | {"response_variable": "a..b"}, "between two dots"),
+        ("response_variable", RULE | {"response_variable": "data[]"}, "write its number"),
+        ("response_value", RULE | {"response_operator": "equals"}, "Give a value"),
         (
-            "answer_value",
-            RULE | {"answer_operator": "one_of", "answer_value": " , "},
+            "response_value",
+            RULE | {"response_operator": "one_of", "response_value": " , "},
             "Give a value",
         ),
-        ("answer_reason", {"answer_expired": "expired"}, "the field of the error"),
-        ("answer_rule", {"answer_rule": "sometimes"}, "Select a valid choice"),
-        ("answer_operator", RULE | {"answer_operator": "matches"}, "Select a valid choice"),
+        ("response_error", {"expired_token_errors": "expired"}, "the field of the error"),
+        ("response_rule", {"response_rule": "sometimes"}, "Select a valid choice"),
+        ("response_operator", RULE | {"response_operator": "matches"}, "Select a valid choice"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(field: str, typed: dict[str, str], words: str) -> None:
@@ -89,15 +90,15 @@ def test_a_known_api_fills_in_its_rule(browser: Client, key: str) -> None:
     page = browser.post(reverse("webhooks:create"), typed)
     form = page.context["form"]
     preset = PRESETS[key].fields
-    assert {name: form[name].value() for name in preset if name != "answer_expired"} == {
-        name: value for name, value in preset.items() if name != "answer_expired"
+    assert {name: form[name].value() for name in preset if name != "expired_token_errors"} == {
+        name: value for name, value in preset.items() if name != "expired_token_errors"
     }
     assert form["success_codes"].value() == "200"
     menu = page.text.partition('name="success_preset"')[2].partition("</select>")[0]
     assert re.findall(r'value="(\w+)"\s+selected', menu) == [key]
     assert form["name"].value() == "CRM"
     assert not Webhook.objects.exists()
-    assert saved(**{name: form[name].value() for name in preset}).answer_rule
+    assert saved(**{name: form[name].value() for name in preset}).response_rule
 
 
 def tried(browser: Client, webhook: Webhook, **typed: str) -> dict[str, Any]:
@@ -121,8 +122,8 @@ def test_a_rule_is_tried_on_the_last_answer(browser: Client) -> None:
     assert "failed with 500" in tried(browser, webhook)["sentence"]
     answered(webhook, b"x" * 20_000, response_size=50_000)
     assert "Only the beginning" in tried(browser, webhook)["sentence"]
-    assert "Fix the rule" in tried(browser, webhook, answer_variable="")["sentence"]
-    assert not Webhook.objects.get(pk=webhook.pk).answer_rule
+    assert "Fix the rule" in tried(browser, webhook, response_variable="")["sentence"]
+    assert not Webhook.objects.get(pk=webhook.pk).response_rule
 
 
 @pytest.mark.slow

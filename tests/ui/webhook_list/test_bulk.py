@@ -68,7 +68,7 @@ def test_resuming_without_held_deliveries_asks_nothing(browser: Client) -> None:
     assert AuditEntry.objects.filter(action=Action.RESUMED).count() == 2
 
 
-@pytest.mark.parametrize(("held", "status"), [("send", "pending"), ("drop", "cancelled")])
+@pytest.mark.parametrize(("held", "status"), [("send", "pending"), ("cancel", "cancelled")])
 def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, status: str) -> None:
     one, two, _three = make_three()
     make_delivery(one)
@@ -86,7 +86,7 @@ def test_resuming_asks_what_becomes_of_the_held(browser: Client, held: str, stat
     assert "2 webhooks are active again." in page.text
     assert statuses() == {status}
     # The same as after a resume on the webhook's own page.
-    code = {"send": "resumed_and_sent", "drop": "resumed_and_dropped"}[held]
+    code = {"send": "resumed_and_sent", "cancel": "resumed_and_cancelled"}[held]
     entries = AuditEntry.objects.filter(action=Action.RESUMED)
     assert [code in entry.note for entry in entries] == [True, True]
 

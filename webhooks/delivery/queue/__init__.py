@@ -31,7 +31,7 @@ def now() -> dt.datetime:
 
 @contextmanager
 def unless_locked(step: str) -> Iterator[None]:
-    """Leave a step of a task for its next run if somebody keeps locked what it changes."""
+    """Leave a step of a task for its next run if another transaction locked what it changes."""
     try:
         yield
     except OperationalError as error:

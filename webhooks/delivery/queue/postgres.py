@@ -82,8 +82,8 @@ _PINNED = {
     "jit": "off",
     # The session waits on purpose; ending it would look like a database fault.
     "idle_session_timeout": "0",
-    # In ms. What somebody keeps locked, such as a delivery in flight, is a fault with a log line,
-    # and the session goes on with other work. PostgreSQL looks for deadlocks after a second.
+    # In ms. What another transaction locked, such as a delivery in flight, is a fault with a log
+    # line, and the session goes on with other work. PostgreSQL looks for deadlocks after a second.
     "lock_timeout": "1500",
 }
 # Settings that statements rely on, whatever a role or a database has by default.
@@ -98,9 +98,9 @@ _REQUIRED_SETTINGS = {
     # Otherwise psycopg doubles the backslash before a body's bytes, and their digits are stored.
     "standard_conforming_strings": "on",
 }
-# How long a task or a request waits for what somebody keeps locked, in ms, unless the role, the
-# database or the connection has a limit: otherwise they fill all slots of a worker, which drains
-# need as well, or all threads of a web process.
+# How long a task or a request waits for what another transaction locked, in ms, unless the role,
+# the database or the connection has a limit: otherwise they fill all slots of a worker, which
+# drains need as well, or all threads of a web process.
 _LOCK_TIMEOUT = "10000"
 # The limit of this process's connections; 0 for none, as for commands.
 _lock_timeout = "0"
@@ -243,7 +243,7 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
         results: list[PGresult] = yield from generators.execute(libpq)
         return results
 
-    # Not libpq's own wait, which no signal interrupts: somebody may keep a key for long.
+    # Not libpq's own wait, which no signal interrupts: another session may hold a key for long.
     results = opened.wait(execute())
     # A commit may fail after its rows have come.
     errors = (result for result in results if result.status == ExecStatus.FATAL_ERROR)
@@ -386,27 +386,27 @@ def described(error: BaseException) -> str:
 
 
 def is_lock_timeout(error: BaseException) -> bool:
-    """Return whether a statement waited too long for what somebody else keeps locked."""
+    """Return whether a statement waited too long for what another transaction locked."""
     return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
 
 
 def locked_deliveries(ids: Sequence[str]) -> set[str]:
-    """Return which of these deliveries somebody else keeps locked, without waiting."""
+    """Return which of these deliveries another transaction locked, without waiting."""
     return _locked(sql.LOCKED_DELIVERIES, ids)
 
 
 def locked_states(webhook_ids: Sequence[int]) -> set[int]:
-    """Return the webhooks whose health somebody else keeps locked, without waiting."""
+    """Return the webhooks whose health another transaction locked, without waiting."""
     return _locked(sql.LOCKED_STATES, webhook_ids)
 
 
 def locked_tokens(credential_ids: Sequence[int]) -> set[int]:
-    """Return the credentials whose token somebody else keeps locked, without waiting."""
+    """Return the credentials whose token another transaction locked, without waiting."""
     return _locked(sql.LOCKED_TOKENS, credential_ids)
 
 
 def locked_counts(counts: Sequence[HourCount]) -> set[HourCount]:
-    """Return which of these somebody else keeps locked, without waiting."""
+    """Return which of these another transaction locked, without waiting."""
     with _cursor(has_arrays=True) as cursor:
         rows = cursor.execute(sql.LOCKED_COUNTS, _columns_of(_OF_COUNT, counts)[:-1])
         return {counts[number - 1] for (number,) in rows}
@@ -968,7 +968,7 @@ def hold(webhook_ids: Sequence[int], reason: str, limit: int = 1000) -> int:
 def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
     """Hand back rows that were claimed and not sent, as if never claimed; return how many.
 
-    Waits for those that somebody else keeps locked.
+    Waits for those that another transaction locked.
     """
     _plan_again(len(claims))
     with _cursor() as cursor:
@@ -982,8 +982,8 @@ def hand_back(claims: Sequence[Claimed], *, lease: str) -> int:
 def hand_back_others(held: Sequence[str], *, lease: str) -> int:
     """Hand back rows of a lease that are not in `held`, as if never claimed; return how many.
 
-    The result of their claim was lost, so no process has them. Those that somebody else keeps
-    locked are taken back when their lease ends.
+    The result of their claim was lost, so no process has them. Those that another
+    transaction locked are taken back when their lease ends.
     """
     with _cursor() as cursor:
         cursor.execute(sql.HAND_BACK_OTHERS, [lease, list(held)])

@@ -47,7 +47,7 @@ _HAS_TESTS = """EXISTS (
 # since the shard condition makes the planner expect few, as does a table that was empty.
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
-  w.is_active AND w.deleted_at IS NULL AND w.drops_before IS NULL, {IS_PACED},
+  w.is_active AND w.deleted_at IS NULL AND w.cancels_before IS NULL, {IS_PACED},
   {_HAS_TESTS} AND w.deleted_at IS NULL AND w.id IN (
     SELECT webhook_id FROM webhooks_delivery
     WHERE status = 'pending' AND trigger = 'test' AND next_attempt_at <= now()),
@@ -61,7 +61,7 @@ SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   CASE WHEN w.is_ordered THEN ({HEAD.format(columns=HEAD_SECONDS)}) ELSE 0 END, {{has_one_row}}
 FROM {{waiting}} waiting
 CROSS JOIN LATERAL (
-  SELECT id, version, credential_id, is_active, deleted_at, drops_before, rate_limit,
+  SELECT id, version, credential_id, is_active, deleted_at, cancels_before, rate_limit,
     rate_limit_seconds, concurrency_limit, is_ordered
   FROM webhooks_webhook WHERE id = waiting.webhook_id OFFSET 0) w
 CROSS JOIN LATERAL (
@@ -328,7 +328,8 @@ SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN now() END
 FROM waiting, webhooks_webhook w
 WHERE w.id = d.webhook_id AND d.id = waiting.id AND d.ctid = waiting.place
-  AND (%s <> 'paused' OR NOT w.is_active OR w.drops_before IS NOT NULL OR w.deleted_at IS NOT NULL)
+  AND (%s <> 'paused' OR NOT w.is_active OR w.cancels_before IS NOT NULL
+    OR w.deleted_at IS NOT NULL)
 """
 
 HAND_BACK = """
@@ -380,7 +381,7 @@ SELECT webhook_id, EXTRACT(EPOCH FROM now() - failing_since_at)::float8 FROM wri
 WHERE failing_since_at IS NOT NULL
 """
 
-# Which of these rows somebody else keeps locked. An update of no key takes this lock.
+# Which of these rows another transaction locked. An update of no key takes this lock.
 _LOCKED = """
 WITH free AS MATERIALIZED (
   SELECT {key} FROM {table} WHERE {key} = ANY(%(keys)s) FOR NO KEY UPDATE SKIP LOCKED

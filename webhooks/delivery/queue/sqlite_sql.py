@@ -24,7 +24,7 @@ WITH RECURSIVE waiting(webhook_id) AS (
 )"""
 CANDIDATES = f"""{_WAITING}
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
-  w.is_active AND w.deleted_at IS NULL AND w.drops_before IS NULL,
+  w.is_active AND w.deleted_at IS NULL AND w.cancels_before IS NULL,
   w.rate_limit IS NOT NULL OR w.concurrency_limit IS NOT NULL OR w.is_ordered,
   w.deleted_at IS NULL AND w.id IN (
     SELECT webhook_id FROM webhooks_delivery
@@ -147,7 +147,8 @@ SET status = CASE WHEN w.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
     finished_at = CASE WHEN w.deleted_at IS NOT NULL THEN %s END
 FROM webhooks_webhook w
 WHERE w.id = webhook_id
-  AND (%s <> 'paused' OR NOT w.is_active OR w.drops_before IS NOT NULL OR w.deleted_at IS NOT NULL)
+  AND (%s <> 'paused' OR NOT w.is_active OR w.cancels_before IS NOT NULL
+    OR w.deleted_at IS NOT NULL)
   AND webhooks_delivery.id IN (
   SELECT id FROM webhooks_delivery WHERE status = 'pending' AND webhook_id = %s
   AND ("trigger" <> 'test'

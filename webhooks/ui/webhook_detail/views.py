@@ -216,22 +216,22 @@ def resume(request: HttpRequest, pk: int) -> HttpResponse:
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     choice = request.POST.get("held", "")
     if not webhook.is_active:
-        if choice not in ("send", "drop") and held_by_pause(webhook):
+        if choice not in ("send", "cancel") and held_by_pause(webhook):
             messages.info(request, _("Choose below what happens to the deliveries on hold."))
             return redirect(reverse("webhooks:detail", args=[webhook.pk]) + "#resume")
-        messages.success(request, resumed(request, webhook, drop_held=choice == "drop"))
+        messages.success(request, resumed(request, webhook, cancels_held=choice == "cancel"))
     else:
         messages.info(request, _("Nothing changed: “%s” is active already.") % webhook)
     return redirect_back(request, "webhooks:detail", webhook.pk)
 
 
-def resumed(request: HttpRequest, webhook: Webhook, *, drop_held: bool) -> str:
+def resumed(request: HttpRequest, webhook: Webhook, *, cancels_held: bool) -> str:
     """Resume a webhook; return a sentence, also for the audit trail, about its held deliveries."""
     with transaction.atomic():
-        count = events.resume(webhook, drop_held=drop_held)
+        count = events.resume(webhook, cancels_held=cancels_held)
         note = audit.note("resumed", name=webhook.name)
         if count:
-            code = "resumed_and_dropped" if drop_held else "resumed_and_sent"
+            code = "resumed_and_cancelled" if cancels_held else "resumed_and_sent"
             code += "_many" if count >= holds.ROWS_AT_ONCE else ""
             note = audit.note(code, name=webhook.name, count=count)
         audit.record(Action.RESUMED, webhook, user=request.user, note=note)

@@ -167,7 +167,7 @@ def _save(request: HttpRequest, form: CredentialForm) -> bool:
             form.seen = trail.newest_entry(type(subject), subject.pk)
             return False
         form.save()
-        note = audit.note("held_dropped") if getattr(form, "drops_held", False) else ""
+        note = audit.note("held_dropped") if getattr(form, "cancels_held", False) else ""
         record_changes(request, subject, before, note=note)
     return True
 

@@ -119,7 +119,7 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
     held = forms.ChoiceField(
         label=_("Deliveries on hold, when it becomes active"),
         required=False,
-        choices=[("send", _("Send them, in order")), ("drop", _("Cancel them"))],
+        choices=[("send", _("Send them, in order")), ("cancel", _("Cancel them"))],
         widget=forms.RadioSelect,
     )
     event_types = EventTypesField(label=_("Events"))
@@ -435,15 +435,15 @@ class WebhookForm(DeliveryFields, SuccessFields, CredentialForm):
         return webhook
 
     @property
-    def drops_held(self) -> bool:
-        return self.cleaned_data.get("held") == "drop"
+    def cancels_held(self) -> bool:
+        return self.cleaned_data.get("held") == "cancel"
 
     def _pause_or_resume(self) -> None:
         wants_active = self.cleaned_data["is_active"]
         if "is_active" not in self.changed_data or wants_active == self.instance.is_active:
             return
         if wants_active:
-            events.resume(self.instance, drop_held=self.drops_held)
+            events.resume(self.instance, cancels_held=self.cancels_held)
         else:
             events.pause(self.instance)
 

@@ -111,7 +111,7 @@ def webhook_of(form: WebhookForm) -> tuple[Webhook, list[str]]:
     webhook.headers_json = headers_as_json(headers)
     if wrong_rule := _rule_problems(form):
         # The success rule does not change the request.
-        webhook.answer_rule, webhook.answer_expired = "", []
+        webhook.response_rule, webhook.expired_token_errors = "", []
     problems = [*wrong_urls, *map(str, connection), *_mapping_problems(form), *refused, *wrong_rule]
     return webhook, problems
 

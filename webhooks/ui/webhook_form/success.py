@@ -11,23 +11,23 @@ from webhooks.delivery import outcomes
 from webhooks.delivery.requests import STORED_BODY_BYTES, classify, no_response
 from webhooks.delivery.success import OPERATORS, PRESETS, compile_rule
 from webhooks.filters import OPERATOR_LABELS, PRESENCE
-from webhooks.models import AnswerRule, Attempt, Delivery, Outcome, Webhook
+from webhooks.models import Attempt, Delivery, Outcome, ResponseRule, Webhook
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError, path_problem
 from webhooks.ui.fields import StatusCodesField, WordsField
 
 FIELDS = (
     "success_codes",
-    "answer_rule",
-    "answer_variable",
-    "answer_operator",
-    "answer_value",
-    "answer_reason",
-    "answer_expired",
+    "response_rule",
+    "response_variable",
+    "response_operator",
+    "response_value",
+    "response_error",
+    "expired_token_errors",
     "retries_rejected",
 )
 # Fields with a default; they mean nothing on their own.
-_HAVE_DEFAULTS = ("answer_operator", "retries_rejected")
+_HAVE_DEFAULTS = ("response_operator", "retries_rejected")
 # Submit buttons that fill in a known API's rule, and apply the rule to the last response.
 USE_PRESET, TRY = "use_success_preset", "try_success_rule"
 # How many of the newest deliveries are searched for the last response; a webhook may have millions.
@@ -61,34 +61,34 @@ class SuccessFields(forms.Form):
         label=gettext_lazy("Successful status codes"),
         help_text=gettext_lazy("For example 200, 409. Leave empty for 200 to 299."),
     )
-    answer_rule = forms.ChoiceField(
+    response_rule = forms.ChoiceField(
         label=gettext_lazy("Response condition"),
         required=False,
-        choices=[("", gettext_lazy("None, only the status counts")), *AnswerRule.choices],
+        choices=[("", gettext_lazy("None, only the status counts")), *ResponseRule.choices],
     )
-    answer_variable = _path_field(
+    response_variable = _path_field(
         gettext_lazy("Response field"),
         gettext_lazy(
             "A path in the JSON, like “error”, “result.ok” or “data[0].status”. The whole "
             "response is “answer”."
         ),
     )
-    answer_operator = forms.ChoiceField(
+    response_operator = forms.ChoiceField(
         label=gettext_lazy("Compare"),
         required=False,
         choices=[(one.value, OPERATOR_LABELS[one]) for one in OPERATORS],
     )
-    answer_value = forms.CharField(
+    response_value = forms.CharField(
         label=gettext_lazy("Value"),
         max_length=500,
         required=False,
         help_text=gettext_lazy("For example “true”. Separate several values with commas."),
     )
-    answer_reason = _path_field(
+    response_error = _path_field(
         gettext_lazy("Error field"),
         gettext_lazy("Where the response names its error, like “error.code”. The log shows it."),
     )
-    answer_expired = WordsField(
+    expired_token_errors = WordsField(
         label=gettext_lazy("Expired-token errors"),
         help_text=gettext_lazy(
             "One per line, like “token_expired”. The token is refreshed and the request "
@@ -102,23 +102,27 @@ class SuccessFields(forms.Form):
         help_text=gettext_lazy("On the retry schedule. Otherwise the delivery fails at once."),
     )
 
-    def clean_answer_operator(self) -> str:
-        return self.cleaned_data["answer_operator"] or OPERATORS[-2].value
+    def clean_response_operator(self) -> str:
+        return self.cleaned_data["response_operator"] or OPERATORS[-2].value
 
     def check_rule(self, values: dict[str, Any]) -> None:
         """Check the rule as a whole; add each error to the field that has to change."""
-        variable, reason = values.get("answer_variable"), values.get("answer_reason")
-        if values.get("answer_rule"):
-            if not variable and "answer_variable" not in self.errors:
-                self.add_error("answer_variable", _("Enter a response field, like “error”."))
+        variable, reason = values.get("response_variable"), values.get("response_error")
+        if values.get("response_rule"):
+            if not variable and "response_variable" not in self.errors:
+                self.add_error("response_variable", _("Enter a response field, like “error”."))
             # Commas alone are not a list of values either.
-            is_blank = not (values.get("answer_value") or "").strip(", ")
-            is_wrong = self.errors.keys() & {"answer_operator", "answer_value"}
-            if values.get("answer_operator") not in PRESENCE and is_blank and not is_wrong:
-                self.add_error("answer_value", _("Give a value to compare with."))
-        if values.get("answer_expired") and not reason and "answer_reason" not in self.errors:
-            self.add_error("answer_reason", _("Enter the field of the error."))
-        for name, path in (("answer_variable", variable), ("answer_reason", reason)):
+            is_blank = not (values.get("response_value") or "").strip(", ")
+            is_wrong = self.errors.keys() & {"response_operator", "response_value"}
+            if values.get("response_operator") not in PRESENCE and is_blank and not is_wrong:
+                self.add_error("response_value", _("Give a value to compare with."))
+        if (
+            values.get("expired_token_errors")
+            and not reason
+            and "response_error" not in self.errors
+        ):
+            self.add_error("response_error", _("Enter the field of the error."))
+        for name, path in (("response_variable", variable), ("response_error", reason)):
             if path and (sentence := path_problem(path)):
                 self.add_error(name, sentence)
 
@@ -137,18 +141,18 @@ class SuccessFields(forms.Form):
         """Return one line about what the fields hold now, typed or stored."""
         codes = self["success_codes"].value()
         typed = self.fields["success_codes"].prepare_value(codes) or _("every 2xx")
-        rule = str(self["answer_rule"].value() or "")
+        rule = str(self["response_rule"].value() or "")
         if not rule:
             return typed
-        operator = str(self["answer_operator"].value() or "")
+        operator = str(self["response_operator"].value() or "")
         labels = {one.value: str(OPERATOR_LABELS[one]) for one in OPERATORS}
         words = [
-            str(AnswerRule(rule).label) if rule in AnswerRule.values else rule,
-            str(self["answer_variable"].value() or ""),
+            str(ResponseRule(rule).label) if rule in ResponseRule.values else rule,
+            str(self["response_variable"].value() or ""),
             labels.get(operator, operator),
         ]
         if operator not in PRESENCE:
-            words.append(str(self["answer_value"].value() or ""))
+            words.append(str(self["response_value"].value() or ""))
         return f"{typed}; {' '.join(words)}"[:200]
 
 

@@ -198,7 +198,7 @@ def _apply(request: HttpRequest, action: str, pk: int) -> bool:
             events.pause(webhook)
             audit.record(Action.PAUSED, webhook, user=request.user)
         else:
-            resumed(request, webhook, drop_held=request.POST.get("held") == "drop")
+            resumed(request, webhook, cancels_held=request.POST.get("held") == "cancel")
     return True
 
 
