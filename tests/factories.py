@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from tests.patience import PATIENCE_SECONDS
+from tests.polling import PATIENCE_SECONDS
 from webhooks import catalogue, events
 from webhooks.delivery.engine import DrainCache, Engine
 from webhooks.delivery.wakeup import ProcessWakeup

@@ -17,7 +17,7 @@ from django.db import close_old_connections, connections
 from django.http import HttpResponse
 from django.test import Client
 
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.services import HOST
 from webhooks.api import asgi, wsgi
 from webhooks.management.web_server import BoundedProtocol

@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.api.clients import LiveServer
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.services import HOST
 from webhooks.api import asgi
 from webhooks.models import ApiKey, Delivery, Event, Webhook

@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.api.clients import CLIENTS
-from tests.patience import eventually
+from tests.polling import eventually
 from webhooks import events as public
 from webhooks import tasks
 from webhooks.api import events

@@ -19,7 +19,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.api.clients import LiveServer
-from tests.patience import eventually
+from tests.polling import eventually
 from webhooks import events as public
 from webhooks.catalogue import phones
 from webhooks.delivery import fan_out, queue

@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from pytest_django import Settings
 
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.services import RedisServer
 from webhooks.api import health
 from webhooks.delivery import queue

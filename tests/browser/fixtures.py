@@ -14,7 +14,7 @@ from pytest_django.live_server_helper import LiveServer
 from tests import chromium as installed
 from tests.browser.page_errors import Watch
 from tests.browser.steps import OpenPage
-from tests.patience import PATIENCE_SECONDS
+from tests.polling import PATIENCE_SECONDS
 from webhooks.delivery.engine import Engine
 from webhooks.delivery.wakeup import wakeup
 

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser import steps
 from tests.browser.steps import overflow
 from tests.factories import make_webhook
-from tests.patience import eventually
+from tests.polling import eventually
 from webhooks import events
 from webhooks.models import Event, Webhook
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser import steps
 from tests.browser.steps import OpenPage
 from tests.factories import make_delivery, make_webhook
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Provider, Receiver
 from webhooks.models import Delivery, Status, Webhook
 

@@ -11,7 +11,7 @@ from tests.browser.steps import OpenPage, overflow
 from tests.browser.test_accessibility import violations_in_both_themes
 from tests.browser.test_delivery import edit
 from tests.factories import make_delivery, make_webhook
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.models import Webhook

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import AUTHORIZATION_CLIENT, Provider, Receiver
 from webhooks.models import Delivery, Status, Webhook
 

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook as Verifier
 from tests.browser import steps
 from tests.browser.steps import OpenPage, overflow
 from tests.factories import make_delivery, make_webhook
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Received, Receiver
 from webhooks import catalogue
 from webhooks.delivery import resends

@@ -16,7 +16,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from tests.factories import make_delivery, make_webhook, run_engine
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Receiver
 from webhooks import events, network
 from webhooks.delivery import claims as module

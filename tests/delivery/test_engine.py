@@ -29,7 +29,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.network.dns import name_server
 from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider
-from tests.patience import PATIENCE_SECONDS, eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 from tests.sandbox import Receiver
 from tests.security.hostile import answering, asked
 from webhooks import events, network

@@ -16,7 +16,7 @@ from tests.delivery.test_claims import until_ready
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.oauth_fakes import FakeProvider, ReceivedRequest, Reply
 from tests.oauth_rows import connect
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import MACHINE_CLIENT, Provider, Receiver
 from webhooks import events, oauth
 from webhooks.delivery import holds

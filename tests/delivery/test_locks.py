@@ -22,7 +22,7 @@ from tests.alerts.test_notifications import failing
 from tests.delivery.test_queue import claim, succeeded
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
 from tests.oauth_fakes import ReceivedRequest, Reply, fake_provider, token
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Receiver
 from webhooks import events, oauth
 from webhooks.alerts import notifications

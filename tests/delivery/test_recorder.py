@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tests.delivery.test_queue import claim, succeeded
 from tests.factories import deliver_all, make_delivery, make_webhook, run_engine
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Receiver
 from webhooks import events
 from webhooks.delivery import queue, retention

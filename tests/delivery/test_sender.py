@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults import hooks
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Receiver, running_receiver
 from tests.services import HOST, free_port
 from webhooks import network

@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands import ROOT
 from tests.delivery.test_due import candidate
-from tests.patience import eventually
+from tests.polling import eventually
 from webhooks import network
 from webhooks.delivery.queue.rows import Candidate
 from webhooks.delivery.token_pool import TokenPool

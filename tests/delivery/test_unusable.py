@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import make_delivery, make_webhook
-from tests.patience import eventually
+from tests.polling import eventually
 from webhooks.delivery import outcomes, queue
 from webhooks.delivery import plans as module
 from webhooks.delivery.plans import PlanEntry, Plans

@@ -17,7 +17,7 @@ from tests.leaks.pages import routes
 from tests.leaks.sinks import Secrets, Sink
 from tests.leaks.site import ENCRYPTION_KEY, PASSWORD, SERVER_PASSWORD, SIGNING_KEY, LeakSite
 from tests.network.test_sockets import write_certificate
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import ODD_CLIENT, Provider, answer_consent
 from tests.ui.webhook_form.test_forms import header_fields, posted
 from webhooks import oauth

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tests.commands import ROOT, manage
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Receiver
 from tests.services import free_port, free_ports
 

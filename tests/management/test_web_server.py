@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.api.clients import LiveServer
-from tests.patience import PATIENCE_SECONDS
+from tests.polling import PATIENCE_SECONDS
 from tests.services import HOST, free_port
 from webhooks.management import web_server
 

@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 
 from config.celery import Clock, app
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.services import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.network.dns import Done, by_getaddrinfo, name_server, resolver_with
-from tests.patience import PATIENCE_SECONDS, eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 from webhooks import network
 from webhooks.network import (
     HostResolver,

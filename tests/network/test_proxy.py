@@ -26,7 +26,7 @@ from tests.network.test_sockets import (  # noqa: F401 - fixtures
     curl,
     serve,
 )
-from tests.patience import PATIENCE_SECONDS, eventually
+from tests.polling import PATIENCE_SECONDS, eventually
 from tests.sandbox import Receiver
 from tests.security.proxy import ForwardProxy
 from tests.services import free_port

@@ -34,7 +34,7 @@ from requests_oauthlib import OAuth2Session
 
 from tests.network.dns import by_getaddrinfo
 from tests.network.test_guard import UrlRow, answer_with, row_id, url_rows
-from tests.patience import PATIENCE_SECONDS
+from tests.polling import PATIENCE_SECONDS
 from tests.security.oracle import is_public
 from webhooks import network
 from webhooks.network import Policy, Target, UnsafeURLError, adapter, guard, resolver

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tests.oauth_proxy import ProviderProxy, proxy_to
 from tests.oauth_rows import connect, make_credential
-from tests.patience import eventually
+from tests.polling import eventually
 from tests.sandbox import Provider
 from webhooks import oauth
 from webhooks.models import Credential, HoldReason, OAuthToken

@@ -21,7 +21,7 @@ from pytest_django.live_server_helper import LiveServer
 from tests.browser import steps
 from tests.browser.steps import OpenPage
 from tests.factories import deliver_all, make_webhook
-from tests.patience import PATIENCE_SECONDS
+from tests.polling import PATIENCE_SECONDS
 from tests.security import figures, planted
 from tests.security.hostile import answering
 from tests.security.injections import CORPUS, STORABLE, chunks, find, packed
