@@ -66,6 +66,9 @@ def refusal(text: str) -> str:
         ("a <<x b\nc\nx", ["a", "b"]),
         ("a <<<x b", ["a", "b"]),
         ("a >(b) c", ["a"]),
+        ("a/<id>/b <user>:<pass> c=<api key>", ["a/<id>/b", "<user>:<pass>", "c=<api key>"]),
+        ("a 'b'1<c> 2<d> <e.f-g>", ["a", "b1<c>", "2<d>", "<e.f-g>"]),
+        ("a <b >c d", ["a", "d"]),
     ],
 )
 def test_words_are_those_of_a_shell(typed: str, words: list[str]) -> None:
@@ -151,6 +154,27 @@ def test_a_lost_backslash_at_the_end_of_a_line_does_no_harm() -> None:
 def test_what_a_shell_would_fill_in_is_named() -> None:
     assert "$TOKEN, ${HOME}, $(date), `id`" in notes('-H "A: $TOKEN ${HOME}" -d $(date)`id`')
     assert notes("-d '$TOKEN'") == ""
+
+
+def test_placeholders_in_angle_brackets_are_values_to_fill_in() -> None:
+    request = read("curl https://crm.test/users/<id>/calls -u <user>:<pass> -d name=<name> -d a=1")
+    assert request.url == "https://crm.test/users/<id>/calls"
+    assert (request.login, request.password) == ("<user>", "<pass>")
+    assert request.body == "name=<name>&a=1"
+    assert any("fills in: <id>, <user>, <pass>, <name>." in note for note in request.notes)
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [("-d id=<{id}> -d", "<{id}, >-d"), ("-d id=>2", ">2"), ("< in.json", "<in.json")],
+)
+def test_a_redirection_that_may_be_a_value_is_named(typed: str, named: str) -> None:
+    assert f"were left out: {named}. Put quotes" in notes(typed)
+
+
+@pytest.mark.parametrize("typed", ["-d a=b > out.json", "-d a=b >out 2>/dev/null", "2>&1", "&>x"])
+def test_a_file_that_a_shell_writes_is_not_named(typed: str) -> None:
+    assert notes(typed) == ""
 
 
 # ---- Options -----------------------------------------------------------------------------------
@@ -370,8 +394,8 @@ def test_a_request_begins_empty() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", [
-    ">a ", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc ", "x", "#", "${", "$(", "` ", "\\", '"${',
-    "$'\\x{", "^ ", "2", "<<A ", "<<A\n", "<<A\nA\n-d a ", "<<<",
+    ">a ", "<a ", "<a", "2>", "\n", "A=\n", "A=1;", "-d a ", "--abc ", "x", "#", "${", "$(",
+    "` ", "\\", '"${', "$'\\x{", "^ ", "2", "<<A ", "<<A\n", "<<A\nA\n-d a ", "<<<",
 ])  # fmt: skip
 def test_the_longest_command_is_read_at_once(piece: str) -> None:
     prefix = "" if piece.startswith("A") else f"curl {URL} "

@@ -193,6 +193,12 @@ def read(text: str) -> CurlRequest:
         request.notes.append(
             _("The command has values that a shell fills in: %s. Type them yourself.") % names[:200]
         )
+    if found.redirections:
+        files = ", ".join(found.redirections)
+        request.notes.append(
+            _("A shell reads these as files, so they were left out: %s. Put quotes around values.")
+            % files[:200]
+        )
     if found.rest:
         request.notes.append(_("What follows the command was left out: %s") % found.rest[:80])
     return request

@@ -15,6 +15,8 @@ from webhooks.curl import CurlError
 
 # The length is limited so that an unclosed expansion is not searched to the end of the text.
 _EXPANSION = r"\$(?:\{[^}]{0,500}\}|[A-Za-z_]\w*|\([^)]{0,500}\))|`[^`]{0,500}`"
+# A value to fill in, as documentation writes it: “<user id>”. A shell reads two redirections.
+_PLACEHOLDER = r"<[A-Za-z](?:[\w .-]{0,59}[\w.-])?>"
 # Parts of words, and what separates words.
 _PIECE = re.compile(
     rf"""(?P<space>[ \t\u00a0\u202f]+)
@@ -29,7 +31,9 @@ _PIECE = re.compile(
     |(?P<herestring><<<[ \t]*)
     |(?P<heredoc><<(?P<tabs>-?)[ \t]*(?:'(?P<quoted>[^'\n]+)'|"(?P<in_double>[^"\n]+)"
         |(?P<is_escaped>\\?)(?P<plain>\w+)))
-    |(?P<number>[0-9]{{0,3}})(?P<redirection>(?:&>>?|>>|>\||>&|<&|<>|[<>])(?![<(])[ \t]*)
+    |(?P<placeholder>{_PLACEHOLDER})
+    |(?P<number>[0-9]{{0,3}})(?!{_PLACEHOLDER})(?P<redirection>(?:&>>?|>>|>\||>&|<&|<>|[<>])(?![<(]))
+        [ \t]*
     |(?P<end>[|;&<>])
     |(?P<comment>\#)
     |(?P<bare>[^ \t\u00a0\u202f\n'"\\$`|;&<>\#]+|[$`])""",
@@ -55,11 +59,13 @@ ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 class Words:
     """The words of the first command, the expansions in it, and the text after it.
 
+    `redirections` are those that may have been meant as values; files that a shell writes are not.
     `stdin` is the text of its here-document or here-string.
     """
 
     words: list[str] = field(default_factory=list)
     expansions: list[str] = field(default_factory=list)
+    redirections: list[str] = field(default_factory=list)
     rest: str = ""
     stdin: str | None = None
 
@@ -79,6 +85,8 @@ class _Bash:
         self._has_begun = False
         # The next word is the file of a redirection, not a word of the command.
         self._is_target = False
+        # The sign of that redirection if it may be part of a value.
+        self._sign = ""
         self._is_stdin = False
         # A here-document that begins on the next line.
         self._heredoc: re.Match[str] | None = None
@@ -140,12 +148,14 @@ class _Bash:
         elif piece["herestring"]:
             self._end_word()
             self._is_target = self._is_stdin = True
-        elif piece["redirection"]:
-            if self._word is not None:
+        elif sign := piece["redirection"]:
+            is_within_word = self._word is not None
+            if is_within_word:
                 # Digits within a word are part of it, not a descriptor.
                 self._add(piece["number"])
             self._end_word()
             self._is_target = True
+            self._sign = sign if is_within_word or sign.startswith("<") else ""
         elif piece["space"]:
             self._end_word()
         elif piece["double"] is not None:
@@ -156,9 +166,9 @@ class _Bash:
             self._add(content.partition(b"\0")[0])
         elif piece["escaped"] is not None:
             self._add(piece["escaped"] or "\\")
-        elif piece["expansion"]:
-            self._found.expansions.append(piece["expansion"])
-            self._add(piece["expansion"])
+        elif expansion := piece["expansion"] or piece["placeholder"]:
+            self._found.expansions.append(expansion)
+            self._add(expansion)
         elif piece.lastgroup in ("single", "comment", "bare"):
             if self._word is None and piece.lastgroup == "bare":
                 _check_sign(piece[0][0])
@@ -182,6 +192,9 @@ class _Bash:
         elif self._word is not None and not self._is_target:
             self._found.words.append(word)
             self._has_begun |= word != "export" and not ASSIGNMENT.match(word)
+        elif self._word is not None and self._sign:
+            self._found.redirections.append(f"{self._sign}{word}")
+            self._sign = ""
         self._is_target = self._is_target and self._word is None
         self._word = None
 
