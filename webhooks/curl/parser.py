@@ -193,6 +193,8 @@ def read(text: str) -> CurlRequest:
         request.notes.append(
             _("The command has values that a shell fills in: %s. Type them yourself.") % names[:200]
         )
+    if any("\ufffd" in word for word in words):
+        request.notes.append(_("Bytes that are not UTF-8 became �. Replace that sign in the form."))
     if found.redirections:
         files = ", ".join(found.redirections)
         request.notes.append(

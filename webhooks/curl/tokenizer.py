@@ -1,9 +1,9 @@
 """Split a pasted command into the words of bash (its manual, section Quoting).
 
 Nothing is run or expanded; expansions stay as they are and are listed. Unlike in bash, blanks may
-follow the backslash at the end of a line, and no-break spaces separate words: text copied from web
-pages has both. `shlex` cannot read `$'...'`, which browsers write, and takes quadratic time for
-long words.
+follow the backslash at the end of a line, a prompt may begin the next line, the last line may end
+in a backslash, and no-break spaces separate words: text copied from terminals and web pages has
+these. `shlex` cannot read `$'...'`, which browsers write, and takes quadratic time for long words.
 """
 
 import re
@@ -21,12 +21,12 @@ _PLACEHOLDER = r"<[A-Za-z](?:[\w .-]{0,59}[\w.-])?>"
 _PIECE = re.compile(
     rf"""(?P<space>[ \t\u00a0\u202f]+)
     |(?P<line>\n\s*)
-    |\\[ \t\u00a0\u202f]*\n
+    |\\[ \t\u00a0\u202f]*(?:\n(?:>[ \t])?|\Z)
     |'(?P<single>[^']*)'
     |\$'(?P<ansi>(?:[^'\\]++|\\[\s\S])*+)'
     |\$?"(?P<double>(?:[^"\\$`]++|\\[\s\S]|{_EXPANSION}|[$`])*+)"
     |(?P<unclosed>\$?["'])
-    |\\(?P<escaped>[\s\S]?)
+    |\\(?P<escaped>[\s\S])
     |(?P<expansion>{_EXPANSION})
     |(?P<herestring><<<[ \t]*)
     |(?P<heredoc><<(?P<tabs>-?)[ \t]*(?:'(?P<quoted>[^'\n]+)'|"(?P<in_double>[^"\n]+)"
@@ -107,7 +107,8 @@ class _Bash:
                 break
             at = piece.end()
             if piece["comment"] and self._word is None:
-                at = (self._text + "\n").index("\n", at)
+                end = self._text.find("\n", at)
+                at = end if end >= 0 else len(self._text)
             else:
                 self._take(piece)
         self._end_word()
@@ -165,7 +166,7 @@ class _Bash:
             # A zero byte ends the quoted text, as in bash.
             self._add(content.partition(b"\0")[0])
         elif piece["escaped"] is not None:
-            self._add(piece["escaped"] or "\\")
+            self._add(piece["escaped"])
         elif expansion := piece["expansion"] or piece["placeholder"]:
             self._found.expansions.append(expansion)
             self._add(expansion)
@@ -214,7 +215,7 @@ def _from_ansi(found: re.Match[bytes]) -> bytes:
         return bytes([int(digits.strip(b"{}"), 16) & 0xFF])
     if kind in (b"u", b"U") and digits:
         number = int(digits, 16)
-        return (chr(number) if number < 0x110000 else "\ufffd").encode(errors="replace")
+        return (chr(number) if number < 0x110000 else "\ufffd").encode(errors="surrogatepass")
     if kind == b"c" and digits:
         # The backslash may be doubled.
         rest = b"" if digits == b"\\\\" else digits[1:]
