@@ -216,6 +216,8 @@ def test_a_file_that_a_shell_writes_is_not_named(typed: str) -> None:
         ("-A me -H 'user-agent: you' -e ''", {"headers": [("user-agent", "you")]}),
         ("-u a:b -H 'Authorization: Bearer z'", {"login": None, "password": ""}),
         ("-u a:b --oauth2-bearer z", {"login": None, "password": ""}),
+        ("-u a:b -H 'Authorization:'", {"login": None, "password": "", "headers": []}),
+        ("-H $'Authorization: Basic\\tZGVtbzpwYXNz'", {"login": "demo", "password": "pass"}),
         ("""--json '{"a":1}' -d b=2""", {"body": '{"a":1}&b=2'}),
         ("""-d b=2 --json '{"a":1}' --data-raw c""", {"body": 'b=2{"a":1}&c'}),
         ("-d '' -d a=1", {"body": "&a=1"}),
@@ -326,6 +328,8 @@ def test_credentials_of_the_address_are_basic_ones(
         ("-d @- <<< 'a b' -d c", "a b&c"),
         ("--data-binary @-<<<a -d 1", "a\n&1"),
         ("-d 'a<<b' <<EOF\nignored\nEOF", "a<<b"),
+        ("--data-urlencode @- <<EOF\na b\n&\nEOF", "a%20b%0A%26%0A"),
+        ("--data-urlencode text@- <<< 'a b'", "text=a%20b%0A"),
     ],
 )
 def test_a_here_document_is_the_body_that_is_read_from_standard_input(
@@ -356,6 +360,8 @@ def test_what_stands_around_a_here_document_is_named() -> None:
         ("curl https://a.test -I", "headers only"),
         ("curl https://a.test -d @body.json", "(@body.json)"),
         ("curl https://a.test --data-urlencode a@f", "(@f)"),
+        ("curl https://a.test --data-urlencode a@f <<< b", "(@f)"),
+        ("curl https://a.test --data-urlencode a@-", "(@-)"),
         ("curl https://a.test -H @headers", "(@headers)"),
         ("curl https://a.test -K conf", "from a file (-K)"),
         ("curl https://a.test --next https://b.test", "several requests"),

@@ -162,6 +162,12 @@ class CurlRequest:
     def body(self) -> str:
         return "".join(self.data)
 
+    @property
+    def authorization(self) -> tuple[str, str]:
+        """Return the scheme and the credentials of the Authorization header."""
+        scheme, *credentials = self.header("authorization").split(None, 1) or [""]
+        return scheme, "".join(credentials)
+
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key.lower() == name), "")
 
@@ -310,15 +316,19 @@ def _append(request: CurlRequest, text: str, separator: str = "&") -> None:
 
 def _take_query(request: CurlRequest, text: str) -> None:
     """Append to the query string of the URL, encoded unless the text begins with a plus."""
-    request.queries.append(text[1:] if text.startswith("+") else _encoded(text))
+    request.queries.append(text[1:] if text.startswith("+") else _encoded(request, text))
 
 
-def _encoded(text: str) -> str:
+def _encoded(request: CurlRequest, text: str) -> str:
     name, equals, content = text.partition("=")
-    if not equals and "@" in text:
-        raise CurlError(str(_FILE) % {"file": text[text.index("@") :]})
     if not equals:
-        name, content = "", text
+        name, at, file = text.partition("@")
+        if not at:
+            name, content = "", text
+        elif file == "-" and request.stdin is not None:
+            content = request.stdin
+        else:
+            raise CurlError(str(_FILE) % {"file": f"@{file}"})
     return f"{name}={quote(content, safe='')}" if name else quote(content, safe="")
 
 
@@ -366,7 +376,7 @@ _ACTIONS: dict[str, _Action] = {
     "data-ascii": _take_data,
     "data-binary": _take_binary,
     "data-raw": _append,
-    "data-urlencode": lambda request, value: _append(request, _encoded(value)),
+    "data-urlencode": lambda request, value: _append(request, _encoded(request, value)),
     "json": _take_json,
     "get": lambda request, value: setattr(request, "is_in_query", True),
     "user": _take_user,
@@ -413,13 +423,13 @@ def _take_login_of_url(request: CurlRequest) -> None:
 
 def _read_basic(request: CurlRequest) -> None:
     """Move Basic credentials out of an Authorization header, which wins over a login."""
-    scheme, _space, encoded = request.header("authorization").partition(" ")
+    scheme, encoded = request.authorization
     if scheme.lower() != "basic":
-        if scheme:
+        if scheme or "authorization" in request.removed:
             request.login, request.password = None, ""
         return
     try:
-        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+        decoded = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, ValueError):
         request.notes.append(_("The Basic credentials could not be read. Type them below."))
         request.login = request.login or ""

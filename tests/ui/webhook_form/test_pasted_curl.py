@@ -203,6 +203,9 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
         ("-H 'Authorization: Bearer abc'", "Bearer token was left out"),
         ("--oauth2-bearer abc", "Bearer token was left out"),
         ("-H 'Authorization: Hawk id=1'", "“Hawk” cannot be sent"),
+        ("-H $'Authorization: Token\\tabc'", "“Token” cannot be sent"),
+        ("-H 'Authorization: abc'", "“…” cannot be sent"),
+        ("--ntlm -u a:abc", "“NTLM” cannot be sent"),
         ("-H 'Content-Type: text/xml' -d '<a/>'", "The body is text/xml"),
         ("-X PURGE", "The method PURGE cannot be chosen"),
         ("-m 600", "The timeout is from 1 to 60 seconds"),
@@ -215,6 +218,7 @@ def test_what_is_left_out_is_named(options: str, words: str) -> None:
     data, pasted = paste(f"curl https://crm.test/in {options}")
     assert any(words in note for note in pasted.notes)
     assert "abc" not in data.urlencode()
+    assert not any("abc" in note for note in pasted.notes)
 
 
 def test_a_refused_command_changes_nothing_and_stays() -> None:

@@ -216,8 +216,7 @@ class _Filling:
             if request.password and not is_filled_in:
                 self._data.pop("basic_password-clear", None)
                 self._set("basic_password", request.password, _("password"))
-        header = request.header("authorization")
-        scheme = header.partition(" ")[0]
+        scheme, credentials = request.authorization
         if scheme.lower() == "bearer":
             request.notes.append(
                 _(
@@ -225,9 +224,12 @@ class _Filling:
                     "renew one, or ask the receiver for a key in a header of its own."
                 )
             )
-        elif header:
+        elif scheme:
+            # A single word may be a key; one that an option implies is the name of a scheme.
+            is_name = credentials or scheme == request.implied.get("Authorization")
             request.notes.append(
-                _("The authorization “%s” cannot be sent, so it was left out.") % scheme[:30]
+                _("The authorization “%s” cannot be sent, so it was left out.")
+                % (scheme[:30] if is_name else "…")
             )
 
     def _fill_headers(self) -> None:
