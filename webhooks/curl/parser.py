@@ -227,7 +227,7 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
         else:
             _take_short(request, word[1:], remaining, unknown)
     if unknown:
-        names = ", ".join(dict.fromkeys(unknown))
+        names = ", ".join(dict.fromkeys(unknown))[:200]
         request.notes.append(_("These options are not known here and were left out: %s") % names)
 
 

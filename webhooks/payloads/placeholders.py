@@ -135,7 +135,7 @@ def has_placeholder(text: str) -> bool:
 
 def only_variable(text: str) -> str:
     """Return the variable of a text that is a single placeholder without filters, else ""."""
-    parts = list(_split(text.strip()))
+    parts = list(_split(text))
     content = parts[0][1] if len(parts) == 1 else None
     try:
         placeholder = Placeholder() if content is None else parse_placeholder(content)

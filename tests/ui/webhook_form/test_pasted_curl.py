@@ -221,6 +221,70 @@ def test_what_is_left_out_is_named(options: str, words: str) -> None:
     assert not any("abc" in note for note in pasted.notes)
 
 
+JSON_API = "application/vnd.api+json"
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "kind"),
+    [
+        (JSON_API, '{"a": 1}', "json"),
+        ("text/json; charset=utf-8", "[1]", "json"),
+        ("application/x-www-form-urlencoded", '{"a": 1}', "json"),
+        ("text/plain", '{"a": 1}', "json"),
+        (JSON_API, "", "json"),
+    ],
+)
+def test_a_type_that_is_not_sent_is_named(declared: str, body: str, kind: str) -> None:
+    options = f"-X POST -H 'Content-Type: {declared}' -d '{body}'"
+    data, pasted = paste(f"curl https://crm.test/in {options}")
+    assert data["body_format"] == kind
+    name = declared.partition(";")[0]
+    assert f"Set automatically, so left out: Content-Type ({name})." in pasted.notes
+
+
+@pytest.mark.parametrize(
+    ("declared", "body"),
+    [("application/json; charset=utf-8", "{}"), ("application/x-www-form-urlencoded", "a=1")],
+)
+def test_a_type_that_is_sent_is_not_named(declared: str, body: str) -> None:
+    _data, pasted = paste(f"curl https://crm.test/ -H 'Content-Type: {declared}' -d '{body}'")
+    assert not any("Content-Type" in note for note in pasted.notes)
+
+
+def test_lines_of_json_are_no_json() -> None:
+    options = """-H 'Content-Type: application/x-ndjson' -d $'{"a": 1}\\n{"a": 2}'"""
+    data, pasted = paste(f"curl https://crm.test/in {options}")
+    assert "body_template" not in data
+    assert any("The body is application/x-ndjson" in note for note in pasted.notes)
+
+
+def test_blanks_around_a_placeholder_are_sent() -> None:
+    data, _pasted = paste("""curl https://crm.test/in --json '{"a": " {{ duration_seconds }} "}'""")
+    assert json.loads(data["body_template"]) == {"a": " {{ duration_seconds }} "}
+
+
+def test_more_parameters_than_the_form_holds_are_left_out_in_one_sentence() -> None:
+    data, pasted = paste("curl https://crm.test/in -d '" + "&".join(["a={{ b"] * 14_000) + "'")
+    assert rows(data) == []
+    left_out = "There are 14000 parameters, but at most 100 can be set, so they were left out."
+    assert pasted.notes == (left_out,)
+
+
+def test_more_headers_than_the_form_holds_are_left_out_in_one_sentence() -> None:
+    names = " ".join(f"-H 'X-{number}: {{{{ a }}}}'" for number in range(6_000))
+    data, pasted = paste(f"curl https://crm.test/in {names} -d a=1")
+    assert "X-" not in data.urlencode()
+    left_out = "There are 6000 headers, but at most 50 can be set, so they were left out."
+    assert left_out in pasted.notes
+
+
+def test_the_first_notes_are_shown_and_the_others_counted() -> None:
+    names = "&".join(f"a{number}" for number in range(90))
+    _data, pasted = paste(f"curl https://crm.test/in -d '{names}'")
+    assert len(pasted.notes) == 21
+    assert pasted.notes[-1] == "71 more"
+
+
 def test_a_refused_command_changes_nothing_and_stays() -> None:
     command = "curl https://crm.test/in -F a=b"
     before = multi_value(posted(curl=command, url="")).urlencode()

@@ -36,6 +36,8 @@ _SAMPLE_LENGTH = 60
 
 KEY = "parameter"
 VARIABLE = "variable"
+# Rows above the limit stay on the page, but a forged form cannot create thousands of them.
+MAX_POSTED_ROWS = 2 * payloads.MAX_ROWS
 # Longer keys are forged: the page numbers rows from 0.
 _MAX_KEY_DIGITS = 9
 # Prefix of the name of a variable chosen from the list; VARIABLE alone means a typed name.
@@ -177,8 +179,7 @@ def sends_unchanged(name: str, text: str) -> bool:
 def from_post(data: Any) -> list[ParameterRow]:
     """Return the posted rows in the order of the page."""
     keys = [key for key in data.getlist(KEY) if key.isdecimal() and len(key) <= _MAX_KEY_DIGITS]
-    # Rows above the limit stay on the page, but a forged form cannot create thousands of them.
-    unique = list(dict.fromkeys(keys))[: 2 * payloads.MAX_ROWS]
+    unique = list(dict.fromkeys(keys))[:MAX_POSTED_ROWS]
     return [ParameterRow(key, data) for key in unique]
 
 

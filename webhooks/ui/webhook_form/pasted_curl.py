@@ -20,13 +20,17 @@ from webhooks.curl import CurlError, parser
 from webhooks.curl.parser import CurlRequest
 from webhooks.models import Method
 from webhooks.network import merge_headers
-from webhooks.ui.webhook_form.headers import MAX_POSTED_ROWS, NO_VARIABLES, RESERVED
+from webhooks.ui.webhook_form import headers, mapping
+from webhooks.ui.webhook_form.headers import NO_VARIABLES, RESERVED
 from webhooks.ui.webhook_form.mapping import KEY, ROWS, TEMPLATE, from_post, sends_unchanged
 
 ACTION = "paste_curl"
 _SECRET_NAME = re.compile(r"key|token|secret|auth|passw|signature|session|credential", re.I)
 _TYPES = {"application/json": "json", "application/x-www-form-urlencoded": "form"}
+_JSON_TYPE = re.compile(r"application/json|text/json|[^/]+/[^/]+\+json")
 _TIMEOUTS = range(1, 61)
+# A long command can cause thousands.
+_MAX_NOTES = 20
 _CURLY_KEY = re.compile(rf"[\ufeff\s]*[\[{{][\[{{\s]*[{payloads.CURLY_QUOTES}]")
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]+")
 
@@ -48,7 +52,10 @@ def fill_in(data: QueryDict) -> Pasted:
         return Pasted(problem=str(error))
     filled = _Filling(data, request).fill()
     data["curl"] = ""
-    return Pasted(filled=tuple(filled), notes=tuple(dict.fromkeys(request.notes)))
+    notes = list(dict.fromkeys(request.notes))
+    if (more := len(notes) - _MAX_NOTES) > 0:
+        notes[_MAX_NOTES:] = [_("%d more") % more]
+    return Pasted(filled=tuple(filled), notes=tuple(notes))
 
 
 class _Filling:
@@ -93,7 +100,7 @@ class _Filling:
             request.notes.append(_("GET has no body here, so the body was left out."))
             return
         declared = self._content_type()
-        if request.is_json or declared.endswith("json") or _is_meant_as_json(request.body):
+        if request.is_json or _JSON_TYPE.fullmatch(declared) or _is_meant_as_json(request.body):
             self._fill_json(request.body)
         elif declared in ("", "application/x-www-form-urlencoded"):
             self._data["body_format"] = "form"
@@ -136,6 +143,16 @@ class _Filling:
         self._data["parameters_mode"] = TEMPLATE
 
     def _fill_pairs(self, label: str) -> None:
+        pairs = _pairs(self._request.body)
+        if len(pairs) > mapping.MAX_POSTED_ROWS:
+            self._request.notes.append(
+                _(
+                    "There are %(count)d parameters, but at most %(limit)d can be set, so they "
+                    "were left out."
+                )
+                % {"count": len(pairs), "limit": payloads.MAX_ROWS}
+            )
+            return
         rows = []
         # Names without “=”: the webhook would send them with one, which is not the same.
         bare = {
@@ -143,7 +160,7 @@ class _Filling:
             for part in self._request.body.split("&")
             if "=" not in part
         }
-        for name, value in _pairs(self._request.body):
+        for name, value in pairs:
             shown, text = (_HALF_CHARACTERS.sub("\ufffd", one) for one in (name, value))
             is_bare = not value and name in bare
             if (shown, text) != (name, value) or is_bare or not sends_unchanged(name, value):
@@ -247,12 +264,21 @@ class _Filling:
             elif (lower, value) != ("accept", "*/*"):
                 kept.append((name, value))
         merged = merge_headers(kept)
+        if len(merged) > headers.MAX_POSTED_ROWS:
+            self._request.notes.append(
+                _(
+                    "There are %(count)d headers, but at most %(limit)d can be set, so they were "
+                    "left out."
+                )
+                % {"count": len(merged), "limit": headers.MAX_ROWS}
+            )
+            merged = []
         for name, value in merged:
             self._put_header(name, value)
             self._note_no_variables(name, value)
         declared = self._content_type()
-        if declared and declared not in _TYPES and not declared.endswith("json"):
-            set_automatically.append("Content-Type")
+        if declared and _TYPES.get(declared) != self._data.get("body_format"):
+            set_automatically.append(f"Content-Type ({declared[:60]})")
         if set_automatically:
             self._request.notes.append(
                 _("Set automatically, so left out: %s.") % ", ".join(set_automatically)[:300]
@@ -265,7 +291,8 @@ class _Filling:
         data = self._data
         typed = data.get("headers-TOTAL_FORMS", "")
         # At most as many rows as the form accepts, whatever was posted.
-        total = min(int(typed), MAX_POSTED_ROWS) if typed.isdecimal() and len(typed) < 6 else 0
+        is_number = typed.isdecimal() and len(typed) < 6
+        total = min(int(typed), headers.MAX_POSTED_ROWS) if is_number else 0
         names = [data.get(f"headers-{row}-name", "").strip().lower() for row in range(total)]
         if name.lower() in names:
             row = names.index(name.lower())
