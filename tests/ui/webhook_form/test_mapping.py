@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from tests.factories import make_webhook
 from tests.ui.webhook_form.test_forms import bound, multi_value, saved
@@ -70,6 +72,37 @@ def test_rows_are_saved_in_their_order_with_what_was_set() -> None:
     again = MappingSection(webhook)
     assert again.mode == "rows"
     assert again.stored_rows() == webhook.parameters
+
+
+@pytest.mark.parametrize("default", [0, 1.5, True, False, [1, "a"], {"a": None}, "0", " — "])
+def test_a_default_that_is_not_changed_keeps_its_type(default: Any) -> None:
+    parameter = {"name": "a", "variable": "fields.a", "default": default}
+    webhook = Webhook(event_types=["call.incoming.after"], parameters=[parameter])
+    (shown,) = MappingSection(webhook).rows
+    posted = {name: shown.value(name) for name in ("name", "content", "default", "stored_default")}
+    assert section(webhook, posted).write(webhook) == set()
+    (row,) = section(webhook, posted | {"name": "b"}, SOURCE).stored_rows()[:1]
+    assert row == parameter | {"name": "b"}
+    assert type(row["default"]) is type(default)
+    (row,) = section(webhook, posted | {"default": "12"}).stored_rows()
+    assert row["default"] == "12"
+
+
+def test_a_page_posts_the_default_as_it_was_stored(browser: Client) -> None:
+    webhook = make_webhook(parameters=[{"name": "a", "variable": "fields.a", "default": ["<"]}])
+    page = browser.get(reverse("webhooks:edit", args=[webhook.pk])).text
+    assert 'name="parameter-0-stored_default" value="[&quot;&lt;&quot;]"' in page
+
+
+def test_a_stored_default_that_is_no_json_is_text() -> None:
+    (row,) = section(None, PHONE | {"default": "{", "stored_default": "{"}).stored_rows()
+    assert row["default"] == "{"
+
+
+def test_blanks_around_a_default_are_sent() -> None:
+    row = PHONE | {"format": " sql ", "time_zone": " UTC ", "default": " — "}
+    (stored,) = section(None, row).stored_rows()
+    assert (stored["format"], stored["time_zone"], stored["default"]) == ("sql", "UTC", " — ")
 
 
 def test_the_order_of_the_page_is_the_order_of_the_rows() -> None:

@@ -22,6 +22,7 @@ from webhooks import catalogue, payloads
 from webhooks.delivery_log import filter_preview
 from webhooks.models import BodyFormat, Webhook
 from webhooks.payloads import Violation
+from webhooks.payloads.json_reader import load_typed
 from webhooks.payloads.paths import MAX_NAME_LENGTH
 from webhooks.payloads.variables import as_text
 from webhooks.ui.fields import MOVES
@@ -67,6 +68,8 @@ class ParameterRow(forms.Form):
     format = forms.ChoiceField(choices=_FORMATS)
     time_zone = forms.CharField()
     default = forms.CharField()
+    # The default as it was stored, as JSON, if it is not text.
+    stored_default = forms.CharField()
     is_omitted = forms.BooleanField()
 
     def __init__(self, key: int | str, data: Any = None, initial: Any = None) -> None:
@@ -154,9 +157,14 @@ class ParameterRow(forms.Form):
         row: dict[str, Any] = {"name": self.value("name").strip()}
         if self.is_variable:
             row["variable"] = self.value("content").strip()
-            for field in ("format", "time_zone", "default"):
+            for field in ("format", "time_zone"):
                 if value := self.value(field).strip():
                     row[field] = value
+            if default := self.value("default"):
+                row["default"] = default
+                if default == self.value("stored_default"):
+                    with suppress(ValueError):
+                        row["default"] = load_typed(default)
         else:
             # Browsers post the line breaks of a text area as CRLF or as LF.
             text = self.value("content").replace("\r\n", "\n")
@@ -193,11 +201,13 @@ def blank(key: int | str, **initial: str) -> ParameterRow:
 
 
 def _initial(row: Mapping[str, Any]) -> dict[str, Any]:
+    default = row.get("default")
     shown = {
         "name": row.get("name", ""),
         "format": row.get("format", ""),
         "time_zone": row.get("time_zone", ""),
-        "default": payloads.as_text(row.get("default")),
+        "default": payloads.as_text(default),
+        "stored_default": "" if isinstance(default, str) else payloads.as_text(default),
         "is_omitted": row.get("omit_if_empty", False),
     }
     if "variable" in row:
