@@ -67,9 +67,9 @@ def matches(tree: object, document: dict[str, Any] = CALL) -> bool:
         ("caller_e164", "equals", "380671234567", True),
         ("is_proper", "equals", True, True),
         ("is_proper", "equals", "true", True),
-        ("is_proper", "equals", 1, False),
+        ("is_proper", "equals", 1, True),
         ("is_repeated", "equals", "false", True),
-        ("is_repeated", "equals", 0, False),
+        ("is_repeated", "equals", 0, True),
         ("disposition", "one_of", ["BUSY", "ANSWERED"], True),
         ("disposition", "one_of", ["BUSY", "FAILED"], False),
         ("duration_seconds", "one_of", ["1", 138], True),
@@ -569,6 +569,45 @@ def test_equal_values_are_equal_however_they_are_written(
     actual: object, operator: str, value: object, is_match: bool
 ) -> None:
     assert matches(condition("x", operator, value), {"x": actual}) is is_match
+
+
+@pytest.mark.parametrize("wanted", [True, False, "TRUE", " false ", 0, 1, "0", "1"])
+@pytest.mark.parametrize("actual", [True, False, "true", "False", 0, 1, 1.0, "0", " 1"])
+def test_a_boolean_is_the_same_in_every_notation(wanted: object, actual: object) -> None:
+    is_same = (str(wanted).strip().lower() in ("true", "1")) is (
+        str(actual).strip().lower() in ("true", "1", "1.0")
+    )
+    for name in ("is_proper", "proper_flag"):
+        assert matches(condition(name, "equals", wanted), {name: actual}) is is_same
+        assert matches(condition(name, "not_equals", wanted), {name: actual}) is not is_same
+        assert matches(condition(name, "one_of", ["x", wanted]), {name: actual}) is is_same
+
+
+@pytest.mark.parametrize("actual", [2, "yes", "01", -1, [1], {"a": 1}])
+def test_what_is_no_boolean_equals_none(actual: object) -> None:
+    for wanted in (True, False, 1, "0"):
+        assert not matches(condition("is_proper", "equals", wanted), {"is_proper": actual})
+
+
+@pytest.mark.parametrize(
+    ("variable", "wanted", "actual", "is_match"),
+    [
+        ("amount", "48500.5", "48500.50", True),
+        ("category_mark", "5", "5.0", True),
+        ("duration_seconds", " 60.0", "60", True),
+        ("queue_seconds", "6e1", "60", True),
+        ("amount", "5", "50", False),
+        ("amount", "n/a", "N/A", True),
+        ("fields.code", "5", "5.0", False),
+        ("employee_number", "5", "5.0", False),
+    ],
+)
+def test_numbers_that_are_written_as_text_are_numbers(
+    variable: str, wanted: str, actual: str, is_match: bool
+) -> None:
+    document = {"fields": {"code": actual}, variable: actual}
+    assert matches(condition(variable, "equals", wanted), document) is is_match
+    assert matches(condition(variable, "not_one_of", [wanted]), document) is not is_match
 
 
 @pytest.mark.parametrize("value", [10**40, -(10**400)])

@@ -157,6 +157,14 @@ def test_every_operator_has_a_phrase_of_its_own(operator: Operator) -> None:
     assert operator in alike or mine not in others
 
 
+@pytest.mark.parametrize("value", [True, 1, "1", "true", " TRUE"])
+def test_a_boolean_is_said_in_one_way(value: object) -> None:
+    assert condition_words("is_proper", Operator.EQUALS, value) == "target call is true"
+    tree = {"variable": "is_proper", "operator": "equals", "value": value}
+    refused = compile_filter(tree).explain({"is_proper": "0"})
+    assert refusal_words(refused) == "Target call is true, but here it is false"
+
+
 def test_a_filter_is_said_in_one_sentence() -> None:
     tree = {"all": [MISSED, {"any": [SHORT, AGENT]}]}
     said = sentence(tree)

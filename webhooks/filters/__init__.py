@@ -6,7 +6,7 @@ code or as a regular expression. Start reading at `tree`.
 """
 
 from webhooks.filters.durations import duration_text, parse_duration
-from webhooks.filters.kinds import FITTING, PRESETS, Kind, Preset, kind_of, known, label_of
+from webhooks.filters.kinds import FITTING, PRESETS, Preset, kind_of, known, label_of
 from webhooks.filters.operators import (
     EQUALITY,
     LISTS,
@@ -15,7 +15,9 @@ from webhooks.filters.operators import (
     PRESENCE,
     FilterError,
     Folded,
+    Kind,
     Operator,
+    as_boolean,
 )
 from webhooks.filters.sentences import (
     condition_words,

@@ -1,8 +1,7 @@
-"""Kinds of variables, the operators for each kind, and common filters."""
+"""The kind of each variable, the operators for each kind, and common filters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -11,24 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from webhooks import catalogue
 from webhooks.catalogue import Variable, VariableType
-from webhooks.filters.operators import EQUALITY, LISTS, NUMERIC, PRESENCE, Operator
-
-
-class Kind(StrEnum):
-    TEXT = "text"
-    # Compared by its digits.
-    PHONE = "phone"
-    CHOICE = "choice"
-    # Compared as text, in UTC.
-    DATETIME = "datetime"
-    NUMBER = "number"
-    # A number of seconds, typed and shown as a time.
-    DURATION = "duration"
-    BOOLEAN = "boolean"
-    OBJECT = "object"
-    # A field unknown to the catalogue; any operator may apply.
-    ANY = "any"
-
+from webhooks.filters.operators import EQUALITY, LISTS, NUMERIC, PRESENCE, Kind, Operator
 
 _KINDS = {
     VariableType.INTEGER: Kind.NUMBER,

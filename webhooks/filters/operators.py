@@ -42,11 +42,29 @@ _EQUIVALENTS = (("i\u0307", "i"), ("ı", "i"))
 # The apostrophe in Ukrainian words depends on the keyboard or text editor; keyboards without one
 # have a backtick or an acute accent.
 _APOSTROPHES = "`\u00b4\u2018\u2019\u02b9\u02bc\u2032"
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # A key and the beginning of its value, as `_COMPACT` writes them.
 _MEMBER = re.compile(r'":(?:["\[{0-9tfn-]|\Z)')
 
 Path = tuple[str | int, ...]
+
+
+class Kind(StrEnum):
+    TEXT = "text"
+    # Compared by its digits.
+    PHONE = "phone"
+    CHOICE = "choice"
+    # Compared as text, in UTC.
+    DATETIME = "datetime"
+    NUMBER = "number"
+    # A number of seconds, typed and shown as a time.
+    DURATION = "duration"
+    # Senders also write 1 and 0, or text.
+    BOOLEAN = "boolean"
+    OBJECT = "object"
+    # A field unknown to the catalogue; any operator may apply.
+    ANY = "any"
 
 
 class Operator(StrEnum):
@@ -135,6 +153,10 @@ class _Compared:
         return {number for number in parsed if number is not None}
 
     @cached_property
+    def booleans(self) -> set[bool | None]:
+        return set(map(as_boolean, (*self._numbers, *self._others)))
+
+    @cached_property
     def phones(self) -> set[str]:
         return {self._event.phone(value) for value in (*self._numbers, *self._others)}
 
@@ -199,15 +221,8 @@ class Folded:
 Test = Callable[[Any, Folded], bool]
 
 
-def make_test(
-    operator: Operator,
-    value: object,
-    path: Path,
-    *,
-    is_phone: bool = False,
-    is_moment: bool = False,
-) -> Test:
-    """Return the test for a condition; phone numbers and times match in any notation."""
+def make_test(operator: Operator, value: object, path: Path, kind: Kind) -> Test:
+    """Return the test for a condition; values of some kinds match in any notation."""
     if operator in PRESENCE:
         return lambda actual, event: operator is Operator.EXISTS
     if operator in NUMERIC:
@@ -216,28 +231,32 @@ def make_test(
         if not isinstance(value, list) or not value:
             raise FilterError(_("Give a list of values to compare with."), path)
         wanted = [(item, (*path, index)) for index, item in enumerate(value)]
-        is_one = _membership(wanted, is_phone=is_phone, is_moment=is_moment)
+        is_one = _membership(wanted, kind)
         return lambda actual, event: is_one(event.compared(actual)) is (operator is Operator.ONE_OF)
     if operator in EQUALITY:
-        equals = _membership([(value, path)], is_phone=is_phone, is_moment=is_moment)
+        equals = _membership([(value, path)], kind)
         return lambda actual, event: equals(event.compared(actual)) is (operator is Operator.EQUALS)
-    return _text_test(operator, value, path, is_phone=is_phone)
+    return _text_test(operator, value, path, kind)
 
 
-def _membership(
-    wanted: list[tuple[object, Path]], *, is_phone: bool, is_moment: bool = False
-) -> Callable[[_Compared], bool]:
+def _membership(wanted: list[tuple[object, Path]], kind: Kind) -> Callable[[_Compared], bool]:
     """Return a test for whether a compared value equals one of the wanted values."""
     texts: set[str] = set()
     numbers: set[int | float] = set()
     typed_numbers: set[int | float] = set()
     flags: set[str] = set()
-    phones = {_phone(value) for value, _path in wanted if is_phone} - {""}
-    typed = (_moment(value) for value, _path in wanted if is_moment)
+    booleans: set[bool | None] = set()
+    phones = {_phone(value) for value, _path in wanted if kind is Kind.PHONE} - {""}
+    has_moments = kind in (Kind.DATETIME, Kind.ANY)
+    typed = (_moment(value) for value, _path in wanted if has_moments)
     # Any other text is compared as text.
     moments = {moment for moment in typed if INSTANT.fullmatch(moment)}
+    is_number = kind in (Kind.NUMBER, Kind.DURATION)
     for value, path in wanted:
         text = _wanted_text(value, path)
+        if kind is Kind.BOOLEAN and (boolean := as_boolean(value)) is not None:
+            booleans.add(boolean)
+            continue
         if isinstance(value, bool):
             # Older senders write booleans as 0 and 1.
             flags |= {text, str(int(value))}
@@ -247,7 +266,7 @@ def _membership(
             numbers.add(number)
         if isinstance(value, str):
             texts.add(text.strip())
-        elif number is not None:
+        if number is not None and (is_number or not isinstance(value, str)):
             typed_numbers.add(number)
     texts |= flags
 
@@ -257,6 +276,7 @@ def _membership(
             or bool(flags and not flags.isdisjoint(found.number_texts))
             or bool(texts and not texts.isdisjoint(found.texts))
             or bool(typed_numbers and not typed_numbers.isdisjoint(found.typed_numbers))
+            or bool(booleans and not booleans.isdisjoint(found.booleans))
             or bool(phones and not phones.isdisjoint(found.phones))
             or bool(moments and not moments.isdisjoint(found.moments))
         )
@@ -264,17 +284,17 @@ def _membership(
     return is_member
 
 
-def _text_test(operator: Operator, value: object, path: Path, *, is_phone: bool) -> Test:
+def _text_test(operator: Operator, value: object, path: Path, kind: Kind) -> Test:
     text = _wanted_text(value, path)
     is_start = operator is Operator.STARTS_WITH
-    has_digits = _digits_test(value, is_start=is_start) if is_phone else None
+    has_digits = _digits_test(value, is_start=is_start) if kind is Kind.PHONE else None
     if is_start:
         text = text.lstrip() or text
         return lambda actual, event: (
             event.text(actual).lstrip().startswith(text)
             or (has_digits is not None and has_digits(event.phone(actual)))
         )
-    is_member = _membership([(value, path)], is_phone=is_phone)
+    is_member = _membership([(value, path)], kind)
     # JSON escapes quotes and backslashes of texts. A part of JSON itself has them too, and must not
     # match a text that quotes it.
     is_escaped = _COMPACT.encode(text)[1:-1] != text and _MEMBER.search(text) is None
@@ -384,6 +404,13 @@ def _phone(value: object) -> str:
 def _moment(value: object) -> str:
     """Return a time as events write it, other text unchanged, and "" for other types."""
     return instant_of_text(value.strip()) if isinstance(value, str) else ""
+
+
+def as_boolean(value: object) -> bool | None:
+    """Return the boolean that a sender may write as true, "true", 1 or "1", None for others."""
+    if isinstance(value, str):
+        return _BOOLEANS.get(value.strip().lower())
+    return bool(value) if value in (0, 1) else None
 
 
 def _is_too_large(value: object) -> bool:

@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from webhooks.filters.durations import duration_text
-from webhooks.filters.kinds import Kind, kind_of, label_of
-from webhooks.filters.operators import LISTS, PRESENCE, Operator, shown
+from webhooks.filters.kinds import kind_of, label_of
+from webhooks.filters.operators import LISTS, PRESENCE, Kind, Operator, as_boolean, shown
 from webhooks.filters.tree import Judgement
 
 # Values and refusals beyond these are only counted in a sentence.
@@ -56,12 +56,11 @@ def value_words(variable: str, value: object, operator: Operator | None = None) 
             words.append(_("%d more") % more)
         return _joined(words, _("or"))
     kind = kind_of(variable)
-    if isinstance(value, bool):
-        return _("true") if value else _("false")
+    flag = as_boolean(value) if kind is Kind.BOOLEAN else value
+    if isinstance(flag, bool):
+        return _("true") if flag else _("false")
     if isinstance(value, int | float):
         return duration_text(value) if kind is Kind.DURATION else shown(value)
-    if kind is Kind.BOOLEAN and value in ("true", "false"):
-        return _("true") if value == "true" else _("false")
     return shown(value) if kind is Kind.CHOICE else f"“{shown(value)}”"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from webhooks.filters.kinds import Kind, kind_of
+from webhooks.filters.kinds import kind_of
 from webhooks.filters.operators import (
     ABSENT,
     MAX_LENGTH,
@@ -189,18 +189,12 @@ def _compile_condition(node: Tree, path: Path) -> _Condition:
         operator = Operator(str(node.get("operator")))
     except ValueError:
         raise FilterError(_("Choose how to compare."), (*path, "operator")) from None
-    value, kind = node.get("value"), kind_of(variable)
+    value = node.get("value")
     return _Condition(
         variable=variable,
         operator=operator,
         value=value,
-        test=make_test(
-            operator,
-            value,
-            (*path, "value"),
-            is_phone=kind is Kind.PHONE,
-            is_moment=kind in (Kind.DATETIME, Kind.ANY),
-        ),
+        test=make_test(operator, value, (*path, "value"), kind_of(variable)),
         find=_finder(variable),
     )
 

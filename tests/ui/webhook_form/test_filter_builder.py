@@ -8,7 +8,7 @@ from django.http import QueryDict
 
 from webhooks.filters import PRESETS, compile_filter
 from webhooks.ui.webhook_form.filter import FilterSection
-from webhooks.ui.webhook_form.filter_rows import from_tree, to_tree
+from webhooks.ui.webhook_form.filter_rows import ConditionRow, from_tree, to_tree
 
 MISSED = {"variable": "disposition", "operator": "equals", "value": "NO ANSWER"}
 SHORT = {"variable": "duration_seconds", "operator": "less_than", "value": 90}
@@ -148,6 +148,14 @@ def test_a_form_without_the_section_changes_no_filter() -> None:
     section = FilterSection({"all": [MISSED]}, QueryDict("name=CRM"), is_checked=True)
     assert not section.changes
     assert section.tree == {"all": [MISSED]}
+
+
+@pytest.mark.parametrize("value", [True, 1, "1", "True"])
+def test_a_stored_boolean_is_shown_as_one_of_two_choices(value: object) -> None:
+    (row,) = FilterSection({"all": [REPEATED | {"value": value}]}).root.children
+    assert isinstance(row, ConditionRow)
+    assert row.value_choices == [("true", "true", True), ("false", "false", False)]
+    assert row.condition() == REPEATED
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from webhooks.filters import (
     Kind,
     Operator,
     Preset,
+    as_boolean,
     compile_filter,
     duration_text,
     kind_of,
@@ -422,8 +423,9 @@ def _as_listed(text: str, row: ConditionRow) -> str:
 
 
 def _shown(value: Any, kind: Kind) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    flag = as_boolean(value) if kind is Kind.BOOLEAN else value
+    if isinstance(flag, bool):
+        return "true" if flag else "false"
     if kind is Kind.DURATION and isinstance(value, int | float) and value >= 0:
         return duration_text(value)
     return str(value)
