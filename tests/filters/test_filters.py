@@ -610,6 +610,25 @@ def test_numbers_that_are_written_as_text_are_numbers(
     assert matches(condition(variable, "not_one_of", [wanted]), document) is not is_match
 
 
+@pytest.mark.parametrize("before", [0, 1, 254, 255, 256, 300, 511])
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("か\u3099", "が"),
+        ("ｶﾞ", "ガ"),
+        ("a\u0323\u0302", "ậ"),
+        ("\u1112\u1161\u11ab", "한"),
+        ("\u0bc6\u0bbe", "\u0bca"),
+    ],
+)
+def test_a_character_of_several_parts_is_found_anywhere(
+    before: int, written: str, wanted: str
+) -> None:
+    document = {"x": "あ" * before + written + "あ" * 300}
+    assert matches(condition("x", "contains", wanted), document)
+    assert not matches(condition("x", "contains", "か"), document)
+
+
 @pytest.mark.parametrize("value", [10**40, -(10**400)])
 def test_a_number_that_no_one_means_is_refused(value: int) -> None:
     with pytest.raises(FilterError, match="Give a number to compare with"):

@@ -29,9 +29,10 @@ _MAX_DIGITS = 40
 # Shorter numbers are extensions.
 _INTERNATIONAL_PREFIX, _MIN_INTERNATIONAL, _MIN_NUMBER = "00", 9, 7
 
-# Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces. They end
-# before an ASCII character, which never combines with the one before it.
-_PIECE = re.compile(r".{1,256}(?=[\x00-\x7f]|\Z)|.{1,256}", re.DOTALL)
+# Normalizing is quadratic in a run of combining marks, so a text is normalized in pieces.
+_PIECE_LENGTH = 256
+# Vowels and final consonants of Korean syllables combine, although they are no marks.
+_KOREAN_PARTS = range(0x1160, 0x1200)
 # Invisible characters that are copied along: soft hyphens, zero-width spaces, direction marks,
 # variation selectors of emoji.
 _INVISIBLE = re.compile(
@@ -457,13 +458,32 @@ def _fold(value: Any) -> str:
     # Before NFKC, which takes an acute accent for a space with a combining mark.
     for apostrophe in _APOSTROPHES:
         text = text.replace(apostrophe, "'")
-    pieces = _PIECE.findall(_INVISIBLE.sub("", text.casefold()))
+    pieces = _pieces(_INVISIBLE.sub("", text.casefold()))
     # NFKC may produce capitals.
     seen = "".join(unicodedata.normalize("NFKC", piece) for piece in pieces).casefold()
     for one, same in _EQUIVALENTS:
         seen = seen.replace(one, same)
     # A text of invisible characters only is kept: every text contains an empty one.
     return seen or text
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield a text in pieces that end before a character which does not combine."""
+    start = 0
+    while start < len(text):
+        end = start + _PIECE_LENGTH
+        while start < end < len(text) and _is_combining(text[end]):
+            end -= 1
+        # A run of combining characters alone is cut anywhere.
+        end = end if end > start else start + _PIECE_LENGTH
+        yield text[start:end]
+        start = end
+
+
+def _is_combining(character: str) -> bool:
+    """Return whether normalizing may combine a character with the one before it."""
+    first = unicodedata.normalize("NFKD", character)[0]
+    return unicodedata.category(first)[0] == "M" or ord(first) in _KOREAN_PARTS
 
 
 def shown(value: object) -> str:
