@@ -32,7 +32,11 @@ _DATETIME_NAMES = frozenset(
 _MIN_DATETIME_LENGTH = 16
 # Java appends the zone to the offset (RFC 9557); Ruby and Go write a name instead of Z.
 _ZONE_NAME = re.compile(r"(?<=[\dZ])\[[^\[\]]{1,64}\]\Z", re.ASCII)
-_UTC_NAME = re.compile(r" (?:\+0000 )?UTC\Z")
+_UTC_NAME = re.compile(r" (?:UTC|GMT)\Z")
+# Go writes a blank before the offset, and after it an abbreviation, or the offset once more.
+_OFFSET = re.compile(
+    r"(:\d\d(?:\.\d{1,9})?) ([+-]\d\d:?\d\d)(?: (?:[A-Z]{2,5}|[+-]\d\d(?:\d\d)?))?\Z", re.ASCII
+)
 # A leap second, or one that was rounded up: read as the next second, as Unix time does.
 _SECOND_60 = re.compile(r"([T ]\d\d:\d\d):60", re.ASCII)
 
@@ -142,13 +146,14 @@ def read_moment(text: str) -> datetime:
     """Parse a time in ISO 8601 or RFC 3339. Raise ValueError or OverflowError.
 
     Python accepts neither lower case (RFC 3339 section 5.6) nor leap seconds, surrounding spaces,
-    or names of zones: UTC, and any other after an offset, which takes precedence.
+    or names of zones: UTC, GMT, and any other after an offset, which takes precedence.
     """
     try:
         return datetime.fromisoformat(text)
     except ValueError:
         written = text.strip().upper()
-        text = _ZONE_NAME.sub("", _UTC_NAME.sub("Z", written))
+        text = _OFFSET.sub(r"\1\2", _ZONE_NAME.sub("", written))
+        text = _UTC_NAME.sub("Z", text)
         shorter = _SECOND_60.sub(r"\1:59", text)
         moment = datetime.fromisoformat(shorter) + timedelta(seconds=int(shorter != text))
         if moment.tzinfo is None and written.endswith("]"):
