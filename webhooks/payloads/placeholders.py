@@ -46,6 +46,8 @@ _ONE = r"\\(?!\{\{)[\\{}|]?+|(?<!\w)(?:'[^']*'|\"[^\"]*\")|(?<=\w)['\"]"
 # Part of the content of a placeholder.
 _CONTENT = re.compile(_ONE + r"|(?:(?!\}\}|\{\{)[^\\'\"])+", re.DOTALL)
 _PART = re.compile(r"(?:" + _ONE + r"|[^\\'\"|])*")
+# Escaped in text in quotes, as in JSON: a double quote, and a backslash before u0022 or u005c.
+_ESCAPE = re.compile(r"\\u00(22|5c)")
 _DATES = ("iso8601", "sql", "unix")
 
 Render = Callable[[Fields], str]
@@ -195,8 +197,7 @@ def _filter(part: str) -> dict[str, Any]:
 
 def _argument(text: str) -> Any:
     if len(text) >= 2 and text[0] in "'\"" and text[-1] == text[0]:
-        # Escaped as in JSON, for text with both kinds of quotes.
-        return text[1:-1].replace(r"\u0022", '"')
+        return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text[1:-1])
     try:
         value = load_typed(text)
         # Neither NaN nor half of a surrogate pair can be sent.

@@ -38,6 +38,8 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 MAX_RENDERED_URL_LENGTH = 65_536
 # An escaped quote in JSON; pairs of backslashes before it are escaped backslashes.
 _ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
+# A backslash of a text that would be read as the beginning of an escape.
+_ESCAPING = re.compile(r"\\(?=u00(?:22|5c))")
 # Characters with a meaning within a placeholder, unless already escaped.
 _SIGN = re.compile(r"(\\.)|([{}|])")
 
@@ -162,7 +164,8 @@ def _argument(default: Any) -> str:
     """Return a default as written in a placeholder, where text ends at its first matching quote."""
     if not isinstance(default, str):
         return _ESCAPED_QUOTE.sub(r"\1\\u0022", as_text(default))
-    return '"' + default.replace('"', r"\u0022") + '"' if "'" in default else f"'{default}'"
+    text = _ESCAPING.sub(r"\\u005c", default)
+    return '"' + text.replace('"', r"\u0022") + '"' if "'" in text else f"'{text}'"
 
 
 def _fields_reader(*, uses_older_names: bool) -> Callable[[bytes, int], dict[str, Any]]:
