@@ -43,7 +43,7 @@ KINDS = {
     "secret": "alert channel",
 }
 # Documents, whose secrets are known from being typed, and values that every site has.
-NO_CANARIES = {"headers_json", "token_headers", "settings", "canary", "answered"}
+NO_CANARIES = {"headers_json", "token_headers", "settings", "canary", "placeholder_values"}
 
 
 def _certificate() -> str:

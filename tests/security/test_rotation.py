@@ -68,7 +68,10 @@ def make_everything() -> list[tuple[Any, str]]:
         client_fingerprint="2" * 64,
         expires_at=timezone.now(),
     )
-    more = {"replaced_secret": "an earlier secret", "answered": '{"device_id": "a device"}'}
+    more = {
+        "replaced_secret": "an earlier secret",
+        "placeholder_values": '{"device_id": "a device"}',
+    }
     token = make_token(webhook.credential, **more)
     rows = [webhook, webhook.credential, shared, token, pending]
     rows.append(EncryptionCanary.objects.get())
