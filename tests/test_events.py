@@ -13,8 +13,10 @@ from pytest_django import Settings
 from tests.factories import make_delivery, make_webhook
 from webhooks import events, tasks
 from webhooks.delivery import fan_out, queue, retention
+from webhooks.delivery.auth import NoAuthorization
 from webhooks.delivery.queue.rows import StateChange
 from webhooks.delivery.recorder import Recorder
+from webhooks.delivery.requests import make_plan
 from webhooks.models import (
     Attempt,
     Delivery,
@@ -28,6 +30,7 @@ from webhooks.models import (
     WebhookState,
     ids,
 )
+from webhooks.security import signatures
 
 pytestmark = pytest.mark.django_db
 
@@ -343,10 +346,37 @@ def test_a_rotated_signing_secret_keeps_the_old_one_for_a_day() -> None:
     old = webhook.signing_secret
     new = events.rotate_signing_secret(webhook)
     webhook = Webhook.objects.get(pk=webhook.pk)
-    assert (webhook.signing_secret, webhook.previous_signing_secret) == (new, old)
-    assert webhook.previous_signing_secret_until is not None
-    left = webhook.previous_signing_secret_until - timezone.now()
+    assert (webhook.signing_secret, webhook.previous_signing_secrets) == (new, old)
+    assert webhook.previous_signing_secrets_until is not None
+    left = webhook.previous_signing_secrets_until - timezone.now()
     assert dt.timedelta(hours=23) < left <= dt.timedelta(hours=24)
+
+
+def test_a_rotation_soon_after_another_keeps_every_secret_that_is_valid() -> None:
+    webhook = make_webhook()
+    # Each was read before the first rotation, as after double clicks.
+    read = [Webhook.objects.get(pk=webhook.pk) for _ in range(4)]
+    secrets = [events.rotate_signing_secret(one) for one in read]
+    newest_first = [*reversed(secrets), webhook.signing_secret]
+    assert signing_keys(webhook) == [signatures.secret_key(one) for one in newest_first]
+    events.rotate_signing_secret(webhook)
+    events.rotate_signing_secret(webhook)
+    assert len(signing_keys(webhook)) == 6
+    assert signatures.secret_key(newest_first[-1]) not in signing_keys(webhook)
+
+
+def test_a_rotation_long_after_another_keeps_only_the_secret_that_it_replaces() -> None:
+    webhook = make_webhook()
+    replaced = events.rotate_signing_secret(webhook)
+    Webhook.objects.update(previous_signing_secrets_until=timezone.now() - dt.timedelta(seconds=1))
+    assert signing_keys(webhook) == [signatures.secret_key(replaced)]
+    new = events.rotate_signing_secret(webhook)
+    assert signing_keys(webhook) == [signatures.secret_key(one) for one in (new, replaced)]
+
+
+def signing_keys(webhook: Webhook) -> list[bytes]:
+    plan = make_plan(Webhook.objects.get(pk=webhook.pk), NoAuthorization())
+    return list(plan.signing_keys)
 
 
 def test_every_save_of_a_webhook_counts_its_version_up() -> None:

@@ -82,8 +82,9 @@ __all__ = [
     "wake_drains",
 ]
 
-# How long requests are also signed with the previous signing secret.
-_ROTATION_HOURS = 24
+# How long requests are also signed with the previous signing secrets, and with how many: several
+# rotations within that time do not invalidate the secret that the receiver still has.
+_ROTATION_HOURS, _PREVIOUS_SECRETS = 24, 5
 # How long a group waits for another transaction with one of its idempotency keys, which is longer
 # than a commit takes, and how long a single event or a batch does.
 LOCK_TIMEOUT_MS = 50
@@ -417,17 +418,23 @@ def _release(held: QuerySet[Delivery], *, at_most: int) -> int:
 
 
 def rotate_signing_secret(webhook: Webhook) -> str:
-    """Set and return a new signing secret; the old one also signs requests for 24 hours."""
-    webhook.previous_signing_secret = webhook.signing_secret
-    webhook.previous_signing_secret_until = timezone.now() + dt.timedelta(hours=_ROTATION_HOURS)
+    """Set and return a new signing secret; those that are valid now stay valid for 24 hours."""
     secret = signatures.new_secret()
-    webhook.set_secret("signing_secret", secret)
-    webhook.save(
-        update_fields=[
-            "signing_secret",
-            "previous_signing_secret",
-            "previous_signing_secret_until",
-            "secrets_changed_at",
-        ]
-    )
+    columns = [
+        "signing_secret",
+        "previous_signing_secrets",
+        "previous_signing_secrets_until",
+        "secrets_changed_at",
+    ]
+    with transaction.atomic():
+        # A double click rotates twice at the same time.
+        webhook.refresh_from_db(fields=columns, from_queryset=Webhook.objects.select_for_update())
+        valid = [webhook.signing_secret]
+        if webhook.rotation_ends_at:
+            valid += webhook.previous_signing_secrets.split()
+        webhook.previous_signing_secrets = " ".join(valid[:_PREVIOUS_SECRETS])
+        ends_at = timezone.now() + dt.timedelta(hours=_ROTATION_HOURS)
+        webhook.previous_signing_secrets_until = ends_at
+        webhook.set_secret("signing_secret", secret)
+        webhook.save(update_fields=columns)
     return secret

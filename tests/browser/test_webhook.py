@@ -67,7 +67,7 @@ def test_a_time_counts_on_and_stays_in_the_words_of_the_page(page: Page) -> None
 def test_a_time_to_come_is_soon_and_then_past(page: Page) -> None:
     webhook = make_webhook()
     soon = timezone.now() + dt.timedelta(seconds=110)
-    Webhook.objects.update(previous_signing_secret_until=soon)
+    Webhook.objects.update(previous_signing_secrets_until=soon)
     page.clock.install()
     page.goto(f"{steps.LIST}{webhook.pk}/")
     time = page.locator(f'time[datetime^="{soon:%Y-%m-%dT%H:%M:%S}"]')

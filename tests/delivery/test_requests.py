@@ -144,11 +144,11 @@ def test_a_test_says_that_it_is_one() -> None:
 def test_a_rotated_secret_signs_along_until_its_end() -> None:
     webhook = a_webhook()
     old = webhook.signing_secret
-    webhook.previous_signing_secret = old
-    webhook.previous_signing_secret_until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    webhook.previous_signing_secrets = old
+    webhook.previous_signing_secrets_until = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     webhook.set_secret("signing_secret", signatures.new_secret())
     assert make_plan(webhook, NoAuthorization()).signing_keys[1] == signatures.secret_key(old)
-    webhook.previous_signing_secret_until = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
+    webhook.previous_signing_secrets_until = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1)
     assert len(make_plan(webhook, NoAuthorization()).signing_keys) == 1
 
 

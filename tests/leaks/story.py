@@ -39,7 +39,7 @@ KINDS = {
     "refresh_token": "refresh token",
     "code_verifier": "verifier",
     "signing_secret": "signing secret",
-    "previous_signing_secret": "signing secret",
+    "previous_signing_secrets": "signing secret",
     "secret": "alert channel",
 }
 # Documents, whose secrets are known from being typed, and values that every site has.
@@ -76,6 +76,8 @@ class Story:
             field = column.rpartition(".")[2]
             if field not in NO_CANARIES:
                 # A key is sent and stored with and without its prefix.
+                if field == "previous_signing_secrets":
+                    values = " ".join(values).split()
                 plain = [value.removeprefix("whsec_") for value in values]
                 self.secrets.add(KINDS[field], *plain)
         return read

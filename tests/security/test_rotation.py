@@ -54,7 +54,7 @@ def rotate(**options: Any) -> str:
 def make_everything() -> list[tuple[Any, str]]:
     """Save a row of every model with every secret; return (row, column) of each secret."""
     webhook = make_webhook(
-        basic_password=PASSWORD, headers_json="[]", previous_signing_secret="p",
+        basic_password=PASSWORD, headers_json="[]", previous_signing_secrets="p",
         client_key="key", client_certificate="certificate", token_headers="X-Key: k",
     )  # fmt: skip
     shared = make_credential(name="Shared", basic_password=PASSWORD)

@@ -16,7 +16,7 @@ NOT_PORTABLE = frozenset(
     {
         *("id", "uid", "version", "created_at", "created_by", "updated_at", "deleted_at"),
         *("purged_at", "credential", "pause_reason", "paused_at", "cancels_before"),
-        *("previous_signing_secret_until", "secrets_changed_at", "secret_origins"),
+        *("previous_signing_secrets_until", "secrets_changed_at", "secret_origins"),
         "alerts_muted_until",
     }
 )

@@ -537,10 +537,10 @@ def _token_expires(token: oauth.UsableToken | None) -> float:
 
 
 def _secret_expires(webhook: Webhook) -> float:
-    """Return when the previous signing secret expires, on the monotonic clock."""
-    until = webhook.previous_signing_secret_until
-    left = (until - timezone.now()).total_seconds() if until else 0.0
-    return time.monotonic() + left if left > 0 else float("inf")
+    """Return when the previous signing secrets expire, on the monotonic clock."""
+    until = webhook.rotation_ends_at
+    left = (until - timezone.now()).total_seconds() if until else math.inf
+    return time.monotonic() + left
 
 
 def _note_unusable(reasons: Mapping[int, str]) -> None:

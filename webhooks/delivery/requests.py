@@ -166,8 +166,9 @@ def make_plan(
         logged.append("Content-Type: application/json")
     hidden = [*authorization.secrets, *(value for _, value, is_secret in custom if is_secret)]
     # Never sent, but the receiver knows them too. Read once, as each read decrypts them.
-    signing_secrets = webhook.signing_secret, webhook.previous_signing_secret
+    signing_secrets = [webhook.signing_secret, *webhook.previous_signing_secrets.split()]
     hidden += [secret.removeprefix(signatures.SECRET_PREFIX) for secret in signing_secrets]
+    valid = signing_secrets if webhook.rotation_ends_at else signing_secrets[:1]
     return RequestPlan(
         webhook_id=webhook.pk,
         version=webhook.version_sent,
@@ -181,7 +182,7 @@ def make_plan(
         # libcurl's binding takes ASCII text; anything else goes out as UTF-8.
         headers=tuple(line if line.isascii() else line.encode() for line in lines),
         logged_headers="\n".join(logged),
-        signing_keys=_signing_keys(*signing_secrets, webhook.previous_signing_secret_until),
+        signing_keys=tuple(map(signatures.secret_key, valid)),
         masker=Masker(hidden),
         render=render,
         schedule_seconds=_schedule(webhook.retry_schedule_seconds),
@@ -238,14 +239,6 @@ def _line(name: str, value: str) -> str:
         problem = payloads.Violation(sentence=sentence % payloads.shown(name), field="headers")
         raise payloads.MappingError(problem)
     return header_line(name, value)
-
-
-def _signing_keys(secret: str, previous: str, until: dt.datetime | None) -> tuple[bytes, ...]:
-    """Return the key of a secret, and of the previous one until it expires."""
-    keys = [signatures.secret_key(secret)]
-    if until and until > dt.datetime.now(dt.UTC) and previous:
-        keys.append(signatures.secret_key(previous))
-    return tuple(keys)
 
 
 def prepare(claim: Claimed, plan: RequestPlan, now: float) -> Request:

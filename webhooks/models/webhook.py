@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -169,8 +170,9 @@ class Webhook(EditedRow):
     expired_token_errors = models.JSONField(_("Expired-token errors"), default=list, blank=True)
     retries_rejected = models.BooleanField(_("Retry rejected responses"), default=True)
     signing_secret = SecretField(_("Signing secret"))
-    previous_signing_secret = SecretField()
-    previous_signing_secret_until = models.DateTimeField(null=True, blank=True)
+    # Those that were replaced, separated by spaces, newest first, and when all of them expire.
+    previous_signing_secrets = SecretField()
+    previous_signing_secrets_until = models.DateTimeField(null=True, blank=True)
     # When the secrets of a deleted webhook were erased; since then it is only a name in the log.
     purged_at = models.DateTimeField(null=True, blank=True, editable=False)
 
@@ -220,6 +222,12 @@ class Webhook(EditedRow):
     def version_sent(self) -> int:
         """Return a number that changes with every change to this row or its credential."""
         return sent_version(self.version, self.credential.version, self.credential.pk)
+
+    @property
+    def rotation_ends_at(self) -> datetime | None:
+        """Return when the previous signing secrets cease to sign requests, None if none does."""
+        until = self.previous_signing_secrets_until
+        return until if until and until > timezone.now() else None
 
     @property
     def known_state(self) -> "WebhookState | None":

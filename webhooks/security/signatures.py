@@ -39,8 +39,8 @@ def secret_key(secret: str) -> bytes:
 def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
     """Return the value of `webhook-signature`: one `v1,` entry per key, newest first.
 
-    `timestamp` is in Unix seconds; `keys` are raw HMAC keys (see `secret_key`), two of them while a
-    rotated secret is still accepted.
+    `timestamp` is in Unix seconds; `keys` are raw HMAC keys (see `secret_key`), several after a
+    rotation.
     """
     signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     signatures = []

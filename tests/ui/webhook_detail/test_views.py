@@ -564,7 +564,7 @@ def test_an_earlier_signing_secret_is_named_while_it_is_valid(browser: Client) -
     sentence = "the previous one is valid until"
     assert sentence in words(page_of(webhook, browser))
     ended = timezone.now() - dt.timedelta(seconds=1)
-    Webhook.objects.update(previous_signing_secret_until=ended)
+    Webhook.objects.update(previous_signing_secrets_until=ended)
     assert sentence not in words(page_of(webhook, browser))
 
 

@@ -148,7 +148,7 @@ def test_rotating_shows_the_new_secret_once_and_keeps_the_old_one_valid(browser:
     answer = browser.post(reverse("webhooks:rotate_secret", args=[webhook.pk]))
     assert answer["Location"] == edit_url(webhook) + "#signing"
     webhook = Webhook.objects.get()
-    assert webhook.previous_signing_secret == old
+    assert webhook.previous_signing_secrets == old
     assert webhook.signing_secret != old
     page = browser.get(edit_url(webhook)).text
     assert webhook.signing_secret in page

@@ -36,7 +36,7 @@ _UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")
 # Written to a file to tell people which secrets to enter; not imported.
 _IGNORED = {"secrets"}
 _SECRET_KEYS = {
-    *(*CREDENTIAL_SECRETS, "signing_secret", "previous_signing_secret"),
+    *(*CREDENTIAL_SECRETS, "signing_secret", "previous_signing_secrets"),
     *("headers_json", "access_token", "refresh_token", "password", "token"),
 }
 

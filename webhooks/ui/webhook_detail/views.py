@@ -12,7 +12,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from webhooks import audit, catalogue, events
@@ -70,7 +69,6 @@ def detail(request: HtmxRequest, pk: int) -> HttpResponse:
     webhook = _find(pk)
     credential = webhook.credential
     above = page_status(webhook)
-    until = webhook.previous_signing_secret_until
     context = {
         "webhook": webhook,
         "credential": credential,
@@ -81,7 +79,7 @@ def detail(request: HtmxRequest, pk: int) -> HttpResponse:
             **{field: webhook.has_secret(field) for field in WEBHOOK_SECRETS},
             **{field: credential.has_secret(field) for field in CREDENTIAL_SECRETS},
         },
-        "previous_secret_until": until if until and until > timezone.now() else None,
+        "previous_secret_until": webhook.rotation_ends_at,
         **above,
         # Whether a notice already shows the token's error.
         "has_error_notice": any(

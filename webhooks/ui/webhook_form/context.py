@@ -315,13 +315,12 @@ def token_panel(
 
 
 def signing_panel(request: HttpRequest, webhook: Webhook) -> dict[str, Any]:
-    """Return the signing secret, once after it was made or revealed, and the old one's expiry."""
-    until = webhook.previous_signing_secret_until
+    """Return the signing secret, once after it was made or revealed, and the end of old ones."""
     return {
         "shown_secret": webhook.signing_secret
         if _pop_from_session(request, _REVEAL_KEY, webhook)
         else "",
-        "previous_secret_until": until if until and until > timezone.now() else None,
+        "previous_secret_until": webhook.rotation_ends_at,
     }
 
 

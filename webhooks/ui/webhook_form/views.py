@@ -129,7 +129,7 @@ def _sent_test(request: HttpRequest, pk: int) -> dict[str, object]:
 
 @button("webhooks.change_webhook")
 def rotate_secret(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Make a new signing secret and show it once; the old one stays valid for 24 hours."""
+    """Make a new signing secret and show it once; the old ones stay valid for 24 hours."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     try:
         with transaction.atomic():
