@@ -302,11 +302,29 @@ def test_a_test_is_sent_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"), [(1.0, 5.0), (60.0, 60.0), (1e9, 300.0), (math.inf, 300.0), (0.0, 5.0)]
+    ("asked", "least", "most"),
+    [
+        # The schedule's own step, as without the header.
+        *((0.0, 4.0, 6.0), (1.0, 4.0, 6.0)),
+        # Never sooner than it was asked for.
+        *((5.9, 5.9, 7.08), (60.0, 60.0, 72.0), (300.0, 300.0, 360.0)),
+        # As late as the step after the next one at most.
+        *((1e9, 300.0, 360.0), (math.inf, 300.0, 360.0)),
+    ],
 )
-def test_retry_after_is_clamped_to_the_next_steps_range(asked: float, given: float) -> None:
-    step = next_step(Outcome.THROTTLED, a_claim(), a_plan(), retry_after=asked)
-    assert step.delay_seconds == given
+def test_retry_after_is_clamped_to_the_steps_and_spread(
+    asked: float, least: float, most: float
+) -> None:
+    claim, plan = a_claim(), a_plan()
+    delays = [
+        next_step(Outcome.THROTTLED, claim, plan, retry_after=asked).delay_seconds
+        for _ in range(200)
+    ]
+    found = [delay for delay in delays if delay is not None]
+    assert len(found) == 200
+    assert least <= min(found) <= max(found) <= most
+    # Deliveries that fail together do not come again together.
+    assert max(found) - min(found) > (most - least) / 2
 
 
 @pytest.mark.parametrize(

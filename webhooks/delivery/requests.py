@@ -341,13 +341,14 @@ def next_step(
     step = claim.failure_count
     if step >= len(schedule):
         return NextStep(Status.FAILED, None, "", True)
-    delay = float(schedule[step])
-    if retry_after is not None:
-        # Never sooner than our own step, never later than the one after it.
-        latest = schedule[step + 1] if step + 1 < len(schedule) else 2 * delay
-        delay = min(max(retry_after, delay), max(latest, delay))
-    else:
-        delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    seconds = schedule[step]
+    delay = seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    if retry_after is not None and retry_after > delay:
+        # Never sooner than our own step, never later than the one after it; spread as well, but
+        # only to later: the receiver does not want it sooner.
+        latest = schedule[step + 1] if step + 1 < len(schedule) else 2 * seconds
+        delay = min(max(retry_after, seconds), max(latest, seconds))
+        delay *= random.uniform(1, 1 + JITTER)  # noqa: S311
     return NextStep(Status.PENDING, delay, "", True)
 
 
