@@ -71,9 +71,11 @@ _TRIAL_SECONDS = 300.0
 _MAX_REFUSALS = 100
 # One statement names each row several times.
 _UPDATED_AT_ONCE = 200
+# The share by which a wait before a retry is lengthened at random at most.
+_JITTER = 0.1
 # The longest wait before a retry, plus five minutes of clock difference. A stored time further
 # ahead was written by a clock that has been set back since, and is ignored.
-_LONGEST_WAIT = timedelta(seconds=MAX_RETRY_AFTER_SECONDS + 300.0)
+_LONGEST_WAIT = timedelta(seconds=MAX_RETRY_AFTER_SECONDS * (1 + _JITTER) + 300.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1071,9 +1073,9 @@ def _open_state(row: OAuthToken, *, failed: bool = False) -> TokenState:
 
 def _backoff(failures: int, answer: TokenResponse) -> timedelta:
     seconds = min(_FIRST_RETRY_SECONDS * 2 ** min(failures, 10), _MAX_RETRY_SECONDS)
-    # Up to 10 % of jitter, so that many credentials do not retry at once.
-    seconds = min(seconds * (1 + random.randbelow(100) / 1000), _MAX_RETRY_SECONDS)
-    return timedelta(seconds=max(seconds, answer.retry_after_seconds or 0.0))
+    seconds = max(seconds, answer.retry_after_seconds or 0.0)
+    # So that many credentials do not retry at once.
+    return timedelta(seconds=seconds * (1 + _JITTER * random.randbelow(1000) / 1000))
 
 
 def drop_if_changed(old_fingerprint: str, credential: Credential, receiver_url: str) -> bool:
