@@ -1,6 +1,7 @@
 """docs/events.md names every event type and variable of the catalogue, and its samples are real."""
 
 import ast
+import datetime as dt
 import json
 import re
 
@@ -12,6 +13,7 @@ from webhooks.catalogue import EVENT_TYPES, VARIABLES
 from webhooks.filters import Operator
 from webhooks.models import Event
 from webhooks.payloads import read_document
+from webhooks.payloads.document import instant
 
 
 def test_the_page_is_what_make_docs_writes() -> None:
@@ -47,6 +49,18 @@ def test_a_variable_is_listed_under_the_events_that_carry_it() -> None:
 def test_no_sample_is_wider_than_a_line() -> None:
     blocks = re.findall(r"```json\n(.+?)\n```", PAGE.text, re.S)
     assert [line for block in blocks for line in block.splitlines() if len(line) > 100] == []
+
+
+def test_the_example_of_a_time_is_written_like_any_other() -> None:
+    example = re.search(r"## The document\n.+?```json\n(.+?)\n```", PAGE.text, re.S)
+    assert example is not None
+    fraction = json.loads(example[1])["occurred_at"]
+    whole = "2026-05-14T09:28:49Z"
+    moments = [dt.datetime.fromisoformat(one) for one in (whole, fraction)]
+    assert moments == sorted(moments)
+    assert [instant(one) for one in moments] == [whole, fraction]
+    # As the page says of sorting as text.
+    assert fraction < whole
 
 
 @pytest.mark.django_db

@@ -82,6 +82,7 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 DESCRIPTIONS: Mapping[str, str | Promise] = {
     "event": _("The key of the event type, for example call.incoming.after."),
     "event_id": _("The same on every attempt: use it to recognize a repeated delivery."),
+    "occurred_at": _("With six digits after the second, or none: do not sort it as text."),
     "attempt": _("1 for the first request of a delivery, then counting up."),
     "insertion_type": _("How the tracking number got onto the page."),
     "caller": _("As the network sent it; may hold letters or nothing at all."),
