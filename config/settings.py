@@ -435,7 +435,10 @@ except (ImproperlyConfigured, ValueError):
         "EMAIL_URL is not the address of a mail server, such as smtp+tls://user:password@host:587."
     ) from None
 vars().update(EMAIL_CONFIG)
-# Seconds; without it a page or a task waits for a dead mail server for minutes.
+if EMAIL_CONFIG["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend":
+    # With a deadline for a whole mail.
+    EMAIL_BACKEND = "webhooks.alerts.mail.SmtpBackend"
+# Seconds, for each read; without it a page or a task waits for a dead mail server for minutes.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="webhooks@localhost")
 

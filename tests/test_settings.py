@@ -224,6 +224,24 @@ def test_the_folder_of_a_socket_may_be_the_host_of_the_database() -> None:
     assert done.stdout == "/run/postgresql\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "backend"),
+    [
+        ("smtp://mail", "webhooks.alerts.mail.SmtpBackend"),
+        ("smtp+tls://mail", "webhooks.alerts.mail.SmtpBackend"),
+        ("smtp+ssl://mail", "webhooks.alerts.mail.SmtpBackend"),
+        ("consolemail://", "django.core.mail.backends.console.EmailBackend"),
+    ],
+)
+def test_mail_by_smtp_has_a_deadline(url: str, backend: str) -> None:
+    script = "from config import settings; print(settings.EMAIL_BACKEND)"
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "EMAIL_URL": url}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{backend}\n", done.stderr
+
+
 def test_an_isolation_level_in_the_address_of_the_database_is_not_used() -> None:
     script = "from config import settings; print(settings.DATABASES['default']['OPTIONS'])"
     environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull}

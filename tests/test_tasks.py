@@ -14,6 +14,7 @@ import config.celery  # noqa: F401 - maps `redis://` to the product's transport.
 from tests.relay import Relay
 from tests.services import RedisServer
 from webhooks import tasks
+from webhooks.alerts import notifications
 from webhooks.delivery import backlog, holds
 
 
@@ -44,6 +45,23 @@ def test_a_worker_without_a_database_does_not_count_as_one_that_sweeps(
     tasks.sweep()
     assert cache.get(backlog.SWEPT_RECENTLY) is True
     assert time.time() - cache.get(backlog.LAST_SWEEP) < 10
+
+
+def test_a_process_sends_alerts_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow mail server would otherwise take one more thread of a worker every 30 s."""
+    runs: list[int] = []
+
+    def send(**_: object) -> None:
+        runs.append(1)
+        # As a second run in another thread: returns at once.
+        tasks.send_alerts()
+
+    monkeypatch.setattr(notifications, "run", send)
+    monkeypatch.setattr(tasks, "notify", lambda: None)
+    tasks.send_alerts()
+    assert len(runs) == 1
+    tasks.send_alerts()
+    assert len(runs) == 2
 
 
 def test_a_producer_follows_the_name_of_the_broker_after_a_failover(

@@ -25,6 +25,8 @@ _ADVANCE_SECONDS = 2.0
 # State that finished drains of this process pass on; in a pool of threads several run at once.
 _caches: list[DrainCache] = []
 _caches_lock = threading.Lock()
+# Held while this process sends alerts.
+_alerts_lock = threading.Lock()
 
 
 @shared_task
@@ -86,7 +88,13 @@ def refresh_expiring_tokens() -> int:
 
 @shared_task
 def send_alerts() -> None:
-    notifications.run()
+    """Send alerts unless this process does already: a slow mail server takes one slot, not all."""
+    if not _alerts_lock.acquire(blocking=False):
+        return
+    try:
+        notifications.run(should_stop=drains.is_stopping)
+    finally:
+        _alerts_lock.release()
     notify()
 
 

@@ -360,6 +360,19 @@ def test_a_mail_server_that_hangs_takes_the_time_of_one_mail(
     assert not Incident.objects.filter(closed_at=None).exists()
 
 
+def test_a_worker_that_stops_sends_the_current_message_and_leaves_the_others_to_the_next_run() -> (
+    None
+):
+    for _ in range(3):
+        lost_grant()
+    assert notifications.run(NOW, should_stop=lambda: True) == 1
+    assert notifications.run(NOW) == 2
+    OAuthToken.objects.update(state="valid")
+    assert notifications.run(NOW, should_stop=lambda: True) == 1
+    assert notifications.run(NOW) == 2
+    assert len(mail.outbox) == 6
+
+
 def test_a_name_with_line_breaks_adds_no_header() -> None:
     lost_grant(name="CRM\r\nBcc: evil@example.com")
     notifications.run(NOW)

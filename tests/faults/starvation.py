@@ -25,6 +25,7 @@ from tests.oauth_fakes import fake_provider, token
 from webhooks import events, network
 from webhooks.events import NewEvent
 from webhooks.models import Attempt, Delivery, HourlyCount, Webhook
+from webhooks.tasks import send_alerts
 
 # Maximum time of a healthy delivery from publishing to arrival, whatever other webhooks do, on a
 # machine with a load of at most twice its cores; it grows with a higher load.
@@ -610,3 +611,38 @@ def _timeouts() -> int:
 def _are_healthy_done() -> bool:
     rows = Delivery.objects.filter(webhook__name__startswith=_HEALTHY)
     return not rows.exclude(status="succeeded").exists()
+
+
+@fault("F74", "a mail server whose greeting never ends")
+def endless_greeting(world: World) -> None:
+    """Each run for alerts would take one of the worker's threads forever."""
+
+    opened: list[asyncio.StreamWriter] = []
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        while not reader.at_eof():
+            writer.write(b"220-wait\r\n")
+            await writer.drain()
+            await asyncio.sleep(1)
+
+    with ending(world):
+        url = f"smtp://127.0.0.1:{world.loop.serve(drip)}"
+        worker = world.own(
+            Process(["manage.py", "worker"], world.directory / "mail.log", {"EMAIL_URL": url})
+        )
+        warm_up(world)
+        healthy(world, 6)
+        for number in range(6):
+            world.webhook(f"/gone/{number}", alert_recipients=["ops@example.com"])
+        pause = {"is_active": False, "pause_reason": "gone", "paused_at": timezone.now()}
+        Webhook.objects.filter(name__startswith="/gone").update(**pause)
+        for _ in range(6):
+            # Each run takes the mail of another webhook.
+            send_alerts.delay()
+            time.sleep(0.5)
+        check_healthy(world, publish_steadily(world, 12), 6)
+        world.wait(lambda: "alert_not_sent" in worker.log, 40, "The deadline of the mail")
+        send_alerts.delay()
+        world.wait(lambda: len(opened) > 1, 40, "The next run")
+        world.notes.append(f"SIGTERM took {worker.terminate(40):.0f} s")

@@ -8,7 +8,7 @@ which process sends.
 import logging
 import random
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from datetime import datetime, timedelta
 from smtplib import SMTPDataError, SMTPRecipientsRefused
 from typing import Any
@@ -109,11 +109,11 @@ _TEXTS = {
 }
 
 
-def run(now: datetime | None = None) -> int:
+def run(now: datetime | None = None, should_stop: Callable[[], bool] = lambda: False) -> int:
     """Open, remind of and close incidents; return how many messages were sent.
 
     `now` is the database's time by default: if workers' clocks differed, one worker would open an
-    incident that the next one closes.
+    incident that the next one closes. `should_stop` is asked after each message.
     """
     now = now or queue.now()
     open_now = {
@@ -143,6 +143,8 @@ def run(now: datetime | None = None) -> int:
         is_well = _is_well(incident, affected)
         with queue.unless_locked("incident"):
             sent += (_mail_again if incident.owes_email else _close)(incident, now, is_well=is_well)
+        if should_stop():
+            return sent
         if time.monotonic() > ends_at:
             break
     unnotified = Q(notified_at=None) | Q(notified_at__lte=now - _REMIND_AFTER)
@@ -166,6 +168,8 @@ def run(now: datetime | None = None) -> int:
     for group in began:
         with queue.unless_locked("incident"):
             sent += _notify(group, now)
+        if should_stop():
+            return sent
         if time.monotonic() > ends_at:
             break
     channels.send_due(now)
@@ -575,8 +579,9 @@ def _send(about: str, recipients: list[str], subject: str, text: str) -> Excepti
     message = EmailMessage(line, decoded_body.escape_invisible(text), to=recipients)
     try:
         message.send()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         # ValueError: an address that cannot be written into a mail, such as DEFAULT_FROM_EMAIL.
+        # RuntimeError: this machine has no thread left for the mail's deadline.
         logger.warning("alert_not_sent about=%s error=%s", about, type(error).__name__)
         return error
     return None
