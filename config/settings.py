@@ -137,7 +137,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "webhooks.middleware.LoginRequired",
     "webhooks.middleware.upload_login",
     "webhooks.middleware.second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",

@@ -11,6 +11,7 @@ from webhooks.ui.account.login import LoginForm
 from webhooks.ui.deliveries import search
 
 handler400 = "webhooks.api.events.bad_request"
+handler500 = "webhooks.ui.unavailable.server_error"
 urlpatterns = [
     path("healthz", login_not_required(health.healthz), name="healthz"),
     path("readyz", login_not_required(health.readyz), name="readyz"),

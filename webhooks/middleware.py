@@ -3,8 +3,10 @@
 import re
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
@@ -144,6 +146,20 @@ def reader_time_zone(get_response: Handler) -> Handler:
         return response
 
     return respond
+
+
+class LoginRequired(LoginRequiredMiddleware):
+    """Require a login for every view that is not marked `login_not_required`.
+
+    Django reads the user for marked views, too, and so `/readyz` would fail without a database.
+    """
+
+    def process_view(
+        self, request: HttpRequest, view_func: Callable[..., Any], *arguments: Any
+    ) -> HttpResponseBase | None:
+        if not getattr(view_func, "login_required", True):
+            return None
+        return super().process_view(request, view_func, *arguments)
 
 
 def upload_login(get_response: Handler) -> Handler:

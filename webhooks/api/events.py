@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -33,6 +32,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
 from webhooks import events, payloads
+from webhooks.delivery import queue
 from webhooks.models import ApiKey, MissingScopeError, messages
 from webhooks.models.access import hash_key
 
@@ -54,12 +54,7 @@ _LAST_USED_AHEAD = timedelta(hours=1)
 KEY_SECONDS = 1.0
 _MAX_KEYS = 1000
 # Retry-After of the 503 responses.
-_RETRY_AFTER_SECONDS = 5
-# PostgreSQL's SQLSTATEs that are not the event's fault: the role lost a privilege, or a connection
-# pooler mixed up prepared statements.
-_UNAVAILABLE_STATES = frozenset({"42501", "26000", "42P05"})
-# A transaction that may only read.
-_READ_ONLY_STATE = "25006"
+RETRY_AFTER_SECONDS = 5
 # The names of the only charset that is read.
 UTF_8 = frozenset({"utf-8", "utf8"})
 # Codes stored as the source of an event.
@@ -163,25 +158,12 @@ def _endpoint(publish: Endpoint) -> Endpoint:
         except MissingScopeError as missing:
             return _insufficient(missing).answer()
         except DatabaseError as error:
-            if not _is_unavailable(error):
+            if not queue.is_unavailable(error):
                 raise
-            if _sqlstate(error) == _READ_ONLY_STATE:
-                # A failover may have left it at a server that stays read-only.
-                connection.close()
+            queue.leave_read_only(error)
             return unavailable(error)
 
     return respond
-
-
-def _is_unavailable(error: DatabaseError) -> bool:
-    # A read-only PostgreSQL, after a failover or in a standby, causes an InternalError.
-    is_lost = isinstance(error, OperationalError | InternalError | InterfaceError)
-    return is_lost or _sqlstate(error) in _UNAVAILABLE_STATES
-
-
-def _sqlstate(error: DatabaseError) -> str | None:
-    """Return PostgreSQL's code of an error, if it has one."""
-    return getattr(error.__cause__, "sqlstate", None)
 
 
 def unavailable(error: Exception) -> ApiResponse:
@@ -189,7 +171,7 @@ def unavailable(error: Exception) -> ApiResponse:
     # One line: each retry of a client would log another traceback.
     logger.error("api_unavailable error=%s", " ".join(str(error).split()))
     message = _("The database does not answer. Send the event again.")
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return RequestError(503, "unavailable", message, headers=headers).answer()
 
 
@@ -530,7 +512,7 @@ def read_body(request: HttpRequest, *, limit: int) -> bytes:
 def busy() -> ApiResponse:
     """Return the response when there is no room for another request or its body."""
     message = _("Too many requests at once. Send the event again.")
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return RequestError(503, "unavailable", message, headers=headers).answer()
 
 

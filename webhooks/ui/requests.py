@@ -1,6 +1,6 @@
 """Request handling that all views share: permissions, row ids, and redirects.
 
-`LoginRequiredMiddleware`, or the `guard` of a page, has already required a login.
+`middleware.LoginRequired`, or the `guard` of a page, has already required a login.
 """
 
 import re

@@ -360,7 +360,7 @@ def test_forged_posts_are_refused_with_a_page_that_says_what_to_do() -> None:
     assert webhook.is_active
 
 
-@pytest.mark.parametrize("template", ["404.html", "403.html", "400.html", "500.html"])
+@pytest.mark.parametrize("template", ["404.html", "403.html", "400.html", "500.html", "503.html"])
 def test_error_pages_need_no_context(template: str) -> None:
     from django.template.loader import render_to_string
 
