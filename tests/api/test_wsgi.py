@@ -2,19 +2,24 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import connection
+from django.db import close_old_connections, connection, connections
+from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from tests.api.clients import CLIENTS, WsgiClient, call
+from tests.factories import make_webhook
 from webhooks import events as public
 from webhooks.api import wsgi
+from webhooks.delivery.queue import postgres
 from webhooks.models import ApiKey, Event
 
 pytestmark = pytest.mark.django_db
@@ -243,3 +248,53 @@ def test_a_connection_that_became_too_old_since_is_not_used(key: dict[str, str])
     assert json.loads(b"".join(body))["deliveries"] == 0
     assert connection.connection is not before
     body.close()
+
+
+@pytest.fixture
+def in_a_thread_of_the_site() -> Iterator[Callable[..., Any]]:
+    """Return a function that calls others in one thread, and closes its connection at the end."""
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda call, *arguments: thread.submit(call, *arguments).result()
+        thread.submit(connections.close_all).result()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
+@pytest.mark.parametrize("is_event", [True, False])
+def test_a_request_does_not_wait_for_a_silent_database_for_long(
+    key: dict[str, str],
+    in_a_thread_of_the_site: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    is_event: bool,
+) -> None:
+    webhook = make_webhook()
+    site = wsgi.with_limited_waits(wsgi.events_first(WSGIHandler()))
+    client = WsgiClient(site, raise_request_exception=False)
+    client.force_login(get_user_model().objects.create_superuser("root", password="p"))
+
+    def send() -> HttpResponse:
+        if is_event:
+            return client.post(URL, BODY, "application/json", headers=key)
+        return client.get(reverse("webhooks:detail", args=[webhook.pk]))
+
+    monkeypatch.setattr(postgres, "ANSWER_SECONDS", 0.5)
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("LOCK TABLE webhooks_webhook, webhooks_event IN ACCESS EXCLUSIVE MODE")
+        began_at = time.monotonic()
+        answer = in_a_thread_of_the_site(send)
+        assert time.monotonic() - began_at < 5
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    monkeypatch.undo()
+    # As at the end of a request.
+    in_a_thread_of_the_site(close_old_connections)
+    assert in_a_thread_of_the_site(send).status_code == (202 if is_event else 200)
+    assert Event.objects.count() == int(is_event)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("postgres")
+def test_a_task_waits_for_its_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.close()
+    monkeypatch.setattr(postgres, "ANSWER_SECONDS", 0.2)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(1)")

@@ -33,6 +33,7 @@ from webhooks.api.wsgi import (
     leave_out_unreadable,
     log_refusal,
 )
+from webhooks.delivery import queue
 
 # https://asgi.readthedocs.io/en/latest/specs/www.html
 Scope = MutableMapping[str, Any]
@@ -96,7 +97,9 @@ class EventLoopSite:
         self._api = EventApi()
         self._publisher = public.AsyncPublisher()
         # For the work after a response: one thread, with one database connection.
-        self._follow_up_executor = ThreadPoolExecutor(1, "after-events")
+        self._follow_up_executor = ThreadPoolExecutor(
+            1, "after-events", initializer=queue.postgres.limit_answer_waits
+        )
         # Whether such work is queued and not yet begun.
         self._is_followed_up = False
         self._checked_headers = frozenset(name.encode() for name in _checked_headers())

@@ -23,6 +23,7 @@ from django.utils.module_loading import import_string
 
 from webhooks.api import events
 from webhooks.api.events import ApiHttpResponse, ApiResponse
+from webhooks.delivery import queue
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 # PEP 3333.
@@ -169,3 +170,13 @@ class _Body:
 def events_first(site: Application) -> Application:
     """Return the site with its event API served first, unless another middleware precedes it."""
     return EventsFirst(site) if settings.MIDDLEWARE[0] == MIDDLEWARE else site
+
+
+def with_limited_waits(site: Application) -> Application:
+    """Return the site with a limit for how long its threads wait for the database."""
+
+    def respond(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        queue.postgres.limit_answer_waits()
+        return site(environ, start_response)
+
+    return respond

@@ -16,9 +16,7 @@ from webhooks.delivery.queue import postgres
 from webhooks.delivery.queue.rows import NewDelivery, NewEventRow
 
 Opened = psycopg.Connection[Any]
-# Longer than a disk or a checkpoint delays an insert; clients hardly wait longer.
-_ANSWER_SECONDS = 30.0
-_LATE = psycopg.OperationalError(f"no answer within {_ANSWER_SECONDS:.0f} s")
+_LATE = psycopg.OperationalError(f"no answer within {postgres.ANSWER_SECONDS:.0f} s")
 
 
 class AsyncInserts:
@@ -120,7 +118,7 @@ class AsyncInserts:
         if self._opened is None or self._answer is not None:
             raise DatabaseError("The connection is not free.")
         self._answer = asyncio.get_running_loop().create_future()
-        late = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._lose, _LATE)
+        late = asyncio.get_running_loop().call_later(postgres.ANSWER_SECONDS, self._lose, _LATE)
         try:
             self._send(self._opened, parameters)
             result = await self._answer
@@ -195,6 +193,7 @@ class AsyncInserts:
 def _connect() -> Opened:
     wrapper = connections.create_connection(DEFAULT_DB_ALIAS)
     opened: Opened = wrapper.get_new_connection(wrapper.get_connection_params())
+    opened.__class__ = postgres.ImpatientConnection
     try:
         opened.autocommit = True
         if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):

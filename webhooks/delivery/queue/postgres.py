@@ -10,6 +10,7 @@ a partition was empty would read all of it later, so each session plans again fr
 
 import logging
 import select
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -104,6 +105,11 @@ _REQUIRED_SETTINGS = {
 _LOCK_TIMEOUT = "10000"
 # The limit of this process's connections; 0 for none, as for commands.
 _lock_timeout = "0"
+# Longer than a disk or a checkpoint delays a statement of a page or an event; clients hardly wait
+# longer.
+ANSWER_SECONDS = 30.0
+# Whether the connections of a thread are for requests.
+_thread = threading.local()
 _SET_LOCK_TIMEOUT = """set_config('lock_timeout',
   COALESCE(NULLIF(current_setting('lock_timeout'), '0'), %s), false)"""
 # Errors that only occur with a pooler that gives each transaction any server session.
@@ -255,7 +261,13 @@ def _insert_at_once(opened: "psycopg.Connection[Any]", parameters: list[bytes]) 
 def prepare_at_once(opened: "psycopg.Connection[Any]") -> None:
     """Prepare the statement, so that the server plans it once for this connection."""
     libpq = opened.pgconn
-    _check(libpq, libpq.prepare(INSERT_AT_ONCE_NAME, sql.INSERT_AT_ONCE.encode()))
+
+    def prepare() -> Generator[Any, Any, list[PGresult]]:
+        libpq.send_prepare(INSERT_AT_ONCE_NAME, sql.INSERT_AT_ONCE.encode())
+        results: list[PGresult] = yield from generators.execute(libpq)
+        return results
+
+    _check(libpq, opened.wait(prepare())[-1])
 
 
 def _check(libpq: PGconn, result: PGresult) -> None:
@@ -342,7 +354,31 @@ def _backend(own: BaseDatabaseWrapper) -> int:
 
 def on_connection_created(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """Receive `connection_created`: set what statements rely on."""
+    if getattr(_thread, "has_limited_waits", False):
+        connection.connection.__class__ = ImpatientConnection
     set_required_settings(connection.connection)
+
+
+class ImpatientConnection(psycopg.Connection[Any]):
+    """A connection that is closed if the server does not respond within ANSWER_SECONDS.
+
+    A server that is suspended acknowledges what it gets, so TCP's own timeouts never end.
+    """
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, ANSWER_SECONDS if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
+            # A rollback would wait as well.
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {ANSWER_SECONDS:.0f} s") from error
+
+
+def limit_answer_waits() -> None:
+    """Limit how long this thread waits for a response, on connections that it opens from now on."""
+    _thread.has_limited_waits = True
 
 
 def set_required_settings(opened: "psycopg.Connection[Any]") -> None:
