@@ -1,7 +1,10 @@
 """The Celery application, its Redis broker, and the clock of `manage.py worker` and `run`."""
 
 import logging
+import math
 import os
+import time
+from queue import Empty
 from typing import Any
 
 from celery import Celery, beat, bootsteps, signals
@@ -80,6 +83,9 @@ _NOTHING = "webhooks:nothing"
 
 
 class Channel(redis.Channel):
+    # When Redis last answered a read of the queues (monotonic seconds).
+    read_at = -math.inf
+
     def __init__(self, *args: Any, **options: Any) -> None:
         """Connect; raise RedisConnectionError unless this Redis accepts writes.
 
@@ -102,11 +108,25 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]
+            is_read = super()._brpop_read(**options)  # type: ignore[misc]
+        except Empty:
+            self.read_at = time.monotonic()
+            raise
         except (ValueError, RecursionError) as error:
             # Not JSON. The message has already left the queue.
             _log(error)
-            return True
+            is_read = True
+        except Exception:
+            self.read_at = -math.inf
+            raise
+        self.read_at = time.monotonic()
+        return is_read
+
+    def check_publishing(self, queue: str) -> None:
+        """Raise what publishing to this queue would raise; change nothing in it."""
+        self._lookup(queue, queue)
+        with self.conn_or_acquire() as client:
+            client.ltrim(queue, 0, -1)
 
 
 class Transport(redis.Transport):

@@ -46,7 +46,7 @@ def run_drain(seconds: float) -> int:
     with drains.watch_for_stop() as should_stop, drains.rare_collections():
         cache = _take_cache()
         try:
-            engine = Engine(wakeup(), should_stop, cache)
+            engine = Engine(wakeup(), should_stop, cache, can_start_next=drains.can_start_next)
             engine.run(seconds)
         except BaseException:
             cache.close()

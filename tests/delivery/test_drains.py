@@ -1,14 +1,22 @@
 """How many drains a worker runs, and which slots are left for its other tasks."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery.concurrency import prefork, thread
+import redis
+from celery import Celery
+from celery.concurrency import prefork, solo, thread
 from celery.worker import state
+from kombu import Queue
 from pytest_django import Settings
 
+import config.celery  # noqa: F401 - maps `redis://` to the product's transport.
+from tests.polling import eventually
+from tests.services import RedisServer
 from webhooks import tasks
 from webhooks.delivery import drains
 from webhooks.delivery.wakeup import ProcessWakeup
@@ -141,3 +149,111 @@ def test_a_short_drain_is_superfluous_once_another_drain_listens(
     assert tasks.drain(seconds=1.0) == 0
     # It is woken, as rows were due when the short drain was requested.
     assert listened.wait(0.0)
+
+
+@contextmanager
+def full_worker(url: str, settings: Settings, pool: type[Any]) -> Iterator[Any]:
+    """Run what a worker without a free slot does: it reads its queue, and watches its slots."""
+    settings.REDIS_URL = url
+    drains.begin_worker()
+    app = Celery("full", broker=url)
+    app.conf.broker_transport_options = {"socket_timeout": 1, "socket_connect_timeout": 1}
+    app.tasks[drains.DRAIN] = tasks.drain
+    app.amqp.queues.select([drains.QUEUE])
+    connection = app.connection()
+    consumer = SimpleNamespace(connection=connection, task_consumer=None)
+    controller = SimpleNamespace(app=app, concurrency=1, pool=pool(1), consumer=consumer)
+    has_ended = threading.Event()
+
+    def read() -> None:
+        consumer.task_consumer = connection.Consumer(
+            [Queue(drains.QUEUE)], on_message=lambda message: message.ack()
+        )
+        consumer.task_consumer.consume()
+        while not has_ended.is_set() and not isinstance(controller.pool, solo.TaskPool):
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)
+
+    def read_until_it_fails() -> None:
+        with suppress(redis.RedisError):
+            read()
+        if not has_ended.is_set() and not isinstance(controller.pool, solo.TaskPool):
+            consumer.connection = None
+
+    threads = [
+        threading.Thread(target=read_until_it_fails),
+        threading.Thread(target=drains.watch_slots, args=(controller,)),
+    ]
+    for one in threads:
+        one.start()
+    try:
+        yield controller
+    finally:
+        has_ended.set()
+        drains.stop_worker()
+        for one in threads:
+            one.join()
+        drains.begin_worker()
+        connection.release()
+        app.close()
+
+
+def _uses_of(client: "redis.Redis", command: str) -> list[Any]:
+    """Return the ids of the connections whose last command this is."""
+    return [one["id"] for one in client.client_list() if one["cmd"].lower() == command]
+
+
+def _cut_off(client: "redis.Redis", command: str) -> None:
+    connections = _uses_of(client, command)
+    client.config_set("maxclients", 1)
+    for connection in connections:
+        client.client_kill_filter(_id=connection)
+
+
+def _cut_off_reader(client: "redis.Redis") -> None:
+    _cut_off(client, "brpop")
+
+
+def _cut_off_publisher(client: "redis.Redis") -> None:
+    _cut_off(client, "ltrim")
+
+
+def _refuse_keys(client: "redis.Redis") -> None:
+    client.execute_command("ACL", "SETUSER", "default", "resetkeys", "~webhooks:*")
+
+
+def _spoil_queue(client: "redis.Redis") -> None:
+    client.delete(drains.QUEUE)
+    client.set(drains.QUEUE, "text")
+
+
+@pytest.mark.parametrize("fault", [_cut_off_reader, _cut_off_publisher, _refuse_keys, _spoil_queue])
+def test_a_drain_may_end_while_its_worker_can_start_the_next_one(
+    fault: Callable[["redis.Redis"], None],
+    redis_server: RedisServer,
+    running: set[Any],
+    settings: Settings,
+) -> None:
+    """Wakeups still work, over connections of their own: they cannot tell."""
+    running.add(ReservedRequest())
+    worker = full_worker(redis_server.url, settings, prefork.TaskPool)
+    with worker, redis.Redis(port=redis_server.port) as client:
+        eventually(lambda: drains.can_start_next() and _uses_of(client, "ltrim"))
+        fault(client)
+        eventually(lambda: not drains.can_start_next())
+
+
+def test_a_drain_of_a_worker_without_threads_and_processes_may_end(
+    redis_server: RedisServer, running: set[Any], settings: Settings
+) -> None:
+    """Its worker reads no queue before the drain has ended."""
+    running.add(ReservedRequest())
+    worker = full_worker(redis_server.url, settings, solo.TaskPool)
+    with worker, redis.Redis(port=redis_server.port) as client:
+        eventually(lambda: drains.can_start_next() and _uses_of(client, "ltrim"))
+        _spoil_queue(client)
+        eventually(lambda: not drains.can_start_next())
+
+
+def test_a_drain_without_a_worker_may_end() -> None:
+    assert drains.can_start_next()

@@ -9,6 +9,7 @@ import pytest
 import redis
 from pytest_django import Settings
 
+from tests.polling import eventually
 from tests.relay import Relay
 from tests.services import RedisServer, free_port
 from webhooks.delivery.wakeup import ProcessWakeup, RedisWakeup, Wakeup
@@ -99,6 +100,21 @@ def test_wakeups_follow_the_name_of_redis_after_a_failover(redis_server: RedisSe
         time.sleep(2.1)
         assert heard_by(listener, wakeup.notify)
         assert not wakeup.is_broken
+
+
+def test_notifying_that_failed_stays_broken_although_a_listener_still_hears(
+    redis_server: RedisServer,
+) -> None:
+    """A drain whose listener works must not end while its process cannot notify others."""
+    wakeup = RedisWakeup(redis_server.url)
+    assert not wakeup.wait(0.01)
+    with redis.Redis(port=redis_server.port) as client:
+        client.config_set("maxclients", 1)
+        assert not wakeup.notify()
+        assert not wakeup.wait(0.01)
+        assert wakeup.is_broken
+        client.config_set("maxclients", 100)
+    eventually(lambda: wakeup.notify() and not wakeup.is_broken)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
-"""F8-F13, F53: Redis stopped, killed, emptied, frozen, full, read-only, closed, or not Redis."""
+"""F8-F13, F53, F71: Redis stopped, killed, emptied, frozen, full, refusing, or not Redis."""
 
 import itertools
 import socketserver
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import redis
 
@@ -186,6 +187,64 @@ def answer_strangely(world: World) -> None:
         serving.join()
     world.redis_server.start()
     _works_again(world, worker)
+
+
+@fault("F71", "Redis takes wakeups, but not what Celery needs")
+def refuse_celery(world: World) -> None:
+    """Drains are short: each that ended in this time would leave nothing to deliver."""
+    log = world.directory / "manage-worker.log"
+    workers = [_worker(world), world.own(Process(["manage.py", "worker"], log, _SHORT_DRAINS))]
+    # Until the other worker's drain has begun.
+    time.sleep(5)
+    for refusal in (_without_connections, _without_keys, _without_queue):
+        with _client(world) as client, refusal(client):
+            _deliver_for(world, seconds=10)
+        for worker in workers:
+            check(worker.is_running, "a worker ended")
+        world.settle()
+    _works_again(world, workers[0])
+
+
+def _deliver_for(world: World, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        before = len(world.receiver.arrivals)
+        world.publish(1)
+        world.wait_for_arrivals(before + 2, PUBLISH_SECONDS + 3)
+        time.sleep(0.2)
+
+
+@contextmanager
+def _without_connections(client: "redis.Redis") -> Iterator[None]:
+    """Close what reads the queue, and let nothing connect."""
+    readers = [one for one in client.client_list() if one["cmd"].lower() == "brpop"]
+    client.config_set("maxclients", 1)
+    try:
+        for reader in readers:
+            client.client_kill_filter(_id=reader["id"])
+        yield
+    finally:
+        client.config_set("maxclients", 10_000)
+
+
+@contextmanager
+def _without_keys(client: "redis.Redis") -> Iterator[None]:
+    client.acl_setuser("default", enabled=True, reset_keys=True, keys=["webhooks:*"])
+    try:
+        yield
+    finally:
+        client.execute_command("ACL", "SETUSER", "default", "allkeys")
+
+
+@contextmanager
+def _without_queue(client: "redis.Redis") -> Iterator[None]:
+    """Put something at the key of the queue that is no list."""
+    client.delete("deliveries")
+    client.set("deliveries", "text")
+    try:
+        yield
+    finally:
+        client.delete("deliveries")
 
 
 class _Server(socketserver.ThreadingTCPServer):

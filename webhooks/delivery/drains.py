@@ -7,16 +7,18 @@ not do at a warm shutdown.
 
 import gc
 import logging
+import math
 import mmap
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from celery import signals
-from celery.concurrency import thread
+from celery.concurrency import solo, thread
 from celery.worker import state
 from django.conf import settings
 
@@ -34,8 +36,15 @@ _LOOK_SECONDS, _REQUEST_SECONDS, REST_SECONDS = 0.05, 0.25, 5.0
 _EXPIRES_SECONDS = 20.0
 # New objects kept between two runs of the garbage collector; Python's own value is 700.
 _COLLECT_AFTER = 50_000
-# One shared byte, inherited by forked pool processes: 1 means the worker is stopping.
-_stopping = mmap.mmap(-1, 1)
+# Shared with forked pool processes: whether the worker is stopping, when a drain last asked whether
+# the next one can start, and when that was last tested with success (monotonic seconds).
+_shared = memoryview(mmap.mmap(-1, 3 * 8)).cast("d")
+_IS_STOPPING, _ASKED_AT, _PASSED_AT = range(3)
+# Without Redis, and outside of a worker, no drain waits for a broker.
+_shared[_PASSED_AT] = math.inf
+# A test is made for a drain that asked within this time, again after `_TEST_SECONDS`, and counts
+# for `_PASSED_SECONDS`.
+_ASKED_SECONDS, _TEST_SECONDS, _PASSED_SECONDS = 2.0, 1.0, 3.0
 # The process id of the worker's main process.
 _worker_pid = 0
 # Set for an immediate look.
@@ -47,7 +56,22 @@ wanted: int | None = None
 
 
 def is_stopping() -> bool:
-    return _stopping[0] == 1
+    return _shared[_IS_STOPPING] == 1
+
+
+def can_start_next() -> bool:
+    """Return whether a drain could be started a moment ago, and have that tested again.
+
+    The worker's main process makes the test, as only its own connections to the broker count.
+    """
+    if _worker_pid not in (os.getpid(), os.getppid()):
+        # The main process was killed: this one must not outlive it for long.
+        return True
+    now = time.monotonic()
+    if now - _shared[_ASKED_AT] > _LOOK_SECONDS:
+        _shared[_ASKED_AT] = now
+        slots_changed.set()
+    return now - _shared[_PASSED_AT] < _PASSED_SECONDS
 
 
 @contextmanager
@@ -115,7 +139,7 @@ def begin_worker(**_: object) -> None:
     # Before a pool forks its processes.
     _keep_loaded()
     queue.postgres.limit_lock_waits()
-    _stopping[0] = 0
+    _shared[_IS_STOPPING] = 0
 
 
 @signals.worker_process_init.connect
@@ -141,24 +165,75 @@ def _keep_drains(sender: Any, **_: object) -> None:
 
 @signals.worker_shutting_down.connect
 def stop_worker(**_: object) -> None:
-    _stopping[0] = 1
+    _shared[_IS_STOPPING] = 1
     slots_changed.set()
 
 
 def watch_slots(controller: Any) -> None:
     task = controller.app.tasks[DRAIN]
+    test = NextDrainTest(controller) if settings.REDIS_URL else None
     while not is_stopping():
         pause = _LOOK_SECONDS
+        is_asked = time.monotonic() - _shared[_ASKED_AT] < _ASKED_SECONDS
         try:
             if has_free_slot(controller):
                 pause = _REQUEST_SECONDS
                 task.apply_async(expires=_EXPIRES_SECONDS)
+            elif test and is_asked:
+                test.advance()
         except Exception as error:
             # Without a broker, running drains continue; the next look tries again.
             logger.warning("drain_request_failed error=%s", type(error).__name__)
-        is_complete = wanted is not None and _running >= wanted
+        is_complete = wanted is not None and _running >= wanted and not is_asked
         slots_changed.wait(REST_SECONDS if is_complete else pause)
         slots_changed.clear()
+    # Nothing keeps a drain of a worker that stops.
+    _shared[_PASSED_AT] = math.inf
+
+
+class NextDrainTest:
+    """Tests whether a next drain could start: its request can be published, and is then read.
+
+    It sends no request, which another worker could take.
+    """
+
+    def __init__(self, controller: Any) -> None:
+        self._controller = controller
+        self._tested_at = self._next_at = -math.inf
+        _shared[_PASSED_AT] = -math.inf
+
+    def advance(self) -> None:
+        """Note the end of the last test; begin another one if it is due."""
+        now = time.monotonic()
+        read_at = self._read_at()
+        if read_at == -math.inf:
+            _shared[_PASSED_AT] = -math.inf
+        elif read_at > self._tested_at:
+            _shared[_PASSED_AT] = self._tested_at
+            if now > self._next_at:
+                self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._next_at = now + _TEST_SECONDS
+        try:
+            with self._controller.app.producer_or_acquire() as producer:
+                producer.channel.check_publishing(QUEUE)
+        except Exception:
+            _shared[_PASSED_AT] = self._tested_at = -math.inf
+            raise
+        self._tested_at = time.monotonic()
+
+    def _read_at(self) -> float:
+        """Return when Redis last answered a read of this worker's queues; -inf if it cannot."""
+        consumer = self._controller.consumer
+        if not (consumer.connection and consumer.task_consumer):
+            return -math.inf
+        channel = consumer.task_consumer.channel
+        if isinstance(self._controller.pool, solo.TaskPool) or not channel.qos.can_consume():
+            # It reads again once a task has ended.
+            return time.monotonic()
+        read_at: float = channel.read_at
+        return read_at
 
 
 def has_free_slot(controller: Any) -> bool:

@@ -180,10 +180,16 @@ class Engine:
     """Runs until asked to stop; one per drain task, which passes what earlier drains learned."""
 
     def __init__(
-        self, wakeup: Wakeup, should_stop: Callable[[], bool], cache: DrainCache | None = None
+        self,
+        wakeup: Wakeup,
+        should_stop: Callable[[], bool],
+        cache: DrainCache | None = None,
+        *,
+        can_start_next: Callable[[], bool] = lambda: True,
     ) -> None:
         self._wakeup = wakeup
         self._should_stop = should_stop
+        self._can_start_next = can_start_next
         self._queue = queue.backend()
         # Identifies this run's claims, together with the attempt number.
         self._lease = ids.new_id("l")[2:]
@@ -345,7 +351,8 @@ class Engine:
         receivers are slow as well. Claim nothing after a minute either, whatever is in hand.
         """
         claims = self.claims
-        claims.is_ending = overdue_seconds > 0 and not self._wakeup.is_broken
+        is_overdue = overdue_seconds > 0 and not self._wakeup.is_broken
+        claims.is_ending = is_overdue and self._can_start_next()
         if not claims.is_ending:
             claims.is_closed = False
             claims.hanging.clear()
@@ -363,7 +370,8 @@ class Engine:
         What another transaction locked is left: its results are written later, by their thread,
         and the next drain hands back the rest.
         """
-        if not self._is_rest_locked or self.claimer.is_busy:
+        # Asked first, as the answer may take until the next turn.
+        if not self._can_start_next() or not self._is_rest_locked or self.claimer.is_busy:
             return False
         # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()

@@ -71,7 +71,12 @@ class RedisWakeup:
         # When the sign is due again, on the monotonic clock.
         self._sign_at = 0.0
         self.failures = 0
-        self.is_broken = False
+        # What failed last: a listener may still hear where nothing can be notified.
+        self._broken: set[str] = set()
+
+    @property
+    def is_broken(self) -> bool:
+        return bool(self._broken)
 
     def notify(self) -> bool:
         if time.monotonic() < self._silent_until:
@@ -83,7 +88,7 @@ class RedisWakeup:
                 pipe.ltrim(_LIST, 0, _MAX_WAITING - 1)
                 pipe.exists(_LISTENING)
                 is_heard = bool(pipe.execute()[2])
-            self.is_broken = False
+            self._broken.clear()
             return is_heard
         except Exception as error:
             # Not only errors of redis-py: another service may answer at its port.
@@ -96,7 +101,7 @@ class RedisWakeup:
                 self._listener.set(_LISTENING, 1, ex=_LISTENING_SECONDS)
                 self._sign_at = time.monotonic() + _SIGN_SECONDS
             is_woken = self._listener.blpop([_LIST], timeout=max(timeout_seconds, 0.05)) is not None
-            self.is_broken = False
+            self._broken.discard("wait")
             return is_woken
         except Exception as error:
             # Not raised: a drain ends with its listener.
@@ -109,7 +114,7 @@ class RedisWakeup:
         client.connection_pool.disconnect(inuse_connections=False)
         self._sign_at = 0.0
         self.failures += 1
-        self.is_broken = True
+        self._broken.add(what)
         self._silent_until = time.monotonic() + _PAUSE_SECONDS
         logger.warning("wakeup_failed action=%s error=%s", what, type(error).__name__)
 
