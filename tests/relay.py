@@ -4,6 +4,7 @@ import contextlib
 import socket
 import socketserver
 import threading
+import time
 from typing import Any, Self
 
 
@@ -12,9 +13,11 @@ class Relay(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, byte_seconds: float = 0.0) -> None:
+        """With `byte_seconds`, responses come byte by byte, each after this time."""
         super().__init__(("127.0.0.1", 0), _RelayHandler)
         self.target = target
+        self.byte_seconds = byte_seconds
 
     @property
     def port(self) -> int:
@@ -34,14 +37,16 @@ class _RelayHandler(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         with socket.create_connection(("127.0.0.1", self.server.target)) as there:
-            back = threading.Thread(target=_forward, args=(there, self.request), daemon=True)
+            ends = (there, self.request, self.server.byte_seconds)
+            back = threading.Thread(target=_forward, args=ends, daemon=True)
             back.start()
             _forward(self.request, there)
 
 
-def _forward(source: socket.socket, target: socket.socket) -> None:
+def _forward(source: socket.socket, target: socket.socket, byte_seconds: float = 0.0) -> None:
     with contextlib.suppress(OSError):
-        while received := source.recv(65536):
+        while received := source.recv(1 if byte_seconds else 65536):
+            time.sleep(byte_seconds)
             target.sendall(received)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

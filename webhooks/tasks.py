@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from functools import partial
 
 from celery import shared_task
 from django.conf import settings
@@ -11,10 +12,13 @@ from webhooks import oauth
 from webhooks.alerts import notifications
 from webhooks.delivery import backlog, drains, holds, resends, retention
 from webhooks.delivery.engine import DrainCache, Engine
+from webhooks.delivery.limited_calls import LimitedCalls
 from webhooks.delivery.wakeup import wakeup
 
 logger = logging.getLogger(__name__)
 
+# Requests are made after a commit, so the caller waits for them no longer than this.
+_requests = LimitedCalls(1.0)
 # A process requests a drain from Celery at most once in this time; a wakeup itself is cheap.
 _ASK_SECONDS = 1.0
 # A requested drain is short: each worker starts its long drains itself, in a fixed number of slots.
@@ -128,12 +132,13 @@ def advance_resend(pk: int) -> int:
 
 def advance_soon(pk: int, *, seconds: float = 0.0) -> None:
     """Schedule a turn of a resend. Never raises: the periodic task advances resends as well."""
-    # Tests Redis first, because a wakeup gives up soon; Celery, and so a page, would wait longer.
+    # Tests Redis first, because a wakeup gives up sooner than Celery.
     wakeup().notify()
     if wakeup().is_broken:
         return
     try:
-        advance_resend.apply_async(args=(pk,), countdown=seconds, expires=seconds + 60)
+        when = {"countdown": seconds, "expires": seconds + 60}
+        _requests.run(partial(advance_resend.apply_async, args=(pk,), **when))
     except Exception as error:
         logger.warning("resend_request_failed resend=%d error=%s", pk, type(error).__name__)
 
@@ -144,11 +149,12 @@ def notify() -> None:
     if wakeup().notify() or time.monotonic() - asked_at < _ASK_SECONDS:
         return
     if wakeup().is_broken:
-        # The wakeup gave up soon; Celery would wait longer for the same Redis.
+        # Celery would wait longer for the same Redis.
         return
     asked_at = time.monotonic()
     try:
-        drain.apply_async(kwargs={"seconds": _REQUESTED_DRAIN_SECONDS}, expires=60)
+        short = {"seconds": _REQUESTED_DRAIN_SECONDS}
+        _requests.run(partial(drain.apply_async, kwargs=short, expires=60))
     except Exception as error:
         # The rows are in the database, which every worker polls anyway.
         logger.warning("notify_failed error=%s", type(error).__name__)

@@ -14,6 +14,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.polling import eventually
+from tests.relay import Relay
 from tests.services import RedisServer
 from webhooks.api import health
 from webhooks.delivery import queue
@@ -333,6 +334,30 @@ def test_broker_is_asked_and_its_loss_is_reported_quickly(
     assert gone.json()["database"] == "ok"
     assert seconds < 5
     assert redis_server.url not in gone.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_broker_that_answers_byte_by_byte_is_reported_quickly(
+    client: Client, settings: Settings, redis_server: RedisServer
+) -> None:
+    with Relay(redis_server.port, byte_seconds=0.4) as relay:
+        settings.REDIS_URL = f"redis://127.0.0.1:{relay.port}/0"
+        settings.CACHES = {
+            "default": {
+                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "LOCATION": settings.REDIS_URL,
+                "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 2},
+            }
+        }
+        started = time.monotonic()
+        # A worker that cannot note its sweep has swept nevertheless.
+        note_sweep()
+        found = client.get("/readyz").json()
+        assert time.monotonic() - started < 20
+    caches["default"].close()
+    settings.CACHES = {}
+    assert found["broker"] == "does not answer"
+    assert found["last_sweep"] == found["machine"] == "unknown: the broker does not answer"
 
 
 @pytest.mark.django_db

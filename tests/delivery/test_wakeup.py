@@ -71,6 +71,20 @@ def test_a_frozen_redis_delays_a_wakeup_only_once(redis_server: RedisServer) -> 
     redis_server.thaw()
 
 
+def test_a_redis_that_answers_byte_by_byte_delays_a_wakeup_only_once(
+    redis_server: RedisServer,
+) -> None:
+    """Each byte comes within the socket's timeout; all of them would take a minute."""
+    with Relay(redis_server.port, byte_seconds=0.4) as relay:
+        wakeup = RedisWakeup(f"redis://127.0.0.1:{relay.port}/0")
+        started = time.monotonic()
+        assert not any(wakeup.notify() for _ in range(100))
+        assert time.monotonic() - started < 10
+        assert wakeup.is_broken
+        # The call was ended with its connection.
+        eventually(lambda: not any(one.name == "limited" for one in threading.enumerate()))
+
+
 def test_a_full_redis_counts_a_lost_wakeup() -> None:
     with RedisServer(arguments=["--maxmemory", "1", "--maxmemory-policy", "noeviction"]) as server:
         wakeup = RedisWakeup(server.url)

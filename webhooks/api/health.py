@@ -12,7 +12,6 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.core.cache import cache
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
@@ -21,6 +20,7 @@ from django.views.decorators.http import require_safe
 
 from webhooks.api.events import bearer_token
 from webhooks.delivery import backlog, queue
+from webhooks.delivery.limited_calls import LimitedCalls
 from webhooks.models import ApiKey, ApiScope, MissingScopeError
 from webhooks.models.tables import missing_migrations
 from webhooks.network import Policy
@@ -29,6 +29,7 @@ from webhooks.security import key_check
 logger = logging.getLogger(__name__)
 
 _BROKER_SECONDS = 1.0
+_broker_calls = LimitedCalls(_BROKER_SECONDS)
 # An older transaction of any client of the database may slow deliveries down.
 LONG_TRANSACTION_SECONDS = 600.0
 # A key that is written to test whether the broker accepts writes.
@@ -152,13 +153,7 @@ def _broker() -> str:
         # The broker is in the memory of this process.
         return _OK
     try:
-        with redis.Redis.from_url(
-            settings.REDIS_URL,
-            socket_connect_timeout=_BROKER_SECONDS,
-            socket_timeout=_BROKER_SECONDS,
-            retry=None,
-        ) as client:
-            client.set(_PROBE, b"", px=1000)
+        _broker_calls.run(_write_probe)
     except redis.AuthenticationError:
         return "does not let us in: the user or password of REDIS_URL is wrong"
     except redis.ResponseError:
@@ -168,9 +163,19 @@ def _broker() -> str:
     return _OK
 
 
+def _write_probe() -> None:
+    with redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_connect_timeout=_BROKER_SECONDS,
+        socket_timeout=_BROKER_SECONDS,
+        retry=None,
+    ) as client:
+        client.set(_PROBE, b"", px=1000)
+
+
 def _last_sweep() -> str:
     try:
-        if cache.get(backlog.SWEPT_RECENTLY) is True:
+        if backlog.noted(backlog.SWEPT_RECENTLY) is True:
             return _OK
         is_known = _sweep_seconds() is not None
     except (redis.RedisError, OSError):
@@ -190,14 +195,14 @@ def _how_to_sweep() -> str:
 
 def _sweep_seconds() -> float | None:
     """Return the seconds since the last sweep, as measured by two clocks; None if unknown."""
-    swept_at = cache.get(backlog.LAST_SWEEP)
+    swept_at = backlog.noted(backlog.LAST_SWEEP)
     return max(0.0, round(time.time() - swept_at, 1)) if isinstance(swept_at, float) else None
 
 
 def _machine() -> str:
     """Report what a worker's machine lacks: descriptors, ports, buffers, memory, name servers."""
     try:
-        lack = cache.get(backlog.MACHINE_LACKS)
+        lack = backlog.noted(backlog.MACHINE_LACKS)
     except (redis.RedisError, OSError):
         return "unknown: the broker does not answer"
     return f"a worker cannot send: {lack}" if lack else _OK

@@ -4,16 +4,22 @@ Cheap at any size: counts stop at a limit, everything else is one step into an i
 `/readyz` and the head of the delivery log.
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 from django.core.cache import cache
 from django.db import connection
 from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 
 from webhooks.delivery import queue
+from webhooks.delivery.limited_calls import LimitedCalls
 from webhooks.models import LONG_AGO, Attempt, Delivery, Status, Webhook, WebhookState
+
+logger = logging.getLogger(__name__)
 
 # Cache keys: the Unix time of the last sweep, by the clock of the machine that swept, and a flag
 # that expires, as clocks differ. A sweep runs every 10 s; six missed ones mean that no worker runs,
@@ -22,6 +28,7 @@ LAST_SWEEP, SWEPT_RECENTLY = "webhooks:last_sweep", "webhooks:swept_of_late"
 SWEEP_LATE_SECONDS = 60
 # Cache key: what a worker's machine recently lacked for requests.
 MACHINE_LACKS = "webhooks:machine_lacks"
+_cache_calls = LimitedCalls(2.0)
 # Counting stops here; a deeper queue is shown as "more than".
 MAX_COUNT = 10_000
 # A delivery that is due for this long shows that the engine is behind.
@@ -57,8 +64,21 @@ WHERE due_at <= now() AND (
 
 def note_sweep() -> None:
     """Record for `/readyz` that a sweep ended."""
-    cache.set(LAST_SWEEP, time.time(), None)
-    cache.set(SWEPT_RECENTLY, True, SWEEP_LATE_SECONDS)
+    note(LAST_SWEEP, time.time(), None)
+    note(SWEPT_RECENTLY, True, SWEEP_LATE_SECONDS)
+
+
+def note(key: str, value: object, seconds: float | None) -> None:
+    """Write a value for `/readyz`, for this long. Never raises and never waits for long."""
+    try:
+        _cache_calls.run(partial(cache.set, key, value, seconds))
+    except Exception as error:
+        logger.warning("note_failed key=%s error=%s", key, type(error).__name__)
+
+
+def noted(key: str) -> Any:
+    """Read what `note` wrote, or None. Raises RedisError or OSError, and never waits for long."""
+    return _cache_calls.run(partial(cache.get, key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

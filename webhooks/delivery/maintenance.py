@@ -15,7 +15,6 @@ from functools import partial
 from types import ModuleType
 
 from django.conf import settings
-from django.core.cache import cache
 
 from webhooks.delivery import backlog
 from webhooks.delivery.claims import Claimer, Claims
@@ -144,11 +143,7 @@ class Maintenance:
             lacks.append((now, _DATABASE_FAULT_TEXT))
         for lacked_at, lack in lacks:
             if now - lacked_at < _LOOK_SECONDS:
-                try:
-                    cache.set(backlog.MACHINE_LACKS, lack, _LACK_SHOWN_SECONDS)
-                except Exception as error:
-                    # A drain continues without its broker.
-                    logger.warning("lack_not_reported error=%s", type(error).__name__)
+                backlog.note(backlog.MACHINE_LACKS, lack, _LACK_SHOWN_SECONDS)
 
     def _expire(self, now: float) -> None:
         # Read before the call, which may wait: a lease that ends during it means no death.

@@ -13,6 +13,8 @@ from functools import cache
 import redis
 from django.conf import settings
 
+from webhooks.delivery.limited_calls import LimitedCalls
+
 logger = logging.getLogger(__name__)
 
 _LIST = "webhooks:wakeup"
@@ -23,8 +25,9 @@ _LISTENING_SECONDS = 3
 _SIGN_SECONDS = 0.5
 # One entry per drain is enough; more than this are dropped.
 _MAX_WAITING = 16
-# How long Redis is not used after a failure, so that publishing stays fast without it.
-_PAUSE_SECONDS = 2.0
+# How long notifying may take, and how long Redis is not used after a failure, so that publishing
+# stays fast without it.
+_NOTIFY_SECONDS, _PAUSE_SECONDS = 0.5, 2.0
 
 
 class ProcessWakeup:
@@ -61,8 +64,9 @@ class RedisWakeup:
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(
-            url, socket_connect_timeout=0.5, socket_timeout=0.5, retry=None
+            url, socket_connect_timeout=_NOTIFY_SECONDS, socket_timeout=_NOTIFY_SECONDS, retry=None
         )
+        self._calls = LimitedCalls(_NOTIFY_SECONDS)
         # Waiting blocks its socket, so it has a client of its own.
         self._listener = redis.Redis.from_url(
             url, socket_connect_timeout=1, socket_timeout=5, retry=None
@@ -82,18 +86,22 @@ class RedisWakeup:
         if time.monotonic() < self._silent_until:
             return False
         try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                # One for each shard, as drains that divide the shards serve different webhooks.
-                pipe.lpush(_LIST, *[1] * min(settings.WEBHOOKS_SHARDS, _MAX_WAITING))
-                pipe.ltrim(_LIST, 0, _MAX_WAITING - 1)
-                pipe.exists(_LISTENING)
-                is_heard = bool(pipe.execute()[2])
+            is_heard = self._calls.run(self._push)
             self._broken.clear()
             return is_heard
         except Exception as error:
             # Not only errors of redis-py: another service may answer at its port.
             self._failed("notify", error, self._redis)
             return False
+
+    def _push(self) -> bool:
+        """Push a wakeup; return whether a drain listens."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            # One for each shard, as drains that divide the shards serve different webhooks.
+            pipe.lpush(_LIST, *[1] * min(settings.WEBHOOKS_SHARDS, _MAX_WAITING))
+            pipe.ltrim(_LIST, 0, _MAX_WAITING - 1)
+            pipe.exists(_LISTENING)
+            return bool(pipe.execute()[2])
 
     def wait(self, timeout_seconds: float) -> bool:
         try:
@@ -110,8 +118,9 @@ class RedisWakeup:
             return False
 
     def _failed(self, what: str, error: Exception, client: redis.Redis) -> None:
-        # After a failover its name leads to another server, while this one may still respond.
-        client.connection_pool.disconnect(inuse_connections=False)
+        # After a failover its name leads to another server, while this one may still respond. A
+        # call whose time is over ends with its connection.
+        client.connection_pool.disconnect(inuse_connections=isinstance(error, TimeoutError))
         self._sign_at = 0.0
         self.failures += 1
         self._broken.add(what)
