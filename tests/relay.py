@@ -18,6 +18,8 @@ class Relay(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _RelayHandler)
         self.target = target
         self.byte_seconds = byte_seconds
+        # How many clients have not closed their connection.
+        self.open_connections = 0
 
     @property
     def port(self) -> int:
@@ -40,7 +42,9 @@ class _RelayHandler(socketserver.BaseRequestHandler):
             ends = (there, self.request, self.server.byte_seconds)
             back = threading.Thread(target=_forward, args=ends, daemon=True)
             back.start()
+            self.server.open_connections += 1
             _forward(self.request, there)
+            self.server.open_connections -= 1
 
 
 def _forward(source: socket.socket, target: socket.socket, byte_seconds: float = 0.0) -> None:

@@ -82,7 +82,7 @@ def test_a_redis_that_answers_byte_by_byte_delays_a_wakeup_only_once(
         assert time.monotonic() - started < 10
         assert wakeup.is_broken
         # The call was ended with its connection.
-        eventually(lambda: not any(one.name == "limited" for one in threading.enumerate()))
+        eventually(lambda: not relay.open_connections)
 
 
 def test_a_full_redis_counts_a_lost_wakeup() -> None:

@@ -135,8 +135,8 @@ def _statuses() -> Iterator[Case]:
     yield Case("R31", "410", "gone", do.status(410))
     for code in (413, 414, 431):
         yield Case("R32", str(code), "refused", do.status(code))
-    # Retry-After is limited to the range between the first delay of 5 s and the second of 5 min, and
-    # then lengthened by up to 20 %.
+    # Retry-After is limited to the range between the first delay of 5 s and the second of 5 min,
+    # and then lengthened by up to 20 %.
     in_four_minutes = email.utils.formatdate(time.time() + 240, usegmt=True)
     asked: dict[str, tuple[float, float]] = {
         "120": (110, 149),
