@@ -4,6 +4,7 @@ import io
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from tests.polling import eventually
 from webhooks import events as public
 from webhooks import tasks
 from webhooks.api import events
+from webhooks.delivery import queue
 from webhooks.delivery.group_commit import Throttle
 from webhooks.delivery.wakeup import ProcessWakeup
 from webhooks.events import wake_drains
@@ -665,6 +667,32 @@ def test_a_file_that_is_locked_is_waited_for_once() -> None:
     connection.close()
     assert begun == ["BEGIN IMMEDIATE"]
     assert public.publish_together(item).event_id
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.database("sqlite")
+def test_a_file_that_stays_locked_keeps_no_request_for_long(
+    send: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise requests that wait take all threads of `manage.py run`, and `/healthz` none."""
+    monkeypatch.setattr(queue.sqlite, "API_WAIT_MS", 500)
+    monkeypatch.setattr(queue.sqlite, "_hurried_until", float("-inf"))
+    assert send().status_code == 202
+    with closing(sqlite3.connect(connection.settings_dict["NAME"])) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waits = []
+        for _ in range(2):
+            began_at = time.monotonic()
+            response = send()
+            waits.append(time.monotonic() - began_at)
+            assert error_of(response, 503)["code"] == "unavailable"
+            assert response["Retry-After"] == "5"
+    assert 0.4 < waits[0] < 5
+    assert waits[1] < 0.4
+    assert send().status_code == 202
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        assert cursor.fetchone() == (20_000,)
 
 
 def test_a_key_is_in_no_log(send: Any, plain_key: str, caplog: pytest.LogCaptureFixture) -> None:

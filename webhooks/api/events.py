@@ -152,7 +152,8 @@ def _endpoint(publish: Endpoint) -> Endpoint:
             if request.method != "POST":
                 message = _("Events are sent by POST.")
                 raise RequestError(405, "method_not_allowed", message, headers={"Allow": "POST"})
-            return publish(request)
+            with queue.backend().short_lock_waits():
+                return publish(request)
         except RequestError as refusal:
             return refusal.answer()
         except MissingScopeError as missing:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -424,6 +424,11 @@ def described(error: BaseException) -> str:
 def is_lock_timeout(error: BaseException) -> bool:
     """Return whether a statement waited too long for what another transaction locked."""
     return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
+def short_lock_waits() -> AbstractContextManager[None]:
+    """Return a context that changes nothing: rows are locked here, and each wait has its limit."""
+    return nullcontext()
 
 
 def locked_deliveries(ids: Sequence[str]) -> set[str]:

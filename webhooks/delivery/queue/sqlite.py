@@ -8,11 +8,13 @@ the process clock is the database's clock.
 import datetime as dt
 import logging
 import os
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from webhooks.delivery.queue import sqlite_sql as sql
@@ -41,6 +43,13 @@ logger = logging.getLogger(__name__)
 WRITES_IN_PARALLEL = False
 # Its statements cost no round trips.
 ACCEPTS_AT_ONCE = False
+# In ms. How long a request of the event API waits while another process writes: the threads of
+# `manage.py run` also serve pages and probes. Transactions of the product take milliseconds.
+API_WAIT_MS = 2000
+# After one such wait without success, further requests wait this long only, for a few seconds.
+_HURRIED_WAIT_MS, _HURRIED_SECONDS = 100, 5.0
+# Monotonic seconds.
+_hurried_until = float("-inf")
 
 
 def _stored(moment: dt.datetime | None) -> Any:
@@ -97,6 +106,32 @@ def described(error: BaseException) -> str:
 def is_lock_timeout(error: BaseException) -> bool:
     """Return False: a lock is one of the whole database."""
     return False
+
+
+@contextmanager
+def short_lock_waits() -> Iterator[None]:
+    """Let this thread wait for the lock of the file for a short time only.
+
+    While it stays locked, as by somebody's own transaction, requests would take all threads.
+    """
+    global _hurried_until
+    is_hurried = time.monotonic() < _hurried_until
+    _limit_lock_waits(_HURRIED_WAIT_MS if is_hurried else API_WAIT_MS)
+    try:
+        yield
+    except OperationalError as error:
+        # The lower byte is the primary code.
+        if getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            _hurried_until = time.monotonic() + _HURRIED_SECONDS
+        raise
+    finally:
+        # In seconds.
+        _limit_lock_waits(1000 * connection.settings_dict["OPTIONS"].get("timeout", 5))
+
+
+def _limit_lock_waits(milliseconds: int) -> None:
+    connection.ensure_connection()
+    connection.connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
 
 def locked_states(webhook_ids: Sequence[int]) -> set[int]:
