@@ -137,8 +137,8 @@ def advance_soon(pk: int, *, seconds: float = 0.0) -> None:
     if wakeup().is_broken:
         return
     try:
-        when = {"countdown": seconds, "expires": seconds + 60}
-        _requests.run(partial(advance_resend.apply_async, args=(pk,), **when))
+        request = partial(advance_resend.apply_async, args=(pk,), countdown=seconds)
+        _requests.run(partial(request, expires=seconds + 60))
     except Exception as error:
         logger.warning("resend_request_failed resend=%d error=%s", pk, type(error).__name__)
 
