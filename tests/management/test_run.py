@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -357,3 +358,33 @@ def test_a_worker_that_is_still_starting_is_stopped_without_an_error(tmp_path: P
     environment = {**os.environ, "DATABASE_URL": database, "REDIS_URL": ""}
     done = manage("shell", "--no-imports", "-c", _STOPPED_EARLY, environment=environment)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("redirection", ["", ">&-", ">/dev/full"])
+def test_a_start_goes_on_although_its_output_is_not_read(data_dir: Path, redirection: str) -> None:
+    """As beside a log program that ended."""
+    port = free_port()
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATA_DIR": str(data_dir)}
+    command = f"{sys.executable} manage.py run --port {port} --no-sandbox"
+    with subprocess.Popen(
+        ["sh", "-c", f"exec {command} {redirection}"],
+        cwd=ROOT,
+        env=environment,
+        stdout=writer,
+    ) as product:
+        os.close(writer)
+
+        def is_up() -> bool:
+            assert product.poll() is None
+            with suppress(requests.ConnectionError):
+                return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=60).ok
+            return False
+
+        try:
+            eventually(is_up, seconds=START_SECONDS)
+        finally:
+            product.terminate()
+        assert product.wait(60) == 0

@@ -7,6 +7,7 @@ import secrets
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from argparse import ArgumentParser
@@ -62,12 +63,11 @@ class Command(PrintableCommand):
             signal.signal(signal.SIGHUP, stop)
         with ExitStack() as stack:
             web, lines = self._start(stack, host=host, port=port, has_sandbox=options["sandbox"])
-            self.stdout.write("\n".join(["", *lines, "", ""]))
-            self.stdout.flush()
+            self._say("\n".join(["", *lines, "", ""]))
             # Returns on SIGTERM and Ctrl-C, after the responses to open requests.
             web.run()
-            self.stdout.write("Stopping: finishing what is in flight ...")
-        self.stdout.write("Stopped. What waits is sent after the next start.")
+            self._say("Stopping: finishing what is in flight ...")
+        self._say("Stopped. What waits is sent after the next start.")
 
     def _start(
         self, stack: ExitStack, *, host: str, port: int, has_sandbox: bool
@@ -92,9 +92,17 @@ class Command(PrintableCommand):
         return web, head_lines(first_password()) + lines
 
     def _say(self, text: str) -> None:
-        """Print the name of a slow step, so that a start is not silent."""
-        self.stdout.write(text)
-        self.stdout.flush()
+        """Print what happens, at once. If nothing reads it any more, it happens all the same."""
+        if sys.stdout is None:
+            # It was closed before the start.
+            return
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except OSError:
+            # Python writes the rest at its exit, which would fail once more.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class _Stop:
