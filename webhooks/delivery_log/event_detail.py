@@ -12,7 +12,7 @@ from django.db.models import Case, Q, Value, When
 from webhooks import payloads
 from webhooks.delivery_log import explain
 from webhooks.filters import Folded
-from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Webhook
+from webhooks.models import WEBHOOK_SECRETS, Delivery, Event, Status, Webhook
 
 # Lines on one page; webhooks with a delivery come first.
 MAX_WEBHOOKS = 500
@@ -20,6 +20,16 @@ MAX_DELIVERIES = 1000
 # Sources of events that are sent to one webhook only, whatever its filter.
 FOR_ONE = ("test", "edited")
 _ORDER = {"neutral": 2, "warning": 1, "info": 1}
+# What needs attention first: a short list of outcomes must not leave it out.
+_TROUBLE_FIRST = (
+    Status.FAILED,
+    Status.PARKED,
+    Status.HELD,
+    Status.PENDING,
+    Status.SENDING,
+    Status.CANCELLED,
+    Status.SUCCEEDED,
+)
 
 
 def get(event_id: str) -> Event | None:
@@ -55,10 +65,21 @@ def _rank(line: dict[str, Any]) -> int:
 
 
 def outcomes(event_ids: Sequence[str]) -> list[tuple[Event, list[Delivery]]]:
-    """Return events with their newest delivery to each webhook, in the order of the ids."""
+    """Return events in the order of the ids, with their newest delivery to each webhook.
+
+    Deliveries are in the order of the attention they need: failed, stuck, on hold, waiting, ...
+    """
     events = Event.objects.defer("payload").in_bulk(event_ids)
     found: dict[str, dict[int, Delivery]] = defaultdict(dict)
     rows = Delivery.objects.filter(event__in=events).select_related("webhook").order_by("id")
     for row in rows.defer(*(f"webhook__{name}" for name in WEBHOOK_SECRETS)):
         found[row.event_id][row.webhook_id] = row
-    return [(events[one], list(found[one].values())) for one in event_ids if one in events]
+    return [
+        (events[one], sorted(found[one].values(), key=_attention))
+        for one in event_ids
+        if one in events
+    ]
+
+
+def _attention(delivery: Delivery) -> int:
+    return _TROUBLE_FIRST.index(Status(delivery.status))

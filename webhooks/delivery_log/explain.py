@@ -35,7 +35,7 @@ _DECIDING = (
     | Q(fields_text__contains='"event_types"')
 )
 
-# Colour of a delivery's verdict; a pending delivery that failed before is a warning.
+# Colour of a delivery's verdict, as of its badge in the log.
 _KINDS = {
     Status.SUCCEEDED: "success",
     Status.PENDING: "info",
@@ -143,8 +143,7 @@ def last_changes(webhooks: Sequence[Webhook], since: dt.datetime) -> dict[int, d
 def _sent(deliveries: Sequence[Delivery]) -> Verdict:
     # The newest delivery decides, such as a resend after a failure.
     delivery = deliveries[0]
-    is_retried = delivery.status == Status.PENDING and delivery.attempt_count > 0
-    kind = "warning" if is_retried else _KINDS[Status(delivery.status)]
+    kind = _KINDS[Status(delivery.status)]
     sentence = status_sentence(delivery)
     if all(one.trigger in (Trigger.RESENT, Trigger.BULK) for one in deliveries):
         sentence = _("%s Not at once: a person resent it later.") % sentence

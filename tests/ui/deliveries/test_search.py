@@ -12,7 +12,7 @@ from django.utils import timezone
 from tests.factories import make_delivery, make_webhook
 from tests.people import logged_in
 from webhooks import audit, events
-from webhooks.models import Action, Attempt, Delivery, SavedView, Webhook
+from webhooks.models import Action, Attempt, Delivery, SavedView, Status, Webhook
 
 pytestmark = pytest.mark.django_db
 
@@ -113,6 +113,38 @@ def test_an_event_that_no_one_wanted_is_found_among_others(browser: Client) -> N
         events.publish("call.incoming.after", {"caller": "0671234567", "call_id": call})
     page = text_of(browser.get(f"{ROOT}search/", {"q": "0671234567"}).content)
     assert page.count("Not sent") == 2
+
+
+def test_an_event_shows_its_troubled_deliveries_and_how_many_more_there_are(browser: Client) -> None:
+    statuses = [
+        Status.SUCCEEDED,
+        Status.CANCELLED,
+        Status.PENDING,
+        Status.HELD,
+        Status.PARKED,
+        Status.FAILED,
+    ]
+    for status in statuses:
+        make_webhook(name=f"To be {status}")
+    for call in ("call-1", "call-2"):
+        events.publish("call.incoming.after", {"caller": "0671234567", "call_id": call})
+    for status in statuses:
+        due_at = timezone.now() if status == Status.PENDING else None
+        chosen = Delivery.objects.filter(webhook__name=f"To be {status}")
+        chosen.update(status=status, next_attempt_at=due_at)
+    page = text_of(browser.get(f"{ROOT}search/", {"q": "0671234567"}).content)
+    shown = "To be failed: Failed To be parked: Stuck To be held: On hold +3 more"
+    assert page.count(shown) == 2
+    assert "To be succeeded" not in page
+    assert re.search(r"call\.incoming\.after 0671234567 call-2 · .*call-1 · ", page)
+
+
+def test_a_retried_delivery_has_the_colour_that_it_has_in_the_log(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    Delivery.objects.filter(pk=delivery.pk).update(attempt_count=2)
+    badge = re.compile(r'badge has-dot (is-\w+)"\s*>\s*Waiting')
+    for address in (f"{ROOT}deliveries/", f"{ROOT}events/{delivery.event_id}/"):
+        assert badge.findall(browser.get(address).text) == ["is-info"], address
 
 
 def test_the_search_finds_webhooks_by_url_and_pages_by_name(browser: Client) -> None:
