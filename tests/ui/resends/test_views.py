@@ -92,6 +92,26 @@ def test_the_count_comes_first_and_starts_nothing(browser: Client) -> None:
     assert not Resend.objects.exists()
 
 
+def test_a_resend_is_starting_until_the_first_delivery_is_resent(browser: Client) -> None:
+    resend = running(make_webhook(name="CRM"), total=9, done=0)
+    page = browser.get(page_of(resend)).text
+    assert "Resending “CRM”" in page
+    assert "Starting…" in page
+    assert "Almost done." not in page
+    Resend.objects.update(done=1)
+    assert "Almost done." in browser.get(page_of(resend)).text
+
+
+def test_both_pages_of_a_resend_belong_to_the_same_tab(browser: Client) -> None:
+    webhook = make_webhook()
+    tab = re.compile(r'<a\s+href="([^"]*)"\s+aria-current="page"')
+    for address in (form_of(webhook), page_of(running(webhook))):
+        assert tab.findall(browser.get(address).text) == [reverse("webhooks:list")]
+    for_all = Resend.objects.create(scope=ResendScope.FAILED, rate=10, total=9, done=1)
+    for address in (FOR_ALL, page_of(for_all)):
+        assert tab.findall(browser.get(address).text) == [reverse("webhooks:deliveries")]
+
+
 def test_htmx_gets_the_count_alone(browser: Client) -> None:
     webhook = make_webhook()
     failed(webhook)
