@@ -47,7 +47,7 @@ class _IssueForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class ApiKeyAdmin(ModelAdmin):
     form = _IssueForm
-    list_display = ("name", "begins", "may", "state", "created", "creator", "last_used")
+    list_display = ("name", "state", "begins", "may", "created", "creator", "last_used")
     list_select_related = ("created_by",)
     search_fields = ("name", "prefix")
     actions = ("revoke_chosen",)

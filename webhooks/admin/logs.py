@@ -141,7 +141,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 class WebhookAdmin(ReadOnlyAdmin):
     """Lists webhooks; a row leads to the webhook's own screen, where it is edited."""
 
-    list_display = ("name", "address", "authorization", "status")
+    list_display = ("name", "status", "authorization", "address")
     search_fields = ("name", "url")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
@@ -184,7 +184,7 @@ class WebhookAdmin(ReadOnlyAdmin):
 class OAuthExchangeAdmin(ReadOnlyAdmin):
     """Every exchange with an authorization server, redacted when it was written."""
 
-    list_display = ("started", "webhook_name", "kind", "outcome", "response_code", "took", "said")
+    list_display = ("started", "outcome", "webhook_name", "kind", "response_code", "took", "said")
     list_display_links = ("started",)
     list_select_related = ("credential__webhook",)
     search_fields = ("id",)
@@ -287,7 +287,7 @@ class ActorFilter(LogFilter):
 
 class AuditEntryAdmin(ReadOnlyAdmin):
     empty_value_display = "–"
-    list_display = ("time", "who", "what", "kind", "object_name", "field_names", "said")
+    list_display = ("time", "what", "object_name", "kind", "who", "field_names", "said")
     list_display_links = ("time",)
     list_filter = (ActionFilter, KindFilter, WebhookFilter, ActorFilter)
     search_fields = ("id",)
