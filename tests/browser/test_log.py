@@ -265,6 +265,31 @@ def test_the_pages_fit_a_phone(open_page: OpenPage, scheme: str) -> None:
         assert overflow(page) == 0, address
 
 
+def boxes(page: Page, *selectors: str) -> list[Any]:
+    return [page.locator(one).bounding_box() for one in selectors]
+
+
+def test_a_row_of_the_log_covers_nothing_on_a_phone(open_page: OpenPage) -> None:
+    settle(make_delivery(make_webhook(name="Warehouse")), status_code=None, trigger=Trigger.BULK)
+    Delivery.objects.update(outcome=Outcome.TIMEOUT)
+    page = open_page(viewport={"width": 360, "height": 780})
+    page.goto(LOG)
+    trigger, when = boxes(page, ".log-status .tag", ".log-when")
+    assert trigger["y"] + trigger["height"] <= when["y"]
+    event, webhook, reason = boxes(page, ".log-event", ".log-webhook", ".log-response")
+    assert reason["y"] == webhook["y"]
+    assert event["x"] + event["width"] == reason["x"] + reason["width"]
+
+
+def test_the_header_stays_where_it_is_on_a_wide_page(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 1920, "height": 900})
+    found = []
+    for address in (steps.LIST, LOG):
+        page.goto(address)
+        found.append(boxes(page, ".brand", ".shell-tools"))
+    assert found[0] == found[1]
+
+
 def test_three_actions_lead_from_a_number_to_the_reason(page: Page) -> None:
     only_sales = {"variable": "department", "operator": "equals", "value": "Sales"}
     make_webhook(name="Sales CRM", filter=only_sales)
