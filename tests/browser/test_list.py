@@ -201,6 +201,20 @@ def test_an_export_is_imported_again_after_a_look(page: Page, tmp_path: Path) ->
     assert not Webhook.objects.get().is_active
 
 
+@pytest.mark.parametrize("width", [320, 360])
+def test_a_message_keeps_its_buttons_on_one_line(open_page: OpenPage, width: int) -> None:
+    page = open_page(viewport={"width": width, "height": 900})
+    make_some("Alpha", "Beta")
+    page.goto(steps.LIST)
+    page.get_by_label("Select Alpha").check()
+    bar(page).get_by_role("button", name="Pause").click()
+    undo = page.get_by_role("button", name="Undo").bounding_box()
+    dismiss = page.get_by_role("button", name="Dismiss").bounding_box()
+    assert undo
+    assert dismiss
+    assert undo["x"] + undo["width"] < dismiss["x"]
+
+
 @pytest.mark.parametrize("width", [360, 1280, 3840])
 def test_nothing_is_wider_than_the_window(open_page: OpenPage, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 900})
