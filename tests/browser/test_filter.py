@@ -1,4 +1,4 @@
-"""The condition builder and Why not sent in real Chromium, with JavaScript and without."""
+"""The condition builder and Why wasn't it sent? in real Chromium, with JavaScript and without."""
 
 import pytest
 from django.urls import reverse
@@ -242,7 +242,7 @@ def test_why_an_event_was_not_sent_is_two_clicks_from_the_webhook(page: Page) ->
     webhook = make_webhook(filter={"all": [*BUSY["all"], LONG]})
     publish(1, disposition="NO ANSWER", duration_seconds=120)
     page.goto(reverse("webhooks:detail", args=[webhook.pk]))
-    page.get_by_role("link", name="Why not sent").click()
+    page.get_by_role("link", name="Why wasn't it sent?").click()
     expect(page.get_by_text("Filtered out")).to_be_visible()
     page.get_by_role("table").get_by_role("link", name="call.incoming.after").click()
     expect(page.get_by_role("heading", name="1 condition was not met")).to_be_visible()

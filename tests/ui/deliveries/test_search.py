@@ -115,7 +115,7 @@ def test_an_event_that_no_one_wanted_is_found_among_others(browser: Client) -> N
     assert page.count("Not sent") == 2
 
 
-def test_an_event_shows_its_troubled_deliveries_and_how_many_more_there_are(browser: Client) -> None:
+def test_an_event_shows_troubled_deliveries_first_and_how_many_more(browser: Client) -> None:
     statuses = [
         Status.SUCCEEDED,
         Status.CANCELLED,
@@ -145,6 +145,18 @@ def test_a_retried_delivery_has_the_colour_that_it_has_in_the_log(browser: Clien
     badge = re.compile(r'badge has-dot (is-\w+)"\s*>\s*Waiting')
     for address in (f"{ROOT}deliveries/", f"{ROOT}events/{delivery.event_id}/"):
         assert badge.findall(browser.get(address).text) == ["is-info"], address
+
+
+def test_a_delivery_of_an_event_is_linked_once(browser: Client) -> None:
+    delivery = make_delivery(make_webhook())
+    page = browser.get(f"{ROOT}events/{delivery.event_id}/").text
+    links = re.findall(rf'<a href="{ROOT}deliveries/{delivery.pk}/">([^<]*)</a>', page)
+    assert links == ["Open the delivery"]
+
+
+def test_the_log_offers_to_search_events_that_were_not_sent(browser: Client) -> None:
+    page = text_of(browser.get(f"{ROOT}deliveries/", {"q": "0671234567"}).content)
+    assert "Search all events for “0671234567”, including those not sent" in page
 
 
 def test_the_search_finds_webhooks_by_url_and_pages_by_name(browser: Client) -> None:

@@ -21,6 +21,7 @@ from webhooks.delivery_log import query as log_query
 from webhooks.delivery_log.charts import ResultKind
 from webhooks.models import (
     Action,
+    Attempt,
     AuditEntry,
     Delivery,
     Event,
@@ -419,6 +420,15 @@ def test_a_reason_phrase_is_for_those_who_may_see_payloads() -> None:
     assert "HTTP/1.1 422<" in without
     assert "Not 380441234567" not in without
     assert "HTTP/1.1 422 Not 380441234567<" in with_payload
+
+
+def test_an_attempt_says_whether_it_reused_a_connection(browser: Client) -> None:
+    delivery = settle(make_delivery(make_webhook()))
+    connected = 'Connected to <span class="mono">203.0.113.7</span>'
+    make_attempt(delivery)
+    assert f"{connected}." in browser.get(page_of(delivery)).text
+    Attempt.objects.update(connect_ms=None)
+    assert f"{connected}, reusing an open connection." in browser.get(page_of(delivery)).text
 
 
 def test_foreign_text_is_only_ever_text(browser: Client) -> None:

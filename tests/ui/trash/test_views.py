@@ -40,6 +40,18 @@ def test_a_deleted_webhook_comes_back_active_with_its_secrets_and_its_token(
     assert "The trash is empty" in browser.get(TRASH).text
 
 
+def test_the_trash_names_the_day_on_which_secrets_are_erased(
+    browser: Client, settings: Any
+) -> None:
+    settings.TIME_ZONE = "UTC"
+    webhook = deleted()
+    deleted_at = dt.datetime(2026, 3, 2, 9, 14, tzinfo=dt.UTC)
+    Webhook.objects.filter(pk=webhook.pk).update(deleted_at=deleted_at)
+    page = browser.get(TRASH).text
+    assert "Erased on" in page
+    assert "1 April 2026" in page
+
+
 def test_what_was_paused_comes_back_paused(browser: Client) -> None:
     webhook = make_webhook()
     events.pause(webhook)

@@ -294,7 +294,7 @@ def test_without_javascript_each_button_is_a_round_trip_that_saves_nothing(
     assert not Webhook.objects.exists()
 
 
-# ---- Why not sent ----------------------------------------------------------------------------
+# ---- Why wasn't it sent? -------------------------------------------------------------------------
 
 
 def test_the_condition_that_refused_is_read_on_the_page(browser: Client) -> None:
