@@ -1,4 +1,4 @@
-"""F8-F13, F53, F71: Redis stopped, killed, emptied, frozen, full, refusing, or not Redis."""
+"""F8-F13, F53, F71, F72: Redis stopped, killed, emptied, frozen, full, refusing, or not Redis."""
 
 import itertools
 import socketserver
@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 import redis
 
 from tests.faults.catalogue import fault
+from tests.faults.environment import GRACE_SECONDS
 from tests.faults.processes import Process
 from tests.faults.world import World, check
 from tests.services import HOST, free_port
@@ -245,6 +246,24 @@ def _without_queue(client: "redis.Redis") -> Iterator[None]:
         yield
     finally:
         client.delete("deliveries")
+
+
+@fault("F72", "SIGTERM while Redis is silent")
+def stop_without_answer(world: World) -> None:
+    """Celery's own worker sends its heartbeats to Redis, and waits for it without limit."""
+    worker = _worker(world)
+    world.redis_server.freeze()
+    try:
+        # Until Celery has noticed.
+        time.sleep(30)
+        world.publish(5)
+        world.settle()
+        seconds = worker.terminate(GRACE_SECONDS + 20)
+    finally:
+        world.redis_server.thaw()
+    world.notes.append(f"ended after {seconds:.1f} s")
+    check(not world.leftovers(), "a pool process outlived its worker")
+    _works_again(world, world.worker(environment=_SHORT_DRAINS))
 
 
 class _Server(socketserver.ThreadingTCPServer):

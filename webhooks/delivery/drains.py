@@ -2,7 +2,7 @@
 
 A small thread in the worker's main process checks whether each slot that serves the `deliveries`
 queue has a drain, and requests one if not. It also tells pool processes to stop, which Celery does
-not do at a warm shutdown.
+not do at a warm shutdown, and ends a stop that takes too long.
 """
 
 import gc
@@ -22,7 +22,7 @@ from celery.concurrency import solo, thread
 from celery.worker import state
 from django.conf import settings
 
-from webhooks.delivery import queue
+from webhooks.delivery import overdue, queue
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,11 @@ _shared[_PASSED_AT] = math.inf
 # A test is made for a drain that asked within this time, again after `_TEST_SECONDS`, and counts
 # for `_PASSED_SECONDS`.
 _ASKED_SECONDS, _TEST_SECONDS, _PASSED_SECONDS = 2.0, 1.0, 3.0
+# A stop is ended this long after the grace time: drains have recorded and handed back what they can
+# by then (`engine.FINISH_SECONDS`), and it is earlier than compose.yaml's stop_grace_period.
+_OVERDUE_SECONDS = 15.0
+# To be set when another worker begins in this process.
+_stop_is_over = threading.Event()
 # The process id of the worker's main process.
 _worker_pid = 0
 # Set for an immediate look.
@@ -140,6 +145,7 @@ def begin_worker(**_: object) -> None:
     _keep_loaded()
     queue.postgres.limit_lock_waits()
     _shared[_IS_STOPPING] = 0
+    _stop_is_over.set()
 
 
 @signals.worker_process_init.connect
@@ -165,8 +171,12 @@ def _keep_drains(sender: Any, **_: object) -> None:
 
 @signals.worker_shutting_down.connect
 def stop_worker(**_: object) -> None:
+    global _stop_is_over
+    if is_stopping():
+        return
     _shared[_IS_STOPPING] = 1
     slots_changed.set()
+    _stop_is_over = overdue.end_after(settings.WEBHOOKS_GRACE_SECONDS + _OVERDUE_SECONDS)
 
 
 def watch_slots(controller: Any) -> None:

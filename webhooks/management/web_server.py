@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.supervisors import Multiprocess
 
 from config.environment import Env
+from webhooks.delivery import overdue
 
 # The Date header has a resolution of one second.
 _TICK_SECONDS = 1.0
@@ -45,7 +46,9 @@ _MAX_CONNECTIONS = 1000
 # Limit of descriptors: a shell's 1,024 leave none for 503 responses; with a container's million,
 # rejected connections could fill memory. A silent one takes 7 KB, one with most of a head 36 KB.
 _MAX_FILES = 5 * _MAX_CONNECTIONS
-_GRACE_SECONDS = 30
+# How long a stop waits for responses, and then for threads that wait for the database. The sum
+# is shorter than compose.yaml's stop_grace_period.
+_GRACE_SECONDS, _OVERDUE_SECONDS = 30, 10
 # Longer than a proxy keeps an idle connection, 60 s for nginx: otherwise both may close it at once.
 _KEEP_ALIVE_SECONDS = 75
 # Headers of a request that offers to switch protocols, which is not supported.
@@ -302,9 +305,19 @@ class QuietServer(uvicorn.Server):
             self._woken.clear()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            overdue.end_after(_GRACE_SECONDS + _OVERDUE_SECONDS)
         super().handle_exit(sig, frame)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._woken.set)
+
+
+class BoundedMultiprocess(Multiprocess):
+    """Ends in limited time, with its processes."""
+
+    def terminate_all(self) -> None:
+        overdue.end_after(_GRACE_SECONDS + _OVERDUE_SECONDS)
+        super().terminate_all()
 
 
 def serve(bind: str) -> None:
@@ -333,7 +346,7 @@ def serve(bind: str) -> None:
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     if config.workers > 1:
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        BoundedMultiprocess(config, sockets=[config.bind_socket()]).run()
         return
     server = QuietServer(config)
     server.run()
