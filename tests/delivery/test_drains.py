@@ -1,6 +1,7 @@
 """How many drains a worker runs, and which slots are left for its other tasks."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -238,9 +239,14 @@ def test_a_drain_may_end_while_its_worker_can_start_the_next_one(
     running.add(ReservedRequest())
     worker = full_worker(redis_server.url, settings, prefork.TaskPool)
     with worker, redis.Redis(port=redis_server.port) as client:
-        eventually(lambda: drains.can_start_next() and _uses_of(client, "ltrim"))
+        eventually(lambda: drains.can_start_next(since=0.0) and _uses_of(client, "ltrim"))
         fault(client)
-        eventually(lambda: not drains.can_start_next())
+        # From here on, as for a drain whose time ends now.
+        broken_at = time.monotonic()
+        ends = broken_at + 4
+        while time.monotonic() < ends:
+            assert not drains.can_start_next(since=broken_at)
+            time.sleep(0.01)
 
 
 def test_a_drain_of_a_worker_without_threads_and_processes_may_end(
@@ -250,10 +256,10 @@ def test_a_drain_of_a_worker_without_threads_and_processes_may_end(
     running.add(ReservedRequest())
     worker = full_worker(redis_server.url, settings, solo.TaskPool)
     with worker, redis.Redis(port=redis_server.port) as client:
-        eventually(lambda: drains.can_start_next() and _uses_of(client, "ltrim"))
+        eventually(lambda: drains.can_start_next(since=0.0) and _uses_of(client, "ltrim"))
         _spoil_queue(client)
-        eventually(lambda: not drains.can_start_next())
+        eventually(lambda: not drains.can_start_next(since=0.0))
 
 
 def test_a_drain_without_a_worker_may_end() -> None:
-    assert drains.can_start_next()
+    assert drains.can_start_next(since=time.monotonic())

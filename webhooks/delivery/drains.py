@@ -64,8 +64,10 @@ def is_stopping() -> bool:
     return _shared[_IS_STOPPING] == 1
 
 
-def can_start_next() -> bool:
+def can_start_next(since: float) -> bool:
     """Return whether a drain could be started a moment ago, and have that tested again.
+
+    A test counts if it was made after `since` (monotonic seconds).
 
     The worker's main process makes the test, as only its own connections to the broker count.
     """
@@ -76,7 +78,7 @@ def can_start_next() -> bool:
     if now - _shared[_ASKED_AT] > _LOOK_SECONDS:
         _shared[_ASKED_AT] = now
         slots_changed.set()
-    return now - _shared[_PASSED_AT] < _PASSED_SECONDS
+    return _shared[_PASSED_AT] > max(since, now - _PASSED_SECONDS)
 
 
 @contextmanager

@@ -185,7 +185,7 @@ class Engine:
         should_stop: Callable[[], bool],
         cache: DrainCache | None = None,
         *,
-        can_start_next: Callable[[], bool] = lambda: True,
+        can_start_next: Callable[[float], bool] = lambda since: True,
     ) -> None:
         self._wakeup = wakeup
         self._should_stop = should_stop
@@ -352,7 +352,7 @@ class Engine:
         """
         claims = self.claims
         is_overdue = overdue_seconds > 0 and not self._wakeup.is_broken
-        claims.is_ending = is_overdue and self._can_start_next()
+        claims.is_ending = is_overdue and self._can_start_next(self._ends_at)
         if not claims.is_ending:
             claims.is_closed = False
             claims.hanging.clear()
@@ -371,7 +371,11 @@ class Engine:
         and the next drain hands back the rest.
         """
         # Asked first, as the answer may take until the next turn.
-        if not self._can_start_next() or not self._is_rest_locked or self.claimer.is_busy:
+        if (
+            not self._can_start_next(self._ends_at)
+            or not self._is_rest_locked
+            or self.claimer.is_busy
+        ):
             return False
         # Checked now: a broker that just failed may not have been noticed yet.
         self._wakeup.notify()
