@@ -8,8 +8,9 @@ import json
 from itertools import zip_longest
 from typing import Any
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from webhooks import payloads
 from webhooks.curl import CurlError, writer
@@ -17,7 +18,7 @@ from webhooks.delivery import queue
 from webhooks.delivery_log import diff
 from webhooks.delivery_log.decoded_body import header_lines
 from webhooks.delivery_log.diff import Difference
-from webhooks.models import Attempt, Delivery, Event, Outcome, Status, Webhook
+from webhooks.models import Attempt, Delivery, Event, HoldReason, Outcome, Status, Webhook
 
 # Attempts on one page; the retry schedule has ten.
 MAX_ATTEMPTS = 100
@@ -33,6 +34,14 @@ RESERVED = ("event", "event_id", "occurred_at", "project_id")
 # Sources of edited copies and tests, hidden because the trigger is shown in words.
 _OUR_SOURCES = ("edited", "test")
 
+# What a delivery on hold waits for.
+_RELEASES: dict[str, Promise] = {
+    HoldReason.PAUSED: gettext_lazy("Sent after the webhook is resumed."),
+    HoldReason.REAUTHORIZATION: gettext_lazy("Sent after the webhook is authorized again."),
+    HoldReason.MISCONFIGURED: gettext_lazy("Sent after the settings are corrected."),
+    HoldReason.NO_TOKEN: gettext_lazy("Sent after the webhook is authorized."),
+}
+
 
 def context_of(
     delivery: Delivery, *, may_see_payload: bool, wanted: str = "", against: str = ""
@@ -44,6 +53,7 @@ def context_of(
     rows = _attempts(delivery, wanted, against)
     payload = bytes(delivery.event.payload)
     login = _login(delivery.webhook)
+    is_held = delivery.status == Status.HELD
     full = {row.pk for row in rows if not row.get_deferred_fields()}
     opened = next((row for row in rows if str(row.number) == wanted), rows[0] if rows else None)
     attempts = []
@@ -70,7 +80,11 @@ def context_of(
         "comparison": _comparison(rows, wanted, against, payload, may_see_payload),
         "wanted": wanted,
         "against": against,
-        "status_sentence": status_sentence(delivery),
+        # The badge already says that it is on hold.
+        "status_sentence": f"{delivery.get_hold_reason_display()}."
+        if is_held
+        else status_sentence(delivery),
+        "release": _RELEASES.get(delivery.hold_reason, "") if is_held else "",
         "shown_bytes": SHOWN_BYTES,
         "payload_bytes": PAYLOAD_BYTES,
         "may_see_payload": may_see_payload,

@@ -360,12 +360,17 @@ def test_rows_are_selected_for_what_the_reader_may_do(permissions: list[str], hi
     assert hint in person("view_delivery", *permissions).get(LOG).text
 
 
-@pytest.mark.parametrize("status", [Status.FAILED, Status.HELD])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(Status.FAILED, ""), (Status.HELD, "paused"), (Status.HELD, "misconfigured")],
+)
 @pytest.mark.slow
-def test_no_page_of_the_log_links_to_what_its_reader_may_not_open(status: Status) -> None:
+def test_no_page_of_the_log_links_to_what_its_reader_may_not_open(
+    status: Status, reason: str
+) -> None:
     reader = person("view_delivery", "test_webhook")
     links = links_of(reader.get(LOG))
-    delivery = settle(make_delivery(webhook := make_webhook()), status=status)
+    delivery = settle(make_delivery(webhook := make_webhook()), status, hold_reason=reason)
     resend = Resend.objects.create(webhook=webhook, scope=ResendScope.FAILED)
     links |= links_of(reader.get(page_of(delivery)))
     links |= links_of(reader.get(reverse("webhooks:event", args=[delivery.event_id])))
@@ -641,6 +646,36 @@ def test_a_page_has_no_button_that_its_reader_may_not_press() -> None:
     for name in ("delivery_resend", "delivery_cancel", "delivery_edit"):
         assert page_of(delivery, name) not in page
     assert "You have no permission to see payloads" in page
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence", "button", "target"),
+    [
+        ("paused", "Sent after the webhook is resumed.", "Resume webhook", "detail"),
+        ("reauthorization", "Sent after the webhook is authorized again.",
+         "Get new access token", "authorize"),
+        ("no_token", "Sent after the webhook is authorized.", "Get new access token", "authorize"),
+        ("misconfigured", "Sent after the settings are corrected.", "Correct the settings", "edit"),
+    ],
+)  # fmt: skip
+def test_a_delivery_on_hold_says_what_releases_it_and_has_the_button(
+    browser: Client, reason: str, sentence: str, button: str, target: str
+) -> None:
+    webhook = make_webhook()
+    delivery = settle(make_delivery(webhook), Status.HELD, hold_reason=reason)
+    key = webhook.credential_id if target == "authorize" else webhook.pk
+    link = reverse(f"webhooks:{target}", args=[key])
+    actions = browser.get(page_of(delivery)).text.partition("page-actions")[2]
+    assert sentence in actions
+    actions = actions.partition("<section")[0]
+    assert button in actions
+    assert link in actions
+    reader = person("view_delivery", name="bob").get(page_of(delivery)).text
+    assert sentence in reader
+    assert button not in reader
+    assert "What releases it" not in reader
+    Webhook.objects.update(is_active=False, pause_reason="person", deleted_at=timezone.now())
+    assert button not in browser.get(page_of(delivery)).text.partition("page-actions")[2]
 
 
 def test_nothing_is_sent_to_a_deleted_webhook(browser: Client) -> None:
