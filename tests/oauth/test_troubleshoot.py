@@ -404,6 +404,18 @@ def test_refresh_and_revocation_url_are_looked_at_too(fake: FakeProvider) -> Non
     assert problems(credential).keys() == {"refresh_url", "revocation_url"}
 
 
+def test_a_usable_revocation_url_is_neither_right_nor_wrong(fake: FakeProvider) -> None:
+    fake.reply(PAGE, REFUSAL)
+    findings = oauth.examine(credential_at(fake, revocation_url=f"{fake.url}/revoke"))
+
+    assert {one.field: one.severity for one in findings} == {
+        "callback_url": "ok",
+        "auth_url": "ok",
+        "token_url": "ok",
+        "revocation_url": "not_checked",
+    }
+
+
 def test_unsafe_and_missing_addresses_are_reported(
     fake: FakeProvider, settings: LazySettings
 ) -> None:

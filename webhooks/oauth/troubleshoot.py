@@ -94,6 +94,7 @@ class Severity(StrEnum):
     """How bad a finding is: only a problem is sure to stop an authorization."""
 
     OK = "ok"
+    NOT_CHECKED = "not_checked"
     WARNING = "warning"
     PROBLEM = "problem"
 
@@ -178,8 +179,9 @@ def examine(credential: Credential) -> list[Finding]:
         checks.append(("revocation_url", _check_revocation_url))
     findings = []
     for name, check in checks:
+        severity = Severity.NOT_CHECKED if name == "revocation_url" else Severity.OK
         try:
-            findings.append(Finding(field=name, severity=Severity.OK, message=check(credential)))
+            findings.append(Finding(field=name, severity=severity, message=check(credential)))
         except ValueError as problem:
             is_doubt = isinstance(problem, _DoubtError)
             severity = Severity.WARNING if is_doubt else Severity.PROBLEM
