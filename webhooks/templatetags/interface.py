@@ -273,7 +273,7 @@ def backlog_line(report: Report) -> dict[str, Any]:
         )
         parts.append(text % {"count": _capped(found.due), "oldest": oldest})
     else:
-        parts.append(_("Up to date"))
+        parts.append(_("Nothing overdue"))
     if found.sending:
         parts.append(_("%s being sent") % _capped(found.sending))
     if found.held:

@@ -60,9 +60,9 @@ def late_ordered(*, is_head_failing: bool = True) -> Webhook:
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])
-def test_a_calm_engine_is_up_to_date(browser: Client, address: str) -> None:
+def test_a_calm_engine_has_nothing_overdue(browser: Client, address: str) -> None:
     make_webhook()
-    assert line(browser, address) == ": Up to date"
+    assert line(browser, address) == ": Nothing overdue"
 
 
 @pytest.mark.parametrize("address", [LIST, LOG])

@@ -23,7 +23,8 @@ STATUS = reverse("webhooks:status")
 
 def test_a_quiet_site_says_so(browser: Client) -> None:
     page = browser.get(STATUS).text
-    for sentence in ("No webhook needs attention.", "Nothing is waiting.", "None within 30 days."):
+    for sentence in ("No webhook needs attention.", "Nothing is waiting.", "None within 30 days.",
+                     "Nothing overdue", "No slow receivers."):  # fmt: skip
         assert sentence in page
 
 
@@ -77,6 +78,30 @@ def test_lost_grants_come_before_those_that_end(browser: Client) -> None:
         )
     shown = [row["subject"].name for row in browser.get(STATUS).context["tokens"]]
     assert {*shown[:2]} == {"Lost", "Lost early"}
+
+
+@pytest.mark.parametrize(
+    ("state", "grant", "words", "has_button"),
+    [
+        ("needs_reauthorization", "authorization_code", "Ended", True),
+        ("valid", "authorization_code", "in 2\xa0days", True),
+        ("misconfigured", "authorization_code", "Misconfigured", False),
+        ("misconfigured", "client_credentials", "Misconfigured", False),
+    ],
+)
+def test_a_grant_that_needs_renewal_has_the_button(
+    browser: Client, state: str, grant: str, words: str, *, has_button: bool
+) -> None:
+    webhook = make_webhook(authorization_type="oauth2", grant_type=grant)
+    ends_at = timezone.now() + dt.timedelta(days=3)
+    OAuthToken.objects.create(
+        credential=webhook.credential, state=state, refresh_token_expires_at=ends_at
+    )
+    table = browser.get(STATUS).text.partition('id="tokens"')[2]
+    assert words in table
+    action = reverse("webhooks:authorize", args=[webhook.credential_id])
+    assert (action in table) is has_button
+    assert action not in logged_in("view_webhook", name="looker").get(STATUS).text
 
 
 def test_a_lost_grant_links_its_connection_for_who_may_open_it() -> None:

@@ -114,6 +114,10 @@ def _tokens(now: datetime) -> list[dict[str, Any]]:
     # The databases order missing ends differently, so lost grants are put first.
     lost_first = Case(When(is_lost, then=0), default=1)
     return [
-        {"token": one, "subject": one.credential.subject}
+        {
+            "token": one,
+            "subject": one.credential.subject,
+            "can_renew": not one.credential.is_machine and one.state != TokenState.MISCONFIGURED,
+        }
         for one in found.order_by(lost_first, "refresh_token_expires_at", "pk")[:_SHOWN]
     ]
