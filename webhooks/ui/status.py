@@ -80,8 +80,11 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
         return _status("danger", _("On hold"), sentence)
     state = webhook.known_state
     if state and state.failing_since_at:
-        error = outcomes.sentence(state.last_error) or _("unknown")
-        return _status("danger", _("Failing"), _("Every attempt fails. Last error: %s") % error)
+        error = outcomes.sentence(state.last_error)
+        failing = _status("danger", _("Failing"), _("Every attempt fails."), error)
+        # The error says more than the sentence, where there is room for one of them only.
+        full_sentence = f"{error} {failing['sentence']}".strip()
+        return failing | {"full_sentence": full_sentence, "is_failing": True}
     return _status("success", _("Active"), _("Events are sent as they happen."))
 
 
@@ -92,6 +95,7 @@ def _status(kind: str, label: str, sentence: str, error: str = "") -> dict[str, 
         "sentence": sentence,
         "full_sentence": f"{sentence} {error}".strip(),
         "error": error,
+        "is_failing": False,
     }
 
 
@@ -284,11 +288,33 @@ def _notices(webhook: Webhook, *, has_channel: bool) -> list[dict[str, Any]]:
     """
     found = problems.open_incidents(webhook)
     applying = [one for one in found if _still_applies(IncidentKind(one.kind), webhook)]
+    kinds = {one.kind for one in applying}
+    state = webhook.known_state
+    if state and IncidentKind.FAILING not in kinds and status_of(webhook)["is_failing"]:
+        # Too few failures for an alert: the page says so earlier.
+        since = state.failing_since_at or timezone.now()
+        applying.append(Incident(webhook=webhook, kind=IncidentKind.FAILING, opened_at=since))
     reached = {one.credential_id for one in applying}
     facts = {
         pk: _reach(webhook.credential if pk else webhook, has_channel=has_channel) for pk in reached
     }
-    return [_notice(one, webhook) | facts[one.credential_id] for one in applying]
+    return [
+        _notice(one, webhook)
+        | facts[one.credential_id]
+        | (_failing_facts(webhook) if one.kind == IncidentKind.FAILING else {})
+        for one in applying
+    ]
+
+
+def _failing_facts(webhook: Webhook) -> dict[str, Any]:
+    """Return the newest delivery that was tried, and when the next attempt is due."""
+    pending = Delivery.objects.in_status(Status.PENDING, webhook=webhook.pk)
+    newest = Delivery.objects.filter(webhook=webhook).order_by("-id")[:_MAX_FAILING]
+    # A retry is due last; behind many that wait, it is not among the newest.
+    last_due = pending.order_by("-next_attempt_at")[:_MAX_FAILING]
+    tried = [one.pk for one in (*newest, *last_due) if one.attempt_count]
+    times = pending.order_by("next_attempt_at").values_list("next_attempt_at", flat=True)
+    return {"tried": max(tried, default=""), "next_attempt_at": times.first()}
 
 
 def _still_applies(kind: IncidentKind, webhook: Webhook) -> bool:
@@ -350,7 +376,7 @@ _INCIDENT_TEXTS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
         "danger",
         gettext_lazy("It is failing"),
         gettext_lazy("Deliveries are retried on the retry schedule."),
-        "",
+        "inspect",
     ),
     IncidentKind.PAUSED: (
         "danger",
@@ -370,7 +396,7 @@ _INCIDENT_TEXTS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
 def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
     """Return the context of an open incident.
 
-    `action` is what ends it: authorize, settings, resume, or empty for none.
+    `action` is what ends it: authorize, settings, inspect or resume.
     """
     kind, headline, advice, action = _INCIDENT_TEXTS[incident.kind]
     return {

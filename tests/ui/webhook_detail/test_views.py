@@ -131,6 +131,32 @@ def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> Non
     assert url("edit", webhook) + "#id_alert_recipients" in page.text
 
 
+def test_a_webhook_that_fails_too_little_for_an_alert_says_it_too(browser: Client) -> None:
+    webhook = failing()
+    tried, waiting = make_delivery(webhook), make_delivery(webhook)
+    soon = timezone.now() + dt.timedelta(minutes=5, seconds=30)
+    Delivery.objects.update(next_attempt_at=soon + dt.timedelta(hours=1))
+    Delivery.objects.filter(pk=tried.pk).update(attempt_count=1, next_attempt_at=soon)
+    page = page_of(webhook, browser)
+    [notice] = page.context["notices"]
+    state = WebhookState.objects.get()
+    assert (notice["since"], notice["tried"]) == (state.failing_since_at, tried.pk)
+    assert "Last error: The receiver failed with 500." in page.text
+    assert "Next attempt: <time" in words(page)
+    panel = page.text.partition('id="problems"')[2].partition("</dl>")[0]
+    assert reverse("webhooks:delivery", args=[tried.pk]) in panel
+    assert waiting.pk not in panel
+    assert url("edit", webhook) in panel
+    reader = page_of(webhook, logged_in("view_webhook", name="reader")).text
+    assert "Open the last delivery" not in reader
+
+
+def test_a_webhook_on_hold_is_not_called_failing_too(browser: Client) -> None:
+    webhook = lost_grant()
+    WebhookState.objects.create(webhook=webhook, failing_since_at=timezone.now())
+    assert page_of(webhook, browser).context["notices"] == []
+
+
 def test_the_banner_of_a_failing_webhook_says_how_it_is_by_now(browser: Client) -> None:
     webhook = failing(alert_after_failures=3)
     state = WebhookState.objects.filter(webhook=webhook)
@@ -214,7 +240,7 @@ def test_what_is_over_is_not_shown_until_the_incident_closes(browser: Client) ->
 
 
 def test_a_closed_incident_is_not_shown(browser: Client) -> None:
-    webhook = failing()
+    webhook = lost_grant()
     notifications.run()
     Incident.objects.update(closed_at=timezone.now())
     assert page_of(webhook, browser).context["notices"] == []
