@@ -53,7 +53,7 @@ def _import(page: Page, photograph: Photograph) -> None:
     expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
     photograph("import-preview", docs=True)
     page.get_by_role("button", name="Import selected webhooks").click()
-    expect(page.get_by_role("heading", name="Imported")).to_be_visible()
+    expect(page.get_by_role("heading", name="Import finished")).to_be_visible()
     photograph("import-done")
 
 

@@ -65,7 +65,7 @@ _GRANT_ENDS_WITHIN = timedelta(days=7)
 def status_of(webhook: Webhook) -> dict[str, Any]:
     """Return the status of a webhook, by the first problem: a pause, its token, its receiver.
 
-    `kind` sets the colour: success, warning, danger or neutral. `error` explains the provider's
+    `kind` sets the colour: success, held, danger or neutral. `error` explains the provider's
     last error; a page that shows it elsewhere uses `sentence` instead of `full_sentence`.
     """
     if not webhook.is_active:
@@ -77,7 +77,7 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
         return problem
     if not is_readable(webhook.filter):
         sentence = _("The webhook's filter cannot be read. Edit it and save it again.")
-        return _status("danger", _("On hold"), sentence)
+        return _status("held", _("On hold"), sentence)
     state = webhook.known_state
     if state and state.failing_since_at:
         error = outcomes.sentence(state.last_error)
@@ -118,7 +118,7 @@ def _credentials_problem(webhook: Webhook) -> dict[str, Any] | None:
     credential = webhook.credential
     problem = _token_problem(credential) if credential.is_oauth else None
     if elsewhere := _destination_problem(webhook):
-        return _status("danger", _("On hold"), elsewhere)
+        return _status("held", _("On hold"), elsewhere)
     if problem is None or not credential.is_shared:
         return problem
     sentence = _("Connection “%(name)s”: %(sentence)s") % {"name": credential.name, **problem}
@@ -137,13 +137,13 @@ def _token_problem(credential: Credential) -> dict[str, Any] | None:
         if credential.is_machine:
             return None
         sentence = _("Deliveries are on hold until you get a new access token.")
-        return _status("warning", _("On hold"), sentence)
+        return _status("held", _("On hold"), sentence)
     if token.state == TokenState.NEEDS_REAUTHORIZATION:
         sentence = _("Deliveries are on hold until the webhook is authorized again.")
-        return _status("danger", _("On hold"), sentence, oauth.sentence(token.last_error))
+        return _status("held", _("On hold"), sentence, oauth.sentence(token.last_error))
     if token.state == TokenState.MISCONFIGURED:
         sentence = _("Deliveries are on hold until the OAuth settings are corrected.")
-        return _status("danger", _("On hold"), sentence, oauth.sentence(token.last_error))
+        return _status("held", _("On hold"), sentence, oauth.sentence(token.last_error))
     return None
 
 

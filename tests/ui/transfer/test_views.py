@@ -161,7 +161,34 @@ def test_the_page_after_says_which_secrets_to_enter_and_says_it_once(browser: Cl
     assert "Enter the password: secrets are not in the file." in done.text
     edit = reverse("webhooks:edit", args=[Webhook.objects.get().pk])
     assert f'href="{edit}"' in done.text
+    assert f'href="{edit}#authorization">Enter the password' in done.text
     assert "secrets are not in the file" not in browser.get(IMPORT).text
+
+
+def test_a_missing_header_is_entered_in_its_section() -> None:
+    assert document.section_of(["the value of the header X-Key"]) == "headers"
+    assert document.section_of(["the client secret", "the value of the header X-Key"]) == (
+        "authorization"
+    )
+
+
+def test_the_page_after_says_what_was_skipped_and_why(browser: Client) -> None:
+    kept = make_webhook(name="Kept")
+    [same] = browser.post(EXPORT, {"webhook": kept.pk}).json()["webhooks"]
+    preview = look(
+        browser, minimal(name="One"), minimal(name="Two"), same, minimal(name="Bad", url="no")
+    )
+    done = bring_in(browser, preview, 0)
+    assert "Import finished</h1>" in done.text
+    assert [one["name"] for one in done.context["result"]["done"]] == ["One"]
+    skipped = done.context["result"]["skipped"]
+    assert [one["name"] for one in skipped] == ["Two", "Kept", "Bad"]
+    assert "Two</span><p>Not selected." in done.text
+    assert "Kept</span><p>No changes." in done.text
+    assert skipped[2]["errors"][0] in done.text
+    assert "Import another file" in done.text
+    assert 'type="file"' not in done.text
+    assert 'type="file"' in browser.get(IMPORT).text
 
 
 def test_an_export_comes_back_through_the_screens(browser: Client) -> None:

@@ -13,6 +13,7 @@ from tests.factories import make_delivery, make_webhook
 from tests.ui.connections.test_views import OAUTH, make_oauth_connection, token_for
 from webhooks import events
 from webhooks.models import (
+    BLOCKED_STATES,
     Credential,
     Delivery,
     HoldReason,
@@ -62,6 +63,18 @@ def test_the_list_says_why_a_webhook_is_on_hold(browser: Client) -> None:
         make_webhook(**OAUTH).credential, state=TokenState.NEEDS_REAUTHORIZATION, last_error=LOST
     )
     assert LOST in browser.get(reverse("webhooks:list")).text
+
+
+@pytest.mark.parametrize("state", [None, *BLOCKED_STATES], ids=str)
+def test_on_hold_has_the_colour_of_a_delivery_on_hold(
+    browser: Client, state: TokenState | None
+) -> None:
+    webhook = make_webhook(**OAUTH)
+    if state:
+        token_for(webhook.credential, state=state)
+    badge = '<span class="badge has-dot is-held">On hold</span>'
+    for page in (reverse("webhooks:list"), reverse("webhooks:detail", args=[webhook.pk])):
+        assert badge in browser.get(page).text
 
 
 @pytest.mark.parametrize(

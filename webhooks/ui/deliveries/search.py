@@ -67,7 +67,7 @@ def search(request: HtmxRequest) -> HttpResponse:
 
 def _webhooks(words: str) -> list[Webhook]:
     found = webhook_query.named(words).order_by("name", "pk")
-    return list(found.only("name", "url", "is_active")[:_MAX_WEBHOOKS])
+    return list(found.only("name", "url", "is_active", "pause_reason")[:_MAX_WEBHOOKS])
 
 
 def _pages(words: str, user: AbstractBaseUser | AnonymousUser) -> list[tuple[str, str]]:

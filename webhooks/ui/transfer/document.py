@@ -105,6 +105,12 @@ def missing_secrets(webhook: Webhook, listed: Collection[str] = ()) -> list[str]
     return missing + [_("the value of the header %s") % name for name in nameless]
 
 
+def section_of(missing: Collection[str]) -> str:
+    """Return the section of the form in which the first of these missing secrets is entered."""
+    of_credential = {str(label) for label in _MISSING.values()}
+    return "authorization" if of_credential.intersection(missing) else "headers"
+
+
 # ---- Reading a file ---------------------------------------------------------------------------
 
 

@@ -170,7 +170,7 @@ def _import(request: HttpRequest) -> HttpResponse:
     else:
         messages.success(request, _sentence(done))
         page = "edit" if request.user.has_perm("webhooks.change_webhook") else "detail"
-        request.session[_RESULT_KEY] = [_facts(item, page) for item in done]
+        request.session[_RESULT_KEY] = _result(plan, done, page)
         return redirect("webhooks:import")
     messages.error(request, sentence)
     return show(status=409)
@@ -204,14 +204,27 @@ def _sentence(done: list[PlannedEntry]) -> str:
     return " ".join(parts)
 
 
-def _facts(item: PlannedEntry, page: str) -> dict[str, Any]:
+def _result(plan: ImportPlan, done: list[PlannedEntry], page: str) -> dict[str, Any]:
     """Return the data for the page after the import, without secrets; `page` is linked."""
+    numbers = {item.number for item in done}
+    skipped = [item for item in plan.items if item.number not in numbers]
+    return {
+        "done": [_facts(item, page) for item in done],
+        "skipped": [
+            {"name": one.name, "kind": one.kind.value, "errors": one.errors} for one in skipped
+        ],
+    }
+
+
+def _facts(item: PlannedEntry, page: str) -> dict[str, Any]:
     assert item.webhook is not None
+    url = reverse(f"webhooks:{page}", args=[item.webhook.pk])
     return {
         "name": item.webhook.name,
-        "url": reverse(f"webhooks:{page}", args=[item.webhook.pk]),
+        "url": url,
         "kind": item.kind.value,
         "missing": item.missing,
+        "missing_url": f"{url}#{document.section_of(item.missing)}" if page == "edit" else url,
         "is_active": item.webhook.is_active,
     }
 
