@@ -37,7 +37,7 @@ def test_limits_are_set_in_a_folded_section_that_says_what_is_set(page: Page) ->
     expect(section.get_by_text("“5” has no unit")).to_be_visible()
     steps.field(page, "Retry schedule").fill("5s, 5m")
     steps.save(page)
-    expect(section.get_by_text("at most 30 per minute, 2 retries within 5 min 5 s")).to_be_visible()
+    expect(section.get_by_text("At most 30 per minute, 2 retries within 5 min 5 s")).to_be_visible()
     webhook.refresh_from_db()
     assert webhook.retry_schedule_seconds == [5, 300]
 

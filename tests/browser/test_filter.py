@@ -74,7 +74,7 @@ def test_looking_at_what_matches_is_no_change(page: Page) -> None:
     part.get_by_role("radio", name="Sent", exact=True).check()
     expect(part.get_by_role("list", name="Tried events").get_by_role("listitem")).to_have_count(2)
     part.locator("> summary").click()
-    expect(part.locator("[data-fold-summary]")).to_have_text("Every chosen event is sent.")
+    expect(part.locator("[data-fold-summary]")).to_have_text("Every chosen event is sent")
     expect(page.get_by_text("Not saved yet")).to_be_hidden()
 
 

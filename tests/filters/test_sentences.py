@@ -171,16 +171,16 @@ def test_a_filter_is_said_in_one_sentence() -> None:
     assert said.startswith("Sent when ")
     assert " is NO ANSWER and (" in said
     assert " is under 1 min 30 s or " in said
-    assert said.endswith("contains “Олена”).")
+    assert said.endswith("contains “Олена”)")
 
 
 def test_a_field_without_a_label_is_named_as_it_is_written() -> None:
     condition = {"variable": "Status", "operator": "equals", "value": "new"}
-    assert sentence(condition) == "Sent when Status is “new”."
+    assert sentence(condition) == "Sent when Status is “new”"
 
 
 def test_no_filter_is_said_too() -> None:
-    assert sentence({}) == "Every chosen event is sent."
+    assert sentence({}) == "Every chosen event is sent"
 
 
 def test_a_group_of_one_needs_no_brackets() -> None:
@@ -192,7 +192,7 @@ def test_a_group_of_one_needs_no_brackets() -> None:
 
 def test_of_a_long_list_the_rest_is_counted() -> None:
     tree = {"variable": "caller", "operator": "one_of", "value": [str(n) for n in range(10)]}
-    assert sentence(tree).endswith("“5” or 4 more.")
+    assert sentence(tree).endswith("“5” or 4 more")
 
 
 def test_a_refusal_says_what_was_asked_and_what_was_found() -> None:

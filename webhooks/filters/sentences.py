@@ -33,10 +33,10 @@ _PHRASES = {
 
 
 def sentence(tree: Mapping[str, Any]) -> str:
-    """Return a sentence about what a valid filter lets through."""
+    """Return what a valid filter lets through, in words without a full stop."""
     if not tree:
-        return _("Every chosen event is sent.")
-    return _("Sent when %s.") % _words(tree, is_inner=False)
+        return _("Every chosen event is sent")
+    return _("Sent when %s") % _words(tree, is_inner=False)
 
 
 def condition_words(variable: str, operator: Operator, value: object) -> str:

@@ -470,7 +470,8 @@ def delivery_summary(values: Mapping[str, Any]) -> str:
             "%(count)d retry within %(time)s", "%(count)d retries within %(time)s", len(steps)
         )
         parts.append(text % {"count": len(steps), "time": figures.rough_duration(sum(steps))})
-    return ", ".join(parts) or _("No limits, default retries")
+    words = ", ".join(parts) or _("No limits, default retries")
+    return words[:1].upper() + words[1:]
 
 
 def alerts_summary(values: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def test_a_chosen_zone_is_kept_and_can_be_given_back(browser: Client) -> None:
 
 def test_the_page_names_the_browsers_zone(browser: Client) -> None:
     browser.cookies[time_zone.BROWSER_COOKIE] = "Europe/Kyiv"
-    assert "As the browser: Europe/Kyiv" in browser.get(PAGE).text
+    assert "Same as browser (Europe/Kyiv)" in browser.get(PAGE).text
 
 
 @pytest.mark.parametrize("wrong", ["Nowhere/At_all", "../UTC", "europe/kyiv"])

@@ -141,13 +141,13 @@ def test_a_schedule_is_shown_and_typed_in_ukrainian_too() -> None:
     ("fields", "line"),
     [
         ({}, "No limits, default retries"),
-        ({"rate_limit": 10}, "at most 10 per second"),
-        ({"rate_limit": 10, "rate_limit_seconds": 60}, "at most 10 per minute"),
+        ({"rate_limit": 10}, "At most 10 per second"),
+        ({"rate_limit": 10, "rate_limit_seconds": 60}, "At most 10 per minute"),
         ({"concurrency_limit": 1}, "1 request at a time"),
-        ({"concurrency_limit": 3, "is_ordered": True}, "in order, one at a time"),
+        ({"concurrency_limit": 3, "is_ordered": True}, "In order, one at a time"),
         (
             {"rate_limit": 2, "retry_schedule_seconds": [5, 300]},
-            "at most 2 per second, 2 retries within 5 min 5 s",
+            "At most 2 per second, 2 retries within 5 min 5 s",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_the_folded_section_says_what_is_set(fields: dict[str, Any], line: str) 
 def test_the_line_follows_what_was_typed_and_not_saved() -> None:
     webhook = make_webhook(rate_limit=5)
     form = bound(webhook, is_checked=False, rate_limit="7", rate_limit_seconds="60")
-    assert form.delivery_summary == "at most 7 per minute"
+    assert form.delivery_summary == "At most 7 per minute"
 
 
 # ---- Alerts ----------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_without_a_rule_the_status_counts() -> None:
     webhook = saved(response_operator="")
     assert (webhook.success_codes, webhook.response_rule) == ([], "")
     assert webhook.response_operator == "exists"
-    assert bound(webhook).success_summary == "every 2xx"
+    assert bound(webhook).success_summary == "Every 2xx"
     assert not bound(webhook).has_success_open
 
 

@@ -384,6 +384,6 @@ def test_logging_in_shows_mistakes_and_keeps_the_name() -> None:
     client = Client()
     page = client.post("/login/", {"username": "root", "password": "wrong"})
     assert 'value="root"' in page.text
-    assert "Enter a correct login and password." in page.text
+    assert "Wrong login or password." in page.text
     answer = client.post("/login/", {"username": "root", "password": "right-password"})
     assert answer["Location"] == "/"

@@ -28,9 +28,7 @@ class LoginForm(AuthenticationForm):
 
     error_messages = {
         **AuthenticationForm.error_messages,
-        "invalid_login": gettext_lazy(
-            "Enter a correct login and password. Check small and capital letters."
-        ),
+        "invalid_login": gettext_lazy("Wrong login or password. Check upper and lower case."),
     }
 
 

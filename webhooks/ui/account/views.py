@@ -37,8 +37,8 @@ class TimeZoneForm(forms.Form):
 
 def _as_browser(browser_zone: str) -> str:
     if browser_zone:
-        return _("As the browser: %(zone)s") % {"zone": browser_zone}
-    return _("As the browser")
+        return _("Same as browser (%(zone)s)") % {"zone": browser_zone}
+    return _("Same as browser")
 
 
 def _choices(now: datetime) -> list[tuple[str, str]]:

@@ -154,7 +154,7 @@ def basic_errors(values: Mapping[str, Any], *, has_password: bool) -> dict[str, 
     if not login:
         errors["basic_login"] = REQUIRED["basic_login"]
     elif ":" in login:
-        errors["basic_login"] = _("A login cannot contain a colon: it ends the login.")
+        errors["basic_login"] = _("A login cannot contain a colon.")
     elif _CONTROL.search(login):
         errors["basic_login"] = _("A login cannot contain control characters.")
     password = values.get("basic_password", "")

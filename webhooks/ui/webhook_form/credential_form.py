@@ -159,7 +159,8 @@ class CredentialForm(OAuthFields, AlertFields, forms.ModelForm):  # type: ignore
         parts = self.differences if self.chosen_type == AuthorizationType.OAUTH2 else []
         if certificate.widget.is_set:
             parts = [*parts, str(certificate.label)]
-        return ", ".join(parts) or str(_("standard, no TLS client certificate"))
+        words = ", ".join(parts) or _("Default settings")
+        return words[:1].upper() + words[1:]
 
     def mark(self, fields: Iterable[str]) -> None:
         """Mark the fields that the provider's error is about; the token panel shows the error."""

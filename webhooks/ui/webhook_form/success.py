@@ -140,7 +140,7 @@ class SuccessFields(forms.Form):
     def success_summary(self) -> str:
         """Return one line about what the fields hold now, typed or stored."""
         codes = self["success_codes"].value()
-        typed = self.fields["success_codes"].prepare_value(codes) or _("every 2xx")
+        typed = self.fields["success_codes"].prepare_value(codes) or _("Every 2xx")
         rule = str(self["response_rule"].value() or "")
         if not rule:
             return typed
