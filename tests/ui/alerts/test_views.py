@@ -36,7 +36,7 @@ def test_an_address_is_added_tested_and_removed(browser: Client) -> None:
     assert AlertChannel.objects.filter(pk=channel.pk).exists()
     answer = browser.post(delete, follow=True)
     assert "“ops@example.com” gets no more alerts." in answer.text
-    assert "No alerts yet" in answer.text
+    assert "No alert destinations yet" in answer.text
     actions = AuditEntry.objects.filter(object_type="alertchannel").order_by("pk")
     assert list(actions.values_list("action", flat=True)) == ["created", "tested", "deleted"]
 
@@ -53,6 +53,31 @@ def test_a_url_is_kept_sealed_and_never_shown(browser: Client, receiver: Receive
     browser.post(reverse("webhooks:alert_test", args=[channel.pk]))
     [request] = receiver.requests()
     assert b"Test: alerts arrive here" in request.body
+
+
+def test_a_url_can_be_shown_while_it_is_typed(browser: Client) -> None:
+    page = browser.get(reverse("webhooks:alert_add", args=["webhook"])).text
+    assert "New alert destination: Webhook URL</h1>" in page
+    assert "data-reveal" in page
+    assert "webhook_form/secret.js" in page
+
+
+def test_a_stored_url_cannot_be_cleared(browser: Client, receiver: Receiver) -> None:
+    channel = add(browser, "slack", name="Ops", secret=f"{receiver.url}/services/T0KEN")
+    edit = reverse("webhooks:alert_edit", args=[channel.pk])
+    assert "secret-clear" not in browser.get(edit).text
+    browser.post(edit, {"name": "Ops", "secret": "", "secret-clear": "on"})
+    channel.refresh_from_db()
+    assert channel.secret == f"{receiver.url}/services/T0KEN"
+
+
+def test_only_who_may_add_a_destination_sees_the_menu(browser: Client) -> None:
+    menu = reverse("webhooks:alert_add", args=["slack"])
+    assert browser.get(ALERTS).text.count(menu) == 1
+    add(browser, "email", recipient="ops@example.com")
+    assert browser.get(ALERTS).text.count(menu) == 1
+    AlertChannel.objects.all().delete()
+    assert menu not in logged_in("view_webhook", name="reader").get(ALERTS).text
 
 
 def test_a_test_that_is_refused_says_why(browser: Client, receiver: Receiver) -> None:

@@ -1,17 +1,25 @@
 """The form of an alert channel, with the fields of its kind. Stored URLs and tokens stay hidden."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import network
 from webhooks.models import AlertChannel, ChannelKind, Webhook, is_plain_http, origin_of
-from webhooks.ui.fields import PLAIN_HTTP_HELP, RowsField, plain_http_refusal, require_visible
+from webhooks.ui.fields import (
+    PLAIN_HTTP_HELP,
+    RowsField,
+    SecretInput,
+    plain_http_refusal,
+    require_visible,
+)
 
 _BOT_TOKEN = re.compile(r"[0-9]{5,20}:[A-Za-z0-9_-]{20,100}")
 _CHAT_ID = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{3,64}")
@@ -36,6 +44,15 @@ class WebhooksInput(forms.CheckboxSelectMultiple):
     """Checkboxes, drawn without a template for each."""
 
     template_name = "webhooks/alerts/_webhooks.html"
+
+
+class _ReplacedSecretInput(SecretInput):
+    """A secret that can be shown while it is typed, and replaced but not cleared."""
+
+    def value_from_datadict(
+        self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
+    ) -> Any:
+        return data.get(name)
 
 
 class WebhooksField(RowsField):
@@ -82,9 +99,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         if "secret" in self.fields:
             is_set = bool(self.instance.pk)
             secret.required = not is_set
-            secret.widget = forms.PasswordInput(
-                attrs={"autocomplete": "off", "spellcheck": "false"}
-            )
+            secret.widget = _ReplacedSecretInput(attrs={"autocomplete": "off"})
             if is_set:
                 secret.widget.attrs["placeholder"] = _("Stored. Type a new one to replace it.")
         if self._plain_origin():
