@@ -19,6 +19,8 @@ from webhooks.security.masker import MASK
 
 # Cleaned value of a secret whose Clear checkbox is ticked; never equal to typed text.
 CLEAR = object()
+# Shown in the empty input of a stored secret, whatever its length.
+_STORED = "••••••••"
 # Limits of the fields that hold lists as text.
 _MAX_LINES = 30
 _MAX_WORDS, _MAX_WORD_LENGTH = 30, 100
@@ -52,6 +54,8 @@ class SecretInput(forms.PasswordInput):
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, None, attrs)
+        if self.is_set:
+            context["widget"]["attrs"].setdefault("placeholder", _STORED)
         context["widget"].update(
             input_template=self.input_template,
             is_set=self.is_set,
@@ -115,7 +119,7 @@ class SecretFormField(forms.CharField):
             return CLEAR
         if isinstance(value, tuple):
             raise ValidationError(
-                _("Enter a new value or tick Clear, not both."), code="contradiction"
+                _("Enter a new value or tick “Remove the stored secret”, not both."), code="contradiction"
             )
         typed = super().clean(value)
         if typed == MASK:
