@@ -119,7 +119,8 @@ class SecretFormField(forms.CharField):
             return CLEAR
         if isinstance(value, tuple):
             raise ValidationError(
-                _("Enter a new value or tick “Remove the stored secret”, not both."), code="contradiction"
+                _("Enter a new value or tick “Remove the stored secret”, not both."),
+                code="contradiction",
             )
         typed = super().clean(value)
         if typed == MASK:
