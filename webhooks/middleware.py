@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from webhooks.api.events import ENDPOINTS, ApiHttpResponse
+from webhooks.api.events import ENDPOINTS, ApiHttpResponse, is_for_api
 from webhooks.api.health import healthz
 from webhooks.api.wsgi import EventApi
 from webhooks.ui.account import time_zone
@@ -177,8 +177,7 @@ def upload_login(get_response: Handler) -> Handler:
             size = 0
         is_large = size > _MAX_FORM_WITHOUT_LOGIN
         is_form = is_large and request.content_type == "multipart/form-data"
-        is_api = request.path_info.startswith("/api/")
-        if is_form and not is_api and not request.user.is_authenticated:
+        if is_form and not is_for_api(request) and not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         return get_response(request)
 

@@ -1,7 +1,7 @@
 """URLs of the app: the event API and the screens."""
 
 from django.contrib.auth.decorators import login_not_required
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from webhooks.api import events as api
 from webhooks.ui import expired_session, trail
@@ -142,6 +142,6 @@ urlpatterns = [
         login_not_required(api.as_view(api.publish_batch)),
         name="api_events_batch",
     ),
-    path("api/<path:address>", login_not_required(api.not_found), name="api_not_found"),
+    re_path("^/*api(?![^/])", login_not_required(api.not_found), name="api_not_found"),
     path("integrations/webhooks/", include(_screens)),
 ]

@@ -241,6 +241,14 @@ def test_a_body_that_is_too_large_is_refused(
     assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (413, "too_large")
 
 
+@pytest.mark.parametrize("path", [f"/{URL}", f"/%2F{URL[1:]}", "/api", "/api//v1/events"])
+def test_another_address_of_the_api_is_refused_as_json(
+    server: LiveServer, key: dict[str, str], path: str
+) -> None:
+    answer = server.ask("POST", path, json.dumps(BODY).encode(), JSON | key)
+    assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (404, "not_found")
+
+
 def test_batches_are_answered(server: LiveServer, key: dict[str, str]) -> None:
     server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
     answer = server.ask("POST", f"{URL}/batch", json.dumps([BODY] * 1000).encode(), JSON | key)

@@ -103,12 +103,27 @@ def test_the_address_is_the_one_of_the_urlconf() -> None:
 
 @pytest.mark.once
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-@pytest.mark.parametrize("address", [f"{URL}/", f"{URL}/batch/", f"{URL}/evt_1", "/api/v2/events"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"{URL}/", f"{URL}/batch/", f"{URL}/evt_1", "/api/v2/events", "/api", "/api/"),
+        *(f"/{URL}", "//api", "/api//v1/events", "/api/%0A"),
+    ],
+)
 def test_another_address_of_the_api_is_refused_as_json(address: str, method: str) -> None:
+    # With the host, as a path that begins with two slashes would be taken for one.
+    address = f"http://testserver{address}"
     response = Client(enforce_csrf_checks=True).generic(method, address, b"{}")
     error = error_of(response, 404)
     assert error["code"] == "not_found"
     assert URL in error["message"]
+
+
+@pytest.mark.once
+def test_an_address_that_only_begins_like_the_api_is_a_page() -> None:
+    response = Client().get("/apiary")
+    assert response.status_code == 404
+    assert response["Content-Type"].startswith("text/html")
 
 
 def test_a_leap_second_is_the_next_one(send: Any) -> None:

@@ -1,6 +1,8 @@
 """`manage.py run`, the whole product in one process, started for real as `make run` starts it."""
 
 import base64
+import http.client
+import json
 import os
 import re
 import signal
@@ -228,6 +230,34 @@ def test_without_sandbox_nothing_of_it_runs_and_two_signals_in_one_moment_are_on
         time.sleep(0.005)
     assert product.wait() == 0, product.output
     assert "Stopped. What waits is sent after the next start." in product.output
+
+
+@pytest.mark.once
+def test_event_api_refuses_as_in_production(start: Start) -> None:
+    product = start("--no-sandbox").ready()
+    issue = "from webhooks.models import ApiKey as K; print(K.objects.issue('CRM')[1])"
+    key = product.manage("shell", "--verbosity=0", "-c", issue).strip()
+
+    def refusal(path: str, *more: str, body: bytes = b"") -> tuple[int, str]:
+        lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *more]
+        lines += [f"Authorization: Bearer {key}", "Content-Type: application/json", "", ""]
+        with socket.create_connection(("127.0.0.1", product.port), timeout=60) as connection:
+            connection.sendall("\r\n".join(lines).encode() + body)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status, json.load(answer)["error"]["code"]
+
+    for path in ("//api/v1/events", "/%2Fapi/v1/events", "/api", "/api//v1/events"):
+        assert refusal(path, "Content-Length: 2", body=b"{}") == (404, "not_found"), path
+    limit = 16 * 1024 * 1024
+    for path in ("/api/v1/events", "/api/v1/events/batch"):
+        # Before a byte of the body.
+        for more in ([], ["Expect: 100-continue"]):
+            assert refusal(path, f"Content-Length: {limit}", *more) == (413, "too_large")
+        # As soon as the limit is reached.
+        chunk = b"2000000\r\n".ljust(limit, b"a")
+        assert refusal(path, "Transfer-Encoding: chunked", body=chunk) == (413, "too_large")
+        assert refusal(path, "Content-Length: 1", body=b"{") == (400, "not_json")
 
 
 @pytest.mark.once

@@ -180,8 +180,6 @@ def arguments(name: str, names: tuple[str, ...], site: planted.PlantedSite) -> l
         return [{"delivery_id": row.pk} for row in site.deliveries]
     if names == ("event_id",):
         return [{"event_id": row.pk} for row in site.events]
-    if names == ("address",):
-        return [{"address": "v1/nowhere"}]
     if names == ("event_type",):
         return [{"event_type": "call.incoming.after"}]
     if names == ("kind",):

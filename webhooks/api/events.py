@@ -8,6 +8,7 @@ Why it is a plain view: docs/decisions/0010-plain-view-for-the-event-api.md.
 import codecs
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 MAX_BATCH_EVENTS = 1000
 # Bytes of invalid JSON lines that get detailed errors: for 8 MB these took 16 seconds of CPU.
 _EXPLAINED_BYTES = 65_536
+# A URL with extra slashes is meant for the API, too.
+_API_PATH = re.compile("/+api(?![^/])")
 _JSON = "application/json"
 # NDJSON has no registered media type; these are the usual ones.
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -176,9 +179,13 @@ def unavailable(error: Exception) -> ApiResponse:
     return RequestError(503, "unavailable", message, headers=headers).answer()
 
 
+def is_for_api(request: HttpRequest) -> bool:
+    return _API_PATH.match(request.path_info) is not None
+
+
 @csrf_exempt
-def not_found(request: HttpRequest, address: str) -> ApiHttpResponse:
-    """Respond 404 for every other URL below /api/, such as one with an extra slash."""
+def not_found(request: HttpRequest) -> ApiHttpResponse:
+    """Respond 404 for every other URL of the API, such as one with an extra slash."""
     message = _("Unknown URL. Send one event to %(one)s, or many to %(many)s.")
     one, many = ENDPOINTS
     message %= {"one": one, "many": many}
@@ -187,8 +194,7 @@ def not_found(request: HttpRequest, address: str) -> ApiHttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Respond to a request that Django rejects; with JSON to the API, for an unknown host name."""
-    is_api = request.path_info.startswith("/api/")
-    if not is_api or not isinstance(exception, DisallowedHost):
+    if not is_for_api(request) or not isinstance(exception, DisallowedHost):
         return defaults.bad_request(request, exception)
     message = _("Unknown host name. Use the URL at which people open this site.")
     return ApiHttpResponse(RequestError(400, "wrong_host", message).answer())

@@ -27,10 +27,15 @@ from django.core.management.base import CommandError
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import DatabaseError, connection
 from django.db.models import Q
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
+from waitress.task import WSGITask
+from waitress.utilities import RequestEntityTooLarge
 
 from config.celery import app
 from config.environment import add_arguments
+from webhooks.api.events import ENDPOINTS
 from webhooks.api.wsgi import Application, Environ, StartResponse
 from webhooks.management import sandbox
 from webhooks.management.commands.worker import quiet_celery, worker_options
@@ -149,6 +154,8 @@ def _only_instance() -> Iterator[None]:
 
 
 def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
+    # create_server() has no argument for it.
+    BaseWSGIServer.channel_class = _Channel
     try:
         return create_server(
             _answers_to_head(get_internal_wsgi_application()),
@@ -167,6 +174,35 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
         raise CommandError(_port_problem(host, port, error)) from error
     except ValueError as error:
         raise CommandError(f"Cannot listen on {host!a}: it is not an address.") from error
+
+
+class _Parser(HTTPRequestParser):
+    """Leaves a body that is too large to the event API, which refuses it unread, in JSON."""
+
+    path: str
+    headers: dict[str, str]
+
+    def received(self, data: bytes) -> int:
+        consumed = super().received(data)
+        if isinstance(self.error, RequestEntityTooLarge) and self.path in ENDPOINTS:
+            self.error, self.expect_continue = None, False
+            size = max(self.content_length, self.body_bytes_received)
+            # The rest of the body is not read.
+            self.headers |= {"CONTENT_LENGTH": str(size), "CONNECTION": "close"}
+        return consumed
+
+
+class _Task(WSGITask):
+    """Keeps the slashes at the beginning of a path: `//api` is another path than `/api`."""
+
+    request: Any
+
+    def get_environment(self) -> Environ:
+        return {**super().get_environment(), "PATH_INFO": self.request.path}
+
+
+class _Channel(HTTPChannel):
+    parser_class, task_class = _Parser, _Task
 
 
 def _answers_to_head(site: Application) -> Application:
