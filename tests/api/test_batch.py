@@ -1,6 +1,7 @@
 """Many events in one request: one transaction, and one result per event."""
 
 import json
+import re
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -140,7 +141,10 @@ def test_only_the_first_of_many_long_lines_with_a_key_twice_are_explained(send: 
 def test_the_types_of_a_batch_are_named_where_it_has_another(send: Send) -> None:
     answer = send(lines(event()), "application/x-jsonlines")
     assert answer.status_code == 415
-    assert "application/json, application/x-ndjson" in answer.json()["error"]["message"]
+    named = re.findall("“Content-Type: (.+?)”", answer.json()["error"]["message"])
+    assert named == ["application/json", NDJSON]
+    bodies = ([event()], lines(event()))
+    assert [send(*one).status_code for one in zip(bodies, named, strict=True)] == [202, 202]
 
 
 def test_where_all_are_wrong_nothing_is_accepted(send: Send) -> None:
@@ -171,8 +175,12 @@ def test_a_key_for_the_whole_batch_is_refused(send: Send) -> None:
     ("body", "content_type", "status", "code"),
     [
         ([], "application/json", 400, "not_batch"),
+        ({}, "application/json", 400, "not_batch"),
         (event(), "application/json", 400, "not_batch"),
         ({"events": {}}, "application/json", 400, "not_batch"),
+        ({"events": []}, "application/json", 400, "not_batch"),
+        ({"events": [event()], "x": 1}, "application/json", 422, "unknown_field"),
+        ({"events": [event()], "type": 1}, "application/json", 422, "unknown_field"),
         (b"[", "application/json", 400, "not_json"),
         (b" \n", NDJSON, 400, "not_batch"),
         ([event()], "text/plain", 415, "unsupported_media_type"),
@@ -188,6 +196,24 @@ def test_what_is_no_batch_is_refused(
     answer = send(body, content_type)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ([], "The batch has no events."),
+        ({"events": []}, "The batch has no events."),
+        (b"\n", "The batch has no events."),
+        (event(), "This is a single event. Send it to /api/v1/events."),
+        ({}, "an object with this array as “events”"),
+        ({"events": {}}, "an object with this array as “events”"),
+        ({"events": [event()], "x": 1}, "There is no field “x”."),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_refused_batch_says_what_is_wrong(send: Send, body: object, said: str) -> None:
+    content_type = NDJSON if body == b"\n" else "application/json"
+    assert said in send(body, content_type).json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

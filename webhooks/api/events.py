@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -283,14 +283,29 @@ def _parts(body: bytes, media_type: str) -> Sequence[_Line | object]:
         parts = list(islice(_lines(body), MAX_BATCH_EVENTS + 1))
     else:
         parts = _parse(body, max_items=MAX_BATCH_EVENTS)
-        if isinstance(parts, dict) and parts.keys() == {"events"}:
-            parts = parts["events"]
-    if not isinstance(parts, list) or not parts:
-        message = _("A batch is a JSON array of events, or one event on each line (NDJSON).")
+        if isinstance(parts, dict):
+            parts = _events_of(parts)
+    if not isinstance(parts, list):
+        message = _(
+            "A batch is a JSON array of events, an object with this array as “events”, or one "
+            "event on each line (NDJSON)."
+        )
         raise RequestError(400, "not_batch", message)
+    if not parts:
+        raise RequestError(400, "not_batch", _("The batch has no events."))
     if len(parts) > MAX_BATCH_EVENTS:
         raise _too_many()
     return parts
+
+
+def _events_of(batch: dict[str, Any]) -> Any:
+    """Return what an object has as `events`."""
+    if "events" in batch:
+        _check_names(batch, {"events"})
+    elif "type" in batch:
+        message = _("This is a single event. Send it to %s.") % next(iter(ENDPOINTS))
+        raise RequestError(400, "not_batch", message)
+    return batch.get("events")
 
 
 def _lines(body: bytes) -> Iterator[_Line]:
@@ -479,8 +494,10 @@ def accepts_single_event(request: HttpRequest) -> bool:
 def check_content_type(request: HttpRequest, *media_types: str) -> str:
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
     if request.content_type not in media_types or charset not in UTF_8:
-        names = ", ".join(media_types[:2])
-        message = _("Send JSON in UTF-8: “Content-Type: %s”.") % names
+        message = _("Send JSON in UTF-8: “Content-Type: %s”.") % media_types[0]
+        if len(media_types) > 1:
+            message = _("Send JSON in UTF-8: “Content-Type: %(one)s” or “Content-Type: %(many)s”.")
+            message %= {"one": media_types[0], "many": media_types[1]}
         raise RequestError(415, "unsupported_media_type", message)
     if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise RequestError(415, "unsupported_media_type", _("Send the body without compression."))
@@ -561,9 +578,7 @@ def _parse(
 def _checked(fields: Any) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RequestError(400, "not_object", _("An event must be a JSON object."))
-    if not fields.keys() <= _FIELDS:
-        shown = payloads.shown(min(fields.keys() - _FIELDS))
-        raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)
+    _check_names(fields, _FIELDS)
     if not isinstance(fields.get("type"), str):
         message = _("Name the event type, for example “call.incoming.after”.")
         raise RequestError(422, "unknown_type", message, field="type")
@@ -571,6 +586,12 @@ def _checked(fields: Any) -> dict[str, Any]:
         message = _("The payload must be a JSON object.")
         raise RequestError(422, "invalid_payload", message, field="payload")
     return fields
+
+
+def _check_names(fields: Mapping[str, Any], known: Set[str]) -> None:
+    if not fields.keys() <= known:
+        shown = payloads.shown(min(fields.keys() - known))
+        raise RequestError(422, "unknown_field", _("There is no field “%s”.") % shown, field=shown)
 
 
 def _idempotency_key(header: str | None, fields: Mapping[str, Any]) -> str | None:
