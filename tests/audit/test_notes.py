@@ -28,7 +28,7 @@ NOTES: list[tuple[str, dict[str, str | int], str, str]] = [
     ("held_dropped", {}, "Deliveries on hold were cancelled.", "Затримані доставки скасовано."),
     ("copy_of", {"name": "Active"}, "Copy of “Active”", "Копія «Active»"),
     ("from_credentials_of", {"name": "CRM"}, "From the credentials of “CRM”", ""),
-    ("test_mail", {}, "Test mail to recipients", "Тестовий лист отримувачам"),
+    ("test_mail", {}, "Test email to recipients", "Тестовий лист отримувачам"),
     ("csv_with_payloads", {}, "CSV with payloads", ""),
 ]
 # The same in every language.

@@ -47,8 +47,8 @@ def test_a_test_mail_is_sent_without_leaving_or_saving_the_form(page: Page) -> N
     page.goto(edit(webhook) + "#id_alert_recipients")
     steps.field(page, "Name").fill("Changed")
     steps.field(page, "Recipients").fill("ops@example.com")
-    page.get_by_role("button", name="Send test mail").click()
-    expect(page.get_by_text("A test mail was sent to ops@example.com.")).to_be_visible()
+    page.get_by_role("button", name="Send test email").click()
+    expect(page.get_by_text("A test email was sent to ops@example.com.")).to_be_visible()
     expect(steps.field(page, "Name")).to_have_value("Changed")
     assert [message.to for message in mail.outbox] == [["ops@example.com"]]
     webhook.refresh_from_db()
@@ -58,9 +58,9 @@ def test_a_test_mail_is_sent_without_leaving_or_saving_the_form(page: Page) -> N
 def test_a_button_that_asks_for_something_keeps_the_focus(page: Page) -> None:
     page.goto(edit(make_webhook(alert_recipients=["ops@example.com"])))
     steps.unfold(page, "alerts")
-    button = page.get_by_role("button", name="Send test mail")
+    button = page.get_by_role("button", name="Send test email")
     button.press("Enter")
-    expect(page.get_by_text("A test mail was sent to ops@example.com.")).to_be_visible()
+    expect(page.get_by_text("A test email was sent to ops@example.com.")).to_be_visible()
     expect(button).to_be_focused()
     section = steps.unfold(page, "signing")
     section.get_by_text("Rotate the secret…").click()
@@ -74,8 +74,8 @@ def test_a_test_mail_without_javascript_keeps_everything_typed(plain_page: Page)
     steps.field(plain_page, "Name").fill("Changed")
     plain_page.locator("#alerts > summary").click()
     steps.field(plain_page, "Recipients").fill("ops@example.com")
-    plain_page.get_by_role("button", name="Send test mail").click()
-    expect(plain_page.get_by_text("A test mail was sent to")).to_be_visible()
+    plain_page.get_by_role("button", name="Send test email").click()
+    expect(plain_page.get_by_text("A test email was sent to")).to_be_visible()
     expect(steps.field(plain_page, "Name")).to_have_value("Changed")
 
 

@@ -77,7 +77,7 @@ def _sections(page: Page, photograph: Photograph) -> None:
         part = steps.unfold(page, place)
         photograph(picture, part=part, docs=True)
     page.get_by_label("Recipients").fill("ops@example.com")
-    page.get_by_role("button", name="Send test mail").click()
+    page.get_by_role("button", name="Send test email").click()
     expect(page.locator("#test-mail .alert")).to_be_visible()
     photograph("alerts-test-mail", part=page.locator("details.card#alerts"))
     photograph("form-in-use")

@@ -84,7 +84,7 @@ SENTENCES: Mapping[str, messages.Sentence] = {
     # What a new row was created from.
     "copy_of": _("Copy of “%(name)s”"),
     "from_credentials_of": _("From the credentials of “%(name)s”"),
-    "test_mail": _("Test mail to recipients"),
+    "test_mail": _("Test email to recipients"),
     # The format of an export of deliveries.
     "csv": "CSV",
     "csv_with_payloads": _("CSV with payloads"),

@@ -1,4 +1,4 @@
-"""Send test mail: to the recipients as typed, and the page shows the result."""
+"""Send test email: to the recipients as typed, and the page shows the result."""
 
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,7 @@ def test_a_test_mail_goes_to_the_typed_recipients_and_saves_nothing(browser: Cli
     assert message.to == ["a@example.com", "b@example.com"]
     assert "“CRM”" in message.subject
     assert reverse("webhooks:detail", args=[webhook.pk]) in message.body
-    assert "A test mail was sent to a@example.com, b@example.com." in text
+    assert "A test email was sent to a@example.com, b@example.com." in text
     webhook.refresh_from_db()
     assert webhook.alert_recipients == ["old@example.com"]
 
@@ -68,7 +68,7 @@ def test_a_mail_server_that_refuses_is_reported(
 
     monkeypatch.setattr(EmailMessage, "send", refuse)
     text = send(browser, make_webhook(), "ops@example.com")
-    assert "The mail server did not accept the mail." in text
+    assert "The mail server did not accept the email." in text
 
 
 def test_without_a_mail_server_the_page_says_where_the_mail_went(
@@ -83,7 +83,7 @@ def test_without_javascript_the_form_comes_back_with_everything_typed(browser: C
     url = reverse("webhooks:send_test_mail", args=[webhook.pk])
     data = posted(name="CRM, changed", alert_recipients="ops@example.com", action="test_mail")
     page = browser.post(url, {**data, "draft": ""})
-    assert "A test mail was sent to ops@example.com." in page.text
+    assert "A test email was sent to ops@example.com." in page.text
     assert 'value="CRM, changed"' in page.text
     assert page.context["form"].errors == {}
     webhook.refresh_from_db()
@@ -91,7 +91,7 @@ def test_without_javascript_the_form_comes_back_with_everything_typed(browser: C
 
 
 def test_a_webhook_that_is_not_saved_yet_has_no_button(browser: Client) -> None:
-    assert "Send test mail" not in browser.get(reverse("webhooks:create")).text
+    assert "Send test email" not in browser.get(reverse("webhooks:create")).text
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def reveal_secret(request: HttpRequest, pk: int) -> HttpResponse:
 @keeps_typed_at(lambda pk: reverse("webhooks:edit", args=[pk]))
 @button("webhooks.change_webhook")
 def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Send a test mail to the typed recipients, saved or not, and show the result."""
+    """Send a test email to the typed recipients, saved or not, and show the result."""
     webhook = get_object_or_404(Webhook.objects.present(), pk=pk)
     result = _mail_result(webhook, request.POST.get("alert_recipients", ""))
     if result["is_sent"]:
@@ -201,25 +201,25 @@ def send_test_mail(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _mail_result(webhook: Webhook, typed: str) -> dict[str, Any]:
-    """Send the test mail; return a message and the kind that sets its colour."""
+    """Send the test email; return a message and the kind that sets its colour."""
     try:
         webhook.alert_recipients = RecipientsField().clean(typed)
     except ValidationError as error:
         return {"is_sent": False, "kind": "danger", "sentence": " ".join(error.messages)}
     addresses = ", ".join(webhook.alert_recipients)
     if not addresses:
-        sentence = _("No mail was sent. Enter a recipient first.")
+        sentence = _("No email was sent. Enter a recipient first.")
         return {"is_sent": False, "kind": "warning", "sentence": sentence}
     if not notifications.send_test_mail(webhook):
-        sentence = _("The mail server did not accept the mail. This site's log says why.")
+        sentence = _("The mail server did not accept the email. This site's log says why.")
         return {"is_sent": False, "kind": "danger", "sentence": sentence}
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
         sentence = _(
-            "No mail server is set up, so the mail was written to this site's log. Set "
-            "EMAIL_URL to send mail."
+            "No mail server is set up, so the email was written to this site's log. Set "
+            "EMAIL_URL to send email."
         )
         return {"is_sent": True, "kind": "warning", "sentence": sentence}
-    sentence = _("A test mail was sent to %s.") % addresses
+    sentence = _("A test email was sent to %s.") % addresses
     return {"is_sent": True, "kind": "success", "sentence": sentence}
 
 
