@@ -18,7 +18,7 @@ LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
 @pytest.mark.parametrize(
     ("moment", "zone"), [(LAST, "Europe/Kyiv"), (FIRST, "America/New_York")], ids=["last", "first"]
 )
-@pytest.mark.parametrize("name", ["exact", "ago", "due", "minute"])
+@pytest.mark.parametrize("name", ["exact", "ago", "due", "minute", "day"])
 def test_a_time_that_the_zone_cannot_hold_is_shown_in_utc(
     name: str, moment: dt.datetime, zone: str
 ) -> None:

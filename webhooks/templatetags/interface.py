@@ -183,6 +183,13 @@ def next_attempt(moment: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def day(moment: datetime) -> SafeString:
+    """Show a date in words, with the exact time on hover."""
+    words = date(_local(moment), "j E Y")
+    return format_html('<time datetime="{}" title="{}">{}</time>', *_written(moment), words)
+
+
+@register.filter
 def minute(moment: datetime | None) -> SafeString | str:
     """Show a time to the minute in words, with the exact time on hover."""
     if moment is None:

@@ -175,12 +175,14 @@ def test_templates_write_times_only_through_the_filters_that_keep_the_exact_one(
 def test_each_way_to_write_a_time_keeps_the_exact_one() -> None:
     moment = dt.datetime(2026, 3, 4, 22, 30, 5, 123_000, tzinfo=dt.UTC)
     with timezone.override("Europe/Kyiv"):
-        shown = [interface.ago(moment), interface.minute(moment), interface.exact(moment)]
+        ways = (interface.ago, interface.minute, interface.exact, interface.day)
+        shown = [write(moment) for write in ways]
     for html in shown:
         assert 'datetime="2026-03-05T00:30:05.123000+02:00"' in html
         assert "2026-03-05 00:30:05" in html
         assert "EET" in html
     assert ">5 March 2026, 00:30<" in shown[1]
+    assert ">5 March 2026<" in shown[3]
 
 
 def test_a_month_is_written_in_the_language_of_the_page() -> None:
