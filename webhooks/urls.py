@@ -142,6 +142,6 @@ urlpatterns = [
         login_not_required(api.as_view(api.publish_batch)),
         name="api_events_batch",
     ),
-    re_path("^/*api(?![^/])", login_not_required(api.not_found), name="api_not_found"),
+    re_path("^[/]*api(?![^/])", login_not_required(api.not_found), name="api_not_found"),
     path("integrations/webhooks/", include(_screens)),
 ]

@@ -111,7 +111,7 @@ def test_the_certificate_waits_under_advanced_whatever_the_authorization(page: P
     page.goto(steps.NEW)
     certificate = page.locator("#id_client_certificate")
     expect(certificate).to_be_hidden()
-    expect(page.locator("#advanced > summary")).to_contain_text("no TLS client certificate")
+    expect(page.locator("#advanced > summary")).to_contain_text("Default settings")
     steps.unfold(page, "advanced")
     for kind in ("None", "Basic authentication", "OAuth 2.0"):
         steps.choose_authorization(page, kind)

@@ -92,7 +92,7 @@ def test_a_person_logs_in_and_out(open_page: OpenPage, admin: User) -> None:
     page = open_page(user=None)
     page.goto("/")
     steps.log_in(page, "admin", "a wrong password")
-    expect(page.get_by_role("alert")).to_contain_text("correct")
+    expect(page.get_by_role("alert")).to_contain_text("Wrong login or password")
     steps.log_in(page, "admin", "a password")
     expect(page).to_have_url(re.compile(re.escape(steps.LIST) + "$"))
     expect(page.get_by_role("heading", name="Webhooks 2.0")).to_be_visible()

@@ -155,7 +155,7 @@ def address(route: str, world: UrlWorld, *, pk: str = "", **instead: object) -> 
         "<str:event_type>": "call.incoming.after",
         "<str:part>": "request",
         "<slug:uid>.<slug:form>": "crd_of_nobody.json",
-        "^/*api(?![^/])": "api/v1/events/",
+        "^[/]*api(?![^/])": "api/v1/events/",
         "<path:content_type_id>": ContentType.objects.get_for_model(Webhook).pk,
         "<path:object_id>": _admin_row(route, world),
         "<id>": world.person.pk,

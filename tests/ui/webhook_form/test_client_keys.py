@@ -113,7 +113,7 @@ def saved_with_certificate(kind: str, text: str) -> tuple[Webhook, dict[str, str
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("oauth2", "private key, TLS client certificate"),
+        ("oauth2", "Private key, TLS client certificate"),
         ("none", "TLS client certificate"),
         ("basic", "TLS client certificate"),
     ],
