@@ -54,3 +54,15 @@ def test_each_language_is_offered_by_its_own_name() -> None:
         ("en", "English"),
         ("uk", "Українська"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "ends"),
+    [
+        ("https://a.example/calls", ("https://a.e", "xample/calls")),
+        ("http://a.io", ("", "http://a.io")),
+        (f"https://a.io/{'x' * 90}/calls-sent", (f"https://a.io/{'x' * 47}…", "x/calls-sent")),
+    ],
+)
+def test_the_end_of_a_url_stays_when_its_middle_is_cut(address: str, ends: tuple[str, str]) -> None:
+    assert interface.address_ends(address) == ends

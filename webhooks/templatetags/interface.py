@@ -59,6 +59,8 @@ _BADGES = {
 
 # Characters shown of the beginning and of the end of a long URL.
 _HEAD, _TAIL = 60, 30
+# Characters of the end of a URL that stay visible in a narrow cell of the list.
+_SHORT_TAIL = 12
 _ADDRESS_PART = re.compile(r"[^/?&]+[/?&]*|[/?&]+")
 
 
@@ -114,6 +116,14 @@ def compact_address(address: str) -> SafeString:
         address = f"{address[:_HEAD]}…{address[-_TAIL:]}"
     parts = ((part,) for part in _ADDRESS_PART.findall(address))
     return format_html_join(SafeString("<wbr>"), "{}", parts)
+
+
+@register.filter
+def address_ends(address: str) -> tuple[str, str]:
+    """Return the beginning of a URL, which a narrow cell cuts, and its last characters."""
+    at = max(len(address) - _SHORT_TAIL, 0)
+    start = address[:at] if at <= _HEAD else f"{address[:_HEAD]}…"
+    return start, address[at:]
 
 
 @register.filter
