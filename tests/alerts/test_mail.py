@@ -156,7 +156,7 @@ def test_the_page_says_that_a_test_mail_was_not_accepted_in_time(
     url = reverse("webhooks:send_test_mail", args=[make_webhook().pk])
     typed = {"alert_recipients": "a@example.com"}
     page = admin_client.post(url, typed, headers={"HX-Request": "true"})
-    assert "The mail server did not accept the mail." in page.text
+    assert "The mail server did not accept the email." in page.text
 
 
 @pytest.mark.django_db
