@@ -613,7 +613,7 @@ def _are_healthy_done() -> bool:
     return not rows.exclude(status="succeeded").exists()
 
 
-@fault("F74", "a mail server whose greeting never ends")
+@fault("F73", "a mail server whose greeting never ends")
 def endless_greeting(world: World) -> None:
     """Each run for alerts would take one of the worker's threads forever."""
 
