@@ -157,7 +157,7 @@ def full_worker(url: str, settings: Settings, pool: type[Any]) -> Iterator[Any]:
     """Run what a worker without a free slot does: it reads its queue, and watches its slots."""
     settings.REDIS_URL = url
     drains.begin_worker()
-    app = Celery("full", broker=url)
+    app = Celery("full", broker=url, set_as_current=False)
     app.conf.broker_transport_options = {"socket_timeout": 1, "socket_connect_timeout": 1}
     app.tasks[drains.DRAIN] = tasks.drain
     app.amqp.queues.select([drains.QUEUE])

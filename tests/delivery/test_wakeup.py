@@ -116,7 +116,7 @@ def test_wakeups_follow_the_name_of_redis_after_a_failover(redis_server: RedisSe
         assert not wakeup.is_broken
 
 
-def test_notifying_that_failed_stays_broken_although_a_listener_still_hears(
+def test_notifying_that_failed_stays_broken_although_wakeups_still_come(
     redis_server: RedisServer,
 ) -> None:
     """A drain whose listener works must not end while its process cannot notify others."""

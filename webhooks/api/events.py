@@ -155,8 +155,7 @@ def _endpoint(publish: Endpoint) -> Endpoint:
             if request.method != "POST":
                 message = _("Events are sent by POST.")
                 raise RequestError(405, "method_not_allowed", message, headers={"Allow": "POST"})
-            with queue.backend().short_lock_waits():
-                return publish(request)
+            return publish(request)
         except RequestError as refusal:
             return refusal.answer()
         except MissingScopeError as missing:
@@ -213,7 +212,8 @@ def publish_event(request: HttpRequest) -> ApiResponse:
     _authenticate_again(caller)
     item = event_of(body, request.META.get("HTTP_IDEMPOTENCY_KEY"), caller)
     try:
-        published = events.publish_together(item)
+        with queue.backend().short_lock_waits():
+            published = events.publish_together(item)
     except events.InvalidEventError as error:
         raise _refusal(error) from error
     is_new = not published.is_duplicate
@@ -259,9 +259,10 @@ def publish_batch(request: HttpRequest) -> ApiResponse:
     body = read_body(request, limit=settings.WEBHOOKS_MAX_BATCH_BYTES)
     _authenticate_again(caller)
     wanted = _wanted(_parts(body, media_type), caller)
-    published = iter(
-        events.publish_each([one for one in wanted if isinstance(one, events.NewEvent)])
-    )
+    with queue.backend().short_lock_waits():
+        published = iter(
+            events.publish_each([one for one in wanted if isinstance(one, events.NewEvent)])
+        )
     results = [one if isinstance(one, RequestError) else next(published) for one in wanted]
     refused = sum(not isinstance(one, events.Published) for one in results)
     status = 202 if not refused else 422 if refused == len(results) else 207
