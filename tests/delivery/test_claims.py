@@ -316,6 +316,45 @@ def test_a_wakeup_while_rows_are_claimed_is_not_spun_on(monkeypatch: pytest.Monk
     assert waited == [1.0]
 
 
+def test_a_wakeup_too_soon_after_a_look_is_not_left_to_the_next_scan(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a webhook that is at its limit, whose rows are looked for less and less often."""
+    monkeypatch.setattr(engine_module, "FIRST_SCAN_SECONDS", 3600.0)
+    monkeypatch.setattr(engine_module, "BLOCKED_SCAN_SECONDS", 3600.0)
+    limited = make_webhook(url=f"{receiver.url}/open/hook", concurrency_limit=1)
+    fill(limited, 2)
+    in_an_hour = timezone.now() + dt.timedelta(hours=1)
+    first = Delivery.objects.order_by("pk")[:1].values("pk")
+    Delivery.objects.filter(pk__in=first).update(
+        status=Status.SENDING, lease="another", next_attempt_at=in_an_hour
+    )
+    other = make_webhook(url=f"{receiver.url}/open/hook", event_types=["deal.created"])
+    backend, wakeup, ends = queue.backend(), ProcessWakeup(), time.monotonic() + 30
+    made: list[Delivery] = []
+    own_page = backend.page
+
+    def page(**terms: Any) -> Any:
+        found = own_page(**terms)
+        if made:
+            return found
+        if engine.candidates:
+            # After the page was read.
+            made.append(make_delivery(other))
+        wakeup.notify()
+        time.sleep(0.2)
+        return found
+
+    def is_done() -> bool:
+        return Delivery.objects.filter(webhook=other, status=Status.SUCCEEDED).exists()
+
+    monkeypatch.setattr(backend, "page", page)
+    engine = Engine(wakeup, lambda: is_done() or time.monotonic() > ends)
+    engine.run(60.0)
+    assert made
+    assert is_done()
+
+
 def test_a_new_receiver_comes_before_hundreds_that_hang(settings: Settings) -> None:
     """Both while the hanging receivers have all the slots they may have and when one is freed."""
     settings.WEBHOOKS_MAX_IN_FLIGHT = 16

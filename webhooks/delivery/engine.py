@@ -70,7 +70,7 @@ _LOOK_PAUSES, _LONGEST_LOOK_SECONDS = 4, 1.0
 # Plans and names that arrive within this time cause one look.
 _READY_SECONDS = 0.01
 # After work was found, the next scan is this soon, then less and less often.
-_FIRST_SCAN_SECONDS = 0.01
+FIRST_SCAN_SECONDS = 0.01
 # The longest pause while a limit, an order or a circuit breaker blocks the due rows.
 BLOCKED_SCAN_SECONDS = 0.1
 # A plain string: a member of a TextChoices takes longer to compare.
@@ -284,7 +284,9 @@ class Engine:
         self._pending_pauses = PendingPauses()
         self._pinned: dict[tuple[str, int], int] = {}
         self._scan_at = self.look_at = self._looked_at = self._look_cost = 0.0
-        self._scan_seconds = _FIRST_SCAN_SECONDS
+        # Whether a wakeup came too soon after a look for another: what it announced was not read.
+        self._owes_look = False
+        self._scan_seconds = FIRST_SCAN_SECONDS
 
     # Called by other threads.
 
@@ -414,6 +416,7 @@ class Engine:
             is_time = self._is_notified or now >= min(self._scan_at, self._pending_holds.look_at)
             if is_time and self._may_claim:
                 if self._is_notified:
+                    self._owes_look = True
                     self.look_at = min(self.look_at, self._look_again_at(is_woken=True))
                 if self._pending_holds.takes_look(now):
                     self.look_at = 0.0
@@ -482,7 +485,7 @@ class Engine:
     def _scan(self, now: float) -> None:
         if not self.claims.has_room:
             # There is no room to claim anything.
-            self._scan_at = now + _FIRST_SCAN_SECONDS
+            self._scan_at = now + FIRST_SCAN_SECONDS
             return
         if now < self.oldest_until and self.claim_oldest():
             return
@@ -504,6 +507,8 @@ class Engine:
         plans = {pk: self.sendable[pk][0] for pk in self.claims.may_have_oldest(self.sendable)}
         if plans:
             self._oldest_plans = plans
+            # It reads the rows of all webhooks.
+            self._owes_look = False
             self.claims.since = self._due.since
             self.claimer.request_oldest(plans)
         return bool(plans)
@@ -533,7 +538,7 @@ class Engine:
     def _scan_when_due(self) -> None:
         """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
         self.look_at = 0.0
-        self._scan_at = time.monotonic() + self._until_due(self._due.next_due_seconds)
+        self._scan_in(self._until_due(self._due.next_due_seconds))
 
     def _scan_later(self, longest: float) -> None:
         """Scan again soon, with longer pauses up to `longest` while nothing is found."""
@@ -542,11 +547,17 @@ class Engine:
             longest = min(longest, BLOCKED_SCAN_SECONDS)
             longest = min(longest, self._look_cost) if self._due.has_others else longest
         if self.claims.has_room:
-            self._scan_seconds = max(_FIRST_SCAN_SECONDS, min(longest, self._scan_seconds * 2))
+            self._scan_seconds = max(FIRST_SCAN_SECONDS, min(longest, self._scan_seconds * 2))
         else:
-            self._scan_seconds = _FIRST_SCAN_SECONDS
+            self._scan_seconds = FIRST_SCAN_SECONDS
         self._look_soon()
-        self._scan_at = time.monotonic() + self._scan_seconds
+        self._scan_in(self._scan_seconds)
+
+    def _scan_in(self, seconds: float) -> None:
+        """Scan after this time, or sooner for a wakeup whose look was put off."""
+        self._scan_at = time.monotonic() + seconds
+        if self._owes_look:
+            self._scan_at = min(self._scan_at, self.look_at)
 
     def _look_soon(self) -> None:
         """Look for due webhooks at the next scan, unless a look takes long."""
@@ -573,7 +584,7 @@ class Engine:
             return
         if self._due.are_many:
             self.look_at = 0.0
-        self._scan_seconds = _FIRST_SCAN_SECONDS
+        self._scan_seconds = FIRST_SCAN_SECONDS
         self._scan_at = 0.0
         if not batch.is_full:
             self._look_soon()
@@ -581,7 +592,7 @@ class Engine:
             wait = self._until_due(None) if is_all else self._scan_seconds
             if self._due.are_many and self._due.has_more:
                 wait = 0.0
-            self._scan_at = time.monotonic() + wait
+            self._scan_in(wait)
 
     def _new_among(self, claims: list[Claimed]) -> list[Claimed]:
         """Return the claims whose request is neither under way nor done.
@@ -607,6 +618,7 @@ class Engine:
         found = self._due.look(self.claims.room)
         if found is None:
             return None
+        self._owes_look = False
         self.ready = {}
         self._has_due = bool(found)
         self.candidates = [
@@ -653,7 +665,7 @@ class Engine:
     def _look_again_at(self, *, is_woken: bool) -> float:
         """Return when to look again; with many webhooks, looks take only a part of the time."""
         if self._due.are_many and is_woken:
-            return self._looked_at + max(_FIRST_SCAN_SECONDS, self._look_cost)
+            return self._looked_at + max(FIRST_SCAN_SECONDS, self._look_cost)
         least = WOKEN_LOOK_SECONDS if is_woken else LOOK_SECONDS
         return self._looked_at + max(least, _LOOK_PAUSES * self._look_cost)
 
@@ -663,7 +675,7 @@ class Engine:
         if self._due.are_many:
             # Waiting webhooks and the next page have to be looked at soon.
             return min(poll, BLOCKED_SCAN_SECONDS)
-        return poll if seconds is None else min(poll, max(_FIRST_SCAN_SECONDS, seconds))
+        return poll if seconds is None else min(poll, max(FIRST_SCAN_SECONDS, seconds))
 
     def _is_ready(self, candidate: Candidate) -> bool:
         """Return whether this webhook can be sent to; note it if its rows wait for a person."""
@@ -988,7 +1000,7 @@ class Engine:
             # Their webhooks may have to wait, as for a name that expired.
             self.oldest_until = 0.0
             self._look_soon()
-            self._scan_at = min(self._scan_at, time.monotonic() + _FIRST_SCAN_SECONDS)
+            self._scan_at = min(self._scan_at, time.monotonic() + FIRST_SCAN_SECONDS)
         return locked
 
     def _hand_back_lost(self) -> None:
