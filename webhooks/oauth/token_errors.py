@@ -269,6 +269,19 @@ _NOT_EXPIRED = re.compile(
     r"expired\b",
     re.IGNORECASE,
 )
+# Words for a token that has ended, unless they are denied: "not revoked", "not expired or revoked".
+_ENDED = (
+    r"(?<!\bnot )(?<!\bnor )(?<!\bnot been )(?<!\bbe )(?<!expired or )(?<!expired nor )"
+    r"\b(?:revoked|withdrawn|redeemed|superseded|rotated|evicted|blacklisted|invalidated"
+    r"|no longer (?:valid|active)"
+)
+# The same beside "not expired". "Invalid request" is only the category of the error.
+_ENDED_UNEXPIRED = re.compile(
+    rf"{_ENDED}|(?:already |re)?used|consumed|unknown|malformed|mismatch|inactive|disabled|deleted"
+    r"|not (?:found|valid|active|recogni[sz]ed)|(?:does not|doesn't) exist"
+    r"|invalid(?! (?:request|grant|operation)\b))\b",
+    re.IGNORECASE,
+)
 # hh.ru issues another token for the client itself only after five minutes.
 _TOO_EARLY = re.compile(r"\btoken (?:refresh(?:ed)? )?too early\b", re.IGNORECASE)
 _LIMITED = re.compile(
@@ -500,13 +513,22 @@ def is_named(text: str, words: Iterable[str]) -> bool:
     return any(word.strip() and word.strip().casefold() in text for word in words)
 
 
+def _is_not_expired(refusal: TokenRefusal) -> bool:
+    """Return whether the provider waits until the access token has expired.
+
+    Not if the token ended in another way: "Token is not expired but has been revoked".
+    """
+    words = "\n".join((refusal.description, *refusal.texts))[:_MAX_JUDGED]
+    return bool(_NOT_EXPIRED.search(words)) and not _ENDED_UNEXPIRED.search(words)
+
+
 def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
     code, words = normalized(refusal.code), "\n".join(refusal.texts)[:_MAX_JUDGED]
     if _unsupported(refusal):
         return TokenResult.MISCONFIGURED
     if numbered := _by_number(refusal, words):
         return numbered
-    if _NOT_EXPIRED.search(words) or _TOO_EARLY.search(words):
+    if _is_not_expired(refusal) or _TOO_EARLY.search(words):
         return TokenResult.TRANSIENT
     known = result_of(code)
     if _denies_client(code, words, status):
@@ -572,7 +594,7 @@ def error_code(
     words = _cause_of(refusal)[:_MAX_JUDGED]
     known = _error_code_of(name) or "provider_error"
     if result is TokenResult.TRANSIENT:
-        return "not_expired" if _NOT_EXPIRED.search(words) else "temporarily_unavailable"
+        return "not_expired" if _is_not_expired(refusal) else "temporarily_unavailable"
     is_mistake = result is TokenResult.MISCONFIGURED
     if is_mistake and (wanted := _unsupported(refusal)):
         return wanted
