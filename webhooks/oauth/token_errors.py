@@ -124,7 +124,10 @@ _CODE_PATTERNS = (
         r"|(?:authorization|consent|connection|session)_not_found"
         r"|(?:user|app|application)_deauthorized"
         # LinkedIn also calls the refresh token an access token.
-        r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)",
+        r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)"
+        # How often a token may be used, or how many there may be; not how often in a time.
+        rf"|(?:max_)?(?:(?:{_GRANTED}|token|code)_(?:usage|use|reuse)|refresh_?token)_(?:limit|quota)"
+        r"(?:_(?:exceeded|reached))?",
     ),
     (
         "access_denied",
@@ -263,6 +266,16 @@ _RATE = (
     r"|rate exceeded|\bquota\b|throttl|\btoo frequent"
 )
 _RATE_EXCEEDED = re.compile(_RATE, re.IGNORECASE)
+# A limit that waiting does not lift: how often a token may be used, or how many there may be.
+_TOKEN_LIMIT = re.compile(
+    r"\b(?:token|code|grant)s? (?:usages?|uses?|reuse) (?:limit|quota|count)\b"
+    r"|\brefresh[ _-]?tokens? (?:limit|quota)\b"
+    r"|\b(?:usages?|uses?|reuse) (?:limit|quota|count) (?:of|for|on) "
+    r"(?:(?:this|the|a|your|each) )?(?:refresh[ _-]?token|(?:authorization |auth )?code)\b"
+    r"|\b(?:quota|limit|maximum|number) of (?:\d+ )?(?:(?:active|valid|live|refresh|access) )*"
+    r"tokens\b(?! (?:per|an?|each|every) (?:second|minute|hour|day))",
+    re.IGNORECASE,
+)
 # hh.ru and Exact Online refresh a token only after it has expired; until then it is still valid.
 _NOT_EXPIRED = re.compile(
     r"(?:\b|_)token (?:(?:is |has |was )?(?:still )?not (?:yet )?(?:been )?|hasn't (?:yet )?)"
@@ -275,6 +288,7 @@ _ENDED = (
     r"\b(?:revoked|withdrawn|redeemed|superseded|rotated|evicted|blacklisted|invalidated"
     r"|no longer (?:valid|active)"
 )
+_SAYS_ENDED = re.compile(rf"{_ENDED})\b", re.IGNORECASE)
 # The same beside "not expired". "Invalid request" is only the category of the error.
 _ENDED_UNEXPIRED = re.compile(
     rf"{_ENDED}|(?:already |re)?used|consumed|unknown|malformed|mismatch|inactive|disabled|deleted"
@@ -533,21 +547,33 @@ def _judge(refusal: TokenRefusal, status: int) -> TokenResult:
     known = result_of(code)
     if _denies_client(code, words, status):
         return TokenResult.MISCONFIGURED
-    if known is TokenResult.TRANSIENT or _LIMIT_CODE.search(code):
+    is_over = known is TokenResult.NEEDS_REAUTHORIZATION
+    if known is TokenResult.TRANSIENT or (not is_over and _LIMIT_CODE.search(code)):
         return TokenResult.TRANSIENT
     # Salesforce returns invalid_grant for a rate limit.
     limited = _RATE_EXCEEDED if is_known(code) else _LIMITED
     may_be_limited = known is not TokenResult.MISCONFIGURED or code in _VAGUE_MISTAKES
     if may_be_limited and limited.search(words):
-        return TokenResult.TRANSIENT
+        is_used_up = _is_used_up(words, is_over=is_over)
+        return TokenResult.NEEDS_REAUTHORIZATION if is_used_up else TokenResult.TRANSIENT
     # A specific code for a mistake in the settings overrides the description.
     is_named_mistake = known is TokenResult.MISCONFIGURED and code not in _VAGUE_MISTAKES
     ended = _REFRESH_TOKEN_ENDED if code == _NOT_ALLOWED else _GRANT_ENDED
-    if known is TokenResult.NEEDS_REAUTHORIZATION or (not is_named_mistake and ended.search(words)):
+    if is_over or (not is_named_mistake and ended.search(words)):
         return TokenResult.NEEDS_REAUTHORIZATION
     if not is_known(code) and _TRANSIENT_NUMBERS.intersection(refusal.codes):
         return TokenResult.TRANSIENT
     return TokenResult.MISCONFIGURED
+
+
+def _is_used_up(words: str, *, is_over: bool) -> bool:
+    """Return whether a text about a limit says that the grant has ended.
+
+    `is_over` says that the code does, so that a word such as "revoked" is about the grant.
+    """
+    says_ended = _SAYS_ENDED.search(words) or _REFRESH_TOKEN_ENDED.search(words)
+    is_ended = bool(says_ended) and (is_over or bool(_GRANT_ENDED.search(words)))
+    return is_ended or bool(_TOKEN_LIMIT.search(words))
 
 
 def _by_number(refusal: TokenRefusal, words: str) -> TokenResult | None:
