@@ -265,6 +265,33 @@ def test_back_after_the_success_shows_the_token_and_no_error(
     assert come_back(browser, url)["Location"] == "/"
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("error=access_denied&state={s}", "it was used already"),
+        ("code=other&state={s}", "it was used already"),
+        ("code=c&code=d&state={s}", "names “code” more than once"),
+        ("code=c&state=fresh&state={s}", "names “state” more than once"),
+        ("state={s}&code=x&iss=https://evil.example", "it was used already"),
+        ("state={s}", "it was used already"),
+    ],
+)
+def test_another_answer_with_a_used_state_is_refused(
+    browser: Client, provider: Provider, query: str, words: str
+) -> None:
+    url = answer_consent(start_authorization(browser, provider))
+    come_back(browser, url)
+    browser.get(edit_url(Webhook.objects.get()))
+    (state,) = parse_qs(urlsplit(url).query)["state"]
+    page = browser.get(f"{urlsplit(url).path}?{query.format(s=state)}", follow=True)
+    assert words in page.text
+    assert "stored already" not in page.text
+    assert OAuthToken.objects.get().version == 1
+    # The answer itself is still known.
+    come_back(browser, url)
+    assert "stored already" in browser.get(edit_url(Webhook.objects.get())).text
+
+
 def test_back_after_the_token_was_cleared_is_no_success(
     browser: Client, provider: Provider
 ) -> None:

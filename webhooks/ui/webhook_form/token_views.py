@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -39,7 +40,7 @@ from webhooks.ui.webhook_form import context as form_context
 from webhooks.ui.webhook_form import oauth_fields
 from webhooks.ui.webhook_form.oauth_fields import LABELS
 
-# The last authorization responses used in a session: their hashed states and credential ids.
+# The last authorization responses used in a session: their hashes and credential ids.
 _FINISHED_KEY, _FINISHED_KEPT = "webhook_authorizations_finished", 10
 # More than revoking a replaced token takes, before the other tab's session is saved.
 _JUST_NOW = timedelta(minutes=1)
@@ -202,8 +203,8 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
             request, _("You no longer have permission to get access tokens. None was stored.")
         )
         return _see_other(redirect("home"))
-    state = oauth.hashed(request.GET.get("state", ""))
-    if stored := _finished(request, state):
+    response_hash = _hash_of_response(request)
+    if stored := _finished(request, response_hash):
         # The browser's Back button requests this URL again.
         sentence = _("The access token is stored already.")
         return _see_other(form_context.to_panel(request, stored, success=sentence))
@@ -216,24 +217,30 @@ def oauth_callback(request: HtmxRequest) -> HttpResponse:
             messages.error(request, str(error))
             return _see_other(redirect("home"))
         return _see_other(form_context.to_panel(request, error.credential, failure=str(error)))
-    _finish(request, state, credential)
+    _finish(request, response_hash, credential)
     return _see_other(HttpResponseRedirect(form_context.after_grant(request, credential)))
 
 
-def _finish(request: HtmxRequest, state: str, credential: Credential) -> None:
-    """Remember a used state, record who got the token, and leave a message for the panel."""
+def _hash_of_response(request: HtmxRequest) -> str:
+    """Return a hash of the whole authorization response: another one with its state differs."""
+    pairs = [(name, value) for name, values in request.GET.lists() for value in values]
+    return oauth.hashed(urlencode(sorted(pairs)))
+
+
+def _finish(request: HtmxRequest, response_hash: str, credential: Credential) -> None:
+    """Remember a used response, record who got the token, and leave a message for the panel."""
     finished = request.session.get(_FINISHED_KEY, [])
-    request.session[_FINISHED_KEY] = [*finished, [state, credential.pk]][-_FINISHED_KEPT:]
+    request.session[_FINISHED_KEY] = [*finished, [response_hash, credential.pk]][-_FINISHED_KEPT:]
     stored_now = form_context.authorized(request, credential)
     form_context.keep_message(request, credential, success=stored_now)
 
 
-def _finished(request: HtmxRequest, state: str) -> Credential | None:
-    """Return the credential for which this session already stored a token with this state."""
+def _finished(request: HtmxRequest, response_hash: str) -> Credential | None:
+    """Return the credential for which this session already stored the token of this response."""
     finished = dict(request.session.get(_FINISHED_KEY, []))
-    if state not in finished:
+    if response_hash not in finished:
         return None
-    found = Credential.objects.present().filter(pk=finished[state]).first()
+    found = Credential.objects.present().filter(pk=finished[response_hash]).first()
     token = OAuthToken.objects.filter(credential=found).first() if found else None
     return found if token and token.has_access_token() else None
 
