@@ -634,6 +634,9 @@ def error_code(
     is_denied = is_mistake and _denies_client(name, "\n".join(refusal.texts), status)
     if known == "invalid_client" or is_denied:
         return "invalid_client"
+    if known == "interaction_required" and not is_mistake:
+        # VK's text asks to open its redirect_uri.
+        return known
     is_ended = result is TokenResult.NEEDS_REAUTHORIZATION and _GRANT_ENDED.search(words)
     if is_ended and _ABOUT_REDIRECT.search(words) and _OR.search(words):
         # LinkedIn lists several causes; a new authorization fixes most of them.
@@ -660,7 +663,7 @@ def error_code(
         if known == _NOT_ALLOWED and status == 403 and not _ABOUT_GRANT.search(words):
             return "client_or_grant"
     # Not for a grant that no person approves.
-    if not is_mistake and known in ("access_denied", "interaction_required"):
+    if not is_mistake and known == "access_denied":
         return known
     if result is TokenResult.NEEDS_REAUTHORIZATION:
         return "invalid_grant"
