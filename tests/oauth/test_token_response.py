@@ -476,7 +476,7 @@ def test_change_of_scope_is_a_warning(requested: str, granted: str | None, words
     ids=["token", "invalid_grant", "invalid_client", "html", "empty", "deep", "garbage"],
 )
 def test_status_of_a_broken_provider_is_believed_before_its_body(body: Any) -> None:
-    for status in [500, 501, 502, 503, 504, 520, 529, 599, 429, 408, 425]:
+    for status in [500, 501, 502, 503, 504, 520, 529, 599, 429, 408, 425, 444, 460, 499]:
         answer = ask(body, status)
 
         assert (answer.result, answer.token) == (TokenResult.TRANSIENT, None), status
@@ -1004,7 +1004,7 @@ def test_retry_after_is_honoured_within_bounds(value: str, seconds: float | None
 
 
 @pytest.mark.parametrize("body", [{"message": "Account is being migrated"}, "", "Locked"])
-@pytest.mark.parametrize("status", [413, 423, 477])
+@pytest.mark.parametrize("status", [413, 424, 477])
 def test_refusal_that_says_when_to_come_back_is_for_now(status: int, body: Any) -> None:
     answer = ask(body, status, retry_after="120")
 
@@ -1012,14 +1012,33 @@ def test_refusal_that_says_when_to_come_back_is_for_now(status: int, body: Any) 
     assert ask(body, status).result == TokenResult.MISCONFIGURED
 
 
-@pytest.mark.parametrize("body", ["", {"error": "conflict"}, {"message": "Refresh in progress"}])
-def test_conflict_is_for_now(body: Any) -> None:
-    assert ask(body, 409).result == TokenResult.TRANSIENT
+@pytest.mark.parametrize(
+    "body",
+    ["", "Locked", "<html>Busy</html>", {"error": "conflict"}, {"message": "Refresh in progress"}],
+)
+@pytest.mark.parametrize("status", [409, 420, 421, 423, 449])
+def test_conflict_is_for_now(body: Any, status: int) -> None:
+    answer = ask(body, status)
+
+    assert (answer.result, answer.is_lost) == (TokenResult.TRANSIENT, False)
 
 
 @pytest.mark.parametrize("error", ["invalid_client", "invalid_grant"])
-def test_conflict_with_a_named_error_is_that_error(error: str) -> None:
-    assert ask({"error": error}, 409).code == error
+@pytest.mark.parametrize("status", [409, 420, 421, 423, 449])
+def test_conflict_with_a_named_error_is_that_error(error: str, status: int) -> None:
+    assert ask({"error": error}, status).code == error
+
+
+@pytest.mark.parametrize(
+    ("status", "is_lost"),
+    [(444, False), (460, True), (499, True), (500, True), (502, True), (503, False), (504, True)],
+)
+def test_status_of_a_broken_connection_says_whether_the_answer_is_lost(
+    status: int, is_lost: bool
+) -> None:
+    answer = ask("", status)
+
+    assert (answer.code, answer.is_lost) == ("unavailable", is_lost)
 
 
 @pytest.mark.parametrize("error", ["invalid_client", "invalid_grant", "invalid_scope"])

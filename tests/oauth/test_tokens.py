@@ -225,6 +225,8 @@ class TestOutcomes:
             Reply(status=400, body={"error": "temporarily_unavailable"}),
             Reply(status=500, body={"access_token": "T"}),
             Reply(status=500, body={"error": "invalid_grant"}),
+            Reply(status=423, body=b"Locked"),
+            Reply(status=499),
         ],
     )
     def test_transient_failure_keeps_the_grant_and_waits(

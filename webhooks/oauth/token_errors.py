@@ -26,13 +26,16 @@ class TokenRefusal:
     texts: tuple[str, ...] = ()
 
 
-# Timeout, too early (RFC 8470), too many requests.
-TRANSIENT_STATUSES = frozenset({408, 425, 429})
-# Conflict with a concurrent request, such as one with the same refresh token, unless the response
-# has a known error code.
-CONFLICT_STATUS = 409
-# A proxy or backend failed after the request had arrived; 503 is sent before it is processed.
-LOST_STATUSES = frozenset({500, 502, 504})
+# Timeout, too early (RFC 8470), too many requests; nginx's closed connections (444, 499) and that
+# of AWS's load balancer (460).
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 444, 460, 499})
+# Unless the response has a known error code: conflict with a concurrent request, such as one with
+# the same refresh token; slow down (Twitter's 420), misdirected (RFC 9110), locked (RFC 4918),
+# retry (Microsoft's 449).
+CONFLICT_STATUSES = frozenset({409, 420, 421, 423, 449})
+# A proxy or backend failed, or stopped waiting, after the request had arrived; 503 is sent before
+# it is processed.
+LOST_STATUSES = frozenset({460, 499, 500, 502, 504})
 # There is no token endpoint at this URL, whatever the body says.
 WRONG_ADDRESS_STATUSES = frozenset({404, 405, 410, 411, 415})
 

@@ -35,7 +35,7 @@ from webhooks.oauth.granted_token import (
     snake_case,
 )
 from webhooks.oauth.token_errors import (
-    CONFLICT_STATUS,
+    CONFLICT_STATUSES,
     FAILURES,
     LOST_STATUSES,
     NO_ERRORS,
@@ -437,7 +437,7 @@ def _judged(refusal: TokenRefusal, raw: RawResponse, expected: Expected) -> Toke
         has_person=expected.grant not in (Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER),
     )
     # An error with Retry-After is temporary, such as HubSpot's while it moves an account.
-    is_for_now = (raw.retry_after and raw.status >= 400) or raw.status == CONFLICT_STATUS
+    is_for_now = (raw.retry_after and raw.status >= 400) or raw.status in CONFLICT_STATUSES
     if result is TokenResult.MISCONFIGURED and is_for_now and not is_known(refusal.code):
         return TokenResult.TRANSIENT
     return result
