@@ -353,6 +353,7 @@ def test_client_on_its_own_is_not_asked_to_approve(error: str) -> None:
         (Grant.CLIENT_CREDENTIALS, 401, {"error": "invalid_token"}, "invalid_client"),
         (Grant.CLIENT_CREDENTIALS, 400, {"message": "Invalid token"}, "provider_error"),
         (Grant.CLIENT_CREDENTIALS, 401, {"error": "subscription_expired"}, "provider_error"),
+        (Grant.CLIENT_CREDENTIALS, 403, {"error": "app_not_installed"}, "provider_error"),
         (Grant.JWT_BEARER, 401, {"message": "User not found"}, "assertion_refused"),
     ],
 )  # fmt: skip

@@ -107,6 +107,7 @@ _GRANTED = (
     r"(?:refresh_?token|(?:oauth|user)_?token"
     r"|(?:auth|authorization|device|verification|(?:user_)?temp)_?code)"
 )
+_INSTALLED = r"(?:app|application|integration|plugin|extension|add_?on)"
 _CODE_PATTERNS = (
     (
         "invalid_client",
@@ -126,6 +127,8 @@ _CODE_PATTERNS = (
         r"|access(?:_token)?|(?:\w+_)?session|token_\w+)_(?:expired|revoked|withdrawn)"
         r"|(?:authorization|consent|connection|session)_not_found"
         r"|(?:user|app|application)_deauthorized"
+        # Bitrix24 and HubSpot: the person or their administrator removed the application.
+        rf"|{_INSTALLED}_(?:(?:has|is|was)_)?(?:been_)?(?:not_(?:been_)?|no_longer_|un_?)installed"
         # LinkedIn also calls the refresh token an access token.
         r"|(?:expired|revoked)_(?:authorization|consent|session|access_token)"
         # How often a token may be used, or how many there may be; not how often in a time.
@@ -238,6 +241,9 @@ _GRANT_ENDED = re.compile(
     r"|\b(auth(orization)? code|(?<!csrf )token) not found(?! in)"
     r"|\b(user|customer|owner|account)\b[^.;\n]{0,40}"
     r"\b(revoked|disconnected|deactivated|removed access|no longer exists)\b"
+    # Bitrix24 and HubSpot.
+    r"|\b(app|application|integration|plugin|extension|add[ -]?on)\b[^.;\n]{0,40}?"
+    r" (not (been |currently )?|no longer |un-?)installed\b"
     # Auth0 and Kommo.
     r"|\b(user|account) (has been|is|was) (blocked|banned|deleted|disabled|locked|suspended)\b"
     # QQ and Naver.
