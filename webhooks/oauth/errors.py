@@ -131,6 +131,14 @@ _MISCONFIGURED = {
         "The callback URL is not the one registered with the provider. Register exactly this one "
         "there: %(url)s"
     ),
+    "single_page_callback": _(
+        "Entra ID has the callback URL under the platform “Single-page application”, whose tokens "
+        "only a browser may fetch. Remove it there, and register it under the platform “Web”."
+    ),
+    "public_client": _(
+        "The provider knows this client as public, so it takes neither a client secret nor a "
+        "signed JWT. Clear Client secret, or make the client confidential at the provider."
+    ),
     "unauthorized_client": _(
         "The provider does not allow this client the grant “%(grant)s”. Allow it in the settings "
         "of the client at the provider."
@@ -377,6 +385,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "consent_missing": ("assertion_claims",),
     "no_device_code": ("auth_url",),
     "redirect_uri_mismatch": ("callback_url",),
+    "single_page_callback": ("callback_url",),
+    "public_client": ("client_secret", "client_authentication"),
     "invalid_scope": ("scope",),
     "missing_scope": ("scope",),
     "invalid_target": ("resource", "audience"),

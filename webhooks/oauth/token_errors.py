@@ -51,6 +51,8 @@ _AADSTS_ERROR_CODES = {
     # Permissions of the application at another one; only the description says which.
     **dict.fromkeys(("65005", "650051", "650052", "650056"), "provider_error"),
     "9002325": "pkce_required",
+    **dict.fromkeys(("9002326", "9002327"), "single_page_callback"),
+    "700025": "public_client",
 }
 _AADSTS_NUMBERS = {
     TokenResult.NEEDS_REAUTHORIZATION: """
@@ -61,7 +63,7 @@ _AADSTS_NUMBERS = {
     TokenResult.MISCONFIGURED: """
         50011 50012 50020 50059 50128 500011 500021 700016 700025 700027 7000112 7000215 7000216
         7000218 7000222 700030 70001 70002 70003 70005 70007 70011 90002 90014 90019 90023 90102
-        900023 9002313 9002325 9002326 90008 28002 28003 650052 650053 650054 650056 650057
+        900023 9002313 9002325 9002326 9002327 90008 28002 28003 650052 650053 650054 650056 650057
     """,
     TokenResult.TRANSIENT: "90006 90024 90033 90055 50033 50196",
 }
@@ -417,6 +419,13 @@ _NEEDS_KEY = re.compile(
     r"|\b(client (?:ssl |tls )?certificate|mutual tls|mtls)\b",
     re.IGNORECASE,
 )
+# The client is registered without a secret: Ory Hydra and others.
+_SECRET_UNWANTED = re.compile(
+    r"\bauthentication method [\"'`]?none[\"'`]?, but\b"
+    r"|\bpublic clients?\b[^.;\n]{0,60}?\b(?:must|should|may|can) ?not\b"
+    r"[^.;\n]{0,40}?\b(?:secrets?|credentials?|authenticat)",
+    re.IGNORECASE,
+)
 # The error codes for a client that has no secret to check.
 _CLIENT_CODES = {"private_key_jwt": "assertion_refused", "tls_client_auth": "certificate_refused"}
 # The error page of nginx, and texts of other reverse proxies.
@@ -633,6 +642,9 @@ def error_code(
     is_mistake = result is TokenResult.MISCONFIGURED
     if is_mistake and (wanted := _unsupported(refusal)):
         return wanted
+    may_be_client = known in ("invalid_client", *_MAY_BE_CLIENT)
+    if is_mistake and may_be_client and _SECRET_UNWANTED.search(words):
+        return "public_client"
     if is_mistake and missing_method(refusal):
         return "client_key_needed"
     is_unnamed = is_mistake and known == "provider_error"

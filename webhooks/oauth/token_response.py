@@ -188,6 +188,7 @@ _CAUSES = frozenset(
     {
         *("redirect_uri_mismatch", "invalid_scope", "missing_scope", "unauthorized_client"),
         *("invalid_target", "pkce_required", "pkce_mismatch", "pkce_refused"),
+        *("single_page_callback", "public_client"),
     }
 )
 # Token types that Intuit, Apigee, eBay and Azure DevOps use for bearer tokens, and Slack's, which
