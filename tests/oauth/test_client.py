@@ -268,7 +268,7 @@ class TestAnswer:
         ("location", "shown"),
         [
             ("/v2/token?key=secret", "/v2/token"),
-            ("../login#form", "/login#form"),
+            ("../login#form", "/login"),
             ("//elsewhere.example/token", "http://elsewhere.example/token"),
             ("http://[::1", "http://[::1"),
         ],
@@ -282,6 +282,16 @@ class TestAnswer:
 
         whole = shown if shown.startswith("http") else fake.url + shown
         assert f"“{whole}”" in sentence(answer.message)
+
+    def test_redirect_is_kept_without_login_query_and_fragment(self, fake: FakeProvider) -> None:
+        location = "https://user:secret-1@new.example/token?key=secret-2#secret-3"
+        fake.reply(Reply(status=308, headers={"Location": location}))
+
+        request = token_requests.refresh_request(credential_at(fake), "the-refresh-token")
+        _answer, (transcript,) = client.send(request)
+
+        assert "location: https://new.example/token" in transcript.response.lower()
+        assert "secret-" not in transcript.response
 
     def test_token_of_a_provider_whose_clock_is_late_has_its_whole_life(
         self, fake: FakeProvider

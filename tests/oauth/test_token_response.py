@@ -491,6 +491,33 @@ def test_redirect_is_never_an_answer(status: int) -> None:
     assert "secret-code" not in answer.message
 
 
+@pytest.mark.parametrize(
+    ("location", "shown", "is_offered"),
+    [
+        ("https://new.example/token?key=secret-1", "https://new.example/token", True),
+        ("https://new.example:8443/@app/t;v=2", "https://new.example:8443/@app/t;v=2", True),
+        ("https://new.example/token#access_token=secret-1", "https://new.example/token", False),
+        ("https://new.example#secret-1?secret-2", "https://new.example", False),
+        ("https://user:secret-1@new.example/token", "https://new.example/token", False),
+        ("https://secret-1@new.example", "https://new.example", False),
+        ("https:/\\a:secret-1@b@new.example/", "https:/\\new.example/", False),
+        ("//a:secret-1@new.example/x", "//new.example/x", False),
+        ("http://user:secret-1@[::1", "http://[::1", False),
+        ("http://new.example/token", "http://new.example/token", False),
+        ("ftp://new.example/token", "ftp://new.example/token", False),
+        ("http://127.0.0.1:8000/token", "http://127.0.0.1:8000/token", True),
+    ],
+)
+def test_redirect_is_shown_without_secrets_and_offered_if_it_may_be_entered(
+    location: str, shown: str, is_offered: bool
+) -> None:
+    answer = ask(good(), 302, location=location)
+
+    assert f"“{shown}”" in text_of(answer)
+    assert "secret-" not in answer.message
+    assert ("enter it" in text_of(answer)) is is_offered
+
+
 @pytest.mark.parametrize("status", [300, 302, 304, 307])
 def test_redirect_to_nowhere_names_its_status(status: int) -> None:
     answer = ask("", status)

@@ -256,6 +256,7 @@ class TestOutcomes:
         Reply(body=b"<html>Down for maintenance", headers={"Content-Type": "text/html"}),
         Reply(body=b"It works!", headers={"Content-Type": "text/plain"}),
         Reply(status=302, headers={"Location": "https://status.example/"}),
+        Reply(status=302, headers={"Location": "http://status.example/#down"}),
         Reply(status=404, body=b"<html>nginx", headers={"Content-Type": "text/html"}),
         Reply(status=404, body={"message": "no Route matched with those values"}),
         Reply(status=415),

@@ -173,6 +173,10 @@ _MISCONFIGURED = {
         "Access token URL answers with a redirect to “%(location)s”, which is not followed: "
         "secrets go only where you say. If that is right, enter it as Access token URL."
     ),
+    "redirected_unsafely": _(
+        "Access token URL answers with a redirect to “%(location)s”, which is not followed: "
+        "secrets go only where you say. Copy the token endpoint from the provider's documentation."
+    ),
     "no_endpoint": _(
         "There is no token endpoint at Access token URL: it answered %(status)s. Copy the "
         "address from the provider's documentation."
@@ -396,6 +400,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "provider_error": ("auth_url", "token_url"),
     "unsafe_url": ("token_url",),
     "redirected": ("token_url",),
+    "redirected_unsafely": ("token_url",),
     "no_endpoint": ("token_url",),
     "refused_without_code": ("token_url", *_CLIENT),
     "html": ("token_url",),

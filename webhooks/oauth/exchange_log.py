@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 from django.db import DatabaseError
 
@@ -42,6 +42,8 @@ _WORD_LIKE_A_TOKEN = re.compile(
     (?P<value>[\w.~+/|-]{20,}={0,2})(?![^\s"'<>&,;)\]}\\])""",
     re.ASCII | re.VERBOSE,
 )
+# User and password before a URL's host, also with the slashes that browsers forgive.
+_LOGIN = re.compile(r"\A([a-z][a-z0-9+.-]*:[/\\]*|[/\\]{2,})[^/\\]*@", re.IGNORECASE)
 
 
 def mask(secret: str) -> str:
@@ -230,7 +232,7 @@ def record(
             kind=transcript.kind,
             started_at=transcript.started_at,
             duration_ms=None if duration_ms is None else round(duration_ms, 1),
-            url=without_query(transcript.url)[:2048],
+            url=bare_url(transcript.url)[:2048],
             status_code=transcript.status_code,
             result=result,
             request=transcript.request,
@@ -252,7 +254,7 @@ def describe_request(
     secrets: Secrets = (),
 ) -> str:
     """Return a request as text, redacted."""
-    lines = [f"{method} {without_query(url)}"]
+    lines = [f"{method} {bare_url(url)}"]
     for name, value in (headers or {}).items():
         scheme, _, _credentials = value.partition(" ")
         # Extra headers may contain a key.
@@ -274,15 +276,13 @@ def describe_response(
     lines, masker = [f"HTTP {status}"], known(secrets)
     for name, value in headers.items():
         if name.lower() in _RECORDED_HEADERS:
+            value = bare_url(value) if name.lower() == "location" else value
             lines.append(f"{name}: {clean(value, secrets=masker, limit=200)}")
     shown = redact_body(body, secrets=masker, may_grant=may_grant)
     text = "\n".join([*lines, "", shown])
     return visible(text.rstrip())
 
 
-def without_query(url: str) -> str:
-    """Return a URL without its query string and fragment, which may contain secrets."""
-    try:
-        return urlsplit(url)._replace(query="", fragment="").geturl()
-    except ValueError:
-        return url.partition("?")[0]
+def bare_url(url: str) -> str:
+    """Return a URL's scheme, host and path: login, query string and fragment may be secrets."""
+    return _LOGIN.sub(r"\1", re.split(r"[?#]", url.strip(), maxsplit=1)[0])

@@ -15,15 +15,17 @@ from urllib.parse import parse_qsl
 
 from webhooks import network
 from webhooks.models import messages
+from webhooks.oauth.endpoints import checked_endpoint
 from webhooks.oauth.errors import (
     ERRORS,
     Grant,
+    MisconfiguredError,
     TokenResult,
     UnusableResponseError,
     joined,
     stored,
 )
-from webhooks.oauth.exchange_log import clean, mask_known
+from webhooks.oauth.exchange_log import bare_url, clean, mask_known
 from webhooks.oauth.granted_token import (
     GrantedToken,
     has_token,
@@ -276,10 +278,7 @@ def classify(
     if raw.status >= 500 or raw.status in TRANSIENT_STATUSES:
         return _transient(raw, expected, now)
     if not 200 <= raw.status < 300 and raw.status < 400:
-        location = _words(raw.location.partition("?")[0], expected)
-        moved = stored("redirected", location=location)
-        nowhere = stored("no_endpoint", status=raw.status)
-        return _misconfigured(f"http_{raw.status}", moved if location else nowhere)
+        return _misconfigured(f"http_{raw.status}", _redirected(raw, expected))
     if raw.is_too_large and raw.status >= 400:
         # A web page, or something else that is not a token endpoint's response.
         return _refused_without_code(raw, expected, now)
@@ -310,6 +309,18 @@ def classify(
             return _refused(refusal, raw, expected, now)
         return _misconfigured(problem.reason, problem.message)
     return _read(fields, raw, expected, now)
+
+
+def _redirected(raw: RawResponse, expected: Expected) -> str:
+    """Return the error for a redirect; its target is offered only if it could be entered."""
+    if not raw.location:
+        return stored("no_endpoint", status=raw.status)
+    location = _words(bare_url(raw.location), expected)
+    try:
+        checked_endpoint(raw.location, "token_url")
+    except MisconfiguredError:
+        return stored("redirected_unsafely", location=location)
+    return stored("redirected", location=location)
 
 
 def _answered_at(raw: RawResponse, now: datetime) -> datetime:

@@ -471,6 +471,7 @@ _WRITE_SECONDS = 5.0
 # login page, a server without its routes. They count as an outage for about a day (retries are
 # usually 60 s apart); after that the URL is considered wrong.
 _PROXY_REASONS = frozenset({"html", "empty", "not_json", "not_an_object", "too_large", "truncated"})
+_PROXY_CODES = frozenset({"redirected", "redirected_unsafely", "no_endpoint", "other_format"})
 _OUTAGE_TRIES = 1440
 # Delay before a retry after a secret could not be decrypted (wrong encryption key).
 _UNREADABLE_SECONDS = 30.0
@@ -567,9 +568,7 @@ def _as_outage(
     has_worked = row.refreshed_at or (row.obtained_at and not row.credential.refresh_url)
     # A response with an error code of its own comes from the endpoint, whatever the status.
     is_bare = answer.reason.startswith("http_") or normalized(answer.reason) == "not_found"
-    is_in_front = answer.reason in _PROXY_REASONS or (
-        is_bare and answer.code in ("redirected", "no_endpoint", "other_format")
-    )
+    is_in_front = answer.reason in _PROXY_REASONS or (is_bare and answer.code in _PROXY_CODES)
     if not (has_worked and is_in_front) or row.refresh_failures >= _OUTAGE_TRIES:
         return answer
     status = transcripts[-1].status_code or 0

@@ -56,7 +56,7 @@ _SECONDS = 5.0
 _NO_ENDPOINT = frozenset(
     {
         *("html", "empty", "no_token_answer", "truncated", "too_large"),
-        *("no_endpoint", "redirected", "unsafe_url"),
+        *("no_endpoint", "redirected", "redirected_unsafely", "unsafe_url"),
     }
 )
 _NO_PAGE = frozenset({404, 405, 410})
