@@ -436,6 +436,21 @@ def test_scope_is_cut_at_a_whole_word() -> None:
         ("user:email", "gist", "Not granted of the scopes asked for: user:email."),
         ("admin:org write:org read:org repo public_repo", "admin:org,repo", ""),
         ("write:org", "read:org", "Not granted of the scopes asked for: write:org."),
+        # Salesforce.
+        ("api offline_access", "refresh_token api", ""),
+        ("api refresh_token", "offline_access api", ""),
+        ("api refresh_token", "refresh_token", "Not granted of the scopes asked for: api."),
+        # Bitbucket.
+        ("repository repository:write", "repository:write", ""),
+        (
+            "repository repository:write",
+            "repository:write account",
+            "More scopes were granted than asked for: account.",
+        ),
+        ("repository:write", "repository repository:write", ""),
+        ("repository account", "repository:write", "Not granted of the scopes asked for: account."),
+        ("issues:read issues:write", "issues:write", ""),
+        ("issues:write", "issues:read", "Not granted of the scopes asked for: issues:write."),
         # Reddit.
         ("identity read", "*", ""),
         ("*", "identity read", ""),

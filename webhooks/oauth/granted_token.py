@@ -175,8 +175,9 @@ _REFRESH_TOKEN = re.compile(r"[\x20-\x7e]+")
 # RFC 6749 section 3.3.
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _MAX_SCOPE = 4096
-# Scopes that providers often leave out of the granted scope.
-_SILENT_SCOPES = frozenset({"offline_access", "offline", "openid"})
+# Scopes that providers often leave out of the granted scope, or call by another of these names:
+# Salesforce grants "refresh_token" for "offline_access".
+_SILENT_SCOPES = frozenset({"offline_access", "offline", "refresh_token", "openid"})
 # Scopes that Microsoft and others add to the requested ones.
 _ADDED_SCOPES = _SILENT_SCOPES | {"profile", "email"}
 
@@ -270,6 +271,9 @@ def _wider(scope: str) -> Iterator[str]:
     first, colon, rest = scope.partition(":")
     if colon:
         yield first
+    if not colon or rest == "read":
+        # Bitbucket returns "repository:write" for "repository repository:write".
+        yield f"{first}:write"
     if first in ("read", "write"):
         yield from (f"{wider}:{rest}" for wider in ("write", "admin"))
     if scope == "public_repo":
