@@ -592,6 +592,9 @@ def test_words_are_judged_in_time() -> None:
         "account ",
         "user revoke ",
         "authorization ",
+        "application ",
+        "public client must not ",
+        "limit of active ",
     ):
         body = json.dumps({"error": piece * 12_000, "error_description": piece * 4_000})
         assert relative_cost(partial(ask, body, 400), limit=10) < 10
