@@ -149,8 +149,8 @@ def test_signs_of_other_shells_inside_quotes_are_text(words: str) -> None:
 
 
 def test_what_follows_the_command_is_named() -> None:
-    assert "| jq ." in notes("-d a=b | jq .")
-    assert "rm -rf /" in notes("; rm -rf /")
+    assert "was left out: | jq …" in notes("-d a=b | jq .")
+    assert "was left out: ; rm …" in notes("; rm -rf /")
     assert read(f"curl {URL}\nls").notes == ["What follows the command was left out: ls"]
 
 
@@ -160,6 +160,7 @@ def test_a_lost_backslash_at_the_end_of_a_line_does_no_harm() -> None:
 
 def test_what_a_shell_would_fill_in_is_named() -> None:
     assert "$TOKEN, ${HOME}, $(date), `id`" in notes('-H "A: $TOKEN ${HOME}" -d $(date)`id`')
+    assert ": ${A…}, $(b …)." in notes('-d "${A:-c}" -H "D: $(b c)"')
     assert notes("-d '$TOKEN'") == ""
 
 
@@ -173,7 +174,7 @@ def test_placeholders_in_angle_brackets_are_values_to_fill_in() -> None:
 
 @pytest.mark.parametrize(
     ("typed", "named"),
-    [("-d id=<{id}> -d", "<{id}, >-d"), ("-d id=>2", ">2"), ("< in.json", "<in.json")],
+    [("-d id=<{id}> -d", "<…, >…"), ("-d id=>2", ">…"), ("< in.json", "<…")],
 )
 def test_a_redirection_that_may_be_a_value_is_named(typed: str, named: str) -> None:
     assert f"were left out: {named}. Put quotes" in notes(typed)
@@ -342,7 +343,7 @@ def test_what_stands_around_a_here_document_is_named() -> None:
     typed = f"curl -d @- <<EOF {URL} | jq .\n$TOKEN\nEOF\necho done"
     request = read(typed)
     assert (request.url, request.expansions) == (URL, ["$TOKEN"])
-    assert "| jq ." in " ".join(request.notes)
+    assert "| jq …" in " ".join(request.notes)
     assert "(@-)" in refusal(f"curl -d @- {URL}")
 
 
@@ -370,6 +371,64 @@ def test_what_stands_around_a_here_document_is_named() -> None:
 )
 def test_what_no_webhook_can_send_is_refused_with_what_to_do(typed: str, words: str) -> None:
     assert words in refusal(typed)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "--user=me:Hunter2",
+        "--header='Authorization: Bearer Hunter2'",
+        "--expand-data=Hunter2",
+        "--teapot=Hunter2",
+        "--teapot:Hunter2",
+        "--silent=Hunter2",
+        "-m Hunter2",
+        "&token=Hunter2",
+        "-u me:p&Hunter2",
+        "-u 'me:p'|Hunter2",
+        "-u me:p;Hunter2",
+        "-u me:p<Hunter2",
+        "-u me:p>Hunter2",
+        ";TOKEN=Hunter2 curl",
+        "\nTOKEN=Hunter2 curl",
+        "\ncurl -u me:Hunter2",
+        '-H "Authorization: Basic $(echo -n me:Hunter2 | base64)"',
+        '-H "Authorization: Bearer $(TOKEN=Hunter2)"',
+        '-H "Authorization: Bearer ${TOKEN:-Hunter2}"',
+        '-H "Authorization: Bearer ${TOKEN=Hunter2}"',
+        '-d "`echo ${Hunter2}`"',
+        "-H 'Authorization: Basic Hunter2'",
+    ],
+)
+def test_notes_quote_no_secret(typed: str) -> None:
+    assert notes(typed)
+    assert "Hunter2" not in notes(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "addresses"),
+    [
+        ("https://me:Hunter2@a.com https://b.com", "https://a.com and https://b.com."),
+        ("https://a.com/ HTTP://me:p@Hunter2@[::1]:80/", "https://a.com and HTTP://[::1]…."),
+        ("https://me:p/Hunter2@a.com b", "https://… and …."),
+        ("https://a.com/hooks/Hunter2 https://b.com?k=Hunter2", "https://a.com… and https://b.com"),
+        ("-H Authorization: Bearer Hunter2 https://a.com", "B… and H…."),
+        ("me:Hunter2 https://a.com", "me… and https://a.com."),
+        ("https://me:Hunter2 -u https://a.com https://b.com", "https://me… and https://b.com."),
+    ],
+)
+def test_an_error_quotes_hosts_and_no_secret(typed: str, addresses: str) -> None:
+    said = refusal(f"curl {typed}")
+    assert f"two addresses, {addresses}" in said
+    assert "Hunter2" not in said
+
+
+def test_an_option_with_an_equals_sign_is_named_with_what_curl_expects() -> None:
+    said = read(f"curl --user=me:pw --user=me:pw --teapot=1 --silent=1 {URL}").notes
+    assert said == [
+        "--user was left out: curl expects a space, not “=”, before its value.",
+        "These options are not known here and were left out: --teapot=…, --silent=…",
+    ]
 
 
 @pytest.mark.parametrize("typed", ["-d “a=b”", "-H ‘A: b’", "–data a=b", "—data a=b", "«x»"])

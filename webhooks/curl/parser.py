@@ -23,6 +23,20 @@ from webhooks.network import with_query
 MAX_LENGTH = 200_000
 JSON_TYPE = "application/json"
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
+# What notes and errors quote of words that may hold a secret: the name of an option, the host of a
+# URL, the name of a variable or of a command. A stray word is often a part of a header, and tokens
+# stand in paths and queries too.
+_OPTION = re.compile("--[A-Za-z0-9.-]{0,30}")
+_HOST = re.compile(
+    r"[a-z][a-z0-9+.-]{0,20}://(?P<login>[^/?#\\]*@)?"
+    r"(?P<host>\[[0-9a-f:.]{1,45}\]|[^/?#\\@:\[\]]{1,80})",
+    re.I,
+)
+_EXPANSION = re.compile(
+    r"(?P<begin>\$[({]|`)(?P<name>[A-Za-z_][\w.-]{0,30}(?![\w.-]*=))?(?P<rest>.*)(?P<end>[)}`])",
+    re.DOTALL,
+)
+_FOLLOWING = re.compile(r"[|;&<>]+(?:\s+[\w./-]{1,20})?|[\w./-]{1,20}")
 _CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<login>[^/?#\\]*)@", re.I)
 
 
@@ -195,21 +209,58 @@ def read(text: str) -> CurlRequest:
     _take_options(request, words[1:])
     _finish(request)
     if found.expansions:
-        names = ", ".join(dict.fromkeys(found.expansions))
+        names = ", ".join(dict.fromkeys(map(_expansion_shown, found.expansions)))
         request.notes.append(
             _("The command has values that a shell fills in: %s. Type them yourself.") % names[:200]
         )
     if any("\ufffd" in word for word in words):
         request.notes.append(_("Bytes that are not UTF-8 became �. Replace that sign in the form."))
     if found.redirections:
-        files = ", ".join(found.redirections)
+        files = ", ".join(f"{sign}…" for sign in dict.fromkeys(found.redirections))
         request.notes.append(
             _("A shell reads these as files, so they were left out: %s. Put quotes around values.")
-            % files[:200]
+            % files
         )
     if found.rest:
-        request.notes.append(_("What follows the command was left out: %s") % found.rest[:80])
+        following = _following_shown(found.rest)
+        request.notes.append(_("What follows the command was left out: %s") % following)
     return request
+
+
+def _address_shown(word: str) -> str:
+    """Return a URL as far as its host; only the beginning of any other word."""
+    found = _HOST.match(word)
+    if found is None:
+        return f"{word[: min(3, len(word) // 4)]}…"
+    rest = word[found.end() :]
+    if "@" in rest:
+        # Perhaps a login with a slash in its password.
+        return f"{word[: word.index('://') + 3]}…"
+    shown = word[: found.start("login")] + found["host"] if found["login"] else found[0]
+    return shown if rest in ("", "/") else f"{shown}…"
+
+
+def _option_shown(word: str) -> str:
+    """Return the name of an option without a value that is glued to it."""
+    found = _OPTION.match(word)
+    return word if found is None or found[0] == word else f"{found[0]}…"
+
+
+def _expansion_shown(expansion: str) -> str:
+    """Return an expansion with only the name of its variable or command: “$(echo …)”."""
+    found = _EXPANSION.fullmatch(expansion)
+    if found is None:
+        return expansion
+    name, rest = found["name"] or "", found["rest"]
+    blank = " " if name and rest[:1].isspace() else ""
+    return f"{found['begin']}{name}{blank}{'…' if rest else ''}{found['end']}"
+
+
+def _following_shown(text: str) -> str:
+    """Return only the first sign and command of what follows: it may be the rest of a value."""
+    found = _FOLLOWING.match(text)
+    shown = found[0] if found else ""
+    return shown if shown == text else f"{shown} …".lstrip()
 
 
 def _take_options(request: CurlRequest, words: list[str]) -> None:
@@ -223,12 +274,24 @@ def _take_options(request: CurlRequest, words: list[str]) -> None:
         elif only_urls or not word.startswith("-") or word == "-":
             _take_url(request, word)
         elif word.startswith("--"):
-            _take(request, word[2:], remaining, unknown, shown=word)
+            _take_long(request, word, remaining, unknown)
         else:
             _take_short(request, word[1:], remaining, unknown)
     if unknown:
         names = ", ".join(dict.fromkeys(unknown))[:200]
         request.notes.append(_("These options are not known here and were left out: %s") % names)
+
+
+def _take_long(request: CurlRequest, word: str, remaining: list[str], unknown: list[str]) -> None:
+    name, equals, _value = word.partition("=")
+    if not equals:
+        _take(request, word[2:], remaining, unknown, shown=_option_shown(word))
+    elif name[2:].removeprefix("expand-") in TAKE_A_VALUE:
+        note = _("%s was left out: curl expects a space, not “=”, before its value.") % name
+        if note not in request.notes:
+            request.notes.append(note)
+    else:
+        unknown.append(f"{_option_shown(name)}=…")
 
 
 def _take_short(
@@ -273,7 +336,7 @@ def _take_url(request: CurlRequest, word: str) -> None:
     if request.url:
         raise CurlError(
             _("There are two addresses, %(first)s and %(second)s. Is a quote missing?")
-            % {"first": request.url[:100], "second": word[:100]}
+            % {"first": _address_shown(request.url), "second": _address_shown(word)}
         )
     request.url = word.strip()
 
@@ -350,8 +413,7 @@ def _take_timeout(request: CurlRequest, text: str) -> None:
     if math.isfinite(seconds):
         request.timeout_seconds = seconds
     else:
-        sentence = _("--max-time was left out: %s is not a number of seconds.")
-        request.notes.append(sentence % text[:20])
+        request.notes.append(_("--max-time was left out: its value is not a number of seconds."))
 
 
 _Action = Callable[[CurlRequest, str], None]

@@ -59,7 +59,8 @@ ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 class Words:
     """The words of the first command, the expansions in it, and the text after it.
 
-    `redirections` are those that may have been meant as values; files that a shell writes are not.
+    `redirections` are the signs of those that may have been meant as values; of files that a shell
+    writes there are none.
     `stdin` is the text of its here-document or here-string.
     """
 
@@ -194,7 +195,7 @@ class _Bash:
             self._found.words.append(word)
             self._has_begun |= word != "export" and not ASSIGNMENT.match(word)
         elif self._word is not None and self._sign:
-            self._found.redirections.append(f"{self._sign}{word}")
+            self._found.redirections.append(self._sign)
             self._sign = ""
         self._is_target = self._is_target and self._word is None
         self._word = None

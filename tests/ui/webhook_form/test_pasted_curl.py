@@ -209,8 +209,8 @@ def test_headers_fill_rows_and_secrets_are_marked() -> None:
         ("-H 'Content-Type: text/xml' -d '<a/>'", "The body is text/xml"),
         ("-X PURGE", "The method PURGE cannot be chosen"),
         ("-m 600", "The timeout is from 1 to 60 seconds"),
-        ("-m nan", "nan is not a number of seconds"),
-        ("-m 1e999", "1e999 is not a number of seconds"),
+        ("-m nan", "its value is not a number of seconds"),
+        ("-m 1e999", "its value is not a number of seconds"),
         ("-d a=b", "Replace values"),
     ],
 )
