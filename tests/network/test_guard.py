@@ -180,7 +180,12 @@ def test_what_is_percent_encoded_already_stays_as_it_is() -> None:
         ("https://example.com:/", "authority"),
         ("https://example.com:\u0661/", "authority"),
         ("https://example.com:0/", "port_number"),
+        ("https://example.com:000/", "port_number"),
+        ("https://example.com:065536/", "port_number"),
         ("https://example.com:1023/", "port_closed"),
+        ("https://example.com:022/", "port_closed"),
+        ("https://example.com:0443/", "port_spelling"),
+        ("https://example.com:0000000080/", "port_spelling"),
         ("https://example.com../", "host_name"),
         ("https://xn--localhost-/", "host_part"),
         ("https://xn--a.example.com/", "host_part"),
@@ -214,7 +219,6 @@ def test_a_url_that_parsers_read_differently_is_refused(url: str, code: str) -> 
 @pytest.mark.parametrize(
     ("host", "right"),
     [
-        ("[0:0:0:0:0:0:0:1]", "[::1]"),
         ("2001:4860:4860::8888", "[2001:4860:4860::8888]"),
         ("2001:4860:4860:0::8888", "[2001:4860:4860::8888]"),
         ("93.184.215.14.", "93.184.215.14"),
@@ -224,12 +228,43 @@ def test_a_url_that_parsers_read_differently_is_refused(url: str, code: str) -> 
         ("[::ffff:5db8:d70e]", "93.184.215.14"),
         ("[::93.184.215.14]", "93.184.215.14"),
         ("[::5db8:d70e]", "93.184.215.14"),
-        ("[::0808]", "[::808]"),
     ],
 )
 def test_the_refusal_of_another_spelling_names_the_right_one(host: str, right: str) -> None:
     assert refusal(f"http://{host}/").reason == f"Write the IP address as {right}."
     assert network.parse_url(f"http://{right}/", policy=CLOSED).is_literal
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://[64:ff9b::8.8.8.8]/", "64:ff9b::808:808 is outside of the global IPv6 range"),
+        ("https://[0:0:0:0:0:0:0:1]/", "::1 is outside of the global IPv6 range"),
+        ("https://[::0808]/", "::808 is outside of the global IPv6 range"),
+        ("https://::1/", "::1 is outside of the global IPv6 range"),
+        ("https://2002:808::/", "2002:808:: is a 6to4 address"),
+        ("https://10.0.0.1./", "10.0.0.1 is a private address"),
+        ("https://[10.0.0.1]:8443/", "10.0.0.1 is a private address"),
+        ("https://[2001:4860:4860:0::8888]:22/", "Port 22 is not open for webhooks"),
+    ],
+)
+def test_no_spelling_is_named_for_an_address_that_is_refused(url: str, reason: str) -> None:
+    assert refusal(url).reason.startswith(reason)
+
+
+def test_a_spelling_is_named_for_an_address_that_an_operator_opened() -> None:
+    opened = Policy(allowed_networks=(network.parse_allowed_network("[::1]/128:8443"),))
+    with pytest.raises(UnsafeURLError) as error:
+        network.parse_url("https://[0::1]:8443/", policy=opened)
+    assert error.value.reason == "Write the IP address as [::1]."
+    with pytest.raises(UnsafeURLError) as error:
+        network.parse_url("https://[0::1]/", policy=opened)
+    assert error.value.opened_by == "[::1]/128:443"
+
+
+def test_a_port_with_leading_zeros_is_named_without_them() -> None:
+    said = refusal("https://example.com:0443/").reason
+    assert said == "Write the port without leading zeros: 443."
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ SENTENCES: Mapping[str, str | Promise | Callable[..., str]] = {
     "userinfo": _("The URL may not have a login or password in it: use the authorization below."),
     "authority": _("The URL has no valid host name and port."),
     "port_number": _("The port must be a number from 1 to 65535."),
+    "port_spelling": _("Write the port without leading zeros: %(port)d."),
     "port_closed": _("Port %(port)d is not open for webhooks: use 80, 443, or 1024 to 65535."),
     "host_name": _("“%(name)s” is not a valid host name."),
     "host_part": _("“%(part)s” is not a valid part of a host name."),

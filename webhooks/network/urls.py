@@ -1,6 +1,6 @@
 """The URL parser, and host names that never lead to the public internet.
 
-Works on text only; `resolver` does the lookups.
+Looks no name up: `resolver` does.
 """
 
 import re
@@ -8,8 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from webhooks.network.addresses import Policy, is_public_port
-from webhooks.network.failures import UnsafeURLError, blocked
+from webhooks.network.addresses import Policy, address_problem, is_public_port, opened_by
+from webhooks.network.failures import Failure, UnsafeURLError, blocked
 from webhooks.network.hosts import ascii_host, bare_address, is_own_host
 
 # Longer URLs are cut or refused by some proxies and servers.
@@ -67,10 +67,16 @@ def parse_url(url: str, *, policy: Policy | None = None) -> Target:
     if match is None or match[1].lower() not in _DEFAULT_PORTS:
         raise UnsafeURLError(blocked("scheme"))
     scheme = match[1].lower()
-    host_text, port = _split_authority(match[2], scheme)
-    host, is_literal = ascii_host(host_text)
+    host_text, port_text = _split_authority(match[2], scheme, policy)
+    port = int(port_text)
+    try:
+        host, is_literal = ascii_host(host_text)
+    except UnsafeURLError as error:
+        raise _first_refusal(error.failure, port, policy) from None
     if not is_public_port(port) and not (policy or Policy.from_settings()).opens_port(port):
         raise UnsafeURLError(blocked("port_closed", port=port))
+    if port_text.startswith("0"):
+        raise UnsafeURLError(blocked("port_spelling", port=port))
     origin = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
     if port != _DEFAULT_PORTS[scheme]:
         origin += f":{port}"
@@ -113,18 +119,31 @@ def _check_characters(url: str) -> None:
         raise UnsafeURLError(blocked("character", character=bad))
 
 
-def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
+def _split_authority(authority: str, scheme: str, policy: Policy | None) -> tuple[str, str]:
+    """Return the host and the port, both as typed; the port may have leading zeros."""
     if "@" in authority:
         raise UnsafeURLError(blocked("userinfo"))
     if _ZONE.match(authority):
         raise UnsafeURLError(blocked("interface", address=authority))
     match = _AUTHORITY.fullmatch(authority)
     if match is None or "%" in authority:
-        raise UnsafeURLError(bare_address(authority) or blocked("authority"))
+        failure = bare_address(authority) or blocked("authority")
+        raise _first_refusal(failure, _DEFAULT_PORTS[scheme], policy)
     text = match[2] or str(_DEFAULT_PORTS[scheme])
-    if text.startswith("0") or len(text) > 5 or int(text) > 65535:
+    number = text.lstrip("0")
+    if not number or len(number) > 5 or int(number) > 65535:
         raise UnsafeURLError(blocked("port_number"))
-    return match[1], int(text)
+    return match[1], text
+
+
+def _first_refusal(failure: Failure, port: int, policy: Policy | None) -> UnsafeURLError:
+    """Return the error of an address in another spelling: refused addresses need no better one."""
+    if failure.code == "literal_spelling":
+        address = str(failure.params["address"]).strip("[]")
+        problem = address_problem(address, port, policy or Policy.from_settings())
+        if problem is not None:
+            return UnsafeURLError(problem, opened_by=opened_by(address, port))
+    return UnsafeURLError(failure)
 
 
 def check_name(host: str, port: int = 443, *, policy: Policy | None = None) -> None:
