@@ -76,7 +76,7 @@ def test_the_same_key_twice_is_one_event(payload_file: Path) -> None:
         ("form.submitted", b'{"a": 1, "a": 2}', "Line 1, column 10: “a” is in this object"),
         ("form.submitted", b"[]", "not a JSON object."),
         ("form.submitted", b"\xff", "not UTF-8."),
-        ("form.submitted", b'{"a": 1e999}', "NaN or infinite"),
+        ("form.submitted", b'{"a": 1e999}', "The number at “a” is too large"),
         ("form.submitted", b'{"a": "' + b"x" * 1024 * 1024 + b'"}', "larger than 1048576 bytes."),
     ],
 )

@@ -1,6 +1,7 @@
 """Documents: what a payload may contain, frozen bytes, and the request in each format."""
 
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -192,6 +193,7 @@ def test_a_payload_that_is_no_object_is_refused(payload: object) -> None:
 def test_a_number_that_is_not_finite_is_refused(number: float) -> None:
     error = refused({"fields": {"sum": number}})
     assert (error.code, "fields.sum" in str(error)) == ("not_finite", True)
+    assert ("NaN" in str(error)) == math.isnan(number)
 
 
 @pytest.mark.parametrize("key", [1, None, True, 1.5, ("a",), b"a"])
@@ -374,8 +376,27 @@ def test_a_mistake_in_json_is_said_in_ukrainian_throughout() -> None:
     assert "quotes" not in str(raised.value)
 
 
-def test_a_number_beyond_floats_is_refused_when_the_document_is_made() -> None:
-    assert refused(payloads.load_json(b'{"n": 1e400}')).code == "not_finite"
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" * 400 + ".0"])
+def test_a_number_beyond_floats_is_refused_as_too_large(number: str) -> None:
+    error = refused(payloads.load_json(f'{{"n": {number}}}'.encode()))
+    assert error.code == "not_finite"
+    assert str(error) == "The number at “n” is too large: the largest is about 1.8e308."
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("1E5", "100000.0"),
+        ("9007199254740993.0", "9007199254740992.0"),
+        ("0.1234567890123456789", "0.12345678901234568"),
+        ("12345678901234567.0", "1.2345678901234568e+16"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+    ],
+)
+def test_numbers_are_sent_as_the_guide_says(typed: str, sent: str) -> None:
+    """docs/receivers.md: doubles with a fraction or an exponent; integers keep all digits."""
+    document = build(payloads.load_json(f'{{"n": {typed}}}'.encode()))
+    assert document.endswith(f'"n":{sent}}}'.encode())
 
 
 # The request

@@ -225,8 +225,11 @@ def _explain(payload: Mapping[str, object]) -> DocumentError:
     """Return the error for the value that the encoder refused."""
     for path, value in _leaves(payload, ()):
         if isinstance(value, float) and not math.isfinite(value):
-            message = _("The number %s is NaN or infinite, which is not JSON.") % _where(path)
-            return DocumentError(message, code="not_finite")
+            message = _("The number %s is NaN, which is not JSON.")
+            if math.isinf(value):
+                # Also what a double makes of 1e400.
+                message = _("The number %s is too large: the largest is about 1.8e308.")
+            return DocumentError(message % _where(path), code="not_finite")
         if isinstance(value, str) and not is_encodable(value):
             message = _("The text %s holds half of a surrogate pair.") % _where(path)
             return DocumentError(message, code="invalid_text")
