@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("pos
 URL = "/api/v1/events"
 BODY = {"type": "form.submitted", "payload": {"n": 1}}
 JSON = {"Content-Type": "application/json"}
+CHUNKED = {"Transfer-Encoding": "chunked"}
 Post = Callable[..., Any]
 
 
@@ -249,6 +250,17 @@ def test_another_address_of_the_api_is_refused_as_json(
     assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/api/v2/events", "//api/v1/events", "/api"])
+def test_another_address_of_the_api_is_refused_before_a_body_of_any_size(
+    server: LiveServer, path: str
+) -> None:
+    chunk = b"2000000\r\n" + b"a" * (16 * 1024 * 1024 + 1)
+    for more, body in (({"Content-Length": "999999999"}, b""), (CHUNKED, chunk)):
+        answer = raw(server, head(server, JSON | more, path), body)
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert b'"not_found"' in answer
+
+
 def test_batches_are_answered(server: LiveServer, key: dict[str, str]) -> None:
     server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key)
     answer = server.ask("POST", f"{URL}/batch", json.dumps([BODY] * 1000).encode(), JSON | key)
@@ -300,9 +312,6 @@ def test_a_page_body_that_is_too_large_is_not_to_be_sent_again(server: LiveServe
     answer = raw(server, head(server, {"Content-Length": "999999999"}, "/accounts/login/"))
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"retry-after" not in answer.lower()
-
-
-CHUNKED = {"Transfer-Encoding": "chunked"}
 
 
 def test_chunks_and_pieces_are_put_together(server: LiveServer, key: dict[str, str]) -> None:
@@ -470,7 +479,7 @@ def test_bodies_that_do_not_come_take_no_thread(
         assert server.ask("POST", URL, json.dumps(BODY).encode(), JSON | key).status_code == 202
 
 
-@pytest.mark.parametrize("path", [f"{URL}/batch", "/login/"])
+@pytest.mark.parametrize("path", [f"{URL}/batch", "/api/v2/events", "/login/"])
 def test_bodies_beyond_what_is_read_at_once_are_refused(
     server: LiveServer, key: dict[str, str], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -486,7 +495,7 @@ def test_bodies_beyond_what_is_read_at_once_are_refused(
         assert json.loads(content)["error"]["code"] == "unavailable"
     # A rejected body no longer counts, and anonymous requests leave room for others.
     assert server.ask("POST", URL, body, JSON | key).status_code == 202
-    assert server.ask("POST", path, b"a" * 900, JSON).status_code in {401, 403}
+    assert server.ask("POST", path, b"a" * 900, JSON).status_code in {401, 403, 404}
 
 
 def test_who_leaves_amid_answers_keeps_no_thread(server: LiveServer) -> None:

@@ -250,6 +250,11 @@ def test_event_api_refuses_as_in_production(start: Start) -> None:
     for path in ("//api/v1/events", "/%2Fapi/v1/events", "/api", "/api//v1/events"):
         assert refusal(path, "Content-Length: 2", body=b"{}") == (404, "not_found"), path
     limit = 16 * 1024 * 1024
+    for path in ("/api/v2/events", "//api/v1/events"):
+        for more in ([], ["Expect: 100-continue"]):
+            assert refusal(path, f"Content-Length: {limit}", *more) == (404, "not_found")
+        chunk = b"2000000\r\n".ljust(limit, b"a")
+        assert refusal(path, "Transfer-Encoding: chunked", body=chunk) == (404, "not_found")
     for path in ("/api/v1/events", "/api/v1/events/batch"):
         # Before a byte of the body.
         for more in ([], ["Expect: 100-continue"]):

@@ -309,7 +309,8 @@ async def _discard(scope: Scope, receive: Receive) -> None:
 def _limit(scope: Scope) -> tuple[int, bool]:
     """Return the maximum body size in bytes, and whether the request is for a page."""
     if scope["path"] not in events.ENDPOINTS:
-        return settings.MAX_REQUEST_BYTES, True
+        # Any other URL of the API is unknown: the site says so without reading the body.
+        return settings.MAX_REQUEST_BYTES, not events.is_api_path(scope["path"])
     if scope["path"] == _SINGLE:
         return settings.WEBHOOKS_MAX_PAYLOAD_BYTES, False
     return settings.WEBHOOKS_MAX_BATCH_BYTES, False
@@ -344,7 +345,7 @@ async def _refuse(scope: Scope, send: Send, status: HTTPStatus) -> None:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer = events.busy()
         headers["Retry-After"] = answer.headers["Retry-After"]
-        if scope["path"] in events.ENDPOINTS:
+        if events.is_api_path(scope["path"]):
             content, headers = answer.content, dict(answer.headers)
     pairs = _pairs({**headers, "Connection": "close", "Content-Length": str(len(content))})
     await send({"type": "http.response.start", "status": int(status), "headers": pairs})

@@ -179,7 +179,11 @@ def unavailable(error: Exception) -> ApiResponse:
 
 
 def is_for_api(request: HttpRequest) -> bool:
-    return _API_PATH.match(request.path_info) is not None
+    return is_api_path(request.path_info)
+
+
+def is_api_path(path: str) -> bool:
+    return _API_PATH.match(path) is not None
 
 
 @csrf_exempt

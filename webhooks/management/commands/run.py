@@ -35,7 +35,7 @@ from waitress.utilities import RequestEntityTooLarge
 
 from config.celery import app
 from config.environment import add_arguments
-from webhooks.api.events import ENDPOINTS
+from webhooks.api.events import is_api_path
 from webhooks.api.wsgi import Application, Environ, StartResponse
 from webhooks.management import sandbox
 from webhooks.management.commands.worker import quiet_celery, worker_options
@@ -177,14 +177,14 @@ def _bind(host: str, port: int) -> BaseWSGIServer | MultiSocketServer:
 
 
 class _Parser(HTTPRequestParser):
-    """Leaves a body that is too large to the event API, which refuses it unread, in JSON."""
+    """Leaves a body that is too large to the event API, which responds in JSON, unread."""
 
     path: str
     headers: dict[str, str]
 
     def received(self, data: bytes) -> int:
         consumed = super().received(data)
-        if isinstance(self.error, RequestEntityTooLarge) and self.path in ENDPOINTS:
+        if isinstance(self.error, RequestEntityTooLarge) and is_api_path(self.path):
             self.error, self.expect_continue = None, False
             size = max(self.content_length, self.body_bytes_received)
             # The rest of the body is not read.
