@@ -88,7 +88,7 @@ PROVIDERS = (
         ),
         copied=_(
             "Paste the whole JSON file as Private key, and copy its “client_email” as Client ID. "
-            "Fill in Scope."
+            "Fill in Scope, and leave Client secret empty."
         ),
         console_url="https://console.cloud.google.com/iam-admin/serviceaccounts",
         fields={
