@@ -413,15 +413,17 @@ def test_retention_never_deletes_what_still_waits(status: str) -> None:
     assert Delivery.objects.count() == 1
 
 
-def test_retention_also_keeps_the_log_below_a_number_of_rows(settings) -> None:
+def test_retention_also_keeps_the_log_below_a_number_of_rows(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.WEBHOOKS_RETENTION_ROWS = 0
+    settings.WEBHOOKS_RETENTION_DAYS = 365
+    # PostgreSQL's estimate counts what other transactions insert, and is late.
+    monkeypatch.setattr(retention, "estimated_deliveries", Delivery.objects.count)
     webhook = make_webhook()
     for _ in range(3):
         old_delivery(webhook, "succeeded", next_attempt_at=None)
-    settings.WEBHOOKS_RETENTION_DAYS = 365
-    assert retention.estimated_deliveries() >= 0
-    if retention.estimated_deliveries():
-        assert retention.delete_old_rows() == 3
+    assert retention.delete_old_rows() == 3
 
 
 @pytest.mark.parametrize("year", [1, 1969, 9999])
