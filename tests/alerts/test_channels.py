@@ -194,6 +194,30 @@ def test_channels_that_hang_take_the_time_of_one_message(
     assert AlertMessage.objects.filter(attempt_count=1).count() == 2
 
 
+def test_a_channel_that_hangs_delays_others_by_one_message_however_many_it_has(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = make_channel(receiver, "webhook", "/slow/5")
+    monkeypatch.setattr(channels, "POST_SECONDS", 0.3)
+    # Each run ends after a message that hangs.
+    monkeypatch.setattr(channels, "SEND_SECONDS", 0.2)
+    for number in range(10):
+        content = {"title": "CRM", "text": "is failing", "link": f"https://a.example/{number}"}
+        channels.queue(AlertChannel.objects.all(), content, NOW - dt.timedelta(minutes=1))
+    healthy = make_channel(receiver, "webhook", "/open/alerts")
+    channels.queue(AlertChannel.objects.filter(pk=healthy.pk), content, NOW)
+    assert channels.send_due(NOW) == 0
+    assert AlertMessage.objects.filter(attempt_count=1).count() == 10
+    assert channels.send_due(NOW) == 1
+    # They stay in their order, and all of them arrive once the channel responds.
+    hanging.secret = healthy.secret
+    hanging.save()
+    monkeypatch.undo()
+    assert channels.send_due(NOW + dt.timedelta(minutes=2)) == 10
+    links = [json.loads(one.body)["link"] for one in receiver.requests("/open/alerts")]
+    assert links[1:] == [f"https://a.example/{number}" for number in range(10)]
+
+
 def test_a_denied_address_is_never_connected_to(receiver: Receiver) -> None:
     AlertChannel.objects.create(kind="webhook", name="Meta", secret="http://169.254.169.254/x")
     ill()

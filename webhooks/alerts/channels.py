@@ -22,8 +22,9 @@ logger = logging.getLogger(__name__)
 
 TELEGRAM_API = "https://api.telegram.org"
 POST_SECONDS = 8.0
-# The next run continues with the rest, so that channels that hang do not delay other tasks.
-_SENT_AT_ONCE, SEND_SECONDS = 20, 5.0
+# The next run continues with the rest, so that channels that hang do not delay other tasks. Two of
+# them leave time for a third.
+_SENT_AT_ONCE, SEND_SECONDS = 20, 2 * POST_SECONDS
 # Retries after 1, 2, 4 ... 60 minutes, for about a day; then a reminder of the incident follows.
 _MAX_ATTEMPTS = 28
 _MAX_DELAY = timedelta(hours=1)
@@ -48,8 +49,8 @@ def queue(channels: QuerySet[AlertChannel], content: Mapping[str, Any], now: dat
 def send_due(now: datetime) -> int:
     """Send due messages; return how many were accepted. Safe with any number of callers.
 
-    After a failure a channel waits for the next run, so one that hangs delays this run by a single
-    message, however many it has.
+    After a failure all due messages of a channel wait as long as the one that failed, so one that
+    hangs delays a run by a single message, and no later run before its next retry.
     """
     due = AlertMessage.objects.filter(next_attempt_at__lte=now).select_related("channel")
     failing: set[int] = set()
@@ -92,6 +93,9 @@ def _send(row: AlertMessage, now: datetime) -> bool:
     if not claimed:
         return False
     is_final = deliver(row.channel, row.content, now)
+    if row.channel.last_error:
+        others = AlertMessage.objects.filter(channel=row.channel_id, next_attempt_at__lte=now)
+        others.update(next_attempt_at=now + delay, attempt_count=F("attempt_count") + 1)
     if is_final or row.attempt_count + 1 >= _MAX_ATTEMPTS:
         AlertMessage.objects.filter(pk=row.pk).delete()
     return is_final and not row.channel.last_error
