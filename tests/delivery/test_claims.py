@@ -628,6 +628,23 @@ def test_a_drain_that_ends_claims_at_last_nothing_even_for_quick_receivers() -> 
     assert len(taken) == 1
 
 
+def test_a_drain_that_ends_beside_a_slow_row_goes_on_with_quick_and_new_receivers() -> None:
+    webhooks = {name: make_webhook(name=name) for name in ("quick", "new", "slow", "failing")}
+    engine = Engine(ProcessWakeup(), lambda: False)
+    claims = engine.claims = make_claims()
+    for webhook in webhooks.values():
+        make_delivery(webhook)
+    means = {"quick": 0.1, "new": None, "slow": 5.0, "failing": 0.1}
+    for name, mean_seconds in means.items():
+        claims.limiters.get(webhooks[name].pk).mean_seconds = mean_seconds
+    claims.limiters.get(webhooks["failing"].pk).failures = 1
+    hold_a_slow_row(engine)
+    engine.note_end(1.0)
+    taken: list[Claimed] = []
+    claims.claim(queue.backend().page().candidates, taken)
+    assert {one.webhook_id for one in taken} == {webhooks["quick"].pk, webhooks["new"].pk}
+
+
 def test_a_claim_that_fails_brings_nothing_and_the_next_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -176,7 +176,7 @@ class Claims:
         """
         self._begin()
         if self.is_ending:
-            ready = [one for one in ready if self._is_quick(one.webhook_id)]
+            ready = [one for one in ready if self.goes_on_with(one.webhook_id)]
             if self.is_closed or not ready:
                 return True
         tested = [candidate.webhook_id for candidate in ready if candidate.has_tests]
@@ -259,6 +259,13 @@ class Claims:
         is_whole = not has_others and left > settings.WEBHOOKS_MAX_PAYLOAD_BYTES
         self.is_all = is_whole and 0 < len(found) < limit
         return True
+
+    def goes_on_with(self, webhook_id: int) -> bool:
+        """Return whether an ending drain claims more for this webhook.
+
+        Also for one that was never sent to, whose first delivery or test a person may wait for.
+        """
+        return webhook_id not in self.hanging and self.limiters.get(webhook_id).rank < 2
 
     def _is_quick(self, webhook_id: int) -> bool:
         return webhook_id not in self.hanging and self.limiters.get(webhook_id).is_quick

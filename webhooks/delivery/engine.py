@@ -346,7 +346,7 @@ class Engine:
             self.finish()
 
     def note_end(self, overdue_seconds: float) -> None:
-        """Once overdue, continue only with receivers that answer quickly, so that ending is fast.
+        """Once overdue, continue only with quick and new receivers, so that ending is fast.
 
         A busy drain is never idle, and the slowest receiver must not keep the others waiting. Once
         no slow request is in hand, claim nothing: those in flight end within a second, or their
@@ -363,7 +363,9 @@ class Engine:
         slow = claims.slow_webhooks()
         claims.is_closed = not slow or overdue_seconds > _ENDING_SECONDS
         for webhook_id in slow or claims.waiting_webhooks():
-            if self.limiters.get(webhook_id).waiting:
+            # What is recalled must not be claimed again at once.
+            is_left = claims.is_closed or not claims.goes_on_with(webhook_id)
+            if is_left and self.limiters.get(webhook_id).waiting:
                 self.sender.recall(webhook_id, -1)
 
     def may_end(self) -> bool:
