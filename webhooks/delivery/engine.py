@@ -88,6 +88,8 @@ _ENDING_SECONDS = 60.0
 _FORGET_SECONDS = 120.0
 # How long the end of a drain waits for a database that does not respond.
 FINISH_SECONDS = 10.0
+# A drain whose machine could not send within this time leaves its shards to others.
+LACKED_SECONDS = 10.0
 # How often to log a request that could not be made.
 LOG_SECONDS = 1.0
 # How often to try to hand back what another transaction locked.
@@ -408,7 +410,8 @@ class Engine:
             self._hand_back_locked(now)
         if now >= self.session.resume_at:
             self.maintenance.run_due(now)
-            self.shards.look(now)
+            if self._may_have_shards(now):
+                self.shards.look(now)
             if self._is_more_ready and now >= self._look_ready_at:
                 self._is_more_ready, self._is_notified = False, True
                 for _ in range(len(self._planned)):
@@ -463,6 +466,15 @@ class Engine:
     def _is_calm(self) -> bool:
         """Return whether few rows are in hand, so that none of them waits behind others."""
         return len(self.claims) < _FEW_ROWS
+
+    def _may_have_shards(self, now: float) -> bool:
+        """Return whether other drains should leave this one its shards.
+
+        Not while it claims no more, or if its machine could not send a moment ago: another one may.
+        """
+        missing = self._resolver.missing_resource
+        is_lacking = missing is not None and now - missing[0] < LACKED_SECONDS
+        return not (is_lacking or self.claims.is_closed or self.sender.has_lacked(LACKED_SECONDS))
 
     def _has_news(self, is_away: bool) -> bool:
         """Return whether claimed rows arrived, or a wakeup while the database may be queried."""

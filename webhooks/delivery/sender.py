@@ -139,6 +139,10 @@ class Sender:
         self._lacks_until = time.monotonic() + _LACK_SECONDS
         return self._note_lack(reason)
 
+    def has_lacked(self, seconds: float) -> bool:
+        """Return whether this machine lacked something within this time, for all receivers."""
+        return time.monotonic() < self._lacks_until + seconds
+
     def _note_lack(self, reason: str) -> bool:
         now = time.monotonic()
         before_at, before = self.last_lack or (-math.inf, "")

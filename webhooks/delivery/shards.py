@@ -19,7 +19,7 @@ from webhooks.delivery.db_session import DatabaseSession
 from webhooks.models import Drain
 
 # How often a drain renews its registration, and how long after the last renewal others take over.
-_HEARTBEAT_SECONDS, _EXPIRY_SECONDS = 1.0, 5.0
+_HEARTBEAT_SECONDS, _EXPIRY = 1.0, timedelta(seconds=5)
 # When the row is deleted that a dead process left.
 _DELETE_AFTER = timedelta(hours=1)
 
@@ -61,10 +61,12 @@ class Shards:
             if own.exists():
                 _free(own).update(**seen)
             else:
-                _free(Drain.objects.filter(seen_at__lt=Now() - _DELETE_AFTER)).delete()
+                # Of the future, if the database's clock was set back since.
+                kept = (Now() - _DELETE_AFTER, Now() + _DELETE_AFTER)
+                _free(Drain.objects.exclude(seen_at__range=kept)).delete()
                 Drain.objects.create(pk=self._member, **seen)
         present = Drain.objects.filter(
-            shards=self.count, seen_at__gt=Now() - timedelta(seconds=_EXPIRY_SECONDS)
+            shards=self.count, seen_at__range=(Now() - _EXPIRY, Now() + _EXPIRY)
         )
         return list(present.order_by("pk").values_list("pk", flat=True))
 
