@@ -250,22 +250,23 @@ def test_one_suspect_is_in_hand_at_a_time_whatever_limits_its_webhook() -> None:
 def test_the_suspect_of_a_receiver_that_hangs_comes_last(limit: dict[str, Any]) -> None:
     """It keeps the only place until its timeout."""
     limiters = Limiters(64)
-    hangs, new, *quick = [make_webhook(name=str(number), **limit) for number in range(5)]
+    hangs, new, slow, *quick = [make_webhook(name=str(number), **limit) for number in range(6)]
     limiters.begin(hangs.pk, failures=3)
-    for webhook in quick:
+    for webhook in (slow, *quick):
         limiters.begin(webhook.pk, failures=0)
+    limiters.get(slow.pk).mean_seconds = 1.2
     for _ in range(2):
         events.publish("call.incoming.after", {"call_id": "1"})
     Delivery.objects.update(unknown_count=2)
     claims = make_claims(limiters)
     seen: list[int] = []
-    for _ in range(9):
+    for _ in range(11):
         [one] = take(claims)
         release(claims, [one])
         Delivery.objects.filter(pk=one.id).update(status=Status.SUCCEEDED, next_attempt_at=None)
         seen.append(one.webhook_id)
     assert Counter(seen[:6]) == {webhook.pk: 2 for webhook in quick}
-    assert seen[6:] == [new.pk, new.pk, hangs.pk]
+    assert seen[6:] == [new.pk, new.pk, slow.pk, slow.pk, hangs.pk]
     for _ in range(5):
         limiters.get(hangs.pk).note(Outcome.TIMEOUT, time.monotonic(), 10.0)
     assert take(claims) == [], "its circuit breaker is open"

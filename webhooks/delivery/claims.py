@@ -280,7 +280,8 @@ class Claims:
         """Claim the one row that was in flight at several crashes, unless one is already held.
 
         Those of quick receivers come first: no other suspect is sent until one that hangs has timed
-        out. Then come new receivers, then those that failed; no webhook is always first.
+        out. Then come new receivers, then slow ones, then those that failed; of each kind, no
+        webhook is always first.
         """
         if self._quarantined:
             return []
@@ -289,13 +290,13 @@ class Claims:
             quotas = [ClaimQuota(webhook_id, 1) for webhook_id in tested]
             claimed = self._queue.claim_tests(quotas, limit=1, is_quarantine=True, **self.terms)
         now = time.monotonic()
-        ranks: dict[int, int] = {}
+        ranks: dict[int, tuple[int, bool]] = {}
         for one in random.sample(active, len(active)):
             limiter = self.limiters.get(one.webhook_id)
             if not limiter.is_open(now):
-                ranks[one.webhook_id] = limiter.rank
-        quick = [pk for pk, rank in ranks.items() if not rank]
-        others = sorted((pk for pk, rank in ranks.items() if rank), key=ranks.__getitem__)
+                ranks[one.webhook_id] = limiter.rank, limiter.failures > 0
+        quick = [pk for pk, (rank, _) in ranks.items() if not rank]
+        others = sorted((pk for pk, (rank, _) in ranks.items() if rank), key=ranks.__getitem__)
         for webhook_ids in (quick, others):
             claimed = claimed or self._claim_suspect_of(webhook_ids)
         self._quarantined = "".join(claim.id for claim in claimed)
