@@ -6,6 +6,7 @@ Rows are claimed while the previous batch is prepared; rows that come too late a
 import datetime as dt
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from django.db.models import F
 from django.utils import timezone
 from pytest_django import Settings
 
-from tests.factories import make_delivery, make_webhook, run_engine
+from tests.factories import PATIENCE_SECONDS, make_delivery, make_webhook, run_engine
 from tests.polling import eventually
 from tests.sandbox import Receiver
 from webhooks import events, network
@@ -1042,6 +1043,89 @@ def test_what_becomes_due_a_moment_after_a_look_is_claimed_without_another(
     assert steps.count("claim") > 1
     if failing == "name":
         assert steps[steps.index("name expired") + 1] == "look"
+
+
+@pytest.mark.database("postgres")
+def test_what_a_wakeup_announces_between_two_looks_is_claimed_without_one(
+    receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is of a webhook that no look found, or that was changed since."""
+    settings.WEBHOOKS_POLL_SECONDS = 3600.0
+    # No claims of the oldest rows, which may take any number of them just after a look.
+    monkeypatch.setattr(engine_module, "WOKEN_LOOK_SECONDS", 0.0)
+    backend = queue.backend()
+    steps: list[str] = []
+
+    def watch(name: str) -> None:
+        own = getattr(backend, name)
+
+        def watched(*values: Any, **terms: Any) -> Any:
+            steps.append(name)
+            return own(*values, **terms)
+
+        monkeypatch.setattr(backend, name, watched)
+
+    for name in ("page", "claim", "claim_tests", "claim_few"):
+        watch(name)
+    url = f"{receiver.url}/open"
+    known = make_webhook(url=f"{url}/a", event_types=["call.incoming.after"])
+    other = make_webhook(url=f"{url}/b", event_types=["call.outgoing.after"])
+    cache = DrainCache()
+    for webhook in (known, other):
+        limiter = cache.limiters.get(webhook.pk)
+        limiter.limit, limiter.mean_seconds = 64, 0.0
+
+    def publish(webhook: Webhook) -> Callable[[], object]:
+        return lambda: make_delivery(webhook)
+
+    def change() -> None:
+        Webhook.objects.filter(pk=known.pk).update(url=f"{url}/c", version=F("version") + 1)
+        make_delivery(known)
+
+    begun: list[str] = []
+    turns: list[tuple[str, Callable[[], object]]] = [
+        ("first", publish(known)),
+        ("known", publish(known)),
+        ("several", lambda: [make_delivery(known) for _ in range(5)]),
+        ("new", publish(other)),
+        ("both", lambda: [make_delivery(webhook) for webhook in (other, known, other)]),
+        ("changed", change),
+        ("same", publish(known)),
+        ("test", lambda: events.send_test(known, "webhook.test")),
+        ("after the test", publish(known)),
+        ("more", lambda: [make_delivery(known) for _ in range(40)]),
+        ("again", publish(known)),
+    ]
+    ends = time.monotonic() + PATIENCE_SECONDS
+
+    def should_stop() -> bool:
+        if Delivery.objects.exclude(status=Status.SUCCEEDED).exists():
+            return time.monotonic() > ends
+        if len(begun) == len(turns):
+            return True
+        name, act = turns[len(begun)]
+        begun.append(name)
+        steps.append(name)
+        act()
+        engine.notify()
+        return False
+
+    engine = Engine(ProcessWakeup(), should_stop, cache)
+    engine.run(2 * PATIENCE_SECONDS)
+    cache.close()
+    taken = {
+        name: steps[steps.index(name) + 1 : [*steps, following].index(following)]
+        for (name, _), (following, _) in zip(turns, [*turns[1:], ("end", None)], strict=True)
+    }
+    few = [name for name, made in taken.items() if made == ["claim_few"]]
+    assert few == ["known", "several", "both", "same", "again"], taken
+    assert taken["first"][-2:] == taken["after the test"] == ["page", "claim"], taken
+    for name in ("new", "changed", "test", "more"):
+        assert (taken[name][0], "page" in taken[name]) == ("claim_few", True), taken
+    assert not Delivery.objects.exclude(attempt_count=1).exists()
+    assert {attempt.number for attempt in Attempt.objects.all()} == {1}
+    paths = Counter(request.path for request in receiver.requests())
+    assert paths == {"/open/a": 8, "/open/b": 3, "/open/c": 45}
 
 
 @pytest.mark.database("postgres")

@@ -75,6 +75,7 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
                 sql.CLAIM_OLDEST,
                 {"ids": webhooks, "limit": 200, "since": 0.0, **_LEASE},
             ),
+            "few": (sql.CLAIM_FEW, {"ids": webhooks, "limit": 200, "since": 0.0, **_LEASE}),
         }
         read = {name: _rows_read(cursor, *statement) for name, statement in statements.items()}
     # A few rows of each webhook from each partition, and not the 300 that it has; the head of an
@@ -83,7 +84,8 @@ def test_a_look_at_a_webhook_reads_its_own_first_rows(
     assert {name: rows for name, rows in read.items() if rows > 100 * WEBHOOKS} == {}
     assert (read["claim"] >= 5 * WEBHOOKS) is (now == "pending")
     # Found by time, looked up by key to be locked and to be changed.
-    assert (200 <= read["oldest"] <= 1000) is (now == "pending")
+    for name in ("oldest", "few"):
+        assert (200 <= read[name] <= 1000) is (now == "pending")
 
 
 def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> None:
@@ -93,6 +95,7 @@ def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> No
     claims = (
         sql.CLAIM,
         sql.CLAIM_OLDEST,
+        sql.CLAIM_FEW,
         sql.CLAIM_TESTS,
         sql.CLAIM_QUARANTINED,
         sql.CLAIM_HEADS,
@@ -111,9 +114,10 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
     quotas = [ClaimQuota(pk, 5) for pk in made]
     of_claim = sql.CLAIM % dict(zip(_TERMS, ("$1", "$2", "$3", "$4", "$5"), strict=True))
     oldest = ("ids", "limit", "since", "lease", "lease_seconds")
-    of_oldest = sql.CLAIM_OLDEST % dict(zip(oldest, ("$1", "$2", "$3", "$4", "$5"), strict=True))
+    names = dict(zip(oldest, ("$1", "$2", "$3", "$4", "$5"), strict=True))
     statements: dict[str, tuple[str, list[Any]]] = {
-        "oldest": (of_oldest, [[0], 200, 0.0, "plans", 60]),
+        "oldest": (sql.CLAIM_OLDEST % names, [[0], 200, 0.0, "plans", 60]),
+        "few": (sql.CLAIM_FEW % names, [[0], 200, 0.0, "plans", 60]),
         "claim": (of_claim, [made, [5] * WEBHOOKS, 0.0, "plans", 60]),
         "record": (sql.SUCCEEDED, [["dlv_0"], [1], [204], "plans"]),
         "failed": (
@@ -139,7 +143,8 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
             # The first execution makes the plan.
             _rows_read_by(cursor, name, values)
         _publish(100)
-        read = {"oldest": _rows_read_by(cursor, "oldest", statements.pop("oldest")[1])}
+        first = {name: statements.pop(name)[1] for name in ("oldest", "few")}
+        read = {name: _rows_read_by(cursor, name, values) for name, values in first.items()}
         found = postgres.claim(quotas, **_LEASE) + postgres.claim(quotas, **_LEASE)
         keys = [[one.id for one in found], [one.number for one in found]]
         for name in ("record", "failed", "back"):
@@ -223,6 +228,7 @@ def test_entries_of_finished_rows_that_a_transaction_keeps_are_passed_over() -> 
                 (sql.PAGE, terms),
                 (sql.CLAIM, quota),
                 (sql.CLAIM_OLDEST, oldest),
+                (sql.CLAIM_FEW, oldest),
                 (sql.IS_LATE, late),
             ):
                 all_blocks, few_blocks = (

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.db.models import Min
+from django.db.models import F, Min
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.factories import make_credential, make_delivery, make_webhook
 from webhooks import events
@@ -66,6 +67,66 @@ def test_a_claim_of_the_oldest_takes_no_row_of_others_and_reports_them() -> None
     of_second = make_delivery(second).pk
     assert oldest(9, since=time.time() + 60) == ([], False)
     assert oldest(9) == ([of_second], True)
+
+
+@pytest.mark.database("postgres")
+def test_a_claim_of_a_few_takes_rows_of_webhooks_that_need_not_wait_with_what_their_plans_need(
+    settings: Settings,
+) -> None:
+    types = ("call.incoming.after", "call.incoming.before", "call.outgoing.after")
+    first, second, other = (make_webhook(event_types=[one]) for one in types)
+    ids = [first.pk, second.pk]
+    looked = {one.webhook_id: one for one in queue.backend().candidates(ids)}
+    assert not looked
+
+    def few(limit: int, **terms: Any) -> tuple[list[str], list[int], bool]:
+        claimed, found, is_whole = queue.backend().claim_few(ids, limit=limit, **terms, **TERMS)
+        assert all(row.payload and row.number == 1 for row in claimed)
+        for one in found:
+            assert one == looked[one.webhook_id]._replace(has_suspects=False, has_one_row=False)
+        return [row.id for row in claimed], [one.webhook_id for one in found], is_whole
+
+    rows = [make_delivery(webhook).pk for webhook in (first, second, first)]
+    looked |= {one.webhook_id: one for one in queue.backend().candidates(ids)}
+    assert few(2) == (rows[:2], [first.pk, second.pk], False)
+    assert few(2) == (rows[2:], [first.pk], True)
+    assert few(2) == ([], [], False)
+    # A large event is read apart from its row.
+    settings.WEBHOOKS_MAX_PAYLOAD_BYTES = 100_000
+    large = events.publish("call.incoming.after", {"call_id": "1", "note": "x" * 50_000})
+    assert len(few(2)[0]) == 1
+    assert Delivery.objects.get(event=large.event_id).status == Status.SENDING
+    # Other rows stay, and it tells that there are some.
+    left = make_delivery(other)
+    suspect, mine = make_delivery(first), make_delivery(second)
+    Delivery.objects.filter(pk=suspect.pk).update(unknown_count=2)
+    test = events.send_test(first, "webhook.test")
+    assert few(9) == ([mine.pk], [second.pk], False)
+    assert few(9, since=time.time() + 60) == ([], [], False)
+    waiting = Delivery.objects.filter(pk__in=[left.pk, suspect.pk, test.pk])
+    assert waiting.filter(status=Status.PENDING).count() == 3
+    waiting.delete()
+    # So do those of a webhook that has to wait by now.
+    for change in (
+        {"is_active": False, "pause_reason": "person", "paused_at": timezone.now()},
+        {"is_ordered": True},
+        {"rate_limit": 5},
+        {"concurrency_limit": 5},
+        {"deleted_at": timezone.now()},
+        {"cancels_before": timezone.now()},
+    ):
+        row = make_delivery(first)
+        before = Webhook.objects.filter(pk=first.pk).values(*change).get()
+        Webhook.objects.filter(pk=first.pk).update(**change)
+        mine = make_delivery(second)
+        assert few(9) == ([mine.pk], [second.pk], False)
+        Webhook.objects.filter(pk=first.pk).update(**before)
+        row.delete()
+    # And it reports every change that a plan has to be made again for.
+    Webhook.objects.filter(pk=second.pk).update(version=F("version") + 1)
+    make_delivery(second)
+    looked = {one.webhook_id: one for one in queue.backend().candidates(ids)}
+    assert len(few(9)[0]) == 1
 
 
 def test_a_claim_takes_due_rows_oldest_first_up_to_the_quota() -> None:

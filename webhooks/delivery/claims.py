@@ -33,6 +33,8 @@ CLAIM_ROWS = 1000
 # Claims of the oldest rows, whichever webhooks they are of, have at most this many: enough for what
 # became due since the last one, unless they are a backlog, which webhooks share.
 OLDEST_ROWS = 200
+# And at most this many without a look: what arrives while little is sent.
+FEW_ROWS = 32
 # The most rows held in memory: usually, and with very many webhooks, since a new row waits behind
 # about as many rows as webhooks have rows here. No claim is made once this share is full.
 ROWS, ROWS_OF_MANY, _FULL_PART = 4000, 2000, 0.75
@@ -71,7 +73,7 @@ class Claims:
     """Rows leased to this engine: waiting in memory, in flight, or not yet recorded.
 
     The claimer, which may be a thread of its own, calls `claim` and `claim_oldest`; the engine
-    thread calls the rest.
+    thread calls the rest, while no claim is under way.
     """
 
     def __init__(
@@ -131,6 +133,8 @@ class Claims:
         self.exhausted: list[int] = []
         self.served: set[int] = set()
         self.left_out: list[int] = []
+        # The webhooks of the rows that were claimed without a look.
+        self.found: list[Candidate] = []
         # The id of the row in flight that was also in flight at several crashes, or "".
         self._quarantined = ""
 
@@ -227,30 +231,30 @@ class Claims:
 
     def _begin(self) -> None:
         self.is_all = False
-        self.exhausted, self.served, self.left_out = [], set(), []
+        self.exhausted, self.served, self.left_out, self.found = [], set(), [], []
         parts = (_FOR_ALL, _FOR_NEW, 1.0)
         limits = (int(part * CLAIMED_BYTES) for part in parts)
         self._most_bytes = next((most for most in limits if self._bytes < most), CLAIMED_BYTES)
         self.terms["max_bytes"] = max(1, self._most_bytes - self._bytes)
 
-    def may_have_oldest(self, webhook_ids: Iterable[int]) -> list[int]:
+    def may_have_oldest(self, webhook_ids: Iterable[int], rows: int = OLDEST_ROWS) -> list[int]:
         """Return which of these webhooks, which have no limit, may have all of the oldest rows."""
         is_large = self._bytes > _FOR_ALL * CLAIMED_BYTES
-        if self.is_ending or self.room < OLDEST_ROWS or is_large or self.slow_to_judge:
+        if self.is_ending or self.room < rows or is_large or self.slow_to_judge:
             return []
         now, room = time.monotonic(), self.room
-        return [pk for pk in webhook_ids if self._may_have_oldest(self.limiters.get(pk), now, room)]
 
-    def _may_have_oldest(self, limiter: Limiter, now: float, room: int) -> bool:
-        is_light = limiter.mean_made_bytes <= LIGHT_BYTES
-        quota = min(limiter.quota(now), room - limiter.claimed)
-        return is_light and limiter.is_quick and quota >= OLDEST_ROWS
+        def may_have(limiter: Limiter) -> bool:
+            is_light = limiter.mean_made_bytes <= LIGHT_BYTES
+            quota = min(limiter.quota(now), room - limiter.claimed)
+            return is_light and limiter.is_quick and quota >= rows
+
+        return [pk for pk in webhook_ids if may_have(self.limiters.get(pk))]
 
     def claim_oldest(self, webhook_ids: Sequence[int], claims: list[Claimed]) -> bool:
         """Claim the oldest due rows that are of these webhooks, which `may_have_oldest` chose."""
         self._begin()
-        fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
-        limit = max(1, min(OLDEST_ROWS, fitting))
+        limit = self._fitting(OLDEST_ROWS)
         found, has_others = self._queue.claim_oldest(
             webhook_ids, limit=limit, since=self.since, **self.terms
         )
@@ -259,6 +263,22 @@ class Claims:
         is_whole = not has_others and left > settings.WEBHOOKS_MAX_PAYLOAD_BYTES
         self.is_all = is_whole and 0 < len(found) < limit
         return True
+
+    def claim_few(self, webhook_ids: Sequence[int], claims: list[Claimed]) -> bool:
+        """Claim a few of the oldest due rows; `found` are their webhooks as they are now."""
+        self._begin()
+        claimed, self.found, is_whole = self._queue.claim_few(
+            webhook_ids, limit=self._fitting(FEW_ROWS), since=self.since, **self.terms
+        )
+        claims += claimed
+        left = bytes_left(self.terms["max_bytes"], claimed)
+        self.is_all = is_whole and left > settings.WEBHOOKS_MAX_PAYLOAD_BYTES
+        return True
+
+    def _fitting(self, most: int) -> int:
+        """Return how many rows fit into the bytes that are left, if they are as large as usual."""
+        fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
+        return max(1, min(most, fitting))
 
     def goes_on_with(self, webhook_id: int) -> bool:
         """Return whether an ending drain claims more for this webhook.
@@ -338,9 +358,7 @@ class Claims:
                 if limiter.mean_made_bytes > LIGHT_BYTES:
                     large.append((kind, candidate.webhook_id))
         self._limit_bodies(large)
-        # As many rows as fit at the mean size of recent ones.
-        fitting = int((self._most_bytes - self._bytes) / max(self._mean_bytes, 1.0))
-        rows = max(1, min(CLAIM_ROWS, left, fitting))
+        rows = self._fitting(min(CLAIM_ROWS, left))
         # Half, rounded at random: while little fits, each claim has a single row.
         for_slow = (rows + random.getrandbits(1)) // 2 if quick else rows
         room, known_room = self._slow_rooms()
@@ -487,6 +505,8 @@ class ClaimBatch(NamedTuple):
     failed: Sequence[int] = ()
     # Whether only the oldest rows were claimed, so that a look is next unless `is_all`.
     is_oldest: bool = False
+    # The webhooks of rows that were claimed without a look, which have no plans here yet.
+    found: Sequence[Candidate] = ()
 
     @property
     def is_full(self) -> bool:
@@ -506,7 +526,7 @@ class Claimer(SessionThread):
     """The thread that claims, one claim at a time: `request`, then `batch` until it has arrived.
 
     The engine thread calls all methods; this thread calls `on_claimed`. Nothing must be requested
-    while it `is_busy`.
+    or claimed while it `is_busy`.
     """
 
     def __init__(
@@ -518,6 +538,7 @@ class Claimer(SessionThread):
     ) -> None:
         super().__init__("claimer", queue, engine_session)
         self._claims = claims
+        self._engine_session = engine_session
         self._on_claimed = on_claimed
         self._requested: deque[_ClaimRequest] = deque()
         self.batches: deque[ClaimBatch] = deque()
@@ -538,13 +559,23 @@ class Claimer(SessionThread):
         claim = partial(self._claims.claim_oldest, list(plans))
         self._request(_ClaimRequest(claim, plans, plans, time.monotonic(), is_oldest=True))
 
+    def claim_few(self, webhook_ids: Sequence[int]) -> None:
+        """Claim a few of the oldest rows, as far as they are of these webhooks.
+
+        In the engine thread: to wait for another one takes as long as the database.
+        """
+        claim = partial(self._claims.claim_few, webhook_ids)
+        self.is_busy = True
+        request = _ClaimRequest(claim, webhook_ids, {}, time.monotonic(), is_oldest=True)
+        self._claim(request, self._engine_session)
+
     def _request(self, request: _ClaimRequest) -> None:
         self.is_busy = True
         self._requested.append(request)
         if self._in_parallel:
             self._event.set()
         else:
-            self._claim()
+            self._claim(self._requested.popleft(), self._session)
 
     def batch(self) -> ClaimBatch | None:
         """Return the claimed rows once; None until they have arrived."""
@@ -563,10 +594,9 @@ class Claimer(SessionThread):
             self._end(ends)
         return self.batch()
 
-    def _claim(self) -> None:
-        request = self._requested.popleft()
+    def _claim(self, request: _ClaimRequest, session: DatabaseSession) -> None:
         claims: list[Claimed] = []
-        done = self._session.run(lambda: request.claim(claims))
+        done = session.run(lambda: request.claim(claims))
         batch = ClaimBatch(claims, request.plans, request.asked_at, is_oldest=request.is_oldest)
         if done:
             # Only a successful claim tells what is left.
@@ -575,6 +605,7 @@ class Claimer(SessionThread):
                 exhausted=self._claims.exhausted,
                 served=self._claims.served,
                 left_out=self._claims.left_out,
+                found=self._claims.found,
             )
         else:
             batch = batch._replace(failed=list(request.webhook_ids))
@@ -588,7 +619,7 @@ class Claimer(SessionThread):
 
     def _turn(self) -> None:
         if self._requested:
-            self._claim()
+            self._claim(self._requested.popleft(), self._session)
         else:
             self._event.wait()
             self._event.clear()

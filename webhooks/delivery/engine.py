@@ -23,6 +23,7 @@ from webhooks.delivery import outcomes, queue
 from webhooks.delivery.affinity import Affinity
 from webhooks.delivery.claims import (
     CLAIM_ROWS,
+    FEW_ROWS,
     LIGHT_BYTES,
     MADE_BYTES,
     ROWS,
@@ -32,7 +33,7 @@ from webhooks.delivery.claims import (
     Claims,
 )
 from webhooks.delivery.db_session import DatabaseClock, DatabaseSession
-from webhooks.delivery.due import DueWebhooks
+from webhooks.delivery.due import PAGE, DueWebhooks
 from webhooks.delivery.limiter import Limiters
 from webhooks.delivery.maintenance import Maintenance, PendingHolds, PendingPauses
 from webhooks.delivery.plans import Plans
@@ -275,6 +276,10 @@ class Engine:
         # such webhooks.
         self.sendable: dict[int, tuple[RequestPlan, float]] = {}
         self.oldest_until = 0.0
+        # Webhooks that could be sent to without a limit at a look of this drain, and whether the
+        # last claim took only a few rows.
+        self._known: set[int] = set()
+        self._is_light = False
         # The plans of the last claim of the oldest rows.
         self._oldest_plans: dict[int, RequestPlan] = {}
         # Whether any webhook has due rows, even if none can be sent to.
@@ -400,6 +405,8 @@ class Engine:
         self.record(now)
         batch = self.claimer.batch()
         if batch is not None:
+            if batch.found:
+                batch = batch._replace(plans=self._plans_of(batch.found))
             self.note_claimed(batch)
             if not batch.is_full:
                 self.submit(batch)
@@ -420,13 +427,15 @@ class Engine:
                     self._due.wake(self._waiting_for_name.pop(self._resolved_names.popleft(), ()))
             is_time = self._is_notified or now >= min(self._scan_at, self._pending_holds.look_at)
             if is_time and self._may_claim:
+                is_early = now < min(self._scan_at, self._pending_holds.look_at)
                 if self._is_notified:
                     self._owes_look = True
                     self.look_at = min(self.look_at, self._look_again_at(is_woken=True))
                 if self._pending_holds.takes_look(now):
                     self.look_at = 0.0
                 self._is_notified = False
-                self._scan(now)
+                if not (is_early and self.claim_few()):
+                    self._scan(now)
                 # Beside the claim.
                 self._pending_holds.hold(self.session, self._queue, all_at_once=self._due.are_many)
         if batch is not None and batch.is_full:
@@ -516,6 +525,33 @@ class Engine:
             waits = [one.wait_seconds for one in ready if one.wait_seconds]
             self._scan_later(min([settings.WEBHOOKS_POLL_SECONDS, *waits]))
 
+    def claim_few(self) -> bool:
+        """Claim a few rows that a wakeup announced, if nothing else is expected to be due.
+
+        Between two looks, whenever these were: the claim reads the versions of the webhooks.
+        """
+        if not (self._is_light and self._is_calm and self._known) or self.session.backoff_seconds:
+            return False
+        webhook_ids = self.claims.may_have_oldest(self._known, FEW_ROWS)
+        if webhook_ids:
+            self._owes_look = False
+            self.claims.since = self._due.since
+            self.claimer.claim_few(webhook_ids)
+        return bool(webhook_ids)
+
+    def _plans_of(self, found: Iterable[Candidate]) -> dict[int, RequestPlan]:
+        """Return the plans of webhooks that were claimed from without a look.
+
+        The rows of the others go back: a look makes their plans, or holds them.
+        """
+        plans: dict[int, RequestPlan] = {}
+        for one in found:
+            if self._is_ready(one):
+                plans[one.webhook_id] = self.ready[one.webhook_id]
+            else:
+                self._known.discard(one.webhook_id)
+        return plans
+
     def claim_oldest(self) -> bool:
         """Claim what became due a moment ago; return whether webhooks may have that."""
         plans = {pk: self.sendable[pk][0] for pk in self.claims.may_have_oldest(self.sendable)}
@@ -534,6 +570,7 @@ class Engine:
         """
         if self._due.are_many or not (self._queue.WRITES_IN_PARALLEL and self.shards.are_all):
             self.sendable, self.oldest_until = {}, 0.0
+            self._known.clear()
             return
         now = self._looked_at
         free = {
@@ -543,6 +580,9 @@ class Engine:
         }
         is_all = len(free) == len(found) and not any(one.has_suspects for one in found[:1])
         seen = {one.webhook_id for one in found}
+        self._known = (self._known - seen) | free.keys()
+        if len(self._known) > PAGE:
+            self._known = set(free)
         for webhook_id, one in self.sendable.items():
             if webhook_id not in seen and now - one[1] < LOOK_SECONDS:
                 free[webhook_id] = one
@@ -579,6 +619,7 @@ class Engine:
 
     def note_claimed(self, batch: ClaimBatch) -> None:
         """Count the claimed rows and schedule the next scan."""
+        self._is_light = batch.is_all and len(batch.claims) < FEW_ROWS
         batch.claims[:] = self._new_among(batch.claims)
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self.sender.unsent.extend(unread)
@@ -595,6 +636,9 @@ class Engine:
                 self.look_at, self._is_notified = 0.0, True
         if not batch.claims:
             self._scan_later(BLOCKED_SCAN_SECONDS)
+            return
+        if batch.found and batch.is_all:
+            # The next look is due when it was.
             return
         if self._due.are_many:
             self.look_at = 0.0

@@ -748,6 +748,45 @@ def claim_oldest(
     return claimed, bool(rows) and rows[0][-1]
 
 
+def claim_few(
+    webhook_ids: Sequence[int],
+    *,
+    limit: int,
+    lease: str,
+    lease_seconds: float,
+    max_bytes: int = MAX_EVENT_BYTES,
+    since: float = 0.0,
+) -> tuple[list[Claimed], list[Candidate], bool]:
+    """Take the rows of these webhooks among the `limit` oldest due ones, but no tests.
+
+    None of a webhook that has a limit or an order by now, or is paused. Also return the webhooks
+    of the claimed rows as they are now, and whether nothing else was due; unknown, and False, if it
+    took none. Leaves out rows that became due before the Unix time `since`.
+    """
+    _plan_again(limit)
+    parameters = {
+        "ids": arrays.numbers(webhook_ids),
+        "limit": limit,
+        "since": since,
+        "lease": lease,
+        "lease_seconds": lease_seconds,
+    }
+    rows = _fetch(sql.CLAIM_FEW, parameters)
+    found: dict[int, Candidate] = {}
+    claimed: list[Claimed] = []
+    unread: list[tuple[Any, ...]] = []
+    for *row, version, token_version, refused_version, payload, _count in rows:
+        if payload is None:
+            unread.append(tuple(row))
+        else:
+            claimed.append(Claimed._make([*row, payload]))
+        versions = version, token_version, refused_version
+        found[row[1]] = Candidate(row[1], *versions, True, False, False, False)
+    if unread:
+        claimed += _read_events(unread, lease, bytes_left(max_bytes, claimed))
+    return claimed, [*found.values()], bool(rows) and len(rows) == rows[0][-1] < limit
+
+
 def claim_tests(
     quotas: Sequence[ClaimQuota],
     *,

@@ -45,6 +45,12 @@ _HAS_TESTS = """EXISTS (
 
 # Each table is behind OFFSET 0: with plain joins, all webhooks were read once for each waiting one,
 # since the shard condition makes the planner expect few, as does a table that was empty.
+_OF_CREDENTIAL = """CROSS JOIN LATERAL (
+  SELECT id, version, authorization_type FROM webhooks_credential
+  WHERE id = w.credential_id OFFSET 0) c
+LEFT JOIN LATERAL (
+  SELECT version, refused_version FROM webhooks_oauthtoken
+  WHERE credential_id = w.credential_id AND c.authorization_type = 'oauth2' OFFSET 0) t ON true"""
 _FACTS = f"""
 SELECT w.id, {VERSION}, COALESCE(t.version, 0), COALESCE(t.refused_version, 0),
   w.is_active AND w.deleted_at IS NULL AND w.cancels_before IS NULL, {IS_PACED},
@@ -64,12 +70,7 @@ CROSS JOIN LATERAL (
   SELECT id, version, credential_id, is_active, deleted_at, cancels_before, rate_limit,
     rate_limit_seconds, concurrency_limit, is_ordered
   FROM webhooks_webhook WHERE id = waiting.webhook_id OFFSET 0) w
-CROSS JOIN LATERAL (
-  SELECT id, version, authorization_type FROM webhooks_credential
-  WHERE id = w.credential_id OFFSET 0) c
-LEFT JOIN LATERAL (
-  SELECT version, refused_version FROM webhooks_oauthtoken
-  WHERE credential_id = w.credential_id AND c.authorization_type = 'oauth2' OFFSET 0) t ON true
+{_OF_CREDENTIAL}
 LEFT JOIN LATERAL (
   SELECT next_send_at FROM webhooks_webhookstate
   WHERE webhook_id = w.id AND w.rate_limit IS NOT NULL OFFSET 0) s ON true
@@ -163,21 +164,40 @@ WITH wanted AS MATERIALIZED (
 
 # The rows of these webhooks among the oldest that are due, without tests: one search instead of one
 # for each webhook. The others among the oldest stay unlocked, as another drain may want them.
-CLAIM_OLDEST = f"""
+_OLDEST = f"""
 WITH due AS MATERIALIZED (
-  SELECT d.id, d.ctid AS place,
+  SELECT d.id, d.ctid AS place, d.webhook_id,
     d.unknown_count < {QUARANTINE_FROM} AND d.trigger <> 'test'
       AND d.webhook_id = ANY(%(ids)s::bigint[]) AS is_wanted
   FROM webhooks_delivery d
   WHERE d.status = 'pending' AND d.next_attempt_at > '2000-01-01Z' AND d.next_attempt_at <= now()
     {_SINCE}
   ORDER BY d.next_attempt_at LIMIT %(limit)s
-), wanted AS MATERIALIZED (
-  SELECT free.* FROM due CROSS JOIN LATERAL (
+)"""
+_FREE_OF_DUE = """CROSS JOIN LATERAL (
     SELECT d.id, d.ctid AS place FROM webhooks_delivery d
     WHERE d.id = due.id AND d.ctid = due.place FOR UPDATE SKIP LOCKED) free
-  WHERE due.is_wanted
+  WHERE due.is_wanted"""
+CLAIM_OLDEST = f"""{_OLDEST}, wanted AS MATERIALIZED (
+  SELECT free.* FROM due {_FREE_OF_DUE}
 {TAKE}, EXISTS (SELECT FROM due WHERE NOT is_wanted)"""
+
+# A few of these rows, without a look before: of webhooks that have no limit and need not wait now.
+# With the versions that their plans are made from, the payloads of small events, and how many rows
+# were among the oldest.
+CLAIM_FEW = f"""{_OLDEST}, wanted AS MATERIALIZED (
+  SELECT free.*, {VERSION} AS version, t.version AS token_version, t.refused_version
+  FROM due
+  CROSS JOIN LATERAL (
+    SELECT version, credential_id FROM webhooks_webhook w
+    WHERE id = due.webhook_id AND is_active AND deleted_at IS NULL AND cancels_before IS NULL
+      AND NOT {IS_PACED} OFFSET 0) w
+  {_OF_CREDENTIAL}
+  {_FREE_OF_DUE}
+{TAKE}, wanted.version, COALESCE(wanted.token_version, 0), COALESCE(wanted.refused_version, 0),
+  (SELECT CASE WHEN octet_length(payload) <= {LARGE_EVENT_BYTES} THEN payload END
+   FROM webhooks_event WHERE id = d.event_id),
+  (SELECT count(*) FROM due)"""
 
 # All due tests are listed first: there are few, and the index of tests alone finds them.
 CLAIM_TESTS = f"""
