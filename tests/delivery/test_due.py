@@ -525,9 +525,11 @@ def test_a_page_that_takes_long_is_a_complete_one_only_now_and_then(
     # Fifteen seconds ago, as transactions may be open for ten.
     assert asked == [0.0, 0.0 if is_complete else 985.0]
     assert due.since == asked[-1]
+    assert due.is_cheap
     clock[0] += 60
     due.look()
     assert asked[-1] == due.since == 0.0
+    assert due.is_cheap is is_complete
     # Other shards were added.
     fake.own = {"shards": 2}
     due.look()

@@ -171,6 +171,11 @@ class DueWebhooks:
         """Return from which Unix time on rows are to be claimed; 0 for all."""
         return 0.0 if self.are_many else self._watermark.since
 
+    @property
+    def is_cheap(self) -> bool:
+        """Return whether a query of rows that became due since then takes little time."""
+        return bool(self.since) or not self._watermark.complete_at
+
     def _ask_page(self) -> Page | None:
         watermark, own = self._watermark, self._shards.own
         if own != self._own:

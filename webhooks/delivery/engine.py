@@ -57,7 +57,7 @@ from webhooks.delivery.requests import (
 )
 from webhooks.delivery.sender import Sender
 from webhooks.delivery.shards import Shards
-from webhooks.delivery.wakeup import Wakeup
+from webhooks.delivery.wakeup import LISTEN_SECONDS, Wakeup
 from webhooks.models import HoldReason, Outcome, Status, Trigger, ids
 from webhooks.models.messages import Message
 from webhooks.payloads import MappingError
@@ -321,7 +321,7 @@ class Engine:
 
     def _listen(self) -> None:
         while not self._is_closing:
-            if not self._wakeup.wait(1.0):
+            if not self._wakeup.wait(LISTEN_SECONDS):
                 continue
             if self._is_closing:
                 # Passed on to another drain, as this one claims no more.
@@ -530,7 +530,8 @@ class Engine:
 
         Between two looks, whenever these were: the claim reads the versions of the webhooks.
         """
-        if not (self._is_light and self._is_calm and self._known) or self.session.backoff_seconds:
+        is_light = self._is_light and self._is_calm and self._due.is_cheap
+        if not (is_light and self.shards.are_all) or self.session.backoff_seconds:
             return False
         webhook_ids = self.claims.may_have_oldest(self._known, FEW_ROWS)
         if webhook_ids:

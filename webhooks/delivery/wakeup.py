@@ -19,8 +19,10 @@ logger = logging.getLogger(__name__)
 
 _LIST = "webhooks:wakeup"
 _LISTENING = "webhooks:listening"
-# A listener renews its sign about every second; after three missed renewals it has ended.
-_LISTENING_SECONDS = 3
+# For how long a drain listens at a time. It renews its sign each time, and has ended if that is
+# twice as old.
+LISTEN_SECONDS = 2.0
+_LISTENING_SECONDS = 4
 # A listener that is woken often renews the sign no more often than this.
 _SIGN_SECONDS = 0.5
 # One entry per drain is enough; more than this are dropped.
@@ -105,10 +107,12 @@ class RedisWakeup:
 
     def wait(self, timeout_seconds: float) -> bool:
         try:
-            if time.monotonic() >= self._sign_at:
-                self._listener.set(_LISTENING, 1, ex=_LISTENING_SECONDS)
-                self._sign_at = time.monotonic() + _SIGN_SECONDS
-            is_woken = self._listener.blpop([_LIST], timeout=max(timeout_seconds, 0.05)) is not None
+            with self._listener.pipeline(transaction=False) as pipe:
+                if time.monotonic() >= self._sign_at:
+                    pipe.set(_LISTENING, 1, ex=_LISTENING_SECONDS)
+                    self._sign_at = time.monotonic() + _SIGN_SECONDS
+                pipe.blpop([_LIST], timeout=max(timeout_seconds, 0.05))
+                is_woken = pipe.execute()[-1] is not None
             self._broken.discard("wait")
             return is_woken
         except Exception as error:
