@@ -106,6 +106,9 @@ def test_a_claim_changes_rows_by_the_statement_itself(webhooks: list[int]) -> No
             plan = [row[0] for row in cursor.fetchall()]
             assert plan[0].startswith("Update on webhooks_delivery d")
             assert sum("Update on webhooks_delivery " in line for line in plan) == 1
+            # Nor may another part choose its partition by an id that it reads: see `_LOCKED`.
+            by_id = [line for line in plan if "(id)::text" in line and "ANY" not in line]
+            assert all("(wanted.id)::text" in line for line in by_id), by_id
 
 
 @pytest.mark.parametrize("before", [0, 1, 25])

@@ -36,7 +36,7 @@ WAIT_SECONDS = (0.1, 10.0)
 _LONGEST_TIMED_SECONDS = 60.0
 # A query that takes longer than this leaves out earlier rows, but for this share of the time, and
 # for at most so long. They are of transactions that were open for longer than the margin.
-_CHEAP_SECONDS, _COMPLETE_PART, _LONGEST_SECONDS, _MARGIN_SECONDS = 0.005, 0.02, 10.0, 10.0
+CHEAP_SECONDS, _COMPLETE_PART, _LONGEST_SECONDS, _MARGIN_SECONDS = 0.005, 0.02, 10.0, 10.0
 
 
 class Watermark:
@@ -66,7 +66,7 @@ class Watermark:
             ended_at = time.monotonic()
             seconds = ended_at - began_at
             pause = min(_LONGEST_SECONDS, seconds / _COMPLETE_PART)
-            self.complete_at = ended_at + pause if seconds > _CHEAP_SECONDS else 0.0
+            self.complete_at = ended_at + pause if seconds > CHEAP_SECONDS else 0.0
 
     def forget(self) -> None:
         """Let the next query be a complete one."""

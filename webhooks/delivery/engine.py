@@ -276,8 +276,10 @@ class Engine:
         # such webhooks.
         self.sendable: dict[int, tuple[RequestPlan, float]] = {}
         self.oldest_until = 0.0
-        # Webhooks that could be sent to without a limit at a look of this drain, and whether the
-        # last claim took only a few rows.
+        # Whether the last look found only such webhooks.
+        self._are_all_sendable = False
+        # Webhooks that could be sent to without a limit at a look of this drain; and whether the
+        # last claim took only a few rows and left none, or the last look found none.
         self._known: set[int] = set()
         self._is_light = False
         # The plans of the last claim of the oldest rows.
@@ -587,11 +589,12 @@ class Engine:
         for webhook_id, one in self.sendable.items():
             if webhook_id not in seen and now - one[1] < LOOK_SECONDS:
                 free[webhook_id] = one
-        self.sendable = free
+        self.sendable, self._are_all_sendable = free, is_all
         self.oldest_until = now + WOKEN_LOOK_SECONDS if is_all else 0.0
 
     def _scan_when_due(self) -> None:
         """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
+        self._is_light = True
         self.look_at = 0.0
         self._scan_in(self._until_due(self._due.next_due_seconds))
 
@@ -620,7 +623,8 @@ class Engine:
 
     def note_claimed(self, batch: ClaimBatch) -> None:
         """Count the claimed rows and schedule the next scan."""
-        self._is_light = batch.is_all and len(batch.claims) < FEW_ROWS
+        is_whole = batch.is_all and (bool(batch.found) or self._are_all_sendable)
+        self._is_light = is_whole and len(batch.claims) < FEW_ROWS
         batch.claims[:] = self._new_among(batch.claims)
         if unread := [claim for claim in batch.claims if not claim.payload]:
             self.sender.unsent.extend(unread)

@@ -25,7 +25,7 @@ FROM unnest(%s::text[]) AS wanted(id) CROSS JOIN LATERAL (
 # blocks the rest. If the statistics know of no open row, other indexes look as good as the partial
 # ones, such as the index of all rows in their order: only `delivery_in_order` and `delivery_held`
 # have the order by both columns.
-HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.id) FROM (
+HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = ANY(ARRAY(SELECT min(x.id) FROM (
       (SELECT id FROM webhooks_delivery
        WHERE status = 'pending' AND webhook_id >= w.id AND webhook_id <= w.id
        ORDER BY webhook_id, id LIMIT 1)
@@ -34,7 +34,7 @@ HEAD = """SELECT {columns} FROM webhooks_delivery d WHERE d.id = (SELECT min(x.i
       UNION ALL
       (SELECT id FROM webhooks_delivery
        WHERE status = 'held' AND webhook_id >= w.id AND webhook_id <= w.id
-       ORDER BY webhook_id, id LIMIT 1)) x)"""
+       ORDER BY webhook_id, id LIMIT 1)) x))"""
 HEAD_SECONDS = """CASE WHEN d.status = 'pending'
     THEN EXTRACT(EPOCH FROM d.next_attempt_at - now())::float8 END"""
 
@@ -144,6 +144,14 @@ FROM wanted WHERE d.id = wanted.id AND d.ctid = wanted.place
 RETURNING d.id, d.webhook_id, d.event_id, d.attempt_count, d.failure_count, d.trigger
 """
 
+# Locks a found row. A row that was changed a moment before is read again, by the whole statement,
+# and there PostgreSQL 18.6 crashes where a part chooses the partition by an id that it reads: so
+# such an id is in an array, for which it looks into each partition's index.
+_LOCKED = """
+    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
+    WHERE d.id = ANY(ARRAY(SELECT {found}.id)) AND d.ctid = {found}.place
+    FOR UPDATE SKIP LOCKED"""
+
 # Claimed rows whose event is gone: there is nothing to send.
 CANCEL_LOST = """
 UPDATE webhooks_delivery
@@ -174,9 +182,7 @@ WITH due AS MATERIALIZED (
     {_SINCE}
   ORDER BY d.next_attempt_at LIMIT %(limit)s
 )"""
-_FREE_OF_DUE = """CROSS JOIN LATERAL (
-    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
-    WHERE d.id = due.id AND d.ctid = due.place FOR UPDATE SKIP LOCKED) free
+_FREE_OF_DUE = f"""CROSS JOIN LATERAL ({_LOCKED.format(found="due")}) free
   WHERE due.is_wanted"""
 CLAIM_OLDEST = f"""{_OLDEST}, wanted AS MATERIALIZED (
   SELECT free.* FROM due {_FREE_OF_DUE}
@@ -196,7 +202,7 @@ CLAIM_FEW = f"""{_OLDEST}, wanted AS MATERIALIZED (
   {_FREE_OF_DUE}
 {TAKE}, wanted.version, COALESCE(wanted.token_version, 0), COALESCE(wanted.refused_version, 0),
   (SELECT CASE WHEN octet_length(payload) <= {LARGE_EVENT_BYTES} THEN payload END
-   FROM webhooks_event WHERE id = d.event_id),
+   FROM webhooks_event WHERE id = ANY(ARRAY(SELECT d.event_id))),
   (SELECT count(*) FROM due)"""
 
 # All due tests are listed first: there are few, and the index of tests alone finds them.
@@ -230,9 +236,7 @@ WITH heads AS MATERIALIZED (
   SELECT head.* FROM unnest(%(ids)s::bigint[]) AS w(id) CROSS JOIN LATERAL (
     {HEAD.format(columns=_HEAD_COLUMNS)}) head
 ), wanted AS MATERIALIZED (
-  SELECT free.* FROM heads CROSS JOIN LATERAL (
-    SELECT d.id, d.ctid AS place FROM webhooks_delivery d
-    WHERE d.id = heads.id AND d.ctid = heads.place FOR UPDATE SKIP LOCKED) free
+  SELECT free.* FROM heads CROSS JOIN LATERAL ({_LOCKED.format(found="heads")}) free
   WHERE heads.status = 'pending' AND heads.due_at <= now()
     AND (heads.unknown_count >= {QUARANTINE_FROM}) = %(is_quarantine)s LIMIT %(limit)s
 {TAKE}"""
