@@ -735,15 +735,7 @@ def claim_oldest(
     Also return whether other rows were among them; unknown if it took none. Leaves out rows that
     became due before the Unix time `since`.
     """
-    _plan_again(limit)
-    parameters = {
-        "ids": arrays.numbers(webhook_ids),
-        "limit": limit,
-        "since": since,
-        "lease": lease,
-        "lease_seconds": lease_seconds,
-    }
-    rows = _fetch(sql.CLAIM_OLDEST, parameters)
+    rows = _fetch_oldest(sql.CLAIM_OLDEST, webhook_ids, limit, lease, lease_seconds, since)
     claimed = _read_events([row[:-1] for row in rows], lease, max_bytes)
     return claimed, bool(rows) and rows[0][-1]
 
@@ -763,16 +755,8 @@ def claim_few(
     of the claimed rows as they are now, and whether nothing else was due; unknown, and False, if it
     took none. Leaves out rows that became due before the Unix time `since`.
     """
-    _plan_again(limit)
-    parameters = {
-        "ids": arrays.numbers(webhook_ids),
-        "limit": limit,
-        "since": since,
-        "lease": lease,
-        "lease_seconds": lease_seconds,
-    }
     try:
-        rows = _fetch(sql.CLAIM_FEW, parameters)
+        rows = _fetch_oldest(sql.CLAIM_FEW, webhook_ids, limit, lease, lease_seconds, since)
     except DatabaseError as error:
         if _is_damage(error):
             # A claim that reads the events apart finds out which it is.
@@ -791,6 +775,25 @@ def claim_few(
     if unread:
         claimed += _read_events(unread, lease, bytes_left(max_bytes, claimed))
     return claimed, [*found.values()], bool(rows) and len(rows) == rows[0][-1] < limit
+
+
+def _fetch_oldest(
+    statement: str,
+    webhook_ids: Sequence[int],
+    limit: int,
+    lease: str,
+    lease_seconds: float,
+    since: float,
+) -> list[tuple[Any, ...]]:
+    _plan_again(limit)
+    parameters = {
+        "ids": arrays.numbers(webhook_ids),
+        "limit": limit,
+        "since": since,
+        "lease": lease,
+        "lease_seconds": lease_seconds,
+    }
+    return _fetch(statement, parameters)
 
 
 def claim_tests(

@@ -189,8 +189,8 @@ CLAIM_OLDEST = f"""{_OLDEST}, wanted AS MATERIALIZED (
 {TAKE}, EXISTS (SELECT FROM due WHERE NOT is_wanted)"""
 
 # A few of these rows, without a look before: of webhooks that have no limit and need not wait now.
-# With the versions that their plans are made from, the payloads of small events, and how many rows
-# were among the oldest.
+# With the versions that their plans are made from, the payloads of small events (by an id in an
+# array as well), and how many rows were among the oldest.
 CLAIM_FEW = f"""{_OLDEST}, wanted AS MATERIALIZED (
   SELECT free.*, {VERSION} AS version, t.version AS token_version, t.refused_version
   FROM due
