@@ -111,6 +111,21 @@ def test_what_waits_for_a_receiver_that_hangs_is_handed_back(
     eventually(lambda: limiter.hanging_limit == 0)
 
 
+def test_what_comes_for_receivers_that_hang_takes_no_place_and_is_handed_back(
+    sender: Sender, receiver: Receiver, limiters: Limiters
+) -> None:
+    numbers = 2, 3, 4, 5
+    hanging = [request_to(f"{receiver.url}/slow/4", number) for number in numbers]
+    for number in numbers:
+        limiters.get(number).claimed = 2
+    sender.submit(hanging, lease_ends=float("inf"))
+    eventually(lambda: sender.late == 4)
+    again = [request_to(f"{receiver.url}/slow/4", number) for number in numbers]
+    sender.submit(again, lease_ends=float("inf"))
+    eventually(lambda: list(sender.unsent) == [request.claim for request in again])
+    assert not answered(sender)
+
+
 def test_what_this_machine_lacks_beside_requests_that_hang_leaves_fewer_places(
     sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

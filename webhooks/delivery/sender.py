@@ -262,15 +262,18 @@ class Sender:
         )
         for limiter in self._late_limiters.keys() - late.keys():
             limiter.late = limiter.hanging_limit = 0
+            self._queue(limiter)
         hanging = [one for one, count in late.items() if 2 * count >= one.in_flight]
         share = max(1, self._places // max(1, sum(one.is_quick for one in hanging)))
         for limiter, count in late.items():
             limiter.late, limiter.hanging_limit = count, 0
         for limiter in hanging:
-            limiter.hanging_limit = share
             most = min(limiter.limit, share) if limiter.is_quick else limiter.limit
+            limiter.hanging_limit = most
             if limiter.claimed > most:
                 self._give_back(limiter.take_all())
+        for limiter in late:
+            self._queue(limiter)
         self._late_limiters = late
         # While this machine lacks something, all count.
         most_late = self._most_late if self._places == self._max_in_flight else 0
@@ -305,7 +308,8 @@ class Sender:
         while self._arrived:
             item = self._arrived.popleft()
             limiter = self._limiters.get(item[0].plan.webhook_id)
-            if self._is_stopping or (not limiter.waiting and self._may_begin(limiter)):
+            is_next = not (limiter.waiting or self._queued)
+            if self._is_stopping or (is_next and self._may_begin(limiter)):
                 self._begin(*item, limiter)
             else:
                 limiter.add(*item)
@@ -324,7 +328,7 @@ class Sender:
         if self._may_begin(limiter):
             self._begin(*limiter.take_first(), limiter)
             self._queue(limiter)
-        elif limiter.in_flight < limiter.limit:
+        elif limiter.in_flight < (limiter.hanging_limit or limiter.limit):
             self._waiting_for_places.setdefault(limiter.in_flight, {})[limiter] = None
 
     def _fill_places(self) -> None:
@@ -348,11 +352,13 @@ class Sender:
         thresholds, Choudhury and Hahne 1998).
         """
         left = self._places + self._late - self._in_flight
-        return limiter.in_flight < limiter.limit and limiter.in_flight < left
+        most = limiter.hanging_limit or limiter.limit
+        return limiter.in_flight < most and limiter.in_flight < left
 
     def _queue(self, limiter: Limiter) -> None:
         """Queue a limiter with waiting requests; one at its limit returns when a request ends."""
-        if limiter.waiting and not limiter.is_queued and limiter.in_flight < limiter.limit:
+        most = limiter.hanging_limit or limiter.limit
+        if limiter.waiting and not limiter.is_queued and limiter.in_flight < most:
             limiter.is_queued = True
             self._queued.append(limiter)
 
