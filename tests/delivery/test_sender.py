@@ -126,6 +126,16 @@ def test_what_comes_for_receivers_that_hang_takes_no_place_and_is_handed_back(
     assert not answered(sender)
 
 
+def test_each_webhook_begins_one_request_before_another_begins_its_second(
+    sender: Sender, receiver: Receiver
+) -> None:
+    hanging = [request_to(f"{receiver.url}/slow/4", number) for number in (2, 2, 3, 3, 4, 4)]
+    quick = request_to(f"{receiver.url}/open/hook", 1)
+    sender.submit([*hanging, quick], lease_ends=float("inf"))
+    eventually(lambda: 1 in answered(sender))
+    assert sender.late == 0
+
+
 def test_what_this_machine_lacks_beside_requests_that_hang_leaves_fewer_places(
     sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

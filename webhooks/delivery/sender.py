@@ -305,10 +305,13 @@ class Sender:
             self._give_back(limiter.take_all())
 
     def _take_arrived(self) -> None:
+        # The rows of a webhook follow one another in a claim. The first of each begins at once and
+        # the rest take turns, or the first webhooks would take several of the last places each.
+        is_empty = not self._queued
         while self._arrived:
             item = self._arrived.popleft()
             limiter = self._limiters.get(item[0].plan.webhook_id)
-            is_next = not (limiter.waiting or self._queued)
+            is_next = is_empty and not (limiter.in_flight or limiter.waiting)
             if self._is_stopping or (is_next and self._may_begin(limiter)):
                 self._begin(*item, limiter)
             else:
