@@ -368,8 +368,10 @@ def resume(webhook: Webhook, cancels_held: bool = False) -> int:
     webhook.resume()
     with transaction.atomic():
         if cancels_held:
+            # SQLite's clock has only milliseconds: deliveries of the same one would be left out.
+            now = timezone.now() if connection.vendor == "sqlite" else Now()
             # Set first, so that waiting deliveries are not sent in between.
-            Webhook.objects.filter(pk=webhook.pk).update(cancels_before=Now(), **bump_version())
+            Webhook.objects.filter(pk=webhook.pk).update(cancels_before=now, **bump_version())
         webhook.save(update_fields=["is_active", "pause_reason", "paused_at"])
         _forget_failures(webhook)
     if cancels_held:
