@@ -188,7 +188,8 @@ ON CONFLICT (webhook_id) DO UPDATE SET
 WHERE CASE WHEN excluded.failing_since_at IS NULL
   THEN failing_since_at IS NULL OR last_attempt_at IS NULL
     OR last_attempt_at <= excluded.last_attempt_at
-    OR last_attempt_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+    -- SQLite's clock has only milliseconds, and what was written in the same one is no later.
+    OR last_attempt_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+0.001 seconds')
   ELSE failing_since_at IS NOT NULL OR last_success_at IS NULL
     OR last_attempt_at < excluded.last_attempt_at END
 RETURNING webhook_id, failing_since_at
