@@ -59,7 +59,7 @@ class Limiter:
         self.is_queued = False
         # How many requests in flight take longer than a quick receiver does, at the last look.
         self.late = 0
-        # While most of them do: how many rows it may have, in flight or not. Otherwise 0.
+        # While most of them do: how many rows a receiver that was quick may have. Otherwise 0.
         self.hanging_limit = 0
         # Rows of this webhook that are claimed and not yet recorded.
         self.claimed = 0
@@ -79,6 +79,10 @@ class Limiter:
         """Return whether the receiver answers, and quickly."""
         mean = self.mean_seconds
         return mean is not None and mean < QUICK_SECONDS and not self.failures
+
+    @property
+    def most_in_flight(self) -> int:
+        return self.hanging_limit or self.limit
 
     @property
     def is_new(self) -> bool:

@@ -268,9 +268,9 @@ class Sender:
         for limiter, count in late.items():
             limiter.late, limiter.hanging_limit = count, 0
         for limiter in hanging:
-            most = min(limiter.limit, share) if limiter.is_quick else limiter.limit
-            limiter.hanging_limit = most
-            if limiter.claimed > most:
+            if limiter.is_quick:
+                limiter.hanging_limit = min(limiter.limit, share)
+            if limiter.claimed > limiter.most_in_flight:
                 self._give_back(limiter.take_all())
         for limiter in late:
             self._queue(limiter)
@@ -331,7 +331,7 @@ class Sender:
         if self._may_begin(limiter):
             self._begin(*limiter.take_first(), limiter)
             self._queue(limiter)
-        elif limiter.in_flight < (limiter.hanging_limit or limiter.limit):
+        elif limiter.in_flight < limiter.most_in_flight:
             self._waiting_for_places.setdefault(limiter.in_flight, {})[limiter] = None
 
     def _fill_places(self) -> None:
@@ -355,13 +355,12 @@ class Sender:
         thresholds, Choudhury and Hahne 1998).
         """
         left = self._places + self._late - self._in_flight
-        most = limiter.hanging_limit or limiter.limit
-        return limiter.in_flight < most and limiter.in_flight < left
+        return limiter.in_flight < min(limiter.most_in_flight, left)
 
     def _queue(self, limiter: Limiter) -> None:
         """Queue a limiter with waiting requests; one at its limit returns when a request ends."""
-        most = limiter.hanging_limit or limiter.limit
-        if limiter.waiting and not limiter.is_queued and limiter.in_flight < most:
+        is_waiting = limiter.waiting and not limiter.is_queued
+        if is_waiting and limiter.in_flight < limiter.most_in_flight:
             limiter.is_queued = True
             self._queued.append(limiter)
 
