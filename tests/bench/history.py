@@ -148,17 +148,19 @@ def _drop_indexes(database: psycopg.Connection[Any]) -> list[str]:
 def has_scan(plan: str) -> bool:
     """Return whether PostgreSQL's plan scans a growing table sequentially.
 
-    The partition in which the month begins is ignored: it may have only a few pages.
+    The partition in which the month begins is ignored, and so is one that began within a day: they
+    may have only a few pages.
     """
     from webhooks.delivery.queue import partitions
 
-    begins_at = dt.datetime.now(dt.UTC) - dt.timedelta(days=DAYS)
-    firsts = [
+    now = dt.datetime.now(dt.UTC)
+    begins_at, yesterday = now - dt.timedelta(days=DAYS), now - dt.timedelta(days=1)
+    small = [
         one.name.removeprefix(one.table)
         for one in partitions.partitions("webhooks_delivery")
-        if one.begins_at <= begins_at < one.ends_at
+        if one.begins_at <= begins_at < one.ends_at or yesterday < one.begins_at <= now
     ]
-    lines = [line for line in plan.splitlines() if not any(first in line for first in firsts)]
+    lines = [line for line in plan.splitlines() if not any(name in line for name in small)]
     return _SCAN.search("\n".join(lines)) is not None
 
 
