@@ -1132,6 +1132,29 @@ def test_what_a_wakeup_announces_between_two_looks_is_claimed_without_one(
 
 
 @pytest.mark.database("postgres")
+def test_an_idle_drain_plans_the_next_claims(
+    receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOKS_POLL_SECONDS = 0.02
+    backend = queue.backend()
+    plan, planned_for = backend.plan_ahead, []
+
+    def plan_ahead() -> None:
+        plan()
+        planned_for.append(Delivery.objects.filter(attempt_count=1).count())
+
+    monkeypatch.setattr(backend, "plan_ahead", plan_ahead)
+    webhook = make_webhook(url=f"{receiver.url}/open")
+    begun_at = time.monotonic()
+    run_engine(lambda: time.monotonic() > begun_at + 0.2)
+    # It has sent nothing yet, so it claims nothing without a look.
+    assert planned_for == []
+    make_delivery(webhook)
+    run_engine(lambda: bool(planned_for))
+    assert set(planned_for) == {1}
+
+
+@pytest.mark.database("postgres")
 def test_the_oldest_are_not_claimed_while_due_rows_have_to_wait(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

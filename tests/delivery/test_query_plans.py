@@ -162,6 +162,32 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
     assert {name: rows for name, rows in read.items() if not 200 <= rows <= 600} == {}
 
 
+def test_an_idle_session_plans_before_rows_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = make_webhook()
+    statements: list[object] = []
+    execute = psycopg.Cursor.execute
+
+    def executed(cursor: Any, statement: Any, *values: Any, **terms: Any) -> Any:
+        statements.append(statement)
+        return execute(cursor, statement, *values, **terms)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", executed)
+    postgres.prepare_session()
+    statements.clear()
+    postgres.plan_ahead()
+    assert statements == []
+    with monkeypatch.context() as patched:
+        # As if the plans were nearly ten seconds old.
+        patched.setattr(postgres, "_AHEAD_SECONDS", 10.0)
+        postgres.plan_ahead()
+    assert statements == ["DISCARD PLANS", sql.CLAIM_FEW]
+    _publish(1)
+    statements.clear()
+    assert len(postgres.claim_few([webhook.pk], limit=32, **_LEASE)[0]) == 1
+    postgres.reset_session()
+    assert "DISCARD PLANS" not in statements
+
+
 def _publish(count: int) -> None:
     one = events.NewEvent("call.incoming.after", {"call_id": "call-1"})
     events.publish_many([one] * count)

@@ -595,6 +595,8 @@ class Engine:
     def _scan_when_due(self) -> None:
         """Wait for a wakeup or the next due row; the poll interval finds a lost wakeup."""
         self._is_light = True
+        if self._known:
+            self.session.run(self._queue.plan_ahead)
         self.look_at = 0.0
         self._scan_in(self._until_due(self._due.next_due_seconds))
 

@@ -9,6 +9,7 @@ a partition was empty would read all of it later, so each session plans again fr
 """
 
 import logging
+import math
 import select
 import threading
 import time
@@ -125,6 +126,8 @@ SELECT current_setting('transaction_read_only') = 'off'
 """
 # A session plans again after this many rows, then after twice as many each time, and after a while.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
+# How long before that an idle session plans: longer than the poll interval.
+_AHEAD_SECONDS = 3.0
 
 
 class _Planning:
@@ -139,10 +142,14 @@ class _Planning:
 _plannings: "WeakKeyDictionary[psycopg.Connection[Any], _Planning]" = WeakKeyDictionary()
 
 
+def _planning() -> _Planning:
+    connection.ensure_connection()
+    return _plannings.setdefault(connection.connection, _Planning())
+
+
 def _plan_again(rows: int) -> None:
     """Make this thread's session plan its statements again if due, before `rows` more rows."""
-    connection.ensure_connection()
-    planning = _plannings.setdefault(connection.connection, _Planning())
+    planning = _planning()
     now = time.monotonic()
     if planning.rows >= planning.enough_rows or now >= planning.ends_at:
         with _cursor() as cursor:
@@ -777,6 +784,14 @@ def claim_few(
     return claimed, [*found.values()], bool(rows) and len(rows) == rows[0][-1] < limit
 
 
+def plan_ahead() -> None:
+    """Plan `claim_few` now if that is soon due, so that no row has to wait for it."""
+    planning = _planning()
+    if time.monotonic() > planning.ends_at - _AHEAD_SECONDS:
+        planning.ends_at = -math.inf
+        claim_few([], limit=1, lease="", lease_seconds=0.0)
+
+
 def _fetch_oldest(
     statement: str,
     webhook_ids: Sequence[int],
@@ -785,7 +800,7 @@ def _fetch_oldest(
     lease_seconds: float,
     since: float,
 ) -> list[tuple[Any, ...]]:
-    _plan_again(limit)
+    _plan_again(0)
     parameters = {
         "ids": arrays.numbers(webhook_ids),
         "limit": limit,
@@ -793,7 +808,10 @@ def _fetch_oldest(
         "lease": lease,
         "lease_seconds": lease_seconds,
     }
-    return _fetch(statement, parameters)
+    rows = _fetch(statement, parameters)
+    # Usually far fewer than the limit.
+    _planning().rows += len(rows)
+    return rows
 
 
 def claim_tests(

@@ -162,6 +162,10 @@ def reset_session() -> None:
     """Do nothing: nothing was pinned."""
 
 
+def plan_ahead() -> None:
+    """Do nothing: statements are not planned again."""
+
+
 def clock() -> float:
     """Return the database's Unix time in seconds."""
     return timezone.now().timestamp()
