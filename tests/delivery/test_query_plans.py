@@ -5,6 +5,7 @@ may depend on them.
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -165,10 +166,12 @@ def test_a_session_plans_again_as_the_log_fills(before: int) -> None:
 def test_an_idle_session_plans_before_rows_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     webhook = make_webhook()
     statements: list[object] = []
+    since: list[float] = []
     execute = psycopg.Cursor.execute
 
     def executed(cursor: Any, statement: Any, *values: Any, **terms: Any) -> Any:
         statements.append(statement)
+        since.extend(value["since"] for value in values if statement == sql.CLAIM_FEW)
         return execute(cursor, statement, *values, **terms)
 
     monkeypatch.setattr(psycopg.Cursor, "execute", executed)
@@ -181,6 +184,8 @@ def test_an_idle_session_plans_before_rows_arrive(monkeypatch: pytest.MonkeyPatc
         patched.setattr(postgres, "_AHEAD_SECONDS", 10.0)
         postgres.plan_ahead()
     assert statements == ["DISCARD PLANS", sql.CLAIM_FEW]
+    # A claim that reads no entry: see the test of what a transaction keeps.
+    assert since == [math.inf]
     _publish(1)
     statements.clear()
     assert len(postgres.claim_few([webhook.pk], limit=32, **_LEASE)[0]) == 1
@@ -265,6 +270,11 @@ def test_entries_of_finished_rows_that_a_transaction_keeps_are_passed_over() -> 
                     for start in (0.0, since)
                 )
                 assert all_blocks > 3 * few_blocks
+            all_blocks, ahead = (
+                _blocks_read(cursor, sql.CLAIM_FEW, {**oldest, "since": start})
+                for start in (0.0, math.inf)
+            )
+            assert all_blocks > 3 * ahead
         postgres.reset_session()
         other.rollback()
 

@@ -126,7 +126,7 @@ SELECT current_setting('transaction_read_only') = 'off'
 """
 # A session plans again after this many rows, then after twice as many each time, and after a while.
 _PLANNED_ROWS, _PLANNED_SECONDS = 64, 10.0
-# How long before that an idle session plans: longer than the poll interval.
+# How long before that an idle session plans: longer than the usual poll interval.
 _AHEAD_SECONDS = 3.0
 
 
@@ -788,8 +788,9 @@ def plan_ahead() -> None:
     """Plan `claim_few` now if that is soon due, so that no row has to wait for it."""
     planning = _planning()
     if time.monotonic() > planning.ends_at - _AHEAD_SECONDS:
-        planning.ends_at = -math.inf
-        claim_few([], limit=1, lease="", lease_seconds=0.0)
+        planning.ends_at = 0.0
+        # Reads no entry, not even those that a forgotten transaction keeps.
+        claim_few([], limit=1, lease="", lease_seconds=0.0, since=math.inf)
 
 
 def _fetch_oldest(
