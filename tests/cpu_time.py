@@ -1,41 +1,41 @@
-"""CPU time of a piece of work, as a multiple of what a fixed piece takes on this machine now."""
+"""Growth of the CPU time of a piece of work: the same work at two sizes, in one run.
 
-import json
+No ruler: an interpreter or library that is faster or slower is so at both sizes.
+"""
+
 import time
-import unicodedata
 from collections.abc import Callable
 
-# What the product does with a text: read and write JSON, compare names, normalize and fold.
-_TEXT = json.dumps([{"name": f"значення {n}", "ordinal": n, "é": [n] * 5} for n in range(2_000)])
-_MARKS = "a" + "\u0301\u0316" * 1_000
-_ROUNDS = 3
+# The larger size, as a multiple of the smaller one.
+TIMES = 8
+# Linear work takes 8 times as long, quadratic work 64 times.
+LINEAR = 20.0
+# The cost of work that does not depend on the size.
+CONSTANT = 4.0
+# Differences of less are noise; work that grows too fast takes far longer.
+_NOISE_SECONDS = 5e-3
+_ROUNDS = 15
+
+Work = Callable[[], object]
 
 
-def _fixed_piece() -> None:
-    for row in json.loads(_TEXT):
-        json.dumps(row)
-        row["name"].casefold().startswith("v")
-    for _ in range(20):
-        unicodedata.normalize("NFC", _MARKS)
+def growth(prepare: Callable[[int], Work], *, limit: float) -> float:
+    """Return how many times longer work of `TIMES` times the size takes.
+
+    `prepare` is called with 1 and `TIMES`, and returns work of that many parts. The quickest of
+    several runs counts; no more are made once the result is within the limit.
+    """
+    small, large = prepare(1), prepare(TIMES)
+    quick_small, quick_large = _seconds(small), _seconds(large)
+    for _ in range(_ROUNDS):
+        if quick_large / quick_small < limit:
+            break
+        quick_small = min(quick_small, _seconds(small))
+        quick_large = min(quick_large, _seconds(large))
+    return quick_large / quick_small
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Work) -> float:
     began = time.thread_time()
     work()
-    return time.thread_time() - began
-
-
-def relative_cost(work: Callable[[], object], *, limit: float) -> float:
-    """Return the least of three costs, or the first within the limit.
-
-    The fixed piece runs before and after the work, so a processor that is slow for a moment is
-    slow for both.
-    """
-    least = float("inf")
-    for _ in range(_ROUNDS):
-        before = _seconds(_fixed_piece)
-        took = _seconds(work)
-        least = min(least, took / max(before, _seconds(_fixed_piece)))
-        if least < limit:
-            break
-    return least
+    return max(time.thread_time() - began, _NOISE_SECONDS)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cpu_time import relative_cost
+from tests.cpu_time import LINEAR, TIMES, Work, growth
 from webhooks.curl import CurlError, parser, writer
 from webhooks.curl.parser import CurlRequest, read
 from webhooks.curl.tokenizer import split
@@ -478,10 +478,15 @@ def test_a_request_begins_empty() -> None:
 ])  # fmt: skip
 def test_the_longest_command_is_read_at_once(piece: str) -> None:
     prefix = "" if piece.startswith(("A", "#📞")) else f"curl {URL} "
-    text = prefix + piece * ((parser.MAX_LENGTH - len(prefix)) // len(piece))
 
-    def parse() -> None:
-        with suppress(CurlError):
-            read(text)
+    def prepare(parts: int) -> Work:
+        length = parser.MAX_LENGTH * parts // TIMES - len(prefix)
+        text = prefix + piece * (length // len(piece))
 
-    assert relative_cost(parse, limit=20) < 20
+        def parse() -> None:
+            with suppress(CurlError):
+                read(text)
+
+        return parse
+
+    assert growth(prepare, limit=LINEAR) < LINEAR

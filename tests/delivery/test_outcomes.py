@@ -1,6 +1,7 @@
 """A failed attempt stores a code; the sentence is made in the reader's language."""
 
 import json
+from functools import partial
 
 import pytest
 from django.test import Client
@@ -8,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone, translation
 
 from tests.admin.test_admin import staff
-from tests.cpu_time import relative_cost
+from tests.cpu_time import LINEAR, Work, growth
 from tests.delivery.test_requests import a_plan, a_webhook, an_answer, attempt_of
 from tests.factories import make_delivery, make_webhook
 from webhooks import network, oauth
@@ -82,9 +83,12 @@ def test_secrets_and_control_characters_leave_the_texts_of_a_message() -> None:
 
 @pytest.mark.parametrize("character", ["x", '"', "\\", "ї"])
 def test_a_long_text_is_cut_so_that_the_whole_stays_readable(character: str) -> None:
-    message = Message("not_sent", {"error": character * 5000})
-    assert relative_cost(lambda: outcomes.stored(message), limit=5) < 5
-    stored = outcomes.stored(message)
+    def prepare(parts: int) -> Work:
+        message = Message("not_sent", {"error": character * 5000 * parts})
+        return partial(outcomes.stored, message)
+
+    assert growth(prepare, limit=LINEAR) < LINEAR
+    stored = outcomes.stored(Message("not_sent", {"error": character * 5000}))
     assert 400 < len(stored) <= outcomes.MAX_STORED
     assert set(json.loads(stored)["error"]) == {character}
 
