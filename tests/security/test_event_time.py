@@ -65,7 +65,7 @@ def within_objects(path: str, inside: Callable[[object], object]) -> Callable[[i
     return made
 
 
-# Conditions and value, each of so many parts; and what a larger filter costs for one event. An
+# A filter and a value that both grow with the number of parts; and the growth that is allowed. An
 # event is folded once, whatever the filter asks; a text is looked for as often as it is given.
 FILTERS: dict[str, tuple[Callable[[int, int], Filter], float]] = {
     "lists on a long text": (
