@@ -21,7 +21,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("Authority of a fault run")
         self._certificate = (
-            _builder(self._name, self._name, self._key, days=1)
+            _builder(self._name, self._name, self._key, self._key, days=1)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
@@ -36,7 +36,7 @@ class Authority:
         name = _name(label)
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
         issuer, signer = (name, key) if is_self_signed else (self._name, self._key)
-        made = _builder(name, issuer, key, days=days).add_extension(names, critical=False)
+        made = _builder(name, issuer, key, signer, days=days).add_extension(names, critical=False)
         certificate = made.sign(signer, hashes.SHA256())
         path = self._directory / f"{label}.pem"
         path.write_bytes(
@@ -57,8 +57,16 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    days: int,
 ) -> x509.CertificateBuilder:
+    # Python 3.13 and OpenSSL in strict mode want both key identifiers (RFC 5280, 4.2.1).
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     now = dt.datetime.now(dt.UTC)
     begins = now - dt.timedelta(days=30)
     return (
@@ -69,4 +77,6 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins)
         .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(own, critical=False)
+        .add_extension(authority, critical=False)
     )
