@@ -93,12 +93,14 @@ def test_the_event_that_no_webhook_wanted_is_found() -> None:
     assert search.find("call-9").events == [published.event_id]
 
 
+# What is read, and the index that has these rows, as a pattern.
 PLANS: dict[str, tuple[Conditions, str]] = {
     "a call": (Conditions(words="call-1"), "event_call_id"),
     "a number": (Conditions(words="0671234567"), "event_caller_digits"),
     "failed": (Conditions(status="failed"), "delivery_exceptional"),
     "held": (Conditions(status="held"), "delivery_exceptional"),
-    "waiting": (Conditions(status="pending"), "delivery_due"),
+    # Both hold the waiting rows and no others; releases of SQLite prefer one or the other.
+    "waiting": (Conditions(status="pending"), "delivery_due|delivery_in_order"),
     "being sent": (Conditions(status="sending"), "delivery_leased"),
     "succeeded of a webhook": (Conditions(status="succeeded", webhook=1), "delivery_by_webhook"),
     "failed of a webhook": (Conditions(status="failed", webhook=1), "delivery_exceptional"),
@@ -140,7 +142,7 @@ def test_no_filter_reads_a_table_without_an_index(name: str) -> None:
         assert sorted_rows is None or is_handful, plan
     if connection.vendor == "sqlite":
         # Which of several indexes PostgreSQL uses depends on the other rows in the tables.
-        assert index in "\n".join(plans)
+        assert re.search(index, "\n".join(plans)), plans
 
 
 @pytest.mark.parametrize("status", [one for one in Status if one != Status.SUCCEEDED])
