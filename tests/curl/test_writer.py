@@ -2,19 +2,24 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.programs import need
 from tests.sandbox import Receiver
 from webhooks.curl import CurlError, writer
 from webhooks.security.masker import MASK
 
-BASH, CURL = shutil.which("bash"), shutil.which("curl")
-needs_shell = pytest.mark.skipif(not (BASH and CURL), reason="bash or curl is missing")
+needs_shell = pytest.mark.usefixtures("_shell")
 pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def _shell() -> None:
+    need("bash", "curl")
+
 
 # Each would run a command, read a file, leave its quotes or control a terminal if it could.
 ATTACKS = [
@@ -53,9 +58,8 @@ def written(body: bytes, *, url: str = "http://127.0.0.1:9/", headers: str = "")
 
 def run(command: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Paste a command into a bash that could run anything, in an empty directory."""
-    assert BASH
     return subprocess.run(
-        [BASH, "--noprofile", "--norc", "-c", command + " --silent --noproxy '*'"],
+        ["bash", "--noprofile", "--norc", "-c", command + " --silent --noproxy '*'"],
         cwd=directory,
         env={"PATH": os.environ["PATH"], "HOME": str(directory), "LANG": "C.UTF-8", **environment},
         capture_output=True,
@@ -187,9 +191,8 @@ def test_an_interactive_history_finds_nothing_to_expand(attack: str, tmp_path: P
     """Bash expands `!` before it parses `$'...'`; an expandable `!` is never outside of one."""
     word = writer.quote(attack.encode())
     script = f"set -o history -o histexpand\nhistory -s 'touch pwned'\nprintf %s {word} > out\n"
-    assert BASH
     subprocess.run(
-        [BASH, "--noprofile", "--norc"],
+        ["bash", "--noprofile", "--norc"],
         input=script, cwd=tmp_path, text=True, capture_output=True, check=True, timeout=30,
     )  # fmt: skip
     assert (tmp_path / "out").read_bytes() == attack.encode()

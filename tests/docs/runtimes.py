@@ -1,18 +1,12 @@
-"""The languages of docs/receivers.md: how a snippet is run, and its runtime's Debian package.
-
-`python -m tests.docs.runtimes` installs missing ones as root on Debian, and lists them elsewhere.
-"""
+"""The languages of docs/receivers.md, and how a snippet in each is run."""
 
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from tests.services import install_debian_package, is_debian_root
 
 HARNESS = Path(__file__).parent / "harness"
 # Enough for a compiler with a cold cache on a busy machine.
@@ -28,14 +22,9 @@ class Runtime:
     snippet: str
     harness: str
     programs: Sequence[str]
-    debian_package: str
     # Run in the directory that holds snippet and harness; the last one reads the cases.
     commands: Sequence[Sequence[str]]
     extra: Sequence[tuple[str, str]] = ()
-
-    @property
-    def missing(self) -> list[str]:
-        return [program for program in self.programs if shutil.which(program) is None]
 
     def run(self, snippet: str, cases: str, directory: Path) -> str:
         """Run the snippet on lines of tab-separated cases and return what the harness printed."""
@@ -69,7 +58,6 @@ RUNTIMES = [
         snippet="snippet.py",
         harness="harness.py",
         programs=[sys.executable],
-        debian_package="python3",
         commands=[[sys.executable, "harness.py"]],
     ),
     Runtime(
@@ -78,7 +66,6 @@ RUNTIMES = [
         snippet="snippet.mjs",
         harness="harness.mjs",
         programs=["node"],
-        debian_package="nodejs",
         commands=[["node", "harness.mjs"]],
     ),
     Runtime(
@@ -87,7 +74,6 @@ RUNTIMES = [
         snippet="snippet.php",
         harness="harness.php",
         programs=["php"],
-        debian_package="php-cli",
         commands=[["php", "harness.php"]],
     ),
     Runtime(
@@ -96,7 +82,6 @@ RUNTIMES = [
         snippet="receiver/snippet.go",
         harness="harness.go",
         programs=["go"],
-        debian_package="golang-go",
         commands=[["go", "run", "."]],
         extra=[("go.mod", "module check\n\ngo 1.19\n")],
     ),
@@ -106,7 +91,6 @@ RUNTIMES = [
         snippet="snippet.rb",
         harness="harness.rb",
         programs=["ruby"],
-        debian_package="ruby",
         commands=[["ruby", "-w", "harness.rb"]],
     ),
     Runtime(
@@ -115,7 +99,6 @@ RUNTIMES = [
         snippet="Signatures.java",
         harness="Harness.java",
         programs=["javac", "java"],
-        debian_package="default-jdk-headless",
         commands=[["javac", "-Xlint:all", "-Werror", "Harness.java"], ["java", "Harness"]],
     ),
     Runtime(
@@ -124,24 +107,9 @@ RUNTIMES = [
         snippet="Signatures.cs",
         harness="Harness.cs",
         programs=["mcs", "mono"],
-        debian_package="mono-mcs",
         commands=[
             ["mcs", "-warnaserror", "-out:check.exe", "Signatures.cs", "Harness.cs"],
             ["mono", "check.exe"],
         ],
     ),
 ]
-
-
-def main() -> None:
-    for runtime in RUNTIMES:
-        if runtime.missing and is_debian_root():
-            # A failed installation is not fatal: tests of this runtime are skipped with a reason.
-            with suppress(subprocess.CalledProcessError):
-                install_debian_package(runtime.debian_package)
-        found = shutil.which(runtime.programs[0])
-        print(f"{runtime.language}  ({found or f'missing: {runtime.debian_package}'})")
-
-
-if __name__ == "__main__":
-    main()

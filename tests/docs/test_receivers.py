@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from tests.docs.page import ROOT
 from tests.docs.runtimes import RUNTIMES, Runtime
+from tests.programs import need
 from tests.sandbox import Receiver
 from webhooks.delivery.auth import NoAuthorization
 from webhooks.delivery.queue.rows import Claimed
@@ -91,9 +91,7 @@ def cases() -> dict[str, tuple[bool, str, str, str, bytes]]:
 @pytest.mark.process
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.language)
 def test_a_function_accepts_what_we_sign_and_nothing_else(runtime: Runtime, tmp_path: Path) -> None:
-    if runtime.missing:
-        package = runtime.debian_package
-        pytest.skip(f"no {', '.join(runtime.missing)}: apt-get install {package}")
+    need(*runtime.programs)
     named = cases()
     lines = [
         "\t".join([SECRET, *headers, base64.b64encode(body).decode()]) + "\n"
@@ -108,8 +106,7 @@ def test_a_function_accepts_what_we_sign_and_nothing_else(runtime: Runtime, tmp_
 
 @pytest.mark.process
 def test_the_request_of_curl_is_signed_as_ours_are(receiver: Receiver, tmp_path: Path) -> None:
-    if missing := [one for one in ("curl", "openssl", "od") if shutil.which(one) is None]:
-        pytest.skip(f"no {', '.join(missing)}")
+    need("bash", "curl", "openssl", "od")
     [script] = re.findall(r"^### curl\n.+?^```bash\n(.+?)^```$", TEXT, re.M | re.S)
     script = script.replace("http://localhost:3000/hooks/calls", f"{receiver.url}/status/200")
     script = re.sub("^secret=.*$", f"secret='{SECRET}'", script, flags=re.M)

@@ -193,8 +193,7 @@ def test_form_command_and_both_senders_agree_about_urls_that_only_some_parsers_r
 def test_libcurl_asks_the_kernel_for_no_denied_address_of_the_table(
     control: int, tmp_path: Path, security_figure: Callable[..., None]
 ) -> None:
-    if problem := oracle.ensure_strace():
-        pytest.skip(problem)
+    oracle.need_strace()
     rows, trace = url_rows(), tmp_path / "trace"
     found = sent_by_libcurl(rows, control, tuple(oracle.strace(trace)))
     seen = oracle.tcp(oracle.connects(trace.read_text()))

@@ -68,10 +68,9 @@ class Album:
 @contextmanager
 def opened_page(url: str) -> Iterator[Page]:
     expect.set_options(timeout=_PATIENCE_MILLISECONDS)
+    path = chromium.ensure()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium.ensure(), args=chromium.ARGUMENTS
-        )
+        browser = playwright.chromium.launch(executable_path=path, args=chromium.ARGUMENTS)
         context = browser.new_context(
             base_url=url, locale="en-US", viewport={"width": WIDTHS[0], "height": 900}
         )

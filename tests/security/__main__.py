@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import chromium, services
+from tests import programs
 from tests.security import figures, oracle, strace
 
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
@@ -56,7 +56,7 @@ def _traced(
     command: list[str],
     denied: Callable[[list[oracle.Connect]], list[oracle.Connect]],
 ) -> str:
-    if problem := oracle.ensure_strace():
+    if problem := oracle.strace_problem():
         return problem
     traced = strace.run_traced(command, _ON_SQLITE)
     found = denied(traced.connects)
@@ -81,8 +81,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.security", description=__doc__)
     parser.add_argument("--only", choices=_PARTS, help="run one part; its figures alone are there")
     options = parser.parse_args()
-    services.main()
-    chromium.ensure()
+    programs.install_optional("strace")
+    programs.find_required()
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figures"

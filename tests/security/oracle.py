@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.services import install_debian_package, is_debian_root
+import pytest
+
+from tests.programs import need
 
 # Addresses that Python calls global although nothing should be sent there.
 _MISSED = [
@@ -62,15 +64,17 @@ def is_denied(
     return not is_public(str(ip)) and not any(ip in network for network in allowed)
 
 
-def ensure_strace() -> str:
+def need_strace() -> None:
+    """Skip the running test where strace is not installed or may not trace."""
+    need("strace")
+    if problem := strace_problem():
+        pytest.skip(problem)
+
+
+def strace_problem() -> str:
     """Return "" if strace can be used here, else a sentence with the reason."""
     if shutil.which("strace") is None:
-        if not is_debian_root():
-            return "strace is not installed, and only root on Debian can install it here"
-        try:
-            install_debian_package("strace")
-        except subprocess.CalledProcessError:
-            return "strace could not be installed"
+        return "strace is not installed"
     tried = subprocess.run(
         [*strace(Path(os.devnull)), sys.executable, "-c", ""],
         capture_output=True,

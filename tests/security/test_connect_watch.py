@@ -64,8 +64,7 @@ for family, kind, where in (
 
 
 def test_strace_shows_every_connect_of_a_program_and_its_children(tmp_path: Path) -> None:
-    if problem := oracle.ensure_strace():
-        pytest.skip(problem)
+    oracle.need_strace()
     trace = tmp_path / "trace"
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_PROGRAM!r}])"
     subprocess.run([*oracle.strace(trace), sys.executable, "-c", child], check=True)
@@ -99,8 +98,7 @@ def test_of_a_trace_only_the_tests_own_servers_may_be_inside(
 
 
 def test_a_traced_program_shows_its_connects_and_its_status() -> None:
-    if problem := oracle.ensure_strace():
-        pytest.skip(problem)
+    oracle.need_strace()
     program = f"{_PROGRAM}\nraise SystemExit(3)"
     traced = strace.run_traced([sys.executable, "-c", program], {})
     assert traced == (
