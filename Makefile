@@ -6,6 +6,12 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALL := $(PYTHON) .ci/install.py
+# There while .venv is being filled. If that was interrupted, or if the system has another Python
+# since, .venv is made again.
+UNFINISHED := $(VENV)/.unfinished
+ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
+$(shell [ ! -e $(UNFINISHED) ] && $(PYTHON) -c "import pip" 2>/dev/null || rm -rf $(VENV))
+endif
 # The port of `make run`; the sandbox uses the next two.
 PORT ?= 8000
 # 1: `make run` also starts the sandbox receiver and OAuth provider. 0: it does not.
@@ -80,7 +86,7 @@ $(PYTHON):
 	@for candidate in python3.13 python3.12 python3.11 python3; do \
 	  if $$candidate -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "Making $(VENV) with $$($$candidate --version) ..."; \
-	    $$candidate -m venv $(VENV) && exit 0; \
+	    mkdir $(VENV); touch $(UNFINISHED); $$candidate -m venv $(VENV) && exit 0; \
 	    rm -rf $(VENV); exit 1; \
 	  fi; \
 	done; \
@@ -90,10 +96,8 @@ $(PYTHON):
 $(VENV)/.run: requirements.txt requirements-dev.txt | $(PYTHON)
 	@echo "Installing what the product needs (once) ..."
 	@sed '/^# The tests/,$$d' requirements-dev.txt > $(VENV)/sandbox.txt
-	@$(INSTALL) requirements.txt $(VENV)/sandbox.txt
-	@touch $@
+	@touch $(UNFINISHED); $(INSTALL) requirements.txt $(VENV)/sandbox.txt && touch $@; status=$$?; rm $(UNFINISHED); exit $$status
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@echo "Installing what the tests need (once) ..."
-	@$(INSTALL) requirements-dev.txt
-	@touch $@
+	@touch $(UNFINISHED); $(INSTALL) requirements-dev.txt && touch $@; status=$$?; rm $(UNFINISHED); exit $$status

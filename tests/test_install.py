@@ -16,14 +16,17 @@ print(*sys.argv[1:], file=open("arguments", "w"))
 for line in {lines!r}:
     time.sleep(0.3)
     print(line, flush=True)
-if {status}:
-    print("ERROR: no matching distribution", file=sys.stderr)
+for complaint in {complaints!r}:
+    print(complaint, file=sys.stderr)
 sys.exit({status})
 """
 
 
-def run(directory: Path, *lines: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
-    (directory / "pip.py").write_text(PIP.format(lines=lines, status=status))
+def run(
+    directory: Path, *lines: str, status: int = 0, complaints: tuple[str, ...] = ()
+) -> "subprocess.CompletedProcess[str]":
+    pip = PIP.format(lines=lines, status=status, complaints=complaints)
+    (directory / "pip.py").write_text(pip)
     (directory / "some.txt").write_text("one==1 \\\n    --hash=sha256:0\ntwo==2 \\\n    --hash=x\n")
     (directory / "more.txt").write_text("three==3 ; sys_platform == 'win32' \\\n    --hash=x\n")
     command = [sys.executable, ROOT / ".ci" / "install.py", "some.txt", "more.txt"]
@@ -60,10 +63,95 @@ def test_it_says_how_many_packages_are_there_and_when_it_is_done(tmp_path: Path)
 
 @pytest.mark.parametrize("status", [1, 2])
 def test_a_failure_of_pip_is_one_of_make_and_says_why(tmp_path: Path, status: int) -> None:
-    done = run(tmp_path, status=status)
+    why = "ERROR: No matching distribution found for one==1"
+    done = run(tmp_path, status=status, complaints=(why,))
     assert done.returncode == status
-    assert "no matching distribution" in done.stderr
+    assert done.stderr.strip() == why
     assert f"pip ended with exit status {status}" in done.stdout
+
+
+RETRYING = (
+    "WARNING: Retrying (Retry(total={}, connect=None, read=None, redirect=None, status=None))"
+    " after connection broken by '{}': /simple/one/"
+)
+BROKEN = [
+    (
+        "NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f0>:"
+        " Failed to establish a new connection: [Errno 111] Connection refused')",
+        "Connection refused",
+    ),
+    (
+        'NameResolutionError("<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f0>:'
+        " Failed to resolve 'index.example' ([Errno -2] Name or service not known)\")",
+        "Name or service not known",
+    ),
+    (
+        "ReadTimeoutError(\"HTTPSConnectionPool(host='index.example', port=443): Read timed out."
+        ' (read timeout=15)")',
+        "Read timed out. (read timeout=15",
+    ),
+]
+
+
+@pytest.mark.parametrize(("broken", "cause"), BROKEN, ids=[cause for _, cause in BROKEN])
+def test_without_a_network_one_sentence_says_so(tmp_path: Path, broken: str, cause: str) -> None:
+    done = run(
+        tmp_path,
+        status=1,
+        complaints=(
+            *(RETRYING.format(left, broken) for left in (4, 3, 2, 1, 0)),
+            "ERROR: Could not find a version that satisfies the requirement one==1"
+            " (from versions: none)",
+            "ERROR: No matching distribution found for one==1",
+        ),
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("The package index cannot be reached: ")
+    assert cause in done.stderr
+
+
+def test_a_lost_connection_that_was_made_again_is_not_told(tmp_path: Path) -> None:
+    broken = BROKEN[0][0]
+    done = run(tmp_path, "Successfully installed", complaints=(RETRYING.format(4, broken),))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def make(directory: Path, *goals: str) -> "subprocess.CompletedProcess[str]":
+    """The project's Makefile in another directory, up to the rule that makes .venv."""
+    (directory / "Makefile").write_text((ROOT / "Makefile").read_text())
+    command = ["make", "-C", str(directory), *goals]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("fault", ["interrupted", "other Python", "no pip"])
+def test_a_virtual_environment_that_cannot_work_is_made_again(tmp_path: Path, fault: str) -> None:
+    venv = tmp_path / ".venv"
+    assert make(tmp_path, ".venv/bin/python").returncode == 0
+    if fault == "interrupted":
+        assert (venv / ".unfinished").exists()
+    else:
+        (venv / ".unfinished").unlink()
+    if fault == "other Python":
+        for link in venv.glob("bin/python*"):
+            link.unlink()
+            link.symlink_to("/usr/bin/python3.0")
+    if fault == "no pip":
+        for package in venv.glob("lib/*/site-packages/pip"):
+            package.rename(package.with_name("gone"))
+    (venv / "left").touch()
+    assert make(tmp_path, ".venv/bin/python").returncode == 0
+    assert not (venv / "left").exists()
+    works = subprocess.run([venv / "bin" / "python", "-m", "pip", "--version"], check=False)
+    assert works.returncode == 0
+
+
+def test_a_virtual_environment_that_works_is_left_alone(tmp_path: Path) -> None:
+    assert make(tmp_path, ".venv/bin/python").returncode == 0
+    (tmp_path / ".venv" / ".unfinished").unlink()
+    (tmp_path / ".venv" / "left").touch()
+    assert make(tmp_path, ".venv/bin/python").returncode == 0
+    assert (tmp_path / ".venv" / "left").exists()
 
 
 def test_make_installs_with_it() -> None:
