@@ -111,7 +111,7 @@ def test_without_a_network_one_sentence_says_so(tmp_path: Path, broken: str, cau
     assert cause in done.stderr
 
 
-def test_a_lost_connection_that_was_made_again_is_not_told(tmp_path: Path) -> None:
+def test_a_lost_connection_that_pip_repaired_is_not_reported(tmp_path: Path) -> None:
     broken = BROKEN[0][0]
     done = run(tmp_path, "Successfully installed", complaints=(RETRYING.format(4, broken),))
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,6 +12,19 @@ from cryptography.x509.oid import NameOID
 
 from tests.services import HOST
 
+# An authority without this is refused by OpenSSL in strict mode, Python 3.13's default.
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """Signs certificates; `path` is its own certificate, which the sender trusts."""
@@ -23,6 +36,7 @@ class Authority:
         self._certificate = (
             _builder(self._name, self._name, self._key, self._key, days=1)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.path = directory / "authority.pem"
