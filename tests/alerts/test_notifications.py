@@ -491,7 +491,7 @@ def test_a_share_of_nothing_is_over_only_when_the_last_attempt_succeeded() -> No
     HourlyCount.objects.all().delete()
     assert notifications.run(NOW) == 0
     assert notifications.run(NOW + dt.timedelta(hours=25)) == 1
-    assert f"Every attempt has failed since {NOW:%Y-%m-%d %H:%M} UTC." in mail.outbox[1].body
+    assert f"No success since {NOW:%Y-%m-%d %H:%M} UTC." in mail.outbox[1].body
     WebhookState.objects.update(failing_since_at=None)
     assert notifications.run(NOW) == 1
 

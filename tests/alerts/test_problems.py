@@ -29,8 +29,8 @@ MESSAGES = [
     (COUNT, "3 attempts in a row failed.", "Поспіль невдалі 3 спроби."),
     (
         dump("failing_since", time="2026-11-25 10:00"),
-        "Every attempt has failed since 2026-11-25 10:00 UTC.",
-        "Усі спроби невдалі від 2026-11-25 10:00 UTC.",
+        "No success since 2026-11-25 10:00 UTC.",
+        "Жодного успіху від 2026-11-25 10:00 UTC.",
     ),
     (
         dump("share_failed", percent=80, failed=8, all=10),

@@ -253,7 +253,7 @@ def test_settings_that_cannot_be_used_are_said_and_what_waits_goes_out_when_corr
     assert "“X Key” cannot be sent" in attempt.error
     assert reload(delivery).status == Status.PENDING
     status = status_of(Webhook.objects.get(pk=webhook.pk))
-    assert status["kind"] == "danger"
+    assert status["kind"] == "warning"
     assert outcomes.sentence(attempt.error) in status["full_sentence"]
     assert receiver.requests() == []
     webhook.headers_json = ""
@@ -284,7 +284,7 @@ def test_what_was_written_past_the_form_is_a_problem_of_its_webhook(
     for name, value in written.items():
         setattr(webhook, name, value)
     webhook.save()
-    run_engine(lambda: status_of(Webhook.objects.get(pk=webhook.pk))["kind"] == "danger")
+    run_engine(lambda: status_of(Webhook.objects.get(pk=webhook.pk))["kind"] == "warning")
     assert reload(delivery).status == Status.PENDING
     assert status_of(Webhook.objects.get(pk=webhook.pk))["full_sentence"]
 

@@ -201,7 +201,8 @@ def test_a_thousand_webhooks_cost_at_most_twenty_queries(
     Webhook.objects.filter(pk__in=of_shared).update(credential=shared)
     Credential.objects.filter(pk__in=own_oauth).update(authorization_type="oauth2")
     rows = list(Webhook.objects.present())
-    failing = {"failing_since_at": timezone.now(), "failures_in_a_row": 1}
+    long_ago = timezone.now() - dt.timedelta(hours=1)
+    failing = {"failing_since_at": long_ago, "failures_in_a_row": 1}
     WebhookState.objects.bulk_create(WebhookState(webhook=row, **failing) for row in rows)
     OAuthToken.objects.bulk_create(
         OAuthToken(credential=one, state=TokenState.VALID)

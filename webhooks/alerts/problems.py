@@ -4,7 +4,7 @@ Decides which problems people are notified of. An incident stores a code with pa
 renders it in the reader's language. `notifications` sends it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ SENTENCES: Mapping[str, Sentence] = {
     "attempts_failed": ngettext_lazy(
         "%(count)d attempt in a row failed.", "%(count)d attempts in a row failed.", "count"
     ),
-    "failing_since": _("Every attempt has failed since %(time)s UTC."),
+    "failing_since": _("No success since %(time)s UTC."),
     "share_failed": _(
         "%(percent)d%% of the attempts in this hour and the one before failed: "
         "%(failed)d of %(all)d."
@@ -139,6 +139,33 @@ def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
     return sentence(current or incident.message)
 
 
+def failing(webhooks: Iterable[Webhook], now: datetime) -> set[int]:
+    """Return the ids of the webhooks that count as failing by their alert settings.
+
+    That is what alerts are sent about: failures in a row, minutes without a success, or an open
+    incident, which also knows the share of failures. `webhooks` come with their `state`.
+    """
+    rows = {webhook.pk: webhook for webhook in webhooks if webhook.is_active}
+    found = {pk for pk, webhook in rows.items() if _in_a_row(webhook, webhook.known_state, now)}
+    undecided = [pk for pk, webhook in rows.items() if pk not in found and may_fail(webhook)]
+    if undecided:
+        incidents = Incident.objects.filter(kind=IncidentKind.FAILING, closed_at=None)
+        found.update(incidents.filter(webhook__in=undecided).values_list("webhook", flat=True))
+    return found
+
+
+def candidates() -> QuerySet[Webhook]:
+    """Return the active webhooks of which `may_fail` is true, with their state."""
+    fails = Q(state__failing_since_at__isnull=False) | Q(alert_failure_percent__isnull=False)
+    return Webhook.objects.active().filter(fails).select_related("state")
+
+
+def may_fail(webhook: Webhook) -> bool:
+    """Return whether an incident of a failing webhook may still apply: the next check decides."""
+    state = webhook.known_state
+    return bool(state and state.failing_since_at) or bool(webhook.alert_failure_percent)
+
+
 def _failing_now(webhook: Webhook, now: datetime) -> str:
     """Return how a webhook fails now, as a stored message; "" if it no longer fails."""
     state = webhook.known_state
@@ -199,8 +226,7 @@ def _pauses(now: datetime) -> Iterator[Problem]:
 
 def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
     """Check each webhook by its alert settings: failures in a row, a share, else minutes."""
-    interesting = Q(state__failing_since_at__isnull=False) | Q(alert_failure_percent__isnull=False)
-    webhooks = list(Webhook.objects.active().filter(interesting).select_related("state"))
+    webhooks = list(candidates())
     asked = [webhook.pk for webhook in webhooks if webhook.alert_failure_percent]
     shares = _shares(asked, now) if asked else {}
     for webhook in webhooks:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from django.utils import timezone
-from django.utils.formats import number_format
+from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -47,3 +47,10 @@ def rough_duration(seconds: float) -> str:
 def minute(moment: datetime) -> str:
     """Return a time in the reader's time zone: "2026-05-14 09:30"."""
     return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
+
+
+def time_or_day(moment: datetime) -> str:
+    """Return a time of today as "09:30", an earlier one as "14 May, 09:30"."""
+    local = timezone.localtime(moment)
+    is_today = local.date() == timezone.localdate()
+    return f"{local:%H:%M}" if is_today else date_format(local, "j M, H:i")

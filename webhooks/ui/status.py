@@ -62,11 +62,12 @@ _GRANT_ENDS_WITHIN = timedelta(days=7)
 # ---- The status: one word and one sentence -----------------------------------------------------
 
 
-def status_of(webhook: Webhook) -> dict[str, Any]:
+def status_of(webhook: Webhook, *, is_failing: bool | None = None) -> dict[str, Any]:
     """Return the status of a webhook, by the first problem: a pause, its token, its receiver.
 
-    `kind` sets the colour: success, held, danger or neutral. `error` explains the provider's
-    last error; a page that shows it elsewhere uses `sentence` instead of `full_sentence`.
+    `kind` sets the colour: success, held, warning, danger or neutral. `error` explains the
+    provider's last error; a page that shows it elsewhere uses `sentence` instead of
+    `full_sentence`. A list that asked `problems.failing` once passes `is_failing`.
     """
     if not webhook.is_active:
         return _paused(webhook)
@@ -78,14 +79,22 @@ def status_of(webhook: Webhook) -> dict[str, Any]:
     if not is_readable(webhook.filter):
         sentence = _("The webhook's filter cannot be read. Edit it and save it again.")
         return _status("held", _("On hold"), sentence)
+    if is_failing is None:
+        is_failing = bool(problems.failing([webhook], timezone.now()))
     state = webhook.known_state
-    if state and state.failing_since_at:
-        error = outcomes.sentence(state.last_error)
-        failing = _status("danger", _("Failing"), _("Every attempt fails."), error)
-        # The error says more than the sentence, where there is room for one of them only.
-        full_sentence = f"{error} {failing['sentence']}".strip()
-        return failing | {"full_sentence": full_sentence, "is_failing": True}
-    return _status("success", _("Active"), _("Events are sent as they happen."))
+    since = state.failing_since_at if state else None
+    if not is_failing and not since:
+        return _status("success", _("Active"), _("Events are sent as they happen."))
+    error = outcomes.sentence(state.last_error) if state else ""
+    if not is_failing:
+        judged = _status("warning", _("Retrying"), _("The last attempt failed."), error)
+    elif since:
+        sentence = _("No success since %s.") % figures.time_or_day(since)
+        judged = _status("danger", _("Failing"), sentence, error)
+    else:
+        judged = _status("danger", _("Failing"), _("Too many attempts fail."), error)
+    # The error says more than the sentence, where there is room for one of them only.
+    return judged | {"full_sentence": f"{error} {judged['sentence']}".strip()}
 
 
 def _status(kind: str, label: str, sentence: str, error: str = "") -> dict[str, Any]:
@@ -95,7 +104,6 @@ def _status(kind: str, label: str, sentence: str, error: str = "") -> dict[str, 
         "sentence": sentence,
         "full_sentence": f"{sentence} {error}".strip(),
         "error": error,
-        "is_failing": False,
     }
 
 
@@ -289,11 +297,12 @@ def _notices(webhook: Webhook, *, has_channel: bool) -> list[dict[str, Any]]:
     found = problems.open_incidents(webhook)
     applying = [one for one in found if _still_applies(IncidentKind(one.kind), webhook)]
     kinds = {one.kind for one in applying}
-    state = webhook.known_state
-    if state and IncidentKind.FAILING not in kinds and status_of(webhook)["is_failing"]:
-        # Too few failures for an alert: the page says so earlier.
-        since = state.failing_since_at or timezone.now()
-        applying.append(Incident(webhook=webhook, kind=IncidentKind.FAILING, opened_at=since))
+    if webhook.is_active and IncidentKind.FAILING not in kinds:
+        state, judged = webhook.known_state, status_of(webhook)["kind"]
+        if state and state.failing_since_at and judged in ("warning", "danger"):
+            # There are too few failures for an alert, or the next check opens the incident.
+            since = state.failing_since_at
+            applying.append(Incident(webhook=webhook, kind=IncidentKind.FAILING, opened_at=since))
     reached = {one.credential_id for one in applying}
     facts = {
         pk: _reach(webhook.credential if pk else webhook, has_channel=has_channel) for pk in reached
@@ -318,7 +327,7 @@ def _failing_facts(webhook: Webhook) -> dict[str, Any]:
 
 
 def _still_applies(kind: IncidentKind, webhook: Webhook) -> bool:
-    token, state = token_of(webhook.credential), webhook.known_state
+    token = token_of(webhook.credential)
     match kind:
         case IncidentKind.REAUTHORIZATION:
             return bool(token and token.state == TokenState.NEEDS_REAUTHORIZATION)
@@ -331,9 +340,7 @@ def _still_applies(kind: IncidentKind, webhook: Webhook) -> bool:
                 return False
             return ends_at is not None and ends_at <= timezone.now() + TOKEN_ENDS_WITHIN
         case IncidentKind.FAILING:
-            # With an alert on the share of failures, the check that opened it decides.
-            fails = bool(state and state.failing_since_at) or bool(webhook.alert_failure_percent)
-            return webhook.is_active and fails
+            return webhook.is_active and problems.may_fail(webhook)
         case IncidentKind.PAUSED:
             return not webhook.is_active
 
@@ -360,13 +367,13 @@ def _reach(subject: Webhook | Credential, *, has_channel: bool) -> dict[str, boo
 _INCIDENT_TEXTS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     IncidentKind.REAUTHORIZATION: (
         "danger",
-        gettext_lazy("It needs re-authorization"),
+        gettext_lazy("Needs re-authorization"),
         gettext_lazy("Deliveries are on hold and are sent in order after the next access token."),
         "authorize",
     ),
     IncidentKind.MISCONFIGURED: (
         "danger",
-        gettext_lazy("Its OAuth client is misconfigured"),
+        gettext_lazy("OAuth client misconfigured"),
         gettext_lazy(
             "Deliveries are on hold until the settings are corrected and a token is obtained."
         ),
@@ -374,19 +381,19 @@ _INCIDENT_TEXTS: dict[str, tuple[str, str | Promise, str | Promise, str]] = {
     ),
     IncidentKind.FAILING: (
         "danger",
-        gettext_lazy("It is failing"),
+        gettext_lazy("Failing"),
         gettext_lazy("Deliveries are retried on the retry schedule."),
         "inspect",
     ),
     IncidentKind.PAUSED: (
         "danger",
-        gettext_lazy("It was paused because the receiver does not accept deliveries"),
+        gettext_lazy("Paused"),
         "",
         "resume",
     ),
     IncidentKind.TOKEN_ENDING: (
         "warning",
-        gettext_lazy("It needs re-authorization soon"),
+        gettext_lazy("Needs re-authorization soon"),
         gettext_lazy("Get a new access token before that, and nothing goes on hold."),
         "authorize",
     ),
@@ -399,13 +406,21 @@ def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
     `action` is what ends it: authorize, settings, inspect or resume.
     """
     kind, headline, advice, action = _INCIDENT_TEXTS[incident.kind]
+    since = _began_at(incident, webhook)
+    state = webhook.known_state
+    if incident.kind == IncidentKind.FAILING and not problems.failing([webhook], timezone.now()):
+        kind, headline = "warning", _("The last attempt failed")
+        since = state.last_attempt_at or since if state else since
+    elif incident.kind != IncidentKind.TOKEN_ENDING:
+        texts = {"headline": headline, "time": figures.time_or_day(since)}
+        headline = _("%(headline)s since %(time)s") % texts
     return {
         "kind": kind,
         "headline": headline,
         "sentence": problems.sentence_now(incident, webhook, timezone.now()),
         "advice": advice,
         "action": action,
-        "since": _began_at(incident, webhook),
+        "since": since,
         "notified_at": incident.notified_at,
     }
 

@@ -12,10 +12,12 @@ from typing import Any
 from django.db.models import Case, F, OrderBy, Q, QuerySet, TextField, When
 from django.db.models.functions import Cast, Lower
 from django.http import QueryDict
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from webhooks import catalogue
+from webhooks.alerts import problems
 from webhooks.models import (
     BLOCKED_STATES,
     BY_PERSON,
@@ -154,8 +156,8 @@ def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
 
 
 def _needs_attention() -> Q:
-    """Match webhooks that `status_of` colours as warning or danger."""
-    is_failing = Q(state__failing_since_at__isnull=False)
+    """Match webhooks that `status_of` colours as held or danger."""
+    is_failing = Q(pk__in=problems.failing(problems.candidates(), timezone.now()))
     has_no_password = Q(credential__authorization_type=AuthorizationType.BASIC) & ~Q(
         ("credential__secret_origins__has_key", "basic_password")
     )

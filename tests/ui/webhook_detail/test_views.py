@@ -16,6 +16,7 @@ from tests.ui.webhook_list.test_bulk import statuses
 from webhooks import events
 from webhooks.alerts import notifications
 from webhooks.delivery import holds
+from webhooks.delivery_log import figures
 from webhooks.models import (
     AlertChannel,
     AuditEntry,
@@ -103,7 +104,7 @@ def test_a_lost_grant_is_reported_in_plain_words_with_its_button(browser: Client
     page = page_of(webhook, browser)
     [notice] = page.context["notices"]
     assert (notice["kind"], notice["action"]) == ("danger", "authorize")
-    assert "It needs re-authorization" in page.text
+    assert "Needs re-authorization since" in page.text
     assert "The grant was revoked." in page.text
     assert "Recipients were notified" in page.text
     assert f'action="{reverse("webhooks:authorize", args=[webhook.credential_id])}"' in page.text
@@ -124,8 +125,12 @@ def test_a_failing_webhook_says_the_error_and_since_when(browser: Client) -> Non
     webhook = failing()
     notifications.run()
     page = page_of(webhook, browser)
-    assert "It is failing" in page.text
-    assert ">began <time" in words(page)
+    state = WebhookState.objects.get()
+    assert state.failing_since_at is not None
+    since = figures.time_or_day(state.failing_since_at)
+    assert f"Failing since {since}" in page.text
+    assert f"No success since {since}." in page.text
+    assert ">(<time" in words(page)
     assert "The receiver failed with 500." in page.text
     assert "No alerts" in page.text
     assert url("edit", webhook) + "#id_alert_recipients" in page.text
@@ -259,7 +264,7 @@ def test_who_may_only_look_sees_the_problem_and_no_button(looker: Client) -> Non
     webhook = lost_grant()
     notifications.run()
     page = page_of(webhook, looker)
-    assert "It needs re-authorization" in page.text
+    assert "Needs re-authorization since" in page.text
     assert reverse("webhooks:authorize", args=[webhook.credential_id]) not in page.text
 
 
@@ -629,3 +634,64 @@ def test_a_resume_counts_no_deliveries_that_it_leaves_to_the_sweep(
     page = browser.post(url("resume", webhook), {"held": held}, follow=True)
     assert "At least 2 deliveries on hold" in page.text
     assert f"{ending}." in page.text.partition("At least 2 deliveries on hold")[2][:20]
+
+
+# ---- One rule for Failing: the badge, the list, its filter, the page and the alerts ------------
+
+_SHORT, _LONG = dt.timedelta(minutes=2), dt.timedelta(minutes=20)
+
+
+@pytest.mark.parametrize(
+    ("since", "fields", "failures", "is_failing"),
+    [
+        (_SHORT, {}, 1, False),
+        (_SHORT, {}, 500, False),
+        (_LONG, {}, 1, True),
+        (_LONG, {"alert_after_failures": 5}, 4, False),
+        (_SHORT, {"alert_after_failures": 5}, 5, True),
+        (_LONG, {"alert_failure_percent": 50}, 3, False),
+    ],
+)
+def test_a_webhook_is_called_failing_when_alerts_call_it_so(
+    browser: Client, since: dt.timedelta, fields: dict[str, Any], failures: int, is_failing: bool
+) -> None:
+    webhook = make_webhook(name="CRM", alert_recipients=["ops@example.com"], **fields)
+    WebhookState.objects.create(
+        webhook=webhook,
+        failing_since_at=timezone.now() - since,
+        failures_in_a_row=failures,
+        last_error="It answered 503.",
+    )
+    expected = ("danger", "Failing") if is_failing else ("warning", "Retrying")
+    # Before and after the check that opens the incident.
+    for _ in range(2):
+        [row] = browser.get(reverse("webhooks:list")).context["rows"]
+        assert (row["status"]["kind"], row["status"]["label"]) == expected
+        page = page_of(webhook, browser)
+        assert (page.context["status"]["kind"], page.context["status"]["label"]) == expected
+        assert [notice["kind"] for notice in page.context["notices"]] == [expected[0]]
+        attention = browser.get(reverse("webhooks:list"), {"status": "attention"})
+        assert len(attention.context["rows"]) == is_failing
+        notifications.run(timezone.now())
+        assert Incident.objects.exists() == is_failing
+
+
+def test_a_webhook_whose_share_of_failures_opened_an_incident_is_failing(browser: Client) -> None:
+    webhook = make_webhook(alert_failure_percent=50)
+    WebhookState.objects.create(webhook=webhook)
+    moment = timezone.now()
+    Incident.objects.create(webhook=webhook, kind="failing", opened_at=moment, message="Half fail.")
+    judged = page_of(webhook, browser).context["status"]
+    assert (judged["label"], judged["sentence"]) == ("Failing", "Too many attempts fail.")
+    Incident.objects.update(closed_at=moment)
+    assert page_of(webhook, browser).context["status"]["label"] == "Active"
+
+
+def test_one_failed_attempt_of_a_webhook_that_works_is_retried(browser: Client) -> None:
+    webhook = make_webhook()
+    WebhookState.objects.create(
+        webhook=webhook, failing_since_at=timezone.now(), last_error="It answered 503."
+    )
+    page = page_of(webhook, browser)
+    assert "The last attempt failed" in page.text
+    assert "Failing" not in page.text.partition("<main")[2].partition('id="recent"')[0]

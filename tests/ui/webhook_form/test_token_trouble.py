@@ -102,7 +102,7 @@ def test_a_grant_that_ends_soon_is_reported_while_it_does(
     ends_at = timezone.now() + ends if ends else None
     token_for(webhook.credential, **{**token, "refresh_token_expires_at": ends_at})
     incident(webhook, IncidentKind.TOKEN_ENDING, "The refresh token ends on Friday.")
-    assert ("It needs re-authorization soon" in page_of(browser, webhook)) is is_shown
+    assert ("Needs re-authorization soon" in page_of(browser, webhook)) is is_shown
 
 
 def test_the_panel_counts_what_a_token_sends_and_not_what_a_resume_sends(browser: Client) -> None:

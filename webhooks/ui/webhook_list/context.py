@@ -5,9 +5,11 @@ from typing import Any
 
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from webhooks.alerts import problems
 from webhooks.delivery_log import charts
 from webhooks.delivery_log.figures import number
 from webhooks.models import AuthorizationType, Delivery, Status, Webhook, token_of
@@ -30,11 +32,12 @@ def rows(webhooks: list[Webhook]) -> list[dict[str, Any]]:
     last_ids = {webhook.pk: getattr(webhook, "last_delivery_id", None) for webhook in webhooks}
     last = Delivery.objects.in_bulk([pk for pk in last_ids.values() if pk])
     days = charts.last_day(last_ids)
+    failing = problems.failing(webhooks, timezone.now())
     return [
         {
             "webhook": webhook,
             "token": token_of(webhook.credential),
-            "status": status_of(webhook),
+            "status": status_of(webhook, is_failing=webhook.pk in failing),
             "last": last.get(last_ids[webhook.pk] or ""),
             "bars": day_bars(days[webhook.pk]),
         }
