@@ -33,7 +33,8 @@ class Complaints:
         if found := _UNREACHED.search(line):
             # The innermost reason: "... object at 0x7f>: [Errno 111] Connection refused')".
             text = (found[1] or found[2]).rstrip("')\"")
-            self.cause = re.sub(r".*(?:\[Errno -?\d+\]|object at \w+>:) ", "", text)
+            text = re.sub(r".*(?:\[Errno -?\d+\]|object at \w+>:|port=\d+\):) ", "", text)
+            self.cause = text.partition(". (")[0]
         elif not (self.cause and _MISLEADING.search(line)):
             print(line, end="", file=sys.stderr, flush=True)
 

@@ -88,7 +88,7 @@ BROKEN = [
     (
         "ReadTimeoutError(\"HTTPSConnectionPool(host='index.example', port=443): Read timed out."
         ' (read timeout=15)")',
-        "Read timed out. (read timeout=15",
+        "Read timed out",
     ),
 ]
 
@@ -107,8 +107,7 @@ def test_without_a_network_one_sentence_says_so(tmp_path: Path, broken: str, cau
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("The package index cannot be reached: ")
-    assert cause in done.stderr
+    assert done.stderr.startswith(f"The package index cannot be reached: {cause}. Check")
 
 
 def test_a_lost_connection_that_pip_repaired_is_not_reported(tmp_path: Path) -> None:
