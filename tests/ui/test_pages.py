@@ -72,9 +72,7 @@ def get(page: SitePage, browser: Client, scene: Scene) -> Any:
 
 
 def _most(page: SitePage) -> int:
-    # The list also reads the open incidents, of which its order and its badges need the failing.
-    more = 1 if page.name == "webhooks:list" else 0
-    return _OF_STATUS if page.name == "webhooks:status" else MAX_QUERIES + more
+    return _OF_STATUS if page.name == "webhooks:status" else MAX_QUERIES
 
 
 @pytest.mark.slow

@@ -4,12 +4,12 @@ Decides which problems people are notified of. An incident stores a code with pa
 renders it in the reader's language. `notifications` sends it.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Min, Q, QuerySet, Sum
+from django.db.models import F, Min, Q, QuerySet, Sum
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
@@ -139,25 +139,30 @@ def sentence_now(incident: Incident, webhook: Webhook, now: datetime) -> str:
     return sentence(current or incident.message)
 
 
-def failing(webhooks: Iterable[Webhook], now: datetime) -> set[int]:
-    """Return the ids of the webhooks that count as failing by their alert settings.
+def is_failing(webhook: Webhook, now: datetime) -> bool:
+    """Return whether a webhook counts as failing, as `are_failing` says it for a query."""
+    if not webhook.is_active or not may_fail(webhook):
+        return False
+    if _in_a_row(webhook, webhook.known_state, now):
+        return True
+    incidents = Incident.objects.filter(kind=IncidentKind.FAILING, closed_at=None)
+    return incidents.filter(webhook=webhook).exists()
 
-    That is what alerts are sent about: failures in a row, minutes without a success, or an open
-    incident, which also knows the share of failures. `webhooks` come with their `state`.
+
+def are_failing(now: datetime) -> Q:
+    """Match the webhooks that alerts are sent about: the rule of `_in_a_row`, or an open incident.
+
+    An incident also knows the share of failures. Other alert settings do not end it.
     """
-    rows = {webhook.pk: webhook for webhook in webhooks if webhook.is_active}
-    found = {pk for pk, webhook in rows.items() if _in_a_row(webhook, webhook.known_state, now)}
-    undecided = [pk for pk, webhook in rows.items() if pk not in found and may_fail(webhook)]
-    if undecided:
-        incidents = Incident.objects.filter(kind=IncidentKind.FAILING, closed_at=None)
-        found.update(incidents.filter(webhook__in=undecided).values_list("webhook", flat=True))
-    return found
-
-
-def candidates() -> QuerySet[Webhook]:
-    """Return the active webhooks of which `may_fail` is true, with their state."""
-    fails = Q(state__failing_since_at__isnull=False) | Q(alert_failure_percent__isnull=False)
-    return Webhook.objects.active().filter(fails).select_related("state")
+    fails = Q(state__failing_since_at__isnull=False)
+    in_a_row = fails & Q(state__failures_in_a_row__gte=F("alert_after_failures"))
+    after = timedelta(minutes=settings.WEBHOOKS_ALERT_AFTER_MINUTES)
+    has_no_limit = Q(alert_after_failures=None, alert_failure_percent=None)
+    for_minutes = has_no_limit & Q(state__failing_since_at__lte=now - after)
+    incidents = Incident.objects.filter(kind=IncidentKind.FAILING, closed_at=None)
+    is_reported = Q(pk__in=incidents.exclude(webhook=None).values("webhook"))
+    may_be = fails | Q(alert_failure_percent__isnull=False)
+    return Q(is_active=True) & (in_a_row | for_minutes | is_reported & may_be)
 
 
 def may_fail(webhook: Webhook) -> bool:
@@ -226,7 +231,8 @@ def _pauses(now: datetime) -> Iterator[Problem]:
 
 def _failures(now: datetime, known: Collection[Key]) -> Iterator[Problem]:
     """Check each webhook by its alert settings: failures in a row, a share, else minutes."""
-    webhooks = list(candidates())
+    interesting = Q(state__failing_since_at__isnull=False) | Q(alert_failure_percent__isnull=False)
+    webhooks = list(Webhook.objects.active().filter(interesting).select_related("state"))
     asked = [webhook.pk for webhook in webhooks if webhook.alert_failure_percent]
     shares = _shares(asked, now) if asked else {}
     for webhook in webhooks:

@@ -67,7 +67,7 @@ def status_of(webhook: Webhook, *, is_failing: bool | None = None) -> dict[str, 
 
     `kind` sets the colour: success, held, warning, danger or neutral. `error` explains the
     provider's last error; a page that shows it elsewhere uses `sentence` instead of
-    `full_sentence`. A list that asked `problems.failing` once passes `is_failing`.
+    `full_sentence`. A list that asks `problems.are_failing` in its query passes `is_failing`.
     """
     if not webhook.is_active:
         return _paused(webhook)
@@ -80,7 +80,7 @@ def status_of(webhook: Webhook, *, is_failing: bool | None = None) -> dict[str, 
         sentence = _("The webhook's filter cannot be read. Edit it and save it again.")
         return _status("held", _("On hold"), sentence)
     if is_failing is None:
-        is_failing = bool(problems.failing([webhook], timezone.now()))
+        is_failing = problems.is_failing(webhook, timezone.now())
     state = webhook.known_state
     since = state.failing_since_at if state else None
     if not is_failing and not since:
@@ -408,7 +408,7 @@ def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
     kind, headline, advice, action = _INCIDENT_TEXTS[incident.kind]
     since = _began_at(incident, webhook)
     state = webhook.known_state
-    if incident.kind == IncidentKind.FAILING and not problems.failing([webhook], timezone.now()):
+    if incident.kind == IncidentKind.FAILING and not problems.is_failing(webhook, timezone.now()):
         kind, headline = "warning", _("The last attempt failed")
         since = state.last_attempt_at or since if state else since
     elif incident.kind != IncidentKind.TOKEN_ENDING:

@@ -157,7 +157,7 @@ def _wanting(found: QuerySet[Webhook], event_type: str) -> QuerySet[Webhook]:
 
 def _needs_attention() -> Q:
     """Match webhooks that `status_of` colours as held or danger."""
-    is_failing = Q(pk__in=problems.failing(problems.candidates(), timezone.now()))
+    is_failing = problems.are_failing(timezone.now())
     has_no_password = Q(credential__authorization_type=AuthorizationType.BASIC) & ~Q(
         ("credential__secret_origins__has_key", "basic_password")
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import BooleanField, ExpressionWrapper, OuterRef, QuerySet, Subquery
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -24,7 +24,12 @@ def with_columns(found: QuerySet[Webhook]) -> QuerySet[Webhook]:
     return (
         found.select_related("state", "credential__token")
         .defer(*SECRETS_OF_WEBHOOK)
-        .annotate(last_delivery_id=Subquery(newest_delivery(OuterRef("pk"))))
+        .annotate(
+            last_delivery_id=Subquery(newest_delivery(OuterRef("pk"))),
+            counts_as_failing=ExpressionWrapper(
+                problems.are_failing(timezone.now()), output_field=BooleanField()
+            ),
+        )
     )
 
 
@@ -32,12 +37,11 @@ def rows(webhooks: list[Webhook]) -> list[dict[str, Any]]:
     last_ids = {webhook.pk: getattr(webhook, "last_delivery_id", None) for webhook in webhooks}
     last = Delivery.objects.in_bulk([pk for pk in last_ids.values() if pk])
     days = charts.last_day(last_ids)
-    failing = problems.failing(webhooks, timezone.now())
     return [
         {
             "webhook": webhook,
             "token": token_of(webhook.credential),
-            "status": status_of(webhook, is_failing=webhook.pk in failing),
+            "status": status_of(webhook, is_failing=getattr(webhook, "counts_as_failing", None)),
             "last": last.get(last_ids[webhook.pk] or ""),
             "bars": day_bars(days[webhook.pk]),
         }
