@@ -406,18 +406,21 @@ def _notice(incident: Incident, webhook: Webhook) -> dict[str, Any]:
     `action` is what ends it: authorize, settings, inspect or resume.
     """
     kind, headline, advice, action = _INCIDENT_TEXTS[incident.kind]
-    since = _began_at(incident, webhook)
-    state = webhook.known_state
+    since, state = _began_at(incident, webhook), webhook.known_state
+    sentence = problems.sentence_now(incident, webhook, timezone.now())
     if incident.kind == IncidentKind.FAILING and not problems.is_failing(webhook, timezone.now()):
         kind, headline = "warning", _("The last attempt failed")
-        since = state.last_attempt_at or since if state else since
+        if state:
+            since = state.last_attempt_at or since
+        if state and state.failures_in_a_row <= 1:
+            sentence = outcomes.sentence(state.last_error)
     elif incident.kind != IncidentKind.TOKEN_ENDING:
         texts = {"headline": headline, "time": figures.time_or_day(since)}
         headline = _("%(headline)s since %(time)s") % texts
     return {
         "kind": kind,
         "headline": headline,
-        "sentence": problems.sentence_now(incident, webhook, timezone.now()),
+        "sentence": sentence,
         "advice": advice,
         "action": action,
         "since": since,

@@ -693,5 +693,7 @@ def test_one_failed_attempt_of_a_webhook_that_works_is_retried(browser: Client) 
         webhook=webhook, failing_since_at=timezone.now(), last_error="It answered 503."
     )
     page = page_of(webhook, browser)
-    assert "The last attempt failed" in page.text
+    [notice] = page.context["notices"]
+    assert notice["headline"] == "The last attempt failed"
+    assert notice["sentence"] == "It answered 503."
     assert "Failing" not in page.text.partition("<main")[2].partition('id="recent"')[0]
