@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 # Where packages are unpacked for a user who may not install them; `make clean` removes it.
 UNPACKED = Path(sys.prefix) / "debian"
@@ -66,11 +67,18 @@ def wrapper_path(program: Path) -> Path:
 def wrap(program: Path) -> None:
     """Write a script that runs a program with the libraries and fonts that were unpacked."""
     libraries = sorted({str(one.parent) for one in UNPACKED.rglob("*.so*")})
-    script = wrapper_path(program)
+    script, fonts = wrapper_path(program), UNPACKED / "fonts.conf"
+    # With FONTCONFIG_SYSROOT instead, Chromium ends at its first text on Debian 12.
+    folder = escape(str(UNPACKED))
+    fonts.write_text(
+        f"<fontconfig><dir>{folder}/usr/share/fonts</dir>"
+        f"<cachedir>{folder}/var/cache/fontconfig</cachedir></fontconfig>\n",
+        encoding="utf-8",
+    )
     script.write_text(
         "#!/bin/sh\n"
         f"export LD_LIBRARY_PATH={shlex.quote(':'.join(libraries))}\n"
-        f"export FONTCONFIG_SYSROOT={shlex.quote(str(UNPACKED))}\n"
+        f"export FONTCONFIG_FILE={shlex.quote(str(fonts))}\n"
         f'exec {shlex.quote(str(program))} "$@"\n',
         encoding="utf-8",
     )

@@ -215,8 +215,8 @@ def test_a_failed_test_says_so_and_offers_the_test_again(
 def test_the_words_of_a_status_are_explained_where_they_are_read(page: Page) -> None:
     make_webhook(name="CRM")
     page.goto(steps.LIST)
-    page.get_by_text("What Active, Paused, On hold and Failing mean").click()
-    for word in ("Paused", "On hold", "Failing"):
+    page.get_by_text("What Active, Paused, On hold, Retrying and Failing mean").click()
+    for word in ("Paused", "On hold", "Retrying", "Failing"):
         expect(page.locator("details.words dt", has_text=word).first).to_be_visible()
 
 
